@@ -1,0 +1,197 @@
+"""The workflow file and the locked binding: the only file that knows node ids.
+
+Pure functions: nothing here does I/O but `load()`, and no argument is ever modified. Called from
+the event loop (a dry run before a job is accepted) and from the worker thread (the real thing).
+The rules are architecture.md §5; what a real workflow looks like is comfyui.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from store import JobParams
+
+Workflow = dict[str, Any]  # ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}
+
+CHECKPOINT = "152"
+POSITIVE = "268"
+NEGATIVE = "4"
+BASE_PASS = "239"
+SAMPLERS = (BASE_PASS, "249", "52", "118")
+
+# What must be there, in the order it is asked for (architecture.md §5.1).
+REQUIRED: dict[str, tuple[str, ...]] = {
+    CHECKPOINT: ("ckpt_name",),
+    POSITIVE: ("text",),
+    NEGATIVE: ("text",),
+    **dict.fromkeys(SAMPLERS, ("sampler_name", "scheduler")),
+    BASE_PASS: ("sampler_name", "scheduler", "steps", "cfg"),
+}
+
+# The inputs whose values come from a list that the server offers.
+OPTION_INPUTS = ("ckpt_name", "sampler_name", "scheduler")
+
+SEED_INPUTS = ("seed", "noise_seed")
+SEED_RANGE = 2**64
+
+
+@dataclass(frozen=True)
+class Valid:
+    """A workflow that may go on to the next step."""
+
+    workflow: Workflow
+    ok: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """Why a workflow cannot be used: a sentence fit for a Discord user."""
+
+    reason: str
+    ok: Literal[False] = False
+
+
+BindResult = Valid | Invalid
+
+
+class Defaults(NamedTuple):
+    """What the workflow file itself holds where a job would be written, as text."""
+
+    model: str
+    sampler: str
+    scheduler: str
+    steps: str
+    cfg: str
+
+
+def load(path: Path) -> BindResult:
+    """Read a workflow file. The reason names the file by its name alone."""
+    try:
+        workflow = json.loads(path.read_text("utf-8-sig"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        return Invalid(f"the workflow file {path.name} does not exist")
+    except OSError as error:
+        return Invalid(f"the workflow file {path.name} cannot be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
+        return Invalid(f"the workflow file {path.name} is not JSON: {error}")
+    return Valid(workflow)
+
+
+def validate(workflow: object) -> BindResult:
+    """The contract of architecture.md §5.1, in its order; the reason names the first failure."""
+    if not isinstance(workflow, dict):
+        return Invalid("the workflow is not a JSON object")
+    if isinstance(workflow.get("nodes"), list):
+        return Invalid(
+            "the workflow is in the format of ComfyUI's page, not in the API format: open it in"
+            " ComfyUI and use Workflow > Export (API)"
+        )
+    for node in REQUIRED:
+        if node not in workflow:
+            return Invalid(f"the workflow has no node {node}")
+    for node in REQUIRED:
+        if not isinstance(_inputs(workflow, node), dict):
+            return Invalid(f"node {node} of the workflow has no inputs")
+    for node, fields in REQUIRED.items():
+        for field in fields:
+            value = _inputs(workflow, node).get(field)
+            if isinstance(value, list):
+                return Invalid(
+                    f"input {field} of node {node} of the workflow is connected to another node;"
+                    " it must hold a value of its own"
+                )
+            if not isinstance(value, str | int | float) or isinstance(value, bool):
+                return Invalid(f"node {node} of the workflow has no value for its input {field}")
+    return Valid(workflow)
+
+
+def bind(job: JobParams, workflow: object) -> BindResult:
+    """A deep copy of the workflow with the job written into it: exactly the fields of the table in
+    architecture.md §5 and no other. Steps and cfg go to the base pass alone."""
+    result = validate(workflow)
+    if not result.ok:
+        return result
+    bound = copy.deepcopy(result.workflow)
+    bound[CHECKPOINT]["inputs"]["ckpt_name"] = job.model
+    bound[POSITIVE]["inputs"]["text"] = job.positive_prompt
+    bound[NEGATIVE]["inputs"]["text"] = job.negative_prompt
+    for node in SAMPLERS:
+        bound[node]["inputs"]["sampler_name"] = job.sampler
+        bound[node]["inputs"]["scheduler"] = job.scheduler
+    bound[BASE_PASS]["inputs"]["steps"] = job.steps
+    bound[BASE_PASS]["inputs"]["cfg"] = job.cfg
+    return Valid(bound)
+
+
+def reseed(workflow: Workflow, seed: int) -> Workflow:
+    """A deep copy with new seeds, so that ComfyUI does not answer from its cache (design.md).
+
+    The base pass gets `seed` (0 to 2**64 - 1) itself. Every other literal seed keeps its distance
+    to the base pass's: so what was equal in the file stays equal, and what differed differs.
+    """
+    seeded = copy.deepcopy(workflow)
+    base = _base_seed(workflow)
+    for inputs, field in _literal_seeds(seeded):
+        inputs[field] = (seed + inputs[field] - base) % SEED_RANGE
+    return seeded
+
+
+def defaults(workflow: Workflow) -> Defaults:
+    """The values of a valid workflow file that a person may choose instead of."""
+    base = _inputs(workflow, BASE_PASS)
+    return Defaults(
+        model=str(_inputs(workflow, CHECKPOINT)["ckpt_name"]),
+        sampler=str(base["sampler_name"]),
+        scheduler=str(base["scheduler"]),
+        steps=str(base["steps"]),
+        cfg=str(base["cfg"]),
+    )
+
+
+def bound_classes(workflow: Workflow) -> dict[str, set[str]]:
+    """The node classes that a job is written to, each with those of its inputs that take a value
+    from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
+    classes: dict[str, set[str]] = {}
+    for node, fields in REQUIRED.items():
+        options = set(fields).intersection(OPTION_INPUTS)
+        class_type = workflow[node].get("class_type")
+        if options and isinstance(class_type, str):
+            classes.setdefault(class_type, set()).update(options)
+    return classes
+
+
+def _inputs(workflow: Workflow, node: str) -> Any:
+    """The inputs of a node, or None where the node has none or is no node."""
+    entry = workflow[node]
+    return entry.get("inputs") if isinstance(entry, dict) else None
+
+
+def _literal_seeds(workflow: Workflow) -> Iterator[tuple[dict[str, Any], str]]:
+    for node in workflow:
+        inputs = _inputs(workflow, node)
+        for field in SEED_INPUTS:
+            if isinstance(inputs, dict) and type(inputs.get(field)) is int:
+                yield inputs, field
+
+
+def _base_seed(workflow: Workflow) -> int:
+    """The literal seed that the base pass runs with: its own, or of the node it is linked to."""
+    node = BASE_PASS
+    for _ in workflow:  # no chain of links is longer than the workflow
+        inputs = _inputs(workflow, node) or {}
+        value = next((inputs[field] for field in SEED_INPUTS if field in inputs), None)
+        if type(value) is int:
+            return value
+        node = str(value[0]) if isinstance(value, list) and value else ""
+        if node not in workflow:
+            break
+    return next((inputs[field] for inputs, field in _literal_seeds(workflow)), 0)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that ComfyUI takes")
