@@ -1,0 +1,528 @@
+"""ComfyUI over HTTP: the only file that talks to the server.
+
+Owns the session, the routes, the meaning of the answers, and the option lists. Imports nothing of
+ours and knows neither Discord nor the database nor any node id. Every method blocks: it is called
+from the worker thread, or from a thread that the event loop borrows, never on the loop itself.
+How the server really behaves is written down in comfyui.md; where a rule here looks odd, see there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import requests
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 10.0  # between two reads of a small answer
+SLOW_READ_SECONDS = 60.0  # a big install takes a while to list its nodes, a slow disk a picture
+BODY_SECONDS = 300.0  # for a whole body, however steadily it drips
+JSON_LIMIT = 64 * 2**20
+PICTURE_LIMIT = 100 * 2**20
+CHUNK = 2**18
+DETAIL_LENGTH = 200  # of a server's own words, as shown to people
+
+# The chains of architecture.md §6, each class with both of its spellings (comfyui.md).
+MIKEY_LOADER = ("CheckpointLoaderSimpleMikey", "Checkpoint Loader Simple Mikey")
+LOADERS = (*MIKEY_LOADER, "CheckpointLoaderSimple")
+ANY_LOADER = "CheckpointLoader"
+EFFICIENT_SAMPLERS = (
+    "KSamplerAdvancedEfficient",
+    "KSampler Adv. (Efficient)",
+    "KSamplerEfficient",
+    "KSampler (Efficient)",
+)
+PLAIN_SAMPLER = "KSampler"
+
+
+class ComfyError(Exception):
+    """Base of what can go wrong. `public` is a finished sentence for people, free of paths, URLs
+    and secrets; `str()` is the detail for the log."""
+
+    public = "Something went wrong on the image server. Please try again."
+
+    def __init__(self, detail: str, public: str | None = None) -> None:
+        super().__init__(detail)
+        if public is not None:
+            self.public = public
+
+
+class Unreachable(ComfyError):
+    """Refused, reset, timed out, 429 or 5xx: the same call may work later, and this one may have
+    been carried out all the same."""
+
+    public = "The image server cannot be reached right now. Please try again in a few minutes."
+
+
+class BadAnswer(ComfyError):
+    """Whatever answers is not a ComfyUI: a login page, a redirect, another program."""
+
+    public = "The image server gave an answer that makes no sense. Please tell the bot's owner."
+
+
+class Refused(ComfyError):
+    """The server did not accept the workflow; the public sentence names node, input and value."""
+
+
+class NodeFailed(ComfyError):
+    """A node raised an exception while the prompt ran."""
+
+
+class OutOfMemory(NodeFailed):
+    """The GPU's memory did not suffice."""
+
+    public = (
+        "The model is too big for the GPU at these settings. Try another model or fewer details."
+    )
+
+
+class Interrupted(ComfyError):
+    """The prompt was stopped on the server."""
+
+    public = "The picture was stopped on the image server. Run /gen to ask for it again."
+
+
+class NoPictures(ComfyError):
+    """The prompt succeeded without a picture, or its pictures are gone from the server."""
+
+    public = "The image server finished without a picture. Please tell the bot's owner."
+
+
+class TimedOut(ComfyError):
+    """A prompt took longer than the owner allows."""
+
+    public = "The picture took too long and was stopped. Try fewer steps or a smaller model."
+
+
+class OptionsMissing(ComfyError):
+    """The server offers no model, sampler or scheduler to choose from. `problems` has one line
+    for each, for the owner."""
+
+    def __init__(self, problems: Collection[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class ImageRef(NamedTuple):
+    """A file on the server, as `/history` names it and `/view` takes it."""
+
+    filename: str
+    subfolder: str = ""
+    type: str = "output"
+
+    def __str__(self) -> str:
+        """ComfyUI's own annotated form: `subfolder/name.png`, or `name.png [temp]`."""
+        path = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
+        return path if self.type == "output" else f"{path} [{self.type}]"
+
+    @classmethod
+    def parse(cls, text: str) -> ImageRef:
+        """The reverse of `str()`."""
+        path, kind = text, "output"
+        annotated = re.fullmatch(r"(.*) \[(output|temp|input)\]", text, re.DOTALL)
+        if annotated:
+            path, kind = annotated.groups()
+        subfolder, _, filename = path.rpartition("/")
+        return cls(filename, subfolder, kind)
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """A finished prompt: its pictures, or the error it ended with."""
+
+    images: tuple[ImageRef, ...]
+    error: ComfyError | None = None
+
+    def pictures(self) -> tuple[ImageRef, ...]:
+        """The pictures; raises the error, or NoPictures where there is none of either."""
+        if self.error is not None:
+            raise self.error
+        if not self.images:
+            raise NoPictures("the prompt succeeded, and its outputs hold no images")
+        return self.images
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The prompt ids the server runs and has waiting, other people's included."""
+
+    running: tuple[str, ...]
+    pending: tuple[str, ...]
+
+    def __contains__(self, prompt_id: object) -> bool:
+        return prompt_id in self.running or prompt_id in self.pending
+
+
+@dataclass(frozen=True)
+class ComfyOptions:
+    """What a person may choose from (architecture.md §4), verbatim and in the server's order."""
+
+    models: tuple[str, ...]
+    samplers: tuple[str, ...]
+    schedulers: tuple[str, ...]
+
+
+class ComfyClient:
+    """One server. All methods but `ping()` raise a `ComfyError`; Unreachable is the one that is
+    worth another try."""
+
+    def __init__(self, base_url: str) -> None:
+        """`base_url` is http(s)://host[:port][/prefix], with or without a slash at its end."""
+        self._base = base_url.rstrip("/")
+        self.client_id = uuid.uuid4().hex
+        self._session = requests.Session()
+        # A proxy set for the web would not find the way back to this machine.
+        if urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+            self._session.trust_env = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def ping(self) -> bool:
+        """Whether a ComfyUI answers (GET /system_stats). Never raises."""
+        try:
+            self.version()
+        except ComfyError as error:
+            log.debug("ping: %s", error)
+            return False
+        return True
+
+    def version(self) -> str:
+        """The server's version, "unknown" on old ones (GET /system_stats)."""
+        system = self._json("GET", "/system_stats").get("system")
+        version = system.get("comfyui_version") if isinstance(system, dict) else None
+        return str(version or "of unknown version")
+
+    def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
+        """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
+        which on older servers is another. Raises Refused also where the server took the workflow
+        but dropped some of its outputs: what was queued of it is stopped first."""
+        body = {"prompt": workflow, "client_id": self.client_id, "prompt_id": prompt_id}
+        # Validating may take long: with many custom nodes, or while a model is loaded.
+        status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
+        if status == 400:
+            raise _refusal(_parsed(content, "POST /prompt"))
+        answer = self._checked(status, content, "POST /prompt")
+        accepted = answer.get("prompt_id")
+        if not isinstance(accepted, str):
+            raise BadAnswer("POST /prompt: the answer has no prompt_id")
+        if answer.get("node_errors"):
+            try:
+                self.cancel(accepted)
+            except ComfyError as error:
+                log.warning("prompt %s could not be stopped: %s", accepted, error)
+            raise _refusal(answer)
+        return accepted
+
+    def history(self, prompt_id: str) -> HistoryEntry | None:
+        """GET /history/{id}: None until the prompt has finished (or where it is unknown)."""
+        path = f"/history/{quote(prompt_id, safe='')}"
+        entry = self._json("GET", path).get(prompt_id)
+        if entry is None:
+            return None
+        if not isinstance(entry, dict):
+            raise BadAnswer(f"GET {path}: the entry is not an object")
+        return HistoryEntry(_images(entry.get("outputs")), _failure(entry.get("status")))
+
+    def queue(self) -> Queue:
+        """GET /queue."""
+        answer = self._json("GET", "/queue")
+        return Queue(
+            _prompt_ids(answer.get("queue_running")), _prompt_ids(answer.get("queue_pending"))
+        )
+
+    def image(self, ref: ImageRef) -> bytes:
+        """GET /view: the bytes of one picture. NoPictures where the server has it no more."""
+        status, content = self._call(
+            "GET", "/view", params=ref._asdict(), limit=PICTURE_LIMIT, read=SLOW_READ_SECONDS
+        )
+        if status == 404:
+            raise NoPictures(
+                f"{ref} is not on the server any more",
+                "The picture was made, but it is no longer on the image server. Run /gen again.",
+            )
+        if status != 200:
+            raise BadAnswer(f"GET /view: status {status}")
+        return content
+
+    def cancel(self, prompt_id: str) -> None:
+        """Stop this prompt, whether it waits or runs; another one that happens to run goes on."""
+        status, _ = self._call("POST", f"/api/jobs/{quote(prompt_id, safe='')}/cancel")
+        if status == 200:
+            return
+        # An older server. The queue first: a prompt that starts in between is then seen running.
+        self._call("POST", "/queue", body={"delete": [prompt_id]})
+        if prompt_id in self.queue().running:
+            self._call("POST", "/interrupt", body={"prompt_id": prompt_id})
+
+    def fetch_options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
+        """The lists to choose from: found by the chains of architecture.md §6, then only what the
+        class of every bound node accepts too. `bound_classes` maps the class of a node that jobs
+        are written to onto those of its inputs that take a value from a list. Raises
+        OptionsMissing, which names what was looked for and what to install."""
+        info = self._json("GET", "/object_info", read=SLOW_READ_SECONDS)
+        problems: list[str] = []
+        loader = _find_loader(info)
+        if loader is None:
+            problems.append(
+                f"no checkpoint loader found: looked for {', '.join(LOADERS)} and any class with"
+                f" {ANY_LOADER} in its name; install the Mikey Nodes in ComfyUI and restart it"
+            )
+        sampler = _first(info, (*EFFICIENT_SAMPLERS, PLAIN_SAMPLER))
+        if sampler is None:
+            problems.append(
+                f"no sampler found: looked for {', '.join(EFFICIENT_SAMPLERS)} and {PLAIN_SAMPLER};"
+                " install the Efficiency Nodes in ComfyUI and restart it"
+            )
+        elif sampler == PLAIN_SAMPLER:
+            log.warning(
+                "the Efficiency Nodes are not installed in ComfyUI: offering the lists of plain"
+                " KSampler; the workflow may behave differently"
+            )
+        for class_type in bound_classes.keys() - info.keys():
+            log.warning("ComfyUI does not know the node class %r of the workflow", class_type)
+        lists: dict[str, tuple[str, ...]] = {}
+        for field, owner in (
+            ("ckpt_name", loader),
+            ("sampler_name", sampler),
+            ("scheduler", sampler),
+        ):
+            if owner is None:
+                continue
+            lists[field] = _accepted(info, owner, field, bound_classes)
+            if not lists[field]:
+                problems.append(_nothing_left(field, owner, bound_classes))
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
+
+    # Inside
+
+    def _json(self, method: str, path: str, *, read: float = READ_SECONDS) -> dict[str, Any]:
+        status, content = self._call(method, path, read=read)
+        return self._checked(status, content, f"{method} {path}")
+
+    def _checked(self, status: int, content: bytes, what: str) -> dict[str, Any]:
+        if status != 200:
+            raise BadAnswer(f"{what}: status {status}; is COMFY_BASE_URL the address of a ComfyUI?")
+        return _parsed(content, what)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        limit: int = JSON_LIMIT,
+        read: float = READ_SECONDS,
+    ) -> tuple[int, bytes]:
+        """One request; the status and the whole body. The transport's errors end here."""
+        what = f"{method} {path}"
+        try:
+            # A redirect is not followed: it would turn a POST into a GET, and leads to a login.
+            with self._session.request(
+                method,
+                self._base + path,
+                params=params,
+                json=body,
+                timeout=(CONNECT_SECONDS, read),
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                if response.status_code == 429 or response.status_code >= 500:
+                    raise Unreachable(f"{what}: status {response.status_code}")
+                return response.status_code, _body(response, limit, what)
+        except requests.RequestException as error:
+            raise Unreachable(f"{what}: {_cause(error)}") from error
+
+
+def clean(text: object) -> str:
+    """The first line of a server's words, without paths, URLs and long values, for people."""
+    line = next(iter(str(text).strip().splitlines()), "")
+    line = re.sub(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"]*", "…", line)
+    # A path may hold spaces: it is taken to reach as far as the last separator of the line.
+    line = re.sub(r"(?:\b[a-zA-Z]:[\\/]|\\\\)(?:[^'\"]*[\\/])?[^\s'\",;:)]*", "…", line)
+    line = re.sub(r"(?<![\w.)\]])~?/(?:[^'\"]*/)?[^\s'\",;:)]*", "…", line)
+    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", line)
+    return _shortened(line, DETAIL_LENGTH)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _body(response: requests.Response, limit: int, what: str) -> bytes:
+    """The body, at most `limit` bytes, and all of it: a broken off one is Unreachable."""
+    deadline = time.monotonic() + BODY_SECONDS
+    parts = bytearray()
+    for chunk in response.iter_content(CHUNK):
+        parts += chunk
+        if len(parts) > limit:
+            raise BadAnswer(f"{what}: the answer is larger than {limit // 2**20} MiB")
+        if time.monotonic() > deadline:
+            raise Unreachable(f"{what}: the answer took longer than {BODY_SECONDS:.0f} s")
+    announced = response.headers.get("Content-Length", "")
+    encoded = "Content-Encoding" in response.headers
+    if announced.isdigit() and not encoded and len(parts) < int(announced):
+        raise Unreachable(f"{what}: broken off after {len(parts)} of {announced} bytes")
+    return bytes(parts)
+
+
+def _parsed(content: bytes, what: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        kind = "a web page, perhaps a login" if b"<html" in content[:2000].lower() else "not JSON"
+        raise BadAnswer(f"{what}: the answer is {kind}") from error
+    if not isinstance(answer, dict):
+        raise BadAnswer(f"{what}: the answer is not a JSON object")
+    return answer
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason in a few words; requests wraps it four layers deep."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}"
+
+
+def _refusal(answer: Mapping[str, Any]) -> Refused:
+    """Both shapes of a 400, and a 200 with node_errors, as one sentence (comfyui.md)."""
+    faults: list[str] = []
+    node_errors = answer.get("node_errors")
+    for node, entry in (node_errors if isinstance(node_errors, dict) else {}).items():
+        entry = entry if isinstance(entry, dict) else {}
+        for fault in _dicts(entry.get("errors")):
+            where = f"node {node} ({entry.get('class_type', 'unknown')})"
+            faults.append(clean(f"{where}, {_fault(fault)}"))
+    error = answer.get("error")
+    if not faults and isinstance(error, dict):
+        faults.append(clean(f"{error.get('message', '')} {error.get('details', '')}"))
+    elif not faults:
+        faults.append(clean(error or "no reason given"))
+    return Refused(
+        "; ".join(faults),
+        f"The image server refused this job: {_shortened('; '.join(faults[:3]), 600)}."
+        " Choose other values with /gen, or tell the bot's owner.",
+    )
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """`input ckpt_name: Value not in list ('nope.ckpt')`."""
+    extra = fault.get("extra_info")
+    extra = extra if isinstance(extra, dict) else {}
+    details = str(fault.get("details", ""))
+    name = extra.get("input_name") or details.partition(":")[0]
+    text = f"input {name}: {fault.get('message', 'not accepted')}"
+    if "received_value" in extra:
+        return f"{text} ({_shortened(repr(extra['received_value']), 80)})"
+    quoted = re.match(r"[^:]*: ('[^']*'|\S+)", details)
+    return f"{text} ({_shortened(quoted[1], 80)})" if quoted else text
+
+
+def _failure(status: object) -> ComfyError | None:
+    """What a history entry's status says went wrong; None for a success."""
+    if not isinstance(status, dict):
+        return None  # servers before 2024 wrote no status, and no entry for a failure
+    for message in status.get("messages") or ():
+        event, data = message if isinstance(message, list) and len(message) == 2 else ("", None)
+        data = data if isinstance(data, dict) else {}
+        if event == "execution_interrupted":
+            return Interrupted(f"interrupted in node {data.get('node_id')}")
+        if event == "execution_error":
+            return _node_failure(data)
+    if status.get("status_str") == "error" or status.get("completed") is False:
+        return NodeFailed(
+            f"status {status.get('status_str')} without a reason",
+            "The picture failed on the image server. Try other settings.",
+        )
+    return None
+
+
+def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
+    # Never `traceback` (the owner's paths) nor `current_inputs` (whole prompts, other people's).
+    kind = str(data.get("exception_type", "error"))
+    words = clean(data.get("exception_message", ""))
+    detail = f"node {data.get('node_id')} ({data.get('node_type')}): {kind}: {words}"
+    if kind.endswith("OutOfMemoryError") or "out of memory" in words.lower():
+        return OutOfMemory(detail)
+    node = clean(data.get("node_type", "a node"))
+    return NodeFailed(
+        detail,
+        f"The picture failed in {node}: {clean(kind.rpartition('.')[2])}: {words}."
+        " Try another model or other settings; if it goes on, tell the bot's owner.",
+    )
+
+
+def _images(outputs: object) -> tuple[ImageRef, ...]:
+    """Every picture once, in order; previews only where nothing was saved (comfyui.md)."""
+    found: dict[ImageRef, None] = {}
+    for output in (outputs if isinstance(outputs, dict) else {}).values():
+        for image in _dicts(output.get("images") if isinstance(output, dict) else None):
+            name = image.get("filename")
+            if isinstance(name, str) and name:
+                subfolder, kind = image.get("subfolder"), image.get("type")
+                found[ImageRef(name, str(subfolder or ""), str(kind or "output"))] = None
+    saved = tuple(ref for ref in found if ref.type == "output")
+    return saved or tuple(found)
+
+
+def _prompt_ids(items: object) -> tuple[str, ...]:
+    """The ids of `[[number, prompt_id, prompt, …], …]`."""
+    rows = items if isinstance(items, list) else []
+    return tuple(str(row[1]) for row in rows if isinstance(row, list) and len(row) > 1)
+
+
+def _dicts(items: object) -> Iterable[dict[str, Any]]:
+    return (item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))
+
+
+def _first(info: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    return next((name for name in names if name in info), None)
+
+
+def _find_loader(info: Mapping[str, Any]) -> str | None:
+    containing = (name for name in info if ANY_LOADER in name.replace(" ", ""))
+    return _first(info, LOADERS) or next(containing, None)
+
+
+def _choices(info: Mapping[str, Any], class_type: str, field: str) -> tuple[str, ...] | None:
+    """The list an input of a class takes its value from, in either shape (comfyui.md); None where
+    the class is unknown or the input is free."""
+    try:
+        inputs = info[class_type]["input"]
+        spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
+        values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
+    except (LookupError, TypeError, AttributeError):
+        return None
+    return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else None
+
+
+def _accepted(
+    info: Mapping[str, Any], owner: str, field: str, bound: Mapping[str, Collection[str]]
+) -> tuple[str, ...]:
+    """What `owner` lists for an input and every bound class with that input takes, in order."""
+    values = _choices(info, owner, field) or ()
+    for class_type, fields in bound.items():
+        allowed = _choices(info, class_type, field) if field in fields else None
+        if allowed is not None:
+            values = tuple(value for value in values if value in set(allowed))
+    return tuple(dict.fromkeys(values))
+
+
+def _nothing_left(field: str, owner: str, bound: Mapping[str, Collection[str]]) -> str:
+    if field == "ckpt_name":
+        return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
+    classes = sorted(name for name, fields in bound.items() if field in fields)
+    return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
