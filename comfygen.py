@@ -1,0 +1,1433 @@
+#!/usr/bin/env python3
+"""ComfyGen: /gen in Discord, a picture from the ComfyUI at home.
+
+The front door: configuration, Discord, the worker, start-up and shutdown; the only file that knows
+Discord exists. Read from top to bottom it is the way of a job: a draft in a form, Generate, the
+worker, the report in the channel.
+
+Two threads share the work. The event loop runs everything of discord.py and must never block: what
+waits for a disk or a socket goes through `asyncio.to_thread`. The worker thread runs one job at a
+time, talks to ComfyUI and the database, and never touches a discord object: it hands what it has
+finished to the loop with `run_coroutine_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import io
+import logging
+import os
+import queue
+import re
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import discord
+import dotenv
+from discord import app_commands
+
+import binder
+from comfy_client import (
+    ComfyClient,
+    ComfyError,
+    ComfyOptions,
+    ImageRef,
+    NoPictures,
+    OptionsMissing,
+    TimedOut,
+    Unreachable,
+)
+from store import Job, JobParams, JobStatus, Store, StoreError
+
+log = logging.getLogger("comfygen")
+
+T = TypeVar("T")
+
+HERE = Path(__file__).resolve().parent
+
+# What a person may ask for (architecture.md §3.3), and Discord's limits (design.md).
+STEPS_RANGE = (1, 150)
+CFG_RANGE = (1.0, 30.0)
+DEFAULT_STEPS = 20
+DEFAULT_CFG = 7.0
+TEXT_INPUT_LIMIT = 4000
+FIELD_LIMIT = 1024
+OPTION_LIMIT = 100
+MENU_LIMIT = 25
+FILES_PER_MESSAGE = 10
+PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
+
+DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
+
+EXIT_INTERRUPTED = 130
+INVITE_SCOPES = ("bot", "applications.commands")
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+
+RESTARTING = "The bot is restarting. Please try again in a minute."
+EXPIRED_FORM = "This form is from before a restart of the bot. Please run /gen again."
+OLDER_FORM = "You have opened a newer form since: please use that one, or run /gen again."
+SENT_FORM = "This form has been sent already. Run /gen for another picture."
+
+
+# ---------------------------------------------------------------------------------------------
+# Configuration
+
+
+class StartupError(Exception):
+    """The bot cannot start; `str()` says why and what to do."""
+
+
+class RetryLater(Exception):
+    """Discord did not take a report for reasons of its own."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; `problems` has one line for each fault, with what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration, checked. Times are in seconds, paths absolute."""
+
+    token: str = field(repr=False)
+    client_id: int | None
+    guild_id: int | None
+    channel_ids: frozenset[int]
+    comfy_base_url: str
+    comfy_timeout: float
+    db_path: Path
+    workflow_path: Path
+    log_level: int
+    random_seeds: bool
+    shutdown_grace: float
+    default_negative_prompt: str
+
+
+# Python's names and those of pino, which architecture.md's bot used.
+LOG_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "critical": logging.CRITICAL,
+    "silent": logging.CRITICAL + 1,
+}
+
+
+class _Reader:
+    """Reads one variable after the other and collects what is wrong with them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def problem(self, name: str, text: str) -> None:
+        self.problems.append(f"{name} {text}")
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._environment.get(name, "").strip() or default
+
+    def required(self, name: str, how: str) -> str:
+        value = self.text(name)
+        if not value:
+            self.problem(name, f"is missing: {how}")
+        return value
+
+    def snowflakes(self, name: str, value: str) -> frozenset[int]:
+        parts = value.replace(",", " ").split()
+        wrong = [part for part in parts if not re.fullmatch(r"[0-9]{1,20}", part)]
+        if wrong:
+            self.problem(
+                name,
+                f"has {', '.join(map(repr, wrong))}, which is no Discord id: turn on Developer Mode"
+                " in Discord, right-click and choose Copy ID (digits only)",
+            )
+        return frozenset(int(part) for part in parts if part not in wrong)
+
+    def snowflake(self, name: str) -> int | None:
+        found = self.snowflakes(name, self.text(name))
+        if len(found) > 1:
+            self.problem(name, "has several ids: give one, or leave it empty")
+        return next(iter(found), None)
+
+    def milliseconds(self, name: str, default: int) -> float:
+        """A whole number of milliseconds, as seconds."""
+        value = self.text(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) == 0:
+            self.problem(name, f"is {value!r}: give whole milliseconds above 0, e.g. {default}")
+            return default / 1000
+        return int(value) / 1000
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        value = self.text(name, default).lower()
+        if value not in choices:
+            self.problem(name, f"is {value!r}: give one of {', '.join(choices)}")
+            return default
+        return value
+
+    def path(self, name: str, default: str) -> Path:
+        # Relative to this file, not to where the program was started: a service starts elsewhere.
+        return HERE / Path(self.text(name, default)).expanduser()
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Check the whole configuration (architecture.md §7); raises ConfigError with all faults."""
+    read = _Reader(environment)
+    token = read.required("DISCORD_TOKEN", "copy it from the Bot page of your Discord application")
+    if len(token.split()) > 1:
+        read.problem("DISCORD_TOKEN", "has spaces in it: paste the token alone")
+    channels = read.required(
+        "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
+    )
+    url = read.text("COMFY_BASE_URL", "http://127.0.0.1:8188")
+    if not _is_base_url(url):
+        read.problem(
+            "COMFY_BASE_URL",
+            "is not an address: give it as http://host:port or https://host/prefix",
+        )
+    if read.text("QUEUE_CONCURRENCY", "1") != "1":
+        read.problem("QUEUE_CONCURRENCY", "must be 1: there is one GPU, and jobs run one by one")
+    negative = read.text("DEFAULT_NEGATIVE_PROMPT")
+    if len(negative) > TEXT_INPUT_LIMIT:
+        read.problem("DEFAULT_NEGATIVE_PROMPT", f"is longer than {TEXT_INPUT_LIMIT} characters")
+    settings = Settings(
+        token=token,
+        client_id=read.snowflake("DISCORD_CLIENT_ID"),
+        guild_id=read.snowflake("DISCORD_GUILD_ID"),
+        channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
+        comfy_base_url=url,
+        comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
+        db_path=read.path("DB_PATH", "data/comfygen.db"),
+        workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
+        log_level=LOG_LEVELS[read.choice("LOG_LEVEL", tuple(LOG_LEVELS), "info")],
+        random_seeds=read.choice("SEED_MODE", ("random", "workflow"), "random") == "random",
+        shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
+        default_negative_prompt=negative,
+    )
+    if read.problems:
+        raise ConfigError(read.problems)
+    return settings
+
+
+def read_environment(folder: Path = HERE) -> dict[str, str]:
+    """The `.env` file beside this one, overruled by the process's environment."""
+    path = folder / ".env"
+    try:
+        # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
+        values = dotenv.dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError([f".env cannot be read: {error}; save it as UTF-8 text"]) from error
+    return {**{name: value or "" for name, value in values.items()}, **os.environ}
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    plain = not parts.query and not parts.fragment and " " not in url
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_valid and plain
+
+
+# ---------------------------------------------------------------------------------------------
+# Logging
+
+
+class RedactingFilter(logging.Filter):
+    """Keeps secrets out of every record that passes its handler, whoever logged it: the token,
+    anything that looks like one, the tokens in Discord's webhook addresses, passwords in URLs."""
+
+    LOOKS_SECRET = re.compile(
+        r"\b[\w-]{23,30}\.[\w-]{5,8}\.[\w-]{25,}"  # a bot's token
+        r"|\bmfa\.[\w-]{20,}"
+        r"|\baW50ZXJhY3Rpb24[\w=+/-]+"  # an interaction's token: base64 of "interaction…"
+        r"|/(?:webhooks|interactions)/\d+/[^/\s?'\"]+"
+        r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
+    )
+
+    def __init__(self, *secrets_known: str) -> None:
+        super().__init__()
+        self._known = [secret for secret in secrets_known if secret]
+
+    def redact(self, text: str) -> str:
+        """The text with every secret replaced."""
+        for secret in self._known:
+            text = text.replace(secret, "[redacted]")
+        return self.LOOKS_SECRET.sub("[redacted]", text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; it always passes."""
+        try:
+            record.msg = self.redact(record.getMessage())
+        except Exception as error:  # a record of someone's with the wrong number of arguments
+            record.msg = self.redact(f"{record.msg} ({error})")
+        record.args = ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self.redact(record.exc_text)
+        if record.stack_info:
+            record.stack_info = self.redact(record.stack_info)
+        return True
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Everything to stderr, in one form, through the filter."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
+    handler.addFilter(RedactingFilter(settings.token))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(settings.log_level)
+
+
+# ---------------------------------------------------------------------------------------------
+# The draft and its form
+
+
+class UserError(Exception):
+    """Raised with a finished, friendly sentence, which is shown to the person as it is."""
+
+
+class StaleForm(UserError):
+    """The controls of a form that is of no use any more."""
+
+
+class ExpiredForm(StaleForm):
+    """A form whose draft is gone, with a restart or with time."""
+
+
+FORM_FIELDS = ("model", "sampler", "scheduler")
+
+
+@dataclass
+class Draft:
+    """What a person has filled in so far; lives in memory, one per person (architecture.md §3.1).
+    `key` ties the controls of one form to it. Used on the event loop alone."""
+
+    options: ComfyOptions  # as offered in this form: the menus' values are indexes into it
+    model: str | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    steps: int = DEFAULT_STEPS
+    cfg: float = DEFAULT_CFG
+    positive_prompt: str = ""
+    negative_prompt: str = ""
+    key: str = field(default_factory=lambda: secrets.token_hex(4))
+    pages: dict[str, int] = field(default_factory=dict)
+    typed: dict[str, str] = field(default_factory=dict)  # of a refused modal, to be shown again
+    sent: bool = False  # Generate was pressed: the form is read-only
+    shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
+
+    def offered(self, name: str) -> tuple[str, ...]:
+        """The values to choose from for one of FORM_FIELDS."""
+        lists = {
+            "model": self.options.models,
+            "sampler": self.options.samplers,
+            "scheduler": self.options.schedulers,
+        }
+        return lists[name]
+
+    def choose(self, name: str, token: str) -> None:
+        """Take the value of a menu: `page:N` turns the page, an index chooses."""
+        kind, _, number = token.partition(":")
+        if kind == "page":
+            self.pages[name] = int(number)
+            return
+        setattr(self, name, self.offered(name)[int(number)])
+        if name == "sampler":  # architecture.md §3.2.4
+            self.scheduler = self.options.schedulers[0]
+
+    def take(self, typed: Mapping[str, str]) -> list[str]:
+        """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
+        problems: list[str] = []
+        steps, cfg = parse_steps(typed.get("steps", "")), parse_cfg(typed.get("cfg", ""))
+        positive = typed.get("positive_prompt", "").strip()
+        if not positive:
+            problems.append("**Prompt** is empty: describe the picture in a few words.")
+        if steps is None:
+            low, high = STEPS_RANGE
+            problems.append(
+                f"**Steps** is {_code(typed.get('steps', ''))}:"
+                f" give a whole number from {low} to {high}."
+            )
+        if cfg is None:
+            problems.append(
+                f"**CFG** is {_code(typed.get('cfg', ''))}: give a number from {CFG_RANGE[0]:g}"
+                f" to {CFG_RANGE[1]:g}, for example 7 or 7.5."
+            )
+        if steps is None or cfg is None or problems:
+            self.typed = dict(typed)
+            return problems
+        self.steps, self.cfg, self.positive_prompt = steps, cfg, positive
+        self.negative_prompt = typed.get("negative_prompt", "").strip()
+        self.typed = {}
+        return []
+
+    def missing(self) -> list[str]:
+        """What still has to be filled in before Generate."""
+        parts = {
+            "a model": self.model,
+            "a sampler": self.sampler,
+            "a scheduler": self.scheduler,
+            "a prompt": self.positive_prompt,
+        }
+        return [name for name, value in parts.items() if not value]
+
+
+class Drafts:
+    """The newest draft of each person, of the last DRAFT_LIMIT people."""
+
+    def __init__(self) -> None:
+        self._by_user: OrderedDict[int, Draft] = OrderedDict()
+
+    def put(self, user_id: int, draft: Draft) -> None:
+        """Make this the person's draft; forms over an older one stop working."""
+        self._by_user[user_id] = draft
+        self._by_user.move_to_end(user_id)
+        if len(self._by_user) > DRAFT_LIMIT:
+            self._by_user.popitem(last=False)
+
+    def get(self, user_id: int, key: str) -> Draft:
+        """The draft behind a form's controls; UserError where they are of no use any more."""
+        draft = self._by_user.get(user_id)
+        if draft is None:
+            raise ExpiredForm(EXPIRED_FORM)
+        if draft.key != key:
+            raise StaleForm(OLDER_FORM)
+        if draft.sent:
+            raise StaleForm(SENT_FORM)
+        return draft
+
+
+def parse_steps(text: str) -> int | None:
+    """A whole number in STEPS_RANGE in plain ASCII digits, or None."""
+    text = text.strip()
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        return None
+    return int(text) if STEPS_RANGE[0] <= int(text) <= STEPS_RANGE[1] else None
+
+
+def parse_cfg(text: str) -> float | None:
+    """A decimal number in CFG_RANGE in plain ASCII digits, or None."""
+    text = text.strip()
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,10})?", text):
+        return None
+    return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
+
+
+def shorten(text: str, limit: int) -> str:
+    """Shortened in the middle: the ends of a name tell more than its middle."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def plain(text: str, limit: int = FIELD_LIMIT) -> str:
+    """Text of people or servers for an embed: markdown has no effect, length is bounded."""
+    escaped = discord.utils.escape_markdown(text)
+    return escaped if len(escaped) <= limit else escaped[: limit - 1].rstrip("\\") + "…"
+
+
+def _code(text: str) -> str:
+    return f"`{shorten(text.replace('`', chr(39)), 40)}`" if text.strip() else "empty"
+
+
+def form_embed(draft: Draft) -> discord.Embed:
+    """The draft as it stands. At most some 3,500 characters of the 6,000 an embed may have."""
+    embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
+    for name in FORM_FIELDS:
+        value = getattr(draft, name)
+        embed.add_field(name=name.capitalize(), value=plain(shorten(value or "not chosen", 200)))
+    embed.add_field(name="Steps", value=str(draft.steps))
+    embed.add_field(name="CFG", value=f"{draft.cfg:g}")
+    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
+    embed.add_field(name="Prompt", value=plain(positive), inline=False)
+    embed.add_field(
+        name="Negative prompt", value=plain(draft.negative_prompt or "none"), inline=False
+    )
+    return embed
+
+
+def menu_options(
+    values: Sequence[str], chosen: str | None, page: int
+) -> list[discord.SelectOption]:
+    """The entries of a menu. A list that does not fit is paged: Back first, More… last, and the
+    chosen value on every page."""
+
+    def option(index: int) -> discord.SelectOption:
+        label = shorten(values[index], OPTION_LIMIT)
+        return discord.SelectOption(
+            label=label, value=f"index:{index}", default=values[index] == chosen
+        )
+
+    if len(values) <= MENU_LIMIT:
+        return [option(index) for index in range(len(values))]
+    size = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
+    first, last = page * size, min((page + 1) * size, len(values))
+    shown = [option(index) for index in range(first, last)]
+    if chosen in values and not first <= values.index(chosen) < last:
+        shown.insert(0, option(values.index(chosen)))
+    if page > 0:
+        back = f"{first - size + 1} to {first} of {len(values)}"
+        shown.insert(
+            0, discord.SelectOption(label="Back", value=f"page:{page - 1}", description=back)
+        )
+    if last < len(values):
+        more = f"{last + 1} to {min(last + size, len(values))} of {len(values)}"
+        shown.append(
+            discord.SelectOption(label="More…", value=f"page:{page + 1}", description=more)
+        )
+    return shown
+
+
+class FormMenu(
+    discord.ui.DynamicItem[discord.ui.Select[Any]],
+    template=r"form:(?P<name>model|sampler|scheduler):(?P<key>[0-9a-f]{8})",
+):
+    """One of the three menus. Found by its custom id alone, so a form from before a restart is
+    answered too, and discord.py keeps nothing for it."""
+
+    @classmethod
+    def of(cls, draft: Draft, name: str) -> FormMenu:
+        """The menu as the draft stands."""
+        page = draft.pages.get(name, 0)
+        return cls(
+            discord.ui.Select(
+                custom_id=f"form:{name}:{draft.key}",
+                placeholder=name.capitalize(),
+                options=menu_options(draft.offered(name), getattr(draft, name), page),
+            )
+        )
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str], /
+    ) -> FormMenu:
+        return cls(item)
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        bot: ComfyGen = interaction.client
+        _, name, key = self.custom_id.split(":")
+        await bot.answering(interaction, bot.choose(interaction, name, key, self.item.values[0]))
+
+
+class FormButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]],
+    template=r"form:(?P<action>edit|retry|generate):(?P<key>[0-9a-f]{8})",
+):
+    """A button of the form, or of the answer to a refused modal (`retry`)."""
+
+    STYLES: ClassVar = {
+        "edit": ("Edit Prompts & Settings", discord.ButtonStyle.secondary),
+        "retry": ("Correct it", discord.ButtonStyle.primary),
+        "generate": ("Generate", discord.ButtonStyle.success),
+    }
+
+    @classmethod
+    def of(cls, draft: Draft, action: str) -> FormButton:
+        """The button with this action on the draft."""
+        label, style = cls.STYLES[action]
+        custom_id = f"form:{action}:{draft.key}"
+        return cls(discord.ui.Button(custom_id=custom_id, label=label, style=style))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str], /
+    ) -> FormButton:
+        return cls(item)
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        bot: ComfyGen = interaction.client
+        _, action, key = self.custom_id.split(":")
+        if action == "generate":
+            await bot.answering(interaction, bot.generate(interaction, key))
+        else:
+            await bot.answering(interaction, bot.show_modal(interaction, action, key))
+
+
+class FormView(discord.ui.View):
+    """The controls of the form (architecture.md §3.1)."""
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(timeout=None)
+        for name in FORM_FIELDS:
+            self.add_item(FormMenu.of(draft, name))
+        self.add_item(FormButton.of(draft, "edit"))
+        self.add_item(FormButton.of(draft, "generate"))
+
+
+class RetryView(discord.ui.View):
+    """The way back into a refused modal."""
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(timeout=None)
+        self.add_item(FormButton.of(draft, "retry"))
+
+
+class PromptModal(discord.ui.Modal):
+    """The texts of the draft (architecture.md §3.3); after a refusal, as they were typed.
+
+    Only a description: what is submitted arrives in `ComfyGen.on_interaction`. discord.py would
+    forget an open modal at a restart or after its time, and what was typed with it.
+    """
+
+    def __init__(self, draft: Draft, origin: str) -> None:
+        super().__init__(title="Prompts & Settings", custom_id=f"modal:{origin}:{draft.key}")
+        typed = draft.typed
+        paragraph, short = discord.TextStyle.paragraph, discord.TextStyle.short
+        for name, text, hint, style, limit, required, value in (
+            ("positive_prompt", "Prompt", "What the picture shows", paragraph, TEXT_INPUT_LIMIT,
+             True, draft.positive_prompt),
+            ("negative_prompt", "Negative prompt", "What to keep out of it", paragraph,
+             TEXT_INPUT_LIMIT, False, draft.negative_prompt),
+            ("steps", "Steps", "A whole number from {} to {}".format(*STEPS_RANGE), short, 20,
+             True, str(draft.steps)),
+            ("cfg", "CFG", "A number from {:g} to {:g}, for example 7.5".format(*CFG_RANGE), short,
+             20, True, f"{draft.cfg:g}"),
+        ):  # fmt: skip
+            self.add_item(
+                discord.ui.Label(
+                    text=text,
+                    description=hint,
+                    component=discord.ui.TextInput(
+                        custom_id=name,
+                        style=style,
+                        default=typed.get(name, value) or None,
+                        required=required,
+                        max_length=limit,
+                    ),
+                )
+            )
+        self.stop()  # keeps discord.py from storing it
+
+    @staticmethod
+    def texts(components: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """The typed texts by custom id, out of the data of a modal's interaction."""
+        texts: dict[str, str] = {}
+        for component in components:
+            inner = component.get("components") or [component.get("component") or {}]
+            for item in inner:
+                if "custom_id" in item:
+                    texts[item["custom_id"]] = str(item.get("value") or "")
+        return texts
+
+
+# ---------------------------------------------------------------------------------------------
+# The worker
+
+
+class Stopped(Exception):
+    """The worker is to end at once; the job stays as it is and is taken up at the next start."""
+
+
+class Worker:
+    """Runs the queued jobs, one at a time and oldest first, in one thread.
+
+    The queue holds ids, the rows are the truth. `report` is called in the worker's thread with the
+    id of each job that reached its end and the bytes of its pictures.
+    """
+
+    MAX_SUBMISSIONS = 3  # of one job, should ComfyUI forget it by restarting
+    LOOK_SECONDS = 2.0  # how often the wait makes sure that ComfyUI still knows the prompt
+
+    def __init__(
+        self,
+        store: Store,
+        client: ComfyClient,
+        load_workflow: Callable[[], binder.BindResult],
+        *,
+        timeout: float,
+        report: Callable[[str, list[bytes]], None],
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._load_workflow = load_workflow
+        self._timeout = timeout
+        self._report = report
+        self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._aborted = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Take up what an earlier run left, oldest first, and start the thread."""
+        left = self._store.by_status(JobStatus.RUNNING) + self._store.by_status(JobStatus.QUEUED)
+        for job in left:
+            self._jobs.put(job.id)
+        if left:
+            log.info("worker: %d unfinished jobs of an earlier run are taken up", len(left))
+        self._thread.start()
+
+    def submit(self, job_id: str) -> None:
+        """Put a queued job behind the others."""
+        self._jobs.put(job_id)
+
+    def stop(self) -> None:
+        """Take no further job; the current one goes on."""
+        self._stopping.set()
+        self._jobs.put(None)
+
+    def abort(self) -> None:
+        """Leave the current job where it stands, too."""
+        self.stop()
+        self._aborted.set()
+        self._wake.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread to end; False where it did not within the time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while (job_id := self._jobs.get()) is not None and not self._stopping.is_set():
+            try:
+                self.step(job_id)
+            except Stopped:
+                log.info("job %s: left where it stands, to be taken up at the next start", job_id)
+            except Exception:
+                log.exception("job %s: the worker goes on with the next job", job_id)
+
+    def step(self, job_id: str) -> None:
+        """Run one job from its row to its end."""
+        job = self._durably(lambda: self._store.get(job_id))
+        if job is None:
+            return
+        if job.status is JobStatus.QUEUED and not self._durably(lambda: self._store.start(job_id)):
+            return
+        pictures: list[bytes] = []
+        try:
+            log.info("job %s: %s", job_id, "taken up" if job.started_at else "started")
+            deadline = time.monotonic() + self._timeout
+            refs = self._run(job, self._bound(job), deadline)
+            pictures = [self._download(ref, deadline) for ref in refs]
+        except Stopped:
+            raise
+        except Exception as error:
+            sentence = self._sentence(job_id, error)
+            ended = self._durably(lambda: self._store.fail(job_id, sentence))
+        else:
+            names = [str(ref) for ref in refs]
+            ended = self._durably(lambda: self._store.complete(job_id, names))
+            log.info("job %s: completed with %d pictures", job_id, len(names))
+        if ended:
+            self._report(job_id, pictures)
+
+    def _bound(self, job: Job) -> binder.Workflow:
+        loaded = self._load_workflow()
+        result = binder.bind(job, loaded.workflow) if loaded.ok else loaded
+        if not result.ok:
+            raise UserError(f"The bot's workflow cannot be used: {result.reason}.")
+        return result.workflow if job.seed is None else binder.reseed(result.workflow, job.seed)
+
+    def _run(self, job: Job, workflow: binder.Workflow, deadline: float) -> Sequence[ImageRef]:
+        """Submit the job where ComfyUI does not have it, and wait for its pictures.
+
+        `/history` is the truth. A prompt in neither `/history` nor `/queue` is unknown: not yet
+        submitted, or forgotten by a ComfyUI that restarted. An id posted twice would run twice, so
+        after anything unclear both are asked before posting (comfyui.md).
+        """
+        prompt_id = job.comfy_prompt_id or job.id
+        outage = Outage(job.id)
+        known = unclear = job.started_at is not None
+        submissions = 0
+        began = looked_at = time.monotonic()
+        while time.monotonic() < deadline:
+            try:
+                entry = self._client.history(prompt_id)
+                if entry is None and (unclear or time.monotonic() - looked_at > self.LOOK_SECONDS):
+                    known = prompt_id in self._client.queue()
+                    entry = None if known else self._client.history(prompt_id)
+                    unclear, looked_at = False, time.monotonic()
+                if entry is not None:
+                    return entry.pictures()
+                if not known:
+                    submissions += 1
+                    if submissions > self.MAX_SUBMISSIONS:
+                        raise UserError(
+                            "The image server restarted again and again during this picture."
+                            " Please try again later."
+                        )
+                    unclear = True  # until an answer has come
+                    prompt_id = self._client.submit(workflow, prompt_id)
+                    known, unclear = True, False
+                    self._durably(lambda: self._store.submitted(job.id, prompt_id))  # noqa: B023
+                    if submissions == 1:
+                        began = looked_at = time.monotonic()
+                        deadline = began + self._timeout
+                outage.over()
+                waited = time.monotonic() - began
+                self._pause(min(max(0.05 * waited, 0.1), 2.0))
+            except Unreachable as error:
+                unclear = True
+                self._pause(outage.goes_on(error))
+        self._stop_prompt(prompt_id)
+        raise outage.error or TimedOut(f"no result within {self._timeout:g} s")
+
+    def _download(self, ref: ImageRef, deadline: float) -> bytes:
+        """One picture; fetched again where the server is away or the bytes break off."""
+        outage = Outage(str(ref))
+        while True:
+            try:
+                return self._client.image(ref)
+            except Unreachable as error:
+                if time.monotonic() > deadline:
+                    raise
+                self._pause(outage.goes_on(error))
+
+    def _stop_prompt(self, prompt_id: str) -> None:
+        try:
+            self._client.cancel(prompt_id)
+        except ComfyError as error:
+            log.warning("prompt %s could not be stopped: %s", prompt_id, error)
+
+    def _sentence(self, job_id: str, error: Exception) -> str:
+        """What the person reads of an error; the log has the rest."""
+        if isinstance(error, ComfyError | UserError):
+            log.warning("job %s: failed: %s", job_id, error)
+            return error.public if isinstance(error, ComfyError) else str(error)
+        log.error("job %s: failed", job_id, exc_info=error)
+        return "Something went wrong inside the bot. Please try again, or tell its owner."
+
+    def _durably(self, change: Callable[[], T]) -> T:
+        """A call of the store, repeated while the database is locked or the disk full."""
+        while True:
+            try:
+                return change()
+            except StoreError as error:
+                log.error("%s", error)
+                self._pause(2.0)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless there is something to do earlier."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+        if self._aborted.is_set():
+            raise Stopped
+
+
+class Outage:
+    """One absence of ComfyUI: one line in the log, and a growing pause between the tries."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failures = 0
+        self.error: Unreachable | None = None
+
+    def goes_on(self, error: Unreachable) -> float:
+        """Note a failed call; the seconds to wait before the next."""
+        if self.error is None:
+            log.warning("%s: ComfyUI does not answer, waiting for it (%s)", self._what, error)
+        self.error = error
+        self._failures += 1
+        return float(min(0.1 * 2**self._failures, 5.0))
+
+    def over(self) -> None:
+        """Note a call that worked."""
+        if self.error is not None:
+            log.info("%s: ComfyUI answers again", self._what)
+        self.error, self._failures = None, 0
+
+
+# ---------------------------------------------------------------------------------------------
+# The report
+
+
+def result_embed(job: Job) -> discord.Embed:
+    """The settings of a finished job (architecture.md M9)."""
+    prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
+    embed = discord.Embed(description=prompt, colour=discord.Colour.green())
+    for name, value in (
+        ("Model", plain(shorten(job.model, 200))),
+        ("Sampler", plain(job.sampler)),
+        ("Scheduler", plain(job.scheduler)),
+        ("Steps", str(job.steps)),
+        ("CFG", f"{job.cfg:g}"),
+    ):
+        embed.add_field(name=name, value=value)
+    if job.seed is not None:
+        embed.add_field(name="Seed", value=str(job.seed))
+    return embed
+
+
+def failure_embed(job: Job) -> discord.Embed:
+    """Why there is no picture, and for which prompt."""
+    embed = discord.Embed(
+        title="No picture this time",
+        description=plain(job.error_message or "It was cancelled.", 2000),
+        colour=discord.Colour.red(),
+    )
+    prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
+    embed.add_field(name="Prompt", value=prompt, inline=False)
+    return embed
+
+
+def shorten_end(text: str, limit: int) -> str:
+    """Cut at the end, with an ellipsis within the limit."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def message_nonce(job_id: str, part: int) -> str:
+    """The nonce of a message: Discord drops a second message with the same one. At most 25
+    characters, so of the id as many digits as fit."""
+    return f"{job_id.replace('-', '')[:22]}-{part}"
+
+
+def result_messages(job: Job, pictures: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    """The report of a finished job as arguments for `send()`: one message, and one more for every
+    further ten pictures. Names nobody but the person who asked."""
+    mention = discord.AllowedMentions(
+        everyone=False, roles=False, replied_user=False, users=[discord.Object(int(job.user_id))]
+    )
+    embed = result_embed(job) if pictures else failure_embed(job)
+    first = {"content": f"<@{job.user_id}>", "embed": embed, "allowed_mentions": mention}
+    files = []
+    for number, (data, name) in enumerate(zip(pictures, job.output_images, strict=False), start=1):
+        suffix = Path(ImageRef.parse(name).filename).suffix
+        files.append(discord.File(io.BytesIO(data), filename=f"{job.id[:8]}-{number}{suffix}"))
+    for part in range(max(1, -(-len(files) // FILES_PER_MESSAGE))):
+        batch = files[part * FILES_PER_MESSAGE : (part + 1) * FILES_PER_MESSAGE]
+        head = first if part == 0 else {"allowed_mentions": discord.AllowedMentions.none()}
+        yield {**head, "files": batch, "nonce": message_nonce(job.id, part)}
+
+
+# ---------------------------------------------------------------------------------------------
+# The bot
+
+
+@app_commands.command(name="gen", description="Make a picture on this server's own GPU")
+@app_commands.guild_only()
+async def gen(interaction: discord.Interaction[Any]) -> None:
+    """/gen (architecture.md §3.1)."""
+    bot: ComfyGen = interaction.client
+    await bot.answering(interaction, bot.open_form(interaction))
+
+
+class ComfyGen(discord.Client):
+    """Discord's side of the program; lives on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        client: ComfyClient,
+        options: ComfyOptions,
+        defaults: binder.Defaults,
+    ) -> None:
+        super().__init__(
+            intents=discord.Intents(guilds=True),
+            allowed_mentions=discord.AllowedMentions.none(),
+            max_messages=None,
+        )
+        self.settings = settings
+        self.store = store
+        self.comfy = client
+        self.options = options
+        self.defaults = defaults
+        self.drafts = Drafts()
+        self.stopping = False
+        self.worker = Worker(
+            store,
+            client,
+            functools.partial(load_workflow, settings.workflow_path),
+            timeout=settings.comfy_timeout,
+            report=self.report_from_worker,
+        )
+        self._accepting = threading.Lock()
+        self._posting = asyncio.Lock()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self.tree = app_commands.CommandTree(self)
+        self.tree.add_command(gen)
+        self.add_dynamic_items(FormMenu, FormButton)
+
+    # Connecting
+
+    async def setup_hook(self) -> None:
+        """Once, after the login and before the gateway (discord.py)."""
+        wanted, actual = self.settings.client_id, self.application_id
+        if wanted is not None and wanted != actual:
+            raise StartupError(
+                f"DISCORD_CLIENT_ID is {wanted}, but DISCORD_TOKEN belongs to application {actual}:"
+                " correct one of the two"
+            )
+        assert actual is not None  # known once logged in
+        log.info(
+            "invite link: %s",
+            discord.utils.oauth_url(actual, permissions=INVITE_PERMISSIONS, scopes=INVITE_SCOPES),
+        )
+        await self._register_commands()
+        for job in await asyncio.to_thread(self.store.undelivered):
+            await self._start_delivery(job.id)
+        await asyncio.to_thread(self.worker.start)
+
+    async def _register_commands(self) -> None:
+        guild_id = self.settings.guild_id
+        if guild_id is None:
+            await self.tree.sync()
+            log.info("commands registered everywhere")
+            return
+        guild = discord.Object(guild_id)
+        self.tree.copy_global_to(guild=guild)
+        try:
+            await self.tree.sync(guild=guild)
+        except discord.Forbidden as error:
+            raise StartupError(
+                f"the bot may not register commands in server {guild_id} (DISCORD_GUILD_ID):"
+                " invite it with the link above, or correct the id"
+            ) from error
+        log.info("commands registered in server %d", guild_id)
+
+    async def on_ready(self) -> None:
+        """Connected; also after a lost session. Says where the bot could not work."""
+        log.info("connected as %s; allowed channels: %d", self.user, len(self.settings.channel_ids))
+        for channel_id in sorted(self.settings.channel_ids):
+            channel = self.get_channel(channel_id)
+            if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+                log.warning("the bot does not see channel %d of ALLOWED_CHANNEL_IDS", channel_id)
+                continue
+            granted = channel.permissions_for(channel.guild.me)
+            missing = [name for name, on in INVITE_PERMISSIONS if on and not getattr(granted, name)]
+            if missing:
+                log.warning("channel %d: the bot lacks %s", channel_id, ", ".join(missing))
+
+    # Answering
+
+    async def answering(
+        self, interaction: discord.Interaction[Any], work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run a handler, and turn what it raises into an answer for the person."""
+        try:
+            await work
+        except Exception as error:
+            try:
+                await self._answer_error(interaction, error)
+            except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+                log.warning("an answer did not reach Discord: %s", failure)
+
+    async def _answer_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
+        sentence = "Something went wrong inside the bot. Please try again, or tell its owner."
+        if isinstance(error, StaleForm):
+            await interaction.response.edit_message(content=str(error), view=None)
+            return
+        if isinstance(error, UserError):
+            sentence = str(error)
+        elif isinstance(error, ComfyError | StoreError):
+            log.error("%s", error)
+            sentence = error.public
+        elif isinstance(error, discord.HTTPException | aiohttp.ClientError | OSError):
+            log.warning("Discord did not take an answer: %s", error)
+        else:
+            log.error("a handler failed", exc_info=error)
+        if interaction.response.is_done():
+            await interaction.followup.send(sentence, ephemeral=True)
+        else:
+            await interaction.response.send_message(sentence, ephemeral=True)
+
+    async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
+        """Submitted modals; discord.py dispatches commands and components by itself."""
+        if interaction.type is discord.InteractionType.modal_submit:
+            data: Any = interaction.data
+            await self.answering(
+                interaction, self.take_modal(interaction, data["custom_id"], data["components"])
+            )
+
+    # The form
+
+    async def open_form(self, interaction: discord.Interaction[Any]) -> None:
+        """/gen: an ephemeral form over a new draft."""
+        self._check_place(interaction)
+        draft = self._new_draft(interaction)
+        draft.shown_by = interaction
+        await interaction.response.send_message(
+            embed=form_embed(draft), view=FormView(draft), ephemeral=True
+        )
+
+    async def choose(
+        self, interaction: discord.Interaction[Any], name: str, key: str, token: str
+    ) -> None:
+        """A menu: merge the choice, show the form again."""
+        draft = self.drafts.get(interaction.user.id, key)
+        draft.choose(name, token)
+        await self._show_form(interaction, draft)
+
+    async def show_modal(
+        self, interaction: discord.Interaction[Any], origin: str, key: str
+    ) -> None:
+        """The button `edit` of the form, or `retry` of the answer to a refused modal."""
+        draft = self.drafts.get(interaction.user.id, key)
+        await interaction.response.send_modal(PromptModal(draft, origin))
+
+    async def take_modal(
+        self,
+        interaction: discord.Interaction[Any],
+        custom_id: str,
+        components: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """A submitted modal: merge its texts and show the form again, or say what is wrong."""
+        _, origin, key = custom_id.split(":")
+        typed = PromptModal.texts(components)
+        try:
+            draft = self.drafts.get(interaction.user.id, key)
+        except ExpiredForm:
+            self._check_place(interaction)
+            draft = self._new_draft(interaction)
+            problems = draft.take(typed)
+            note = "The bot was restarted, so this form is new; what you typed is in it."
+            await self._show_form(interaction, draft, "\n".join([note, *problems]))
+            return
+        except StaleForm as stale:
+            text = shorten_end(typed.get("positive_prompt", ""), TEXT_INPUT_LIMIT)
+            await interaction.response.send_message(
+                f"{stale} This is what you typed:",
+                embed=discord.Embed(description=plain(text, 4096) or None),
+                ephemeral=True,
+            )
+            return
+        problems = draft.take(typed)
+        if not problems and origin == "edit":
+            await self._show_form(interaction, draft)
+        elif not problems:
+            await self._show_form_behind(interaction, draft)
+        elif origin == "edit":
+            await interaction.response.send_message(
+                "\n".join(problems), view=RetryView(draft), ephemeral=True
+            )
+        else:
+            await interaction.response.edit_message(
+                content="\n".join(problems), view=RetryView(draft)
+            )
+
+    async def generate(self, interaction: discord.Interaction[Any], key: str) -> None:
+        """Generate (architecture.md §3.4): the draft becomes a job."""
+        draft = self.drafts.get(interaction.user.id, key)
+        self._check_place(interaction)
+        params = self._job_params(interaction, draft)
+        draft.sent = True  # before the first await: a second press finds it so
+        accepted = False
+        try:
+            await interaction.response.defer()
+            position = await asyncio.to_thread(self._accept, params)
+            accepted = True
+        finally:
+            draft.sent = accepted
+        await interaction.followup.send(
+            f"Queued! You are position **{position}** in the queue.", ephemeral=True
+        )
+        await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
+
+    def _accept(self, params: JobParams) -> int:
+        """Dry run, row, queue; the job's position. Blocks: runs in a thread of its own."""
+        workflow = load_workflow(self.settings.workflow_path)
+        if not workflow.ok:
+            log.error("the workflow cannot be used: %s", workflow.reason)
+            raise UserError(
+                f"The bot's workflow cannot be used: {workflow.reason}."
+                " Nothing was queued; please tell the bot's owner."
+            )
+        with self._accepting:  # the order of the rows is the order of the queue
+            job_id = self.store.insert(params)
+            position = self.store.position(job_id) or 1
+            self.worker.submit(job_id)
+        log.info("job %s: queued at position %d", job_id, position)
+        return position
+
+    def _job_params(self, interaction: discord.Interaction[Any], draft: Draft) -> JobParams:
+        missing = draft.missing()
+        if missing:
+            raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
+        for name in FORM_FIELDS:
+            if getattr(draft, name) not in replace(draft, options=self.options).offered(name):
+                raise UserError(f"The {name} you chose is not offered any more. Choose another.")
+        return JobParams(
+            user_id=str(interaction.user.id),
+            guild_id=str(interaction.guild_id),
+            channel_id=str(interaction.channel_id),
+            model=draft.model or "",
+            sampler=draft.sampler or "",
+            scheduler=draft.scheduler or "",
+            steps=draft.steps,
+            cfg=draft.cfg,
+            positive_prompt=draft.positive_prompt,
+            negative_prompt=draft.negative_prompt,
+            seed=secrets.randbits(64) if self.settings.random_seeds else None,
+        )
+
+    def _new_draft(self, interaction: discord.Interaction[Any]) -> Draft:
+        """A draft with the workflow file's own values, where the server offers them."""
+        draft = Draft(self.options, negative_prompt=self.settings.default_negative_prompt)
+        if self.defaults is not None:
+            for name in FORM_FIELDS:
+                value = getattr(self.defaults, name)
+                if value in draft.offered(name):
+                    setattr(draft, name, value)
+            draft.steps = parse_steps(self.defaults.steps) or DEFAULT_STEPS
+            draft.cfg = parse_cfg(self.defaults.cfg) or DEFAULT_CFG
+        self.drafts.put(interaction.user.id, draft)
+        return draft
+
+    async def _show_form(
+        self, interaction: discord.Interaction[Any], draft: Draft, note: str | None = None
+    ) -> None:
+        """Turn the message that the interaction came from into the form as it now stands."""
+        draft.shown_by = interaction
+        await interaction.response.edit_message(
+            content=note, embed=form_embed(draft), view=FormView(draft)
+        )
+
+    async def _show_form_behind(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
+        """After a corrected modal: update the form, and take the complaint away."""
+        await interaction.response.defer()
+        form: dict[str, Any] = {"embed": form_embed(draft), "view": FormView(draft)}
+        try:
+            assert draft.shown_by is not None
+            await draft.shown_by.edit_original_response(**form)
+        except discord.HTTPException:
+            # That token's 15 minutes are over: the complaint becomes the form.
+            draft.shown_by = interaction
+            await interaction.edit_original_response(content=None, **form)
+        else:
+            await interaction.delete_original_response()
+
+    def _check_place(self, interaction: discord.Interaction[Any]) -> None:
+        """Only in an allowed channel or a thread of one, and not while shutting down."""
+        if self.stopping:
+            raise UserError(RESTARTING)
+        if interaction.guild_id is None:
+            raise UserError("/gen works in a server's channel, not in direct messages.")
+        parent_id = getattr(interaction.channel, "parent_id", None)
+        if self.settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
+            here = [
+                f"<#{channel_id}>"
+                for channel_id in sorted(self.settings.channel_ids)
+                if getattr(self.get_channel(channel_id), "guild", None) == interaction.guild
+            ]
+            where = f"Please use {', '.join(here[:5])}." if here else "Please ask the bot's owner."
+            raise UserError(f"/gen is not available in this channel. {where}")
+
+    # The report
+
+    def report_from_worker(self, job_id: str, pictures: list[bytes]) -> None:
+        """Hand a finished job to the event loop. Called in the worker's thread, which never waits
+        for Discord: the GPU has the next job while the pictures upload."""
+        work = self._start_delivery(job_id, pictures)
+        try:
+            asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:  # the loop has closed
+            work.close()
+            log.warning("job %s: will be reported at the next start", job_id)
+
+    async def _start_delivery(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        task = asyncio.create_task(self._deliver(job_id, pictures))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, job_id: str, pictures: Sequence[bytes]) -> None:
+        """Post the report of a finished job, however long it takes; one job at a time."""
+        if self._posting.locked():
+            pictures = ()  # others wait before it: fetched again then, not held until then
+        await self.wait_until_ready()
+        pause, waiting = 1.0, False
+        while True:
+            try:
+                async with self._posting:
+                    await self._post(job_id, pictures)
+                return
+            except (StoreError, Unreachable, aiohttp.ClientError, OSError, RetryLater) as error:
+                if not waiting:
+                    log.warning("job %s: not reported yet, trying again (%s)", job_id, error)
+                waiting = True
+            except Exception:
+                log.exception("job %s: its report failed", job_id)
+                return
+            pictures = ()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 60.0)
+
+    async def _post(self, job_id: str, pictures: Sequence[bytes]) -> None:
+        """One try at the report; raises RetryLater where Discord is to blame."""
+        job = await asyncio.to_thread(self.store.get, job_id)
+        if job is None or job.delivered_at is not None:
+            return
+        if not pictures and job.status is JobStatus.COMPLETED:
+            refs = [ImageRef.parse(name) for name in job.output_images]
+            try:
+                pictures = [await asyncio.to_thread(self.comfy.image, ref) for ref in refs]
+            except NoPictures as error:
+                log.error("job %s: %s", job_id, error)
+                job = replace(job, error_message=error.public)
+        channel = self.get_partial_messageable(int(job.channel_id))
+        try:
+            for message in result_messages(job, pictures):
+                await channel.send(**message)
+        except discord.HTTPException as error:
+            if error.status == 429 or error.status >= 500:
+                raise RetryLater(f"Discord answered {error.status}") from error
+            log.error("job %s: Discord refused its report: %s", job_id, error)
+        else:
+            log.info("job %s: reported", job_id)
+        await asyncio.to_thread(self.store.delivered, job_id)
+
+    # The end
+
+    async def shut_down(self) -> None:
+        """Finish and report the current job, within the grace; queued ones stay queued."""
+        self.stopping = True
+        grace = self.settings.shutdown_grace
+        deadline = self.loop.time() + grace
+        log.info("shutting down: the current job has %g s; a second signal ends at once", grace)
+        self.worker.stop()
+        if not await asyncio.to_thread(self.worker.join, grace):
+            log.warning("the current job is not finished; it is taken up at the next start")
+            self.worker.abort()
+        if self._deliveries:
+            await asyncio.wait(self._deliveries, timeout=max(0.0, deadline - self.loop.time()))
+
+
+# ---------------------------------------------------------------------------------------------
+# Start-up
+
+
+def prepare(settings: Settings) -> ComfyGen | None:
+    """The checks before going online (architecture.md M10); None where one has failed, after a
+    line in the log for each that has."""
+    store = options = None
+    problems: list[str] = []
+    try:
+        store = Store(settings.db_path)
+        log.info("check: database %s", settings.db_path)
+    except StoreError as error:
+        problems.append(str(error))
+    workflow = load_workflow(settings.workflow_path)
+    client = ComfyClient(settings.comfy_base_url)
+    try:
+        log.info("check: ComfyUI %s answers", client.version())
+        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
+        options = client.fetch_options(bound_classes)
+        counts = len(options.models), len(options.samplers), len(options.schedulers)
+        log.info("check: %d models, %d samplers, %d schedulers", *counts)
+    except OptionsMissing as error:
+        problems.extend(error.problems)
+    except ComfyError as error:
+        problems.append(
+            f"ComfyUI cannot be used at {settings.comfy_base_url}: start it, or correct"
+            f" COMFY_BASE_URL ({error})"
+        )
+    if workflow.ok:
+        log.info("check: workflow %s", settings.workflow_path)
+    else:
+        problems.append(f"{workflow.reason} (WORKFLOW_PATH is {settings.workflow_path})")
+    for problem in problems:
+        log.critical("%s", problem)
+    if workflow.ok and store is not None and options is not None:
+        return ComfyGen(settings, store, client, options, binder.defaults(workflow.workflow))
+    if store is not None:
+        store.close()
+    client.close()
+    return None
+
+
+def load_workflow(path: Path) -> binder.BindResult:
+    """The workflow file as it is now, validated: an owner may edit it while the bot runs."""
+    loaded = binder.load(path)
+    return binder.validate(loaded.workflow) if loaded.ok else loaded
+
+
+async def serve(bot: ComfyGen, token: str) -> int:
+    """Run the bot until a signal or an error ends it; the exit code."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            # Nothing is lost: what is unfinished stands in the database.
+            log.warning("second signal: ended at once")
+            os._exit(EXIT_INTERRUPTED)
+        loop.call_soon_threadsafe(stop.set)
+
+    # Not loop.add_signal_handler, which Windows does not have.
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+    async with bot:
+        connection = asyncio.create_task(bot.start(token))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({connection, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            await bot.shut_down()
+            connection.cancel()
+        stopped.cancel()
+        bot.worker.abort()
+        (outcome,) = await asyncio.gather(connection, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        explain(outcome)
+    return 0 if stop.is_set() else 1
+
+
+def explain(error: Exception) -> None:
+    """One critical line for what ended the connection to Discord."""
+    if isinstance(error, StartupError):
+        log.critical("%s", error)
+    elif isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
+        log.critical("Discord refused DISCORD_TOKEN: copy it again from the Bot page")
+    elif isinstance(error, discord.DiscordException | aiohttp.ClientError | OSError):
+        log.critical("Discord cannot be used: %s; check the internet connection", error)
+    else:
+        log.critical("the bot ended by an error of its own", exc_info=error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python comfygen.py`; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="comfygen.py",
+        description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
+        epilog="It is configured by the environment and a .env file beside it: see README.md.",
+    )
+    parser.parse_args(arguments)
+    try:
+        settings = load_settings(read_environment())
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"configuration: {problem}", file=sys.stderr)
+        return 1
+    set_up_logging(settings)
+    bot = prepare(settings)
+    if bot is None:
+        return 1
+    try:
+        return asyncio.run(serve(bot, settings.token))
+    finally:
+        bot.store.close()
+        bot.comfy.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
