@@ -154,7 +154,7 @@ class _Reader:
         return self._environment.get(name, "").strip() or default
 
     def required(self, name: str, how: str) -> str:
-        value = self.text(name)
+        value = self.text(name).strip(", ")
         if not value:
             self.problem(name, f"is missing: {how}")
         return value
@@ -722,11 +722,12 @@ class Worker:
         job = self._durably(lambda: self._store.get(job_id))
         if job is None:
             return
-        if job.status is JobStatus.QUEUED and not self._durably(lambda: self._store.start(job_id)):
-            return
+        taken_up = job.status is JobStatus.RUNNING
+        if not taken_up and not self._durably(lambda: self._store.start(job_id)):
+            return  # cancelled, or run already
         pictures: list[bytes] = []
         try:
-            log.info("job %s: %s", job_id, "taken up" if job.started_at else "started")
+            log.info("job %s: %s", job_id, "taken up" if taken_up else "started")
             deadline = time.monotonic() + self._timeout
             refs = self._run(job, self._bound(job), deadline)
             pictures = [self._download(ref, deadline) for ref in refs]
@@ -758,7 +759,7 @@ class Worker:
         """
         prompt_id = job.comfy_prompt_id or job.id
         outage = Outage(job.id)
-        known = unclear = job.started_at is not None
+        known = unclear = job.status is JobStatus.RUNNING
         submissions = 0
         began = looked_at = time.monotonic()
         while time.monotonic() < deadline:
@@ -771,8 +772,7 @@ class Worker:
                 if entry is not None:
                     return entry.pictures()
                 if not known:
-                    submissions += 1
-                    if submissions > self.MAX_SUBMISSIONS:
+                    if submissions == self.MAX_SUBMISSIONS:
                         raise UserError(
                             "The image server restarted again and again during this picture."
                             " Please try again later."
@@ -780,6 +780,7 @@ class Worker:
                     unclear = True  # until an answer has come
                     prompt_id = self._client.submit(workflow, prompt_id)
                     known, unclear = True, False
+                    submissions += 1
                     self._durably(lambda: self._store.submitted(job.id, prompt_id))  # noqa: B023
                     if submissions == 1:
                         began = looked_at = time.monotonic()
@@ -925,11 +926,14 @@ def result_messages(job: Job, pictures: Sequence[bytes]) -> Iterator[dict[str, A
 
 
 @app_commands.command(name="gen", description="Make a picture on this server's own GPU")
-@app_commands.guild_only()
 async def gen(interaction: discord.Interaction[Any]) -> None:
     """/gen (architecture.md §3.1)."""
     bot: ComfyGen = interaction.client
     await bot.answering(interaction, bot.open_form(interaction))
+
+
+# discord.py warns twice at each start that it cannot speak; this bot never will.
+discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
 class ComfyGen(discord.Client):

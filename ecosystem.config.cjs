@@ -1,0 +1,28 @@
+// pm2: `pm2 start ecosystem.config.cjs` in this folder; README.md has the rest.
+const path = require("path");
+
+const python =
+  process.platform === "win32"
+    ? path.join(__dirname, ".venv", "Scripts", "python.exe")
+    : path.join(__dirname, ".venv", "bin", "python");
+
+module.exports = {
+  apps: [
+    {
+      name: "comfygen",
+      script: path.join(__dirname, "comfygen.py"),
+      interpreter: python,
+      cwd: __dirname,
+      // One process: there is one GPU, and one queue for it.
+      exec_mode: "fork",
+      instances: 1,
+      autorestart: true,
+      // 0: stopped on purpose. 130: ended at once by a second signal.
+      stop_exit_codes: [0, 130],
+      restart_delay: 10000,
+      // Longer than SHUTDOWN_GRACE_MS (60 s), within which the current job is finished.
+      kill_timeout: 75000,
+      max_memory_restart: "1G",
+    },
+  ],
+};

@@ -1,0 +1,147 @@
+"""The bot as its owner runs it: an installation in a folder of its own, and its process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.comfyui_standin import ComfyUIStandIn
+from tests.discord_standin import DiscordStandIn
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROGRAM = ("comfygen.py", "comfy_client.py", "binder.py", "store.py")
+SETTINGS = {
+    line.partition("=")[0].lstrip("# ")
+    for line in (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
+    if "=" in line
+}
+
+
+class Installation:
+    """A folder with a copy of the program and a `.env`, like an owner's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in PROGRAM:
+            shutil.copy(REPOSITORY / name, folder)
+        shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
+        self.workflow = folder / "workflows/multisampler/base.json"
+        self.database = folder / "data/comfygen.db"
+
+    def configure(self, values: Mapping[str, str]) -> None:
+        """Write the `.env` file."""
+        lines = (f"{name}={value}\n" for name, value in values.items())
+        (self.folder / ".env").write_text("".join(lines), "utf-8")
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Look into the database, as an owner with the sqlite3 shell would."""
+        with contextlib.closing(sqlite3.connect(self.database, timeout=20)) as connection:
+            return connection.execute(query, values).fetchall()
+
+
+class Bot:
+    """One process of the unmodified comfygen.py; its log is collected while it runs."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        discord: DiscordStandIn | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
+        # Without a stand-in nothing listens there: Discord is out of reach.
+        nowhere = {"DISCORD_API": "http://127.0.0.1:9", "DISCORD_GATEWAY": "ws://127.0.0.1:9"}
+        there = (
+            {"DISCORD_API": discord.api_url, "DISCORD_GATEWAY": discord.gateway_url}
+            if discord
+            else nowhere
+        )
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                str(REPOSITORY / "tests/launch.py"),
+                str(installation.folder / "comfygen.py"),
+                *arguments,
+            ],
+            cwd=REPOSITORY.anchor,  # not where the program is: services start elsewhere
+            env={**inherited, **there, **(environment or {}), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            for line in self.process.stdout:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for_line(self, text: str, seconds: float = 20.0) -> str:
+        """The first line of output with this text in it, once it is there."""
+
+        def found() -> str | None:
+            return next((line for line in self.lines if text in line), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() or not self._reader.is_alive(), seconds)
+            line = found()
+        assert line is not None, f"no line with {text!r} in:\n{self.output}"
+        return line
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """The exit code, once the process has ended."""
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.wait()
+
+    def stop(self) -> int:
+        """End it as `systemctl stop` does; the exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+def settings_for(
+    discord: DiscordStandIn, comfyui: ComfyUIStandIn, *channel_ids: int
+) -> dict[str, str]:
+    """The `.env` of a bot between the two stand-ins."""
+    return {
+        "DISCORD_TOKEN": discord.token,
+        "ALLOWED_CHANNEL_IDS": ",".join(map(str, channel_ids)),
+        "COMFY_BASE_URL": comfyui.url,
+    }

@@ -1,0 +1,404 @@
+"""binder.py against architecture.md §5 and M3, and against design.md's rules for seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import binder
+from store import JobParams
+
+SHIPPED = Path(__file__).resolve().parent.parent / "workflows/multisampler/base.json"
+SAMPLERS = ("239", "249", "52", "118")
+REFINING = ("249", "52", "118")
+FIELDS = [("152", "ckpt_name"), ("268", "text"), ("4", "text")]
+FIELDS += [("239", "sampler_name"), ("239", "scheduler"), ("239", "steps"), ("239", "cfg")]
+FIELDS += [(node, field) for node in REFINING for field in ("sampler_name", "scheduler")]
+NODES = list(dict(FIELDS))  # in the order of architecture.md §5.1
+
+JOB = JobParams(
+    user_id="1",
+    guild_id="2",
+    channel_id="3",
+    model="SDXL\\a folder\\naïve.safetensors",
+    sampler="a sampler",
+    scheduler="a scheduler",
+    steps=33,
+    cfg=4.25,
+    positive_prompt='a "quoted"\nfox 🦊',
+    negative_prompt="a blurry fox",
+)
+# The table of architecture.md §5, filled in from JOB.
+WRITTEN: dict[tuple[str, str], object] = {
+    ("152", "ckpt_name"): JOB.model,
+    ("268", "text"): JOB.positive_prompt,
+    ("4", "text"): JOB.negative_prompt,
+    **{(node, "sampler_name"): JOB.sampler for node in SAMPLERS},
+    **{(node, "scheduler"): JOB.scheduler for node in SAMPLERS},
+    ("239", "steps"): JOB.steps,
+    ("239", "cfg"): JOB.cfg,
+}
+
+# As a real server declares the nodes (comfyui.md): inputs, with the type of those that are links;
+# outputs. A "?" marks an optional input.
+DECLARED = {
+    "Checkpoint Loader Simple Mikey": ("ckpt_name", "MODEL CLIP VAE name hash"),
+    "CLIPTextEncode": ("text clip:CLIP", "CONDITIONING"),
+    "EmptyLatentImage": ("width height batch_size", "LATENT"),
+    "LatentUpscaleBy": ("samples:LATENT upscale_method scale_by", "LATENT"),
+    "KSampler (Efficient)": (
+        "model:MODEL seed steps cfg sampler_name scheduler denoise preview_method vae_decode"
+        " positive:CONDITIONING negative:CONDITIONING latent_image:LATENT optional_vae?:VAE",
+        "MODEL CONDITIONING CONDITIONING LATENT VAE IMAGE",
+    ),
+    "SaveImage": ("images:IMAGE filename_prefix", ""),
+}
+
+# The base pass's seed is 1001; in the deployed one it is 1003, which 52 has too.
+SEED = 0xFEED_FACE_CAFE_BEEF
+
+
+def shipped() -> Any:
+    return json.loads(SHIPPED.read_text("utf-8"))
+
+
+def deployed() -> Any:
+    """Like the owner's own: two FaceDetailers, and the base pass's seed comes from a node."""
+    workflow = shipped()
+    workflow["52"]["class_type"] = workflow["118"]["class_type"] = "FaceDetailer"
+    workflow["239"]["inputs"]["seed"] = ["301", 0]
+    workflow["301"] = {"class_type": "Seed Generator (Image Saver)", "inputs": {"seed": 1003}}
+    return workflow
+
+
+both_workflows = pytest.mark.parametrize("make", [shipped, deployed])
+Make = Callable[[], Any]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
+    if not isinstance(value, (dict, list)) or not value:
+        return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {k: v for key, child in items for k, v in leaves(child, (*path, key)).items()}
+
+
+def difference(before: Any, after: Any) -> dict[tuple[str, str], Any]:
+    """What has another value or type: {(node, input): new value}. All of it must be inputs."""
+    old, new = leaves(before), leaves(after)
+    assert old.keys() == new.keys()
+    changed = {k: v for k, v in new.items() if (type(v), v) != (type(old[k]), old[k])}
+    assert all(len(path) == 3 and path[1] == "inputs" for path in changed)
+    return {(path[0], path[2]): v for path, v in changed.items()}
+
+
+def containers(value: Any) -> Iterator[int]:
+    if isinstance(value, (dict, list)):
+        yield id(value)
+        for child in value.values() if isinstance(value, dict) else value:
+            yield from containers(child)
+
+
+def reason(workflow: object) -> str:
+    result = binder.validate(workflow)
+    assert not result.ok
+    return result.reason
+
+
+def bound(workflow: object) -> Any:
+    result = binder.bind(JOB, workflow)
+    assert result.ok, result
+    return result.workflow
+
+
+# The shipped file
+
+
+def test_the_shipped_workflow_is_valid() -> None:
+    result = binder.load(SHIPPED)
+    assert result.ok
+    assert binder.validate(result.workflow).ok
+
+
+def test_the_shipped_workflow_is_made_of_nodes_as_a_real_server_declares_them() -> None:
+    workflow = shipped()
+    for node, entry in workflow.items():
+        declared = [i.partition(":") for i in DECLARED[entry["class_type"]][0].split()]
+        types = {name.rstrip("?"): link for name, _, link in declared}
+        required = {name for name, _, _ in declared if not name.endswith("?")}
+        assert required <= entry["inputs"].keys() <= types.keys(), node
+        for name, value in entry["inputs"].items():
+            assert isinstance(value, list) == bool(types[name]), (node, name)
+            if types[name]:
+                outputs = DECLARED[workflow[value[0]]["class_type"]][1].split()
+                assert outputs[value[1]] == types[name], (node, name)
+
+
+def test_the_shipped_workflow_has_the_locked_nodes_in_a_chain_of_four_passes() -> None:
+    workflow = shipped()
+    classes = {node: entry["class_type"] for node, entry in workflow.items()}
+    assert classes["152"] == "Checkpoint Loader Simple Mikey"
+    assert classes["268"] == classes["4"] == "CLIPTextEncode"
+    assert {n for n in classes if classes[n] == "KSampler (Efficient)"} == set(SAMPLERS)
+    (save,) = (node for node in classes if classes[node] == "SaveImage")
+    node, _ = workflow[save]["inputs"]["images"]
+    assert workflow[node]["inputs"]["vae_decode"] == "true"  # else the picture is empty, and
+    assert "optional_vae" in workflow[node]["inputs"]  # this is what it needs for that
+    chain = [node]
+    while classes[node] != "EmptyLatentImage":
+        inputs = workflow[node]["inputs"]
+        node = (inputs.get("latent_image") or inputs["samples"])[0]
+        chain.insert(0, node)
+    assert tuple(n for n in chain if n in SAMPLERS) == SAMPLERS
+    assert "LatentUpscaleBy" in {classes[n] for n in chain}
+
+
+def test_each_pass_of_the_shipped_workflow_has_steps_cfg_and_denoise_of_its_own() -> None:
+    inputs = [shipped()[node]["inputs"] for node in SAMPLERS]
+    assert all(1 <= i["steps"] <= 150 and 1 <= i["cfg"] <= 30 for i in inputs)
+    assert inputs[0]["denoise"] == 1
+    assert all(0 < i["denoise"] < 1 for i in inputs[1:])
+    assert len({(i["steps"], i["cfg"], i["denoise"]) for i in inputs}) == 4
+
+
+# validate
+
+
+@pytest.mark.parametrize("workflow", [None, [], "{}", 3, True, [{"152": {}}]])
+def test_a_workflow_must_be_an_object(workflow: object) -> None:
+    assert "object" in reason(workflow)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_missing_node_is_named(node: str) -> None:
+    workflow = shipped()
+    del workflow[node]
+    assert re.findall(r"\d+", reason(workflow)) == [node]
+
+
+NO_INPUTS = [None, [], "inputs", 5, {}, {"inputs": None}, {"inputs": []}, {"inputs": "text"}]
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("entry", NO_INPUTS)
+def test_a_node_without_an_inputs_object_is_named(node: str, entry: object) -> None:
+    text = reason({**shipped(), node: entry})
+    assert re.findall(r"\d+", text) == [node]
+    assert "inputs" in text
+
+
+@pytest.mark.parametrize(("node", "field"), FIELDS)
+@pytest.mark.parametrize("value", ["missing", None, True, False, ["5", 0], [], {}])
+def test_a_field_without_a_string_or_number_is_named(node: str, field: str, value: object) -> None:
+    workflow = shipped()
+    workflow[node]["inputs"][field] = value
+    if value == "missing":
+        del workflow[node]["inputs"][field]
+    text = reason(workflow)
+    assert re.findall(r"\d+", text) == [node]
+    assert re.search(rf"\b{field}\b", text)
+    assert ("connected" in text) == isinstance(value, list)
+
+
+@both_workflows
+@pytest.mark.parametrize("value", ["", "x", 0, -1, 2.5])
+def test_any_string_or_number_will_do_for_a_field(make: Make, value: object) -> None:
+    workflow = make()
+    for node, field in FIELDS:
+        workflow[node]["inputs"][field] = value
+    assert binder.validate(workflow) == binder.Valid(workflow)
+
+
+def test_the_first_failure_in_the_order_of_the_contract_is_reported() -> None:
+    """First all nodes, then all inputs, then all fields, each in the order of §5.1."""
+
+    def broken(*checks: tuple[str, ...]) -> Any:
+        workflow = shipped()
+        for kind, node, *field in reversed(checks):
+            if kind == "node":
+                del workflow[node]
+            elif kind == "inputs":
+                workflow[node]["inputs"] = None
+            else:
+                del workflow[node]["inputs"][field[0]]
+        return workflow
+
+    checks: list[tuple[str, ...]] = [("node", node) for node in NODES]
+    checks += [("inputs", node) for node in NODES]
+    checks += [("field", *field) for field in FIELDS]
+    for first, second in combinations(checks, 2):
+        if first[0] == "node" or first[:2] != second[:2]:  # a node's fields have no order
+            assert reason(broken(first, second)) == reason(broken(first)), (first, second)
+
+
+def test_the_format_of_comfyuis_page_is_recognised() -> None:
+    text = reason({"last_node_id": 9, "nodes": [{"id": 152}], "links": [], "version": 0.4})
+    assert "API" in text
+
+
+# load
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "flow.json").write_text('{"title": "naïve 🦊"}', encoding)
+    assert binder.load(tmp_path / "flow.json") == binder.Valid({"title": "naïve 🦊"})
+
+
+NOT_JSON = [b"", b"{", b"{'a': 1}", b'{"a": 1} x', b'"\xff"', b"[" * 200_000]
+NOT_JSON += [b"[NaN]", b"[Infinity]", b"[-Infinity]"]
+
+
+@pytest.mark.parametrize("content", NOT_JSON, ids=lambda content: repr(content[:16]))
+def test_what_is_not_json_is_refused_without_its_path(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "flow.json").write_bytes(content)
+    result = binder.load(tmp_path / "flow.json")
+    assert not result.ok
+    assert "flow.json is not JSON" in result.reason
+    assert str(tmp_path) not in result.reason
+
+
+def test_a_missing_file_and_a_directory_are_refused_without_their_path(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, what in (("nowhere.json", "does not exist"), ("folder", "cannot be read")):
+        result = binder.load(tmp_path / name)
+        assert not result.ok
+        assert f"{name} {what}" in result.reason
+        assert str(tmp_path) not in result.reason
+
+
+# bind
+
+
+@both_workflows
+def test_bind_writes_the_locked_table_and_nothing_else(make: Make) -> None:
+    assert difference(make(), bound(make())) == WRITTEN
+
+
+def test_steps_and_cfg_are_written_to_the_base_pass_alone() -> None:
+    workflow = shipped()
+    for node in REFINING:
+        del workflow[node]["inputs"]["steps"], workflow[node]["inputs"]["cfg"]
+    result = bound(workflow)
+    assert [n for n in result if {"steps", "cfg"} & result[n]["inputs"].keys()] == ["239"]
+    assert (result["239"]["inputs"]["steps"], result["239"]["inputs"]["cfg"]) == (33, 4.25)
+
+
+@both_workflows
+def test_what_is_bound_or_reseeded_shares_nothing_with_the_input(make: Make) -> None:
+    workflow = make()
+    for result in (bound(workflow), binder.reseed(workflow, SEED)):
+        assert workflow == make()
+        assert not set(containers(workflow)) & set(containers(result))
+
+
+@pytest.mark.parametrize("workflow", [None, [], {}, {"nodes": []}, {"152": None}])
+def test_an_invalid_workflow_is_not_bound(workflow: object) -> None:
+    assert binder.bind(JOB, workflow) == binder.Invalid(reason(workflow))
+
+
+def test_what_is_no_node_at_the_top_of_the_file_is_left_alone() -> None:
+    workflow = {**shipped(), "version": 0.4, "_comment": "seed", "groups": [], "nothing": None}
+    assert difference(workflow, bound(workflow)) == WRITTEN
+    assert {field for _, field in difference(workflow, binder.reseed(workflow, SEED))} == {"seed"}
+
+
+# reseed
+
+
+def graph(**seeds: object) -> Any:
+    """A workflow of nodes that have nothing but seeds; `base` is the base pass."""
+    return {"239" if n == "base" else n: {"inputs": {"seed": v}} for n, v in seeds.items()}
+
+
+@both_workflows
+@pytest.mark.parametrize("seed", [0, 1, SEED, 2**63, 2**64 - 2, 2**64 - 1])
+def test_every_literal_seed_changes_and_nothing_else(make: Make, seed: int) -> None:
+    before, after = leaves(make()), leaves(binder.reseed(make(), seed))
+    seeds = {path for path, v in before.items() if path[-1] == "seed" and type(v) is int}
+    changed = difference(make(), binder.reseed(make(), seed))
+    assert {(node, "inputs", field) for node, field in changed} == seeds
+    assert all(type(value) is int and 0 <= value < 2**64 for value in changed.values())
+    for one, other in combinations(seeds, 2):
+        assert (before[one] == before[other]) == (after[one] == after[other])
+
+
+@both_workflows
+def test_the_same_seed_gives_the_same_workflow_and_another_changes_every_seed(make: Make) -> None:
+    once = binder.reseed(make(), SEED)
+    assert binder.reseed(make(), SEED) == once
+    assert len(difference(once, binder.reseed(make(), SEED + 1))) == 4
+
+
+def test_the_base_pass_gets_the_seed_itself_also_through_a_link() -> None:
+    assert binder.reseed(shipped(), SEED)["239"]["inputs"]["seed"] == SEED
+    result = binder.reseed(deployed(), SEED)
+    assert result["239"]["inputs"]["seed"] == ["301", 0]
+    assert result["301"]["inputs"]["seed"] == result["52"]["inputs"]["seed"] == SEED
+
+
+def test_the_seed_is_found_through_several_links_and_as_noise_seed() -> None:
+    workflow = graph(n1=7, base=["n2", 0], n2=["n3", 1])
+    result = binder.reseed({**workflow, "n3": {"inputs": {"noise_seed": 5}}}, SEED)
+    assert result["n3"]["inputs"] == {"noise_seed": SEED}
+    assert result["n1"]["inputs"]["seed"] not in (7, SEED)
+
+
+@pytest.mark.parametrize("field", ["seed", "noise_seed"])
+@pytest.mark.parametrize("value", [["n1", 0], [], True, False, "12", 1.5, None, {"seed": 1}])
+def test_what_is_not_a_literal_integer_is_no_seed(field: str, value: object) -> None:
+    workflow = {**graph(n1=4, base=3), "n2": {"inputs": {field: value, "seeds": 8, "steps": 3}}}
+    changed = difference(workflow, binder.reseed(workflow, SEED))
+    assert changed.keys() == {("239", "seed"), ("n1", "seed")}
+
+
+def test_seeds_wrap_at_64_bits_and_stay_apart() -> None:
+    workflow = graph(base=10, below=0, above=11, highest=2**64 - 1, same=10)
+    values = [n["inputs"]["seed"] for n in binder.reseed(workflow, 2**64 - 1).values()]
+    assert all(0 <= value < 2**64 for value in values)
+    assert values[0] == values[4] == 2**64 - 1
+    assert len(set(values)) == 4
+
+
+CYCLE = {"base": ["n1", 0], "n1": ["n2", 0], "n2": ["n1", 0]}
+ASTRAY = [CYCLE, *({"base": link} for link in (["239", 0], [239, 0], ["nowhere", 0], []))]
+
+
+@pytest.mark.parametrize("seeds", ASTRAY, ids=str)
+def test_links_that_lead_nowhere_end_and_literal_seeds_still_change(seeds: Any) -> None:
+    workflow, result = graph(**seeds, other=5, another=6), list[Any]()
+    run = threading.Thread(target=lambda: result.append(binder.reseed(workflow, SEED)), daemon=True)
+    run.start()
+    run.join(10)
+    assert result, "reseed() does not end"
+    assert difference(workflow, result[0]).keys() == {("other", "seed"), ("another", "seed")}
+
+
+def test_a_workflow_without_seeds_stays_as_it_is() -> None:
+    workflow = {"239": {"inputs": {"steps": 3}}, "7": {}}
+    assert binder.reseed(workflow, SEED) == workflow
+
+
+# What the form needs
+
+
+def test_the_defaults_are_what_the_file_holds_where_a_job_would_be_written() -> None:
+    workflow = shipped()
+    workflow["152"]["inputs"]["ckpt_name"] = "x/y.ckpt"
+    workflow["239"]["inputs"].update(sampler_name="euler", scheduler="beta", steps=31, cfg=6.5)
+    assert binder.defaults(workflow) == ("x/y.ckpt", "euler", "beta", "31", "6.5")
+
+
+def test_the_classes_that_a_job_is_written_to_are_told_with_their_lists() -> None:
+    lists = {"sampler_name", "scheduler"}
+    classes = {"Checkpoint Loader Simple Mikey": {"ckpt_name"}, "KSampler (Efficient)": lists}
+    assert binder.bound_classes(shipped()) == classes
+    workflow = deployed()
+    del workflow["249"]["class_type"]
+    assert binder.bound_classes(workflow) == {**classes, "FaceDetailer": lists}

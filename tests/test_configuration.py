@@ -1,0 +1,167 @@
+"""Configuration and logging, read as the owner writes them (architecture.md §7, M1)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+import comfygen
+from comfygen import ConfigError, RedactingFilter, load_settings, read_environment
+from tests.bot import REPOSITORY, SETTINGS
+
+GOOD = {"DISCORD_TOKEN": "abc.def.ghi", "ALLOWED_CHANNEL_IDS": "1, 2,3"}
+TOKEN = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789ab"
+
+
+def problems_of(**changes: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings({**GOOD, **changes})
+    return list(caught.value.problems)
+
+
+def test_two_values_are_enough() -> None:
+    settings = load_settings(GOOD)
+    assert settings.channel_ids == {1, 2, 3}
+    assert settings.comfy_base_url == "http://127.0.0.1:8188"
+    assert settings.comfy_timeout == 300
+    assert settings.db_path == comfygen.HERE / "data/comfygen.db"
+    assert settings.workflow_path == comfygen.HERE / "workflows/multisampler/base.json"
+    assert settings.log_level == logging.INFO
+    assert settings.random_seeds
+    assert (settings.client_id, settings.guild_id) == (None, None)
+
+
+def test_all_problems_are_told_at_once_one_line_each() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(
+            {
+                "ALLOWED_CHANNEL_IDS": "#pictures",
+                "COMFY_BASE_URL": "127.0.0.1:8188",
+                "COMFY_TIMEOUT_MS": "5 min",
+                "QUEUE_CONCURRENCY": "2",
+                "LOG_LEVEL": "loud",
+                "SEED_MODE": "dice",
+                "SHUTDOWN_GRACE_MS": "-1",
+                "DISCORD_CLIENT_ID": "me",
+                "DISCORD_GUILD_ID": "1 2",
+                "DEFAULT_NEGATIVE_PROMPT": "x" * 4001,
+            }
+        )
+    named = [problem.split()[0] for problem in caught.value.problems]
+    assert sorted(named) == [
+        "ALLOWED_CHANNEL_IDS",
+        "COMFY_BASE_URL",
+        "COMFY_TIMEOUT_MS",
+        "DEFAULT_NEGATIVE_PROMPT",
+        "DISCORD_CLIENT_ID",
+        "DISCORD_GUILD_ID",
+        "DISCORD_TOKEN",
+        "LOG_LEVEL",
+        "QUEUE_CONCURRENCY",
+        "SEED_MODE",
+        "SHUTDOWN_GRACE_MS",
+    ]
+    assert all("\n" not in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["DISCORD_TOKEN", "ALLOWED_CHANNEL_IDS"])
+def test_a_required_value_may_not_be_empty(name: str) -> None:
+    (problem,) = problems_of(**{name: "  "})
+    assert problem.startswith(f"{name} is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_CHANNEL_IDS", "１２３"),  # noqa: RUF001
+        ("ALLOWED_CHANNEL_IDS", ","),
+        ("COMFY_BASE_URL", "ftp://host"),
+        ("COMFY_BASE_URL", "http://"),
+        ("COMFY_BASE_URL", "http://host:99999"),
+        ("COMFY_BASE_URL", "http://host/?token=1"),
+        ("COMFY_TIMEOUT_MS", "0"),
+        ("COMFY_TIMEOUT_MS", "1_000"),
+        ("COMFY_TIMEOUT_MS", "1e3"),
+        ("DISCORD_TOKEN", "Bot abc.def.ghi"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    (problem,) = problems_of(**{name: value})
+    assert problem.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("trace", logging.DEBUG),
+        ("DEBUG", logging.DEBUG),
+        ("Info", logging.INFO),
+        ("warn", logging.WARNING),
+        ("WARNING", logging.WARNING),
+        ("error", logging.ERROR),
+        ("fatal", logging.CRITICAL),
+        ("CRITICAL", logging.CRITICAL),
+    ],
+)
+def test_log_levels_have_pythons_names_and_pinos(name: str, level: int) -> None:
+    assert load_settings({**GOOD, "LOG_LEVEL": name}).log_level == level
+
+
+@pytest.mark.parametrize("url", ["http://gpu:8188/", "https://h/comfy", "http://[::1]:8188"])
+def test_a_base_url_may_have_a_slash_a_prefix_https_or_ipv6(url: str) -> None:
+    assert load_settings({**GOOD, "COMFY_BASE_URL": url}).comfy_base_url == url
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\ufeffDISCORD_TOKEN=from-file\nALLOWED_CHANNEL_IDS=1\nDEFAULT_NEGATIVE_PROMPT='a, ${B}'"
+    (tmp_path / ".env").write_text(text, "utf-8")
+    monkeypatch.setenv("ALLOWED_CHANNEL_IDS", "2")
+    monkeypatch.delenv("DISCORD_TOKEN", raising=False)
+    settings = load_settings(read_environment(tmp_path))
+    assert settings.token == "from-file"
+    assert settings.channel_ids == {2}
+    assert settings.default_negative_prompt == "a, ${B}"
+
+
+def test_a_file_that_is_not_text_is_one_clear_problem(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("DISCORD_TOKEN=x".encode("utf-16"))
+    with pytest.raises(ConfigError) as caught:
+        read_environment(tmp_path)
+    assert "UTF-8" in caught.value.problems[0]
+
+
+def test_the_example_file_names_every_variable_and_holds_the_defaults() -> None:
+    lines = (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
+    values = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    assert values.keys() >= SETTINGS
+    source = (REPOSITORY / "comfygen.py").read_text("utf-8")
+    assert all(f'"{name}"' in source for name in values)
+    assert load_settings({**values, **GOOD}) == load_settings(GOOD)
+
+
+def test_the_token_reaches_no_record_in_any_form(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(RedactingFilter("my-own-secret"))
+    logger = logging.getLogger("discord.http.test")
+    logger.propagate = False
+    logger.addHandler(handler)
+    logger.warning("with %s and %r", "my-own-secret", {"token": TOKEN})
+    logger.warning("POST /webhooks/123456/aW50ZXJhY3Rpb246abc/messages")
+    logger.warning("wrong arguments my-own-secret %s %s", TOKEN)
+    logger.warning("http://me:hunter2@comfy:8188 and https://discord.com/api", stack_info=True)
+    try:
+        raise ValueError(f"Authorization: Bot my-own-secret {TOKEN}")
+    except ValueError:
+        logger.exception("failed")
+    logger.removeHandler(handler)
+    shown = capsys.readouterr().err
+    assert "my-own-secret" not in shown
+    assert TOKEN not in shown
+    assert "aW50ZXJhY3Rpb246abc" not in shown
+    assert "hunter2" not in shown
+    assert "https://discord.com/api" in shown
+    assert "ValueError" in shown

@@ -1,0 +1,281 @@
+"""The stand-in for Discord is itself held to account: the real discord.py works against it, and it
+refuses what Discord refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.discord_standin import Channel, DiscordStandIn, Person, message_texts
+
+BOT = """
+import io, os, discord, yarl
+discord.http.Route.BASE = os.environ["API_URL"]
+discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["GATEWAY_URL"])
+client = discord.Client(intents=discord.Intents.default())
+tree = discord.app_commands.CommandTree(client)
+
+class Prompt(discord.ui.Modal, title="Prompt"):
+    text = discord.ui.Label(
+        text="Text", component=discord.ui.TextInput(custom_id="text", default="a cat")
+    )
+    async def on_submit(self, interaction):
+        embed = discord.Embed(description=self.text.component.value)
+        await interaction.response.edit_message(embed=embed)
+
+class Form(discord.ui.View):
+    @discord.ui.select(
+        placeholder="Model", options=[discord.SelectOption(label="Alpha", value="0")]
+    )
+    async def model(self, interaction, select):
+        embed = discord.Embed(description="model " + select.values[0])
+        await interaction.response.edit_message(embed=embed)
+    @discord.ui.button(label="Edit")
+    async def edit(self, interaction, button):
+        await interaction.response.send_modal(Prompt())
+    @discord.ui.button(label="Post")
+    async def post(self, interaction, button):
+        await interaction.response.defer()
+        files = [discord.File(io.BytesIO(name.encode()), name) for name in ("a.png", "b.png")]
+        embed = discord.Embed(title="Done").set_image(url="attachment://a.png")
+        only = discord.AllowedMentions(everyone=False, users=[interaction.user])
+        text = f"{interaction.user.mention} @everyone"
+        channel = client.get_channel(interaction.channel_id)
+        for _ in range(2):
+            await channel.send(text, embed=embed, files=files, nonce="7", allowed_mentions=only)
+
+@tree.command(description="Opens the form")
+async def gen(interaction: discord.Interaction):
+    await interaction.response.send_message("the form", view=Form(), ephemeral=True)
+
+@client.event
+async def setup_hook():
+    await tree.sync()
+
+client.run(os.environ["TOKEN"], log_handler=None)
+"""
+
+
+@pytest.fixture(scope="module")
+def discord() -> Iterator[DiscordStandIn]:
+    with DiscordStandIn() as standin:
+        urls = {"API_URL": standin.api_url, "GATEWAY_URL": standin.gateway_url}
+        environment = {**os.environ, **urls, "TOKEN": standin.token}
+        bot = subprocess.Popen([sys.executable, "-c", BOT], env=environment)
+        try:
+            standin.wait_for(lambda s: s.connected, what="the bot")
+            yield standin
+        finally:
+            bot.kill()
+            bot.wait()
+
+
+@pytest.fixture
+def mira(discord: DiscordStandIn) -> Person:
+    discord.violations.clear()
+    return discord.person("mira")
+
+
+@pytest.fixture
+def channel(discord: DiscordStandIn) -> Channel:
+    return discord.guild.add_channel("pictures")
+
+
+def send(discord: DiscordStandIn, path: str, body: Any, method: str = "POST") -> requests.Response:
+    headers = {"Authorization": f"Bot {discord.token}"}
+    return requests.request(method, discord.api_url + path, json=body, headers=headers, timeout=10)
+
+
+def test_a_form_with_menu_modal_and_pictures(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    form = mira.slash("gen", channel).wait()
+    assert form.message
+    assert form.message["flags"] == 64
+    assert channel.messages == []
+
+    mira.select(form.message, "Model", "Alpha").wait()
+    assert form.texts == ["the form", "model 0"]
+    modal = mira.press(form.message, "Edit").wait().modal
+    assert modal
+    mira.submit(modal, text="a dog").wait()
+    assert form.texts == ["the form", "a dog"]
+
+    mira.press(form.message, "Post")
+    message = discord.wait_for_message(channel)
+    discord.wait_for(lambda s: [c.method for c in s.requests if c.files] == ["POST", "POST"])
+    assert channel.messages == [message], "the second one has the same nonce"
+    assert [user["id"] for user in message["mentions"]] == [str(mira.id)]
+    assert not message["mention_everyone"]
+    assert [item["filename"] for item in message["attachments"]] == ["b.png"]
+    assert discord.attachment_bytes(message["embeds"][0]["image"]) == b"a.png"
+    assert discord.violations == []
+
+
+def test_the_client_forbids_what_a_client_forbids(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    form = mira.slash("gen", channel).wait().message
+    assert form
+    modal = mira.press(form, "Edit").wait().modal
+    assert modal
+    with pytest.raises(AssertionError, match="doesn't offer"):
+        mira.select(form, "Model", "Gamma")
+    with pytest.raises(AssertionError, match="one button"):
+        mira.press(form, "Nothing")
+    with pytest.raises(AssertionError, match="required"):
+        mira.submit(modal, text="")
+    with pytest.raises(AssertionError, match="doesn't see"):
+        discord.person("tom").press(form, "Edit")
+    with pytest.raises(AssertionError, match="isn't offered"):
+        mira.slash("nothing", channel)
+
+
+def test_an_interaction_during_a_lost_connection_arrives_after_resume(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    resumes = discord.resumes
+    discord.drop_gateway()
+    reply = mira.slash("gen", channel)
+    assert reply.wait().type == 4
+    assert discord.resumes == resumes + 1
+
+
+def test_an_interaction_is_answered_once_and_in_time(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    reply = mira.slash("gen", channel).wait()
+    callback = f"/interactions/{reply.id}/{reply.token}/callback"
+    assert send(discord, callback, {"type": 5}).json()["code"] == 40060
+    hook = f"/webhooks/{discord.application_id}/{reply.token}"
+    assert send(discord, hook, {"content": "more"}).status_code == 200
+    assert reply.texts == ["the form", "more"]
+    assert len(discord.violations) == 1
+    discord.token_lifetime = 0.0
+    try:
+        assert send(discord, hook, {"content": "late"}).json()["code"] == 50027
+    finally:
+        discord.token_lifetime = 900.0
+
+
+ROW = {"type": 1}
+BUTTON = {"type": 2, "style": 1, "label": "x", "custom_id": "x"}
+
+
+def menu(**changes: Any) -> dict[str, Any]:
+    options = [{"label": "a", "value": "a"}, {"label": "b", "value": "b"}]
+    return {"type": 3, "custom_id": "m", "options": options, **changes}
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"content": "x" * 2001}, "content"),
+        ({"content": 5}, "content"),
+        ({"content": "x", "flags": 64}, "flags"),
+        ({"content": "x", "nonce": "x" * 26}, "nonce"),
+        ({"embeds": [{"title": "x" * 257}]}, "embeds.0.title"),
+        ({"embeds": [{"description": "x" * 4097}]}, "embeds.0.description"),
+        ({"embeds": [{"fields": [{"name": "x", "value": ""}]}]}, "embeds.0.fields.0.value"),
+        ({"embeds": [{"fields": [{"name": "x", "value": "x"}] * 26}]}, "embeds.0.fields"),
+        ({"embeds": [{"description": "x" * 3001}] * 2}, "embeds"),
+        ({"embeds": [{"title": "x"}] * 11}, "embeds"),
+        ({"embeds": [{"image": {"url": "attachment://x.png"}}]}, "embeds.0.image.url"),
+        ({"content": "x", "allowed_mentions": {"parse": ["all"]}}, "allowed_mentions.parse.0"),
+        (
+            {"content": "x", "allowed_mentions": {"parse": ["users"], "users": ["1"]}},
+            "allowed_mentions",
+        ),
+        ({"components": [{**ROW, "components": [BUTTON]}] * 6}, "components"),
+        ({"components": [BUTTON]}, "components.0.type"),
+        ({"components": [{"type": 10, "content": "v2 without its flag"}]}, "components.0.type"),
+        (
+            {"components": [{**ROW, "components": [BUTTON, BUTTON]}]},
+            "components.0.components.1.custom_id",
+        ),
+        (
+            {"components": [{**ROW, "components": [BUTTON, menu()]}]},
+            "components.0.components.1",
+        ),
+        (
+            {"components": [{**ROW, "components": [menu(placeholder="x" * 151)]}]},
+            "components.0.components.0.placeholder",
+        ),
+        (
+            {"components": [{**ROW, "components": [menu(options=[])]}]},
+            "components.0.components.0.options",
+        ),
+        (
+            {
+                "components": [
+                    {**ROW, "components": [menu(options=[{"label": "a", "value": "a"}] * 2)]}
+                ]
+            },
+            "components.0.components.0",
+        ),
+    ],
+)
+def test_a_message_beyond_discords_limits_is_refused(
+    discord: DiscordStandIn, mira: Person, channel: Channel, body: Any, where: str
+) -> None:
+    answer = send(discord, f"/channels/{channel.id}/messages", body)
+    assert answer.status_code == 400
+    errors = answer.json()["errors"]
+    for part in where.split("."):
+        errors = errors[part]
+    assert errors["_errors"]
+    assert len(discord.violations) == 1
+    assert channel.messages == []
+
+
+def test_permissions_and_lost_channels(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    path = f"/channels/{channel.id}/messages"
+    channel.bot_permissions &= ~(1 << 11)
+    assert send(discord, path, {"content": "x"}).json()["code"] == 50013
+    channel.bot_permissions = 0
+    assert send(discord, path, {"content": "x"}).json()["code"] == 50001
+    channel.delete()
+    assert send(discord, path, {"content": "x"}).json()["code"] == 10003
+    mira.accepts_dms = False
+    dm = send(discord, "/users/@me/channels", {"recipient_id": str(mira.id)}).json()
+    refused = send(discord, f"/channels/{dm['id']}/messages", {"content": "x"})
+    assert refused.json()["code"] == 50007
+    assert discord.violations == []
+
+
+def test_five_messages_in_five_seconds(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    path = f"/channels/{channel.id}/messages"
+    answers = [send(discord, path, {"content": "x"}) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert answers[4].headers["X-RateLimit-Remaining"] == "0"
+    assert 4 < answers[5].json()["retry_after"] <= 5
+    assert discord.rate_limited == 1
+    assert len(channel.messages) == 5
+
+
+def test_faults(discord: DiscordStandIn, mira: Person, channel: Channel) -> None:
+    path = f"/channels/{channel.id}/messages"
+    discord.fault("POST", path, "lost answer")
+    discord.fault("POST", path, "reset")
+    for content in ("applied", "not applied"):
+        with pytest.raises(requests.ConnectionError):
+            send(discord, path, {"content": content})
+    discord.fault("*", path, 403, code=50001)
+    assert send(discord, path, {"content": "x"}).json()["code"] == 50001
+    calls: list[str] = []
+    discord.before("POST", path, lambda: calls.append(f"before {len(channel.messages)}"))
+    discord.after("POST", path, lambda: calls.append(f"after {len(channel.messages)}"))
+    assert send(discord, path, {"content": "x"}).status_code == 200
+    assert calls == ["before 1", "after 2"]
+    assert [message_texts(message) for message in channel.messages] == [["applied"], ["x"]]
+    assert discord.violations == []
