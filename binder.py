@@ -183,7 +183,8 @@ def _base_seed(workflow: Workflow) -> int:
     """The literal seed that the base pass runs with: its own, or of the node it is linked to."""
     node = BASE_PASS
     for _ in workflow:  # no chain of links is longer than the workflow
-        inputs = _inputs(workflow, node) or {}
+        inputs = _inputs(workflow, node)
+        inputs = inputs if isinstance(inputs, dict) else {}
         value = next((inputs[field] for field in SEED_INPUTS if field in inputs), None)
         if type(value) is int:
             return value

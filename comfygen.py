@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import io
 import logging
@@ -29,6 +30,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -49,7 +51,7 @@ from comfy_client import (
     TimedOut,
     Unreachable,
 )
-from store import Job, JobParams, JobStatus, Store, StoreError
+from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 
 log = logging.getLogger("comfygen")
 
@@ -69,6 +71,9 @@ MENU_LIMIT = 25
 FILES_PER_MESSAGE = 10
 PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
 
+DAY_MS = 24 * 60 * 60 * 1000
+REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
+ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
 DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
 
 EXIT_INTERRUPTED = 130
@@ -123,6 +128,7 @@ class Settings:
     log_level: int
     random_seeds: bool
     shutdown_grace: float
+    retention_days: int
     default_negative_prompt: str
 
 
@@ -176,13 +182,16 @@ class _Reader:
             self.problem(name, "has several ids: give one, or leave it empty")
         return next(iter(found), None)
 
+    def whole(self, name: str, default: int, high: int, low: int = 0) -> int:
+        value = self.text(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            self.problem(name, f"is {value!r}: give a whole number from {low} to {high}")
+            return default
+        return int(value)
+
     def milliseconds(self, name: str, default: int) -> float:
         """A whole number of milliseconds, as seconds."""
-        value = self.text(name, str(default))
-        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) == 0:
-            self.problem(name, f"is {value!r}: give whole milliseconds above 0, e.g. {default}")
-            return default / 1000
-        return int(value) / 1000
+        return self.whole(name, default, DAY_MS, low=1) / 1000
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
         value = self.text(name, default).lower()
@@ -228,6 +237,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         log_level=LOG_LEVELS[read.choice("LOG_LEVEL", tuple(LOG_LEVELS), "info")],
         random_seeds=read.choice("SEED_MODE", ("random", "workflow"), "random") == "random",
         shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
+        retention_days=read.whole("JOB_RETENTION_DAYS", 0, 36_500),
         default_negative_prompt=negative,
     )
     if read.problems:
@@ -637,7 +647,9 @@ class PromptModal(discord.ui.Modal):
             inner = component.get("components") or [component.get("component") or {}]
             for item in inner:
                 if "custom_id" in item:
-                    texts[item["custom_id"]] = str(item.get("value") or "")
+                    # Half of an emoji is valid in JSON, and nowhere else.
+                    text = str(item.get("value") or "").encode("utf-8", "replace")
+                    texts[item["custom_id"]] = text.decode("utf-8")
         return texts
 
 
@@ -649,11 +661,16 @@ class Stopped(Exception):
     """The worker is to end at once; the job stays as it is and is taken up at the next start."""
 
 
+class Cancelled(Exception):
+    """The job was cancelled while it ran; its row says so already."""
+
+
 class Worker:
     """Runs the queued jobs, one at a time and oldest first, in one thread.
 
-    The queue holds ids, the rows are the truth. `report` is called in the worker's thread with the
-    id of each job that reached its end and the bytes of its pictures.
+    The queue holds ids, the rows are the truth. Both callbacks are called in the worker's thread:
+    `started` with the id of each job that begins, `ended` with its id and the bytes of its
+    pictures when it has reached its end, unless it was cancelled.
     """
 
     MAX_SUBMISSIONS = 3  # of one job, should ComfyUI forget it by restarting
@@ -666,13 +683,15 @@ class Worker:
         load_workflow: Callable[[], binder.BindResult],
         *,
         timeout: float,
-        report: Callable[[str, list[bytes]], None],
+        started: Callable[[str], None],
+        ended: Callable[[str, list[bytes]], None],
     ) -> None:
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
         self._timeout = timeout
-        self._report = report
+        self._on_start = started
+        self._on_end = ended
         self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._aborted = threading.Event()
@@ -691,6 +710,16 @@ class Worker:
     def submit(self, job_id: str) -> None:
         """Put a queued job behind the others."""
         self._jobs.put(job_id)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a queued or running job; False where it has ended already. The row decides, so
+        of a cancellation and a completion at the same time one wins."""
+        cancelled = self._store.cancel(job_id, JobStatus.QUEUED) or self._store.cancel(
+            job_id, JobStatus.RUNNING
+        )
+        if cancelled:
+            self._wake.set()
+        return cancelled
 
     def stop(self) -> None:
         """Take no further job; the current one goes on."""
@@ -728,20 +757,24 @@ class Worker:
         pictures: list[bytes] = []
         try:
             log.info("job %s: %s", job_id, "taken up" if taken_up else "started")
+            self._on_start(job_id)
             deadline = time.monotonic() + self._timeout
             refs = self._run(job, self._bound(job), deadline)
-            pictures = [self._download(ref, deadline) for ref in refs]
+            pictures = [self._download(job_id, ref, deadline) for ref in refs]
         except Stopped:
             raise
+        except Cancelled:
+            log.info("job %s: cancelled", job_id)
+            return
         except Exception as error:
             sentence = self._sentence(job_id, error)
             ended = self._durably(lambda: self._store.fail(job_id, sentence))
         else:
             names = [str(ref) for ref in refs]
             ended = self._durably(lambda: self._store.complete(job_id, names))
-            log.info("job %s: completed with %d pictures", job_id, len(names))
+            log.info("job %s: made %d pictures", job_id, len(names))
         if ended:
-            self._report(job_id, pictures)
+            self._on_end(job_id, pictures)
 
     def _bound(self, job: Job) -> binder.Workflow:
         loaded = self._load_workflow()
@@ -764,12 +797,16 @@ class Worker:
         began = looked_at = time.monotonic()
         while time.monotonic() < deadline:
             try:
+                if self._is_cancelled(job.id):
+                    self._stop_prompt(prompt_id)
+                    raise Cancelled
                 entry = self._client.history(prompt_id)
                 if entry is None and (unclear or time.monotonic() - looked_at > self.LOOK_SECONDS):
                     known = prompt_id in self._client.queue()
                     entry = None if known else self._client.history(prompt_id)
                     unclear, looked_at = False, time.monotonic()
                 if entry is not None:
+                    outage.over()
                     return entry.pictures()
                 if not known:
                     if submissions == self.MAX_SUBMISSIONS:
@@ -794,16 +831,21 @@ class Worker:
         self._stop_prompt(prompt_id)
         raise outage.error or TimedOut(f"no result within {self._timeout:g} s")
 
-    def _download(self, ref: ImageRef, deadline: float) -> bytes:
+    def _download(self, job_id: str, ref: ImageRef, deadline: float) -> bytes:
         """One picture; fetched again where the server is away or the bytes break off."""
-        outage = Outage(str(ref))
-        while True:
+        outage = Outage(job_id)
+        while not self._is_cancelled(job_id):
             try:
                 return self._client.image(ref)
             except Unreachable as error:
                 if time.monotonic() > deadline:
                     raise
                 self._pause(outage.goes_on(error))
+        raise Cancelled
+
+    def _is_cancelled(self, job_id: str) -> bool:
+        job = self._durably(lambda: self._store.get(job_id))
+        return job is None or job.status is JobStatus.CANCELLED
 
     def _stop_prompt(self, prompt_id: str) -> None:
         try:
@@ -877,19 +919,24 @@ def result_embed(job: Job) -> discord.Embed:
         embed.add_field(name=name, value=value)
     if job.seed is not None:
         embed.add_field(name="Seed", value=str(job.seed))
-    return embed
+    return embed.set_footer(text=job_mark(job.id))
 
 
 def failure_embed(job: Job) -> discord.Embed:
     """Why there is no picture, and for which prompt."""
     embed = discord.Embed(
         title="No picture this time",
-        description=plain(job.error_message or "It was cancelled.", 2000),
+        description=plain(job.error_message or "Nobody knows why.", 2000),
         colour=discord.Colour.red(),
     )
     prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
     embed.add_field(name="Prompt", value=prompt, inline=False)
-    return embed
+    return embed.set_footer(text=job_mark(job.id))
+
+
+def job_mark(job_id: str) -> str:
+    """How a message shows which job it is about, to people and to `ComfyGen._posted_marks`."""
+    return f"job {job_id[:8]}"
 
 
 def shorten_end(text: str, limit: int) -> str:
@@ -897,28 +944,84 @@ def shorten_end(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def message_nonce(job_id: str, part: int) -> str:
-    """The nonce of a message: Discord drops a second message with the same one. At most 25
-    characters, so of the id as many digits as fit."""
-    return f"{job_id.replace('-', '')[:22]}-{part}"
+@dataclass(frozen=True)
+class ReportPart:
+    """One message of a report: the arguments of `send()`, and a mark that tells it in a channel's
+    history from every other message."""
+
+    mark: str
+    message: Mapping[str, Any]
 
 
-def result_messages(job: Job, pictures: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-    """The report of a finished job as arguments for `send()`: one message, and one more for every
-    further ten pictures. Names nobody but the person who asked."""
-    mention = discord.AllowedMentions(
-        everyone=False, roles=False, replied_user=False, users=[discord.Object(int(job.user_id))]
-    )
-    embed = result_embed(job) if pictures else failure_embed(job)
-    first = {"content": f"<@{job.user_id}>", "embed": embed, "allowed_mentions": mention}
-    files = []
-    for number, (data, name) in enumerate(zip(pictures, job.output_images, strict=False), start=1):
+def report_parts(job: Job, pictures: Sequence[bytes], note: str = "") -> Iterator[ReportPart]:
+    """The report of a finished job: one message, and one more for every further ten pictures.
+    Pings nobody but the person who asked."""
+    mention = discord.AllowedMentions(users=[discord.Object(int(job.user_id))])
+    names = []
+    for number, name in enumerate(job.output_images[: len(pictures)], start=1):
         suffix = Path(ImageRef.parse(name).filename).suffix
-        files.append(discord.File(io.BytesIO(data), filename=f"{job.id[:8]}-{number}{suffix}"))
-    for part in range(max(1, -(-len(files) // FILES_PER_MESSAGE))):
-        batch = files[part * FILES_PER_MESSAGE : (part + 1) * FILES_PER_MESSAGE]
-        head = first if part == 0 else {"allowed_mentions": discord.AllowedMentions.none()}
-        yield {**head, "files": batch, "nonce": message_nonce(job.id, part)}
+        names.append(f"{job.id[:8]}-{number}{suffix}")
+    for first in range(0, max(1, len(pictures)), FILES_PER_MESSAGE):
+        batch = slice(first, first + FILES_PER_MESSAGE)
+        files = [
+            discord.File(io.BytesIO(data), filename=name)
+            for data, name in zip(pictures[batch], names[batch], strict=True)
+        ]
+        message: dict[str, Any] = {"files": files, "nonce": nonce(job.id, first)}
+        if first == 0:
+            message["content"] = f"<@{job.user_id}> {note}".strip()
+            message["embed"] = result_embed(job) if pictures else failure_embed(job)
+            message["allowed_mentions"] = mention
+        yield ReportPart(names[first] if first else job_mark(job.id), message)
+
+
+def nonce(job_id: str, part: object) -> str:
+    """Discord drops a second message with the same nonce. It may have 25 characters: of the id's
+    32 digits as many as fit."""
+    return f"{job_id.replace('-', '')[:20]}-{part}"
+
+
+def running_embed(job: Job) -> discord.Embed:
+    """A job that is being made."""
+    prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
+    return discord.Embed(description=prompt, colour=discord.Colour.blurple())
+
+
+class JobButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]],
+    template=r"job:(?P<action>cancel):(?P<job_id>[0-9a-f-]{36})",
+):
+    """A button about one job. It carries the job's id and reads the row on each press, so it works
+    for ever, also after a restart."""
+
+    STYLES: ClassVar = {"cancel": ("Cancel", discord.ButtonStyle.danger)}
+
+    @classmethod
+    def of(cls, job_id: str, action: str) -> JobButton:
+        """The button with this action on the job."""
+        label, style = cls.STYLES[action]
+        custom_id = f"job:{action}:{job_id}"
+        return cls(discord.ui.Button(custom_id=custom_id, label=label, style=style))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str], /
+    ) -> JobButton:
+        return cls(item)
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        bot: ComfyGen = interaction.client
+        _, _, job_id = self.custom_id.split(":")
+        await bot.answering(interaction, bot.cancel(interaction, job_id))
+
+
+class JobView(discord.ui.View):
+    """Buttons about one job."""
+
+    def __init__(self, job_id: str, *actions: str) -> None:
+        super().__init__(timeout=None)
+        for action in actions:
+            self.add_item(JobButton.of(job_id, action))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -964,14 +1067,18 @@ class ComfyGen(discord.Client):
             client,
             functools.partial(load_workflow, settings.workflow_path),
             timeout=settings.comfy_timeout,
-            report=self.report_from_worker,
+            started=lambda job_id: self._hand_over(self._announce_soon(job_id)),
+            ended=lambda job_id, pictures: self._hand_over(self._deliver_soon(job_id, pictures)),
         )
         self._accepting = threading.Lock()
         self._posting = asyncio.Lock()
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
+        self._announcement: asyncio.Task[None] | None = None
+        self._running_job_ended = asyncio.Event()
+        self._housekeeping: asyncio.Task[None] | None = None
         self.tree = app_commands.CommandTree(self)
         self.tree.add_command(gen)
-        self.add_dynamic_items(FormMenu, FormButton)
+        self.add_dynamic_items(FormMenu, FormButton, JobButton)
 
     # Connecting
 
@@ -989,9 +1096,29 @@ class ComfyGen(discord.Client):
             discord.utils.oauth_url(actual, permissions=INVITE_PERMISSIONS, scopes=INVITE_SCOPES),
         )
         await self._register_commands()
-        for job in await asyncio.to_thread(self.store.undelivered):
-            await self._start_delivery(job.id)
+        await self._report_what_is_left()
         await asyncio.to_thread(self.worker.start)
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def _report_what_is_left(self) -> None:
+        """Jobs that ended in an earlier run and were not reported then."""
+        for job in await asyncio.to_thread(self.store.undelivered):
+            if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
+                log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
+                await asyncio.to_thread(self.store.delivered, job.id)
+            else:
+                await self._deliver_soon(job.id)
+
+    async def _keep_house(self) -> None:
+        """At the start and once a day: remove the rows that the owner does not want to keep."""
+        days = self.settings.retention_days
+        while days:
+            try:
+                gone = await asyncio.to_thread(self.store.purge, unix_ms() - days * DAY_MS)
+                log.info("housekeeping: %d jobs older than %d days removed", gone, days)
+            except StoreError as error:
+                log.error("%s", error)
+            await asyncio.sleep(DAY_MS / 1000)
 
     async def _register_commands(self) -> None:
         guild_id = self.settings.guild_id
@@ -1139,17 +1266,19 @@ class ComfyGen(discord.Client):
         accepted = False
         try:
             await interaction.response.defer()
-            position = await asyncio.to_thread(self._accept, params)
+            job_id, position = await asyncio.to_thread(self._accept, params)
             accepted = True
         finally:
             draft.sent = accepted
         await interaction.followup.send(
-            f"Queued! You are position **{position}** in the queue.", ephemeral=True
+            f"Queued! You are position **{position}** in the queue.",
+            view=JobView(job_id, "cancel"),
+            ephemeral=True,
         )
         await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
 
-    def _accept(self, params: JobParams) -> int:
-        """Dry run, row, queue; the job's position. Blocks: runs in a thread of its own."""
+    def _accept(self, params: JobParams) -> tuple[str, int]:
+        """Dry run, row, queue; the job's id and position. Blocks: runs in a borrowed thread."""
         workflow = load_workflow(self.settings.workflow_path)
         if not workflow.ok:
             log.error("the workflow cannot be used: %s", workflow.reason)
@@ -1162,7 +1291,7 @@ class ComfyGen(discord.Client):
             position = self.store.position(job_id) or 1
             self.worker.submit(job_id)
         log.info("job %s: queued at position %d", job_id, position)
-        return position
+        return job_id, position
 
     def _job_params(self, interaction: discord.Interaction[Any], draft: Draft) -> JobParams:
         missing = draft.missing()
@@ -1237,68 +1366,174 @@ class ComfyGen(discord.Client):
             where = f"Please use {', '.join(here[:5])}." if here else "Please ask the bot's owner."
             raise UserError(f"/gen is not available in this channel. {where}")
 
-    # The report
+    # A job that is running or done
 
-    def report_from_worker(self, job_id: str, pictures: list[bytes]) -> None:
-        """Hand a finished job to the event loop. Called in the worker's thread, which never waits
-        for Discord: the GPU has the next job while the pictures upload."""
-        work = self._start_delivery(job_id, pictures)
+    async def cancel(self, interaction: discord.Interaction[Any], job_id: str) -> None:
+        """The Cancel button of a queued or running job."""
+        await interaction.response.defer()
+        job = await asyncio.to_thread(self.store.get, job_id)
+        if job is None:
+            raise UserError("This job is not in the list any more.")
+        self._check_may_change(interaction, job)
+        if not await asyncio.to_thread(self.worker.cancel, job_id):
+            raise UserError("Too late: this job has ended already.")
+        log.info("job %s: cancelled by user %d", job_id, interaction.user.id)
+        await self._deliver_soon(job_id)
+        message = interaction.message
+        if message is not None and message.flags.ephemeral:
+            await interaction.edit_original_response(content="Cancelled.", view=None)
+
+    def _check_may_change(self, interaction: discord.Interaction[Any], job: Job) -> None:
+        is_owner = job.user_id == str(interaction.user.id)
+        if not is_owner and not interaction.permissions.manage_messages:
+            raise UserError("Only the person who asked for it and moderators can do that.")
+
+    def _hand_over(self, work: Coroutine[Any, Any, None]) -> None:
+        """From the worker's thread to the event loop. The worker never waits for Discord: the GPU
+        has the next job while the pictures upload."""
         try:
             asyncio.run_coroutine_threadsafe(work, self.loop)
         except RuntimeError:  # the loop has closed
             work.close()
-            log.warning("job %s: will be reported at the next start", job_id)
+            log.warning("Discord is gone already; what is left is reported at the next start")
 
-    async def _start_delivery(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        task = asyncio.create_task(self._deliver(job_id, pictures))
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _announce_soon(self, job_id: str) -> None:
+        self._running_job_ended = asyncio.Event()
+        self._announcement = self._start_task(self._announce(job_id, self._running_job_ended))
+
+    async def _announce(self, job_id: str, ended: asyncio.Event) -> None:
+        """The one message in the channel while a job runs (Job.discord_message_id)."""
+        try:
+            job = await asyncio.to_thread(self.store.get, job_id)
+            if job is None or job.discord_message_id is not None:
+                return
+            ran = (unix_ms() - (job.started_at or 0)) / 1000
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), max(0.0, ANNOUNCE_AFTER - ran))
+                return  # a quick job needs no message
+            message = await self.get_partial_messageable(int(job.channel_id)).send(
+                f"Generating for <@{job.user_id}>",
+                embed=running_embed(job),
+                view=JobView(job_id, "cancel"),
+                nonce=nonce(job_id, "run"),
+            )
+            await asyncio.to_thread(self.store.announced, job_id, str(message.id))
+        except (discord.HTTPException, aiohttp.ClientError, OSError, StoreError) as error:
+            log.warning("job %s: its progress cannot be shown: %s", job_id, error)
+
+    async def _deliver_soon(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        self._running_job_ended.set()
+        self._start_task(self._deliver(job_id, pictures))
 
     async def _deliver(self, job_id: str, pictures: Sequence[bytes]) -> None:
-        """Post the report of a finished job, however long it takes; one job at a time."""
+        """Report a job that has ended, however long it takes; one job at a time."""
         if self._posting.locked():
             pictures = ()  # others wait before it: fetched again then, not held until then
         await self.wait_until_ready()
-        pause, waiting = 1.0, False
+        if self._announcement is not None:
+            await asyncio.wait([self._announcement])  # its message has to go when this is done
+        pause, fresh = 1.0, bool(pictures)
         while True:
             try:
                 async with self._posting:
-                    await self._post(job_id, pictures)
+                    await self._report(job_id, pictures, fresh=fresh)
                 return
-            except (StoreError, Unreachable, aiohttp.ClientError, OSError, RetryLater) as error:
-                if not waiting:
-                    log.warning("job %s: not reported yet, trying again (%s)", job_id, error)
-                waiting = True
+            except (StoreError, Unreachable, RetryLater, aiohttp.ClientError, OSError) as error:
+                level = logging.WARNING if pause == 1.0 else logging.DEBUG
+                log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
             except Exception:
                 log.exception("job %s: its report failed", job_id)
                 return
-            pictures = ()
+            pictures, fresh = (), False
             await asyncio.sleep(pause)
             pause = min(2 * pause, 60.0)
 
-    async def _post(self, job_id: str, pictures: Sequence[bytes]) -> None:
-        """One try at the report; raises RetryLater where Discord is to blame."""
+    async def _report(self, job_id: str, pictures: Sequence[bytes], *, fresh: bool) -> None:
+        """One try at the report; raises RetryLater where Discord is to blame. Unless it is the
+        `fresh` first try, what an earlier one has posted is looked for first."""
         job = await asyncio.to_thread(self.store.get, job_id)
         if job is None or job.delivered_at is not None:
             return
-        if not pictures and job.status is JobStatus.COMPLETED:
-            refs = [ImageRef.parse(name) for name in job.output_images]
+        if job.status is not JobStatus.CANCELLED:
             try:
-                pictures = [await asyncio.to_thread(self.comfy.image, ref) for ref in refs]
+                pictures = pictures or await asyncio.to_thread(self._fetch_pictures, job)
             except NoPictures as error:
                 log.error("job %s: %s", job_id, error)
                 job = replace(job, error_message=error.public)
+            await self._post(job, pictures, fresh=fresh)
+        await self._close_announcement(job)
+        await asyncio.to_thread(self.store.delivered, job_id)
+        log.info("job %s: reported as %s", job_id, job.status.value)
+
+    def _fetch_pictures(self, job: Job) -> list[bytes]:
+        return [self.comfy.image(ImageRef.parse(name)) for name in job.output_images]
+
+    async def _post(self, job: Job, pictures: Sequence[bytes], *, fresh: bool) -> None:
+        """Into the channel; where that is closed to the bot, to the person alone."""
         channel = self.get_partial_messageable(int(job.channel_id))
         try:
-            for message in result_messages(job, pictures):
-                await channel.send(**message)
+            posted = set() if fresh else await self._posted_marks(channel, job)
+            for part in report_parts(job, pictures):
+                if part.mark not in posted:
+                    await channel.send(**part.message)
+            return
+        except (discord.Forbidden, discord.NotFound) as error:
+            log.warning("job %s: its channel is closed to the bot: %s", job.id, error)
+            note = f"(The bot may not post in <#{job.channel_id}> any more.)"
         except discord.HTTPException as error:
             if error.status == 429 or error.status >= 500:
-                raise RetryLater(f"Discord answered {error.status}") from error
-            log.error("job %s: Discord refused its report: %s", job_id, error)
-        else:
-            log.info("job %s: reported", job_id)
-        await asyncio.to_thread(self.store.delivered, job_id)
+                raise RetryLater(str(error)) from error
+            log.error("job %s: Discord refuses its report: %s", job.id, error)
+            return
+        try:
+            person = await self.create_dm(discord.Object(int(job.user_id)))
+            for part in report_parts(job, pictures, note):
+                await person.send(**part.message)
+        except discord.HTTPException as error:
+            if error.status == 429 or error.status >= 500:
+                raise RetryLater(str(error)) from error
+            log.error("job %s: cannot be reported to anybody: %s", job.id, error)
+
+    async def _posted_marks(self, channel: discord.PartialMessageable, job: Job) -> set[str]:
+        """The marks of our own messages since the job ended. Discord forgets a nonce after some
+        minutes; this finds what was posted before a longer absence."""
+        marks: set[str] = set()
+        since = discord.utils.snowflake_time(int(job.channel_id))
+        if job.completed_at is not None:
+            since = datetime.fromtimestamp(job.completed_at / 1000 - 60, timezone.utc)
+        try:
+            async for message in channel.history(after=since, limit=200):
+                if message.author == self.user:
+                    marks.update(attachment.filename for attachment in message.attachments)
+                    if job.discord_message_id != str(message.id):
+                        marks.update(embed.footer.text or "" for embed in message.embeds)
+        except (discord.Forbidden, discord.NotFound):
+            log.debug("job %s: the channel's history is closed to the bot", job.id)
+        return marks
+
+    async def _close_announcement(self, job: Job) -> None:
+        """The "Generating…" message goes with the result; of a cancelled job it says so."""
+        if job.discord_message_id is None:
+            return
+        channel = self.get_partial_messageable(int(job.channel_id))
+        message = channel.get_partial_message(int(job.discord_message_id))
+        try:
+            if job.status is JobStatus.CANCELLED:
+                await message.edit(
+                    content=f"Cancelled: the picture for <@{job.user_id}>", view=None
+                )
+            else:
+                await message.delete()
+        except discord.HTTPException as error:
+            if error.status >= 500:
+                raise RetryLater(str(error)) from error
+            log.debug("job %s: its message is gone already: %s", job.id, error)
 
     # The end
 
@@ -1312,8 +1547,15 @@ class ComfyGen(discord.Client):
         if not await asyncio.to_thread(self.worker.join, grace):
             log.warning("the current job is not finished; it is taken up at the next start")
             self.worker.abort()
-        if self._deliveries:
-            await asyncio.wait(self._deliveries, timeout=max(0.0, deadline - self.loop.time()))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - self.loop.time()))
+
+    def stop_tasks(self) -> None:
+        """Drop what is still going on; the next start takes it up."""
+        self.worker.abort()
+        for task in (self._housekeeping, *self._tasks):
+            if task is not None:
+                task.cancel()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1389,7 +1631,7 @@ async def serve(bot: ComfyGen, token: str) -> int:
             await bot.shut_down()
             connection.cancel()
         stopped.cancel()
-        bot.worker.abort()
+        bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
     if isinstance(outcome, Exception):
         explain(outcome)

@@ -9,9 +9,11 @@ may wait for the disk, so the event loop itself never calls in here directly.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import sqlite3
+import sys
 import threading
 import time
 import uuid
@@ -19,6 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +69,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-COLUMNS = (
+FIRST_COLUMNS = (
     "id, discord_user_id, discord_guild_id, discord_channel_id, discord_message_id, status, model,"
     " sampler, scheduler, steps, cfg, positive_prompt, negative_prompt, comfy_prompt_id,"
-    " output_images, error_message, created_at, started_at, completed_at, seed, delivered_at"
+    " output_images, error_message, created_at, started_at, completed_at"
 )
+COLUMNS = f"{FIRST_COLUMNS}, seed, delivered_at"
 
 
 class StoreError(Exception):
@@ -77,6 +85,10 @@ class StoreError(Exception):
 
 class DatabaseLocked(StoreError):
     """Another program holds the database."""
+
+
+class DatabaseInUse(StoreError):
+    """Another copy of the bot works on it."""
 
 
 class DatabaseCorrupt(StoreError):
@@ -150,22 +162,24 @@ class Store:
     def __init__(self, path: Path, *, now: Callable[[], int] = unix_ms) -> None:
         """Open or create the database and bring it to this version; nothing is written to a file
         that is damaged, of a newer version, or of another program."""
-        self._path = path
+        self._path = path.resolve()
         self._now = now
         self._lock = threading.RLock()
-        self._open = False
+        self._cleanup = contextlib.ExitStack()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._cleanup.enter_context(_instance_lock(self._path))
         except OSError as error:
-            raise DatabaseUnusable(f"cannot create the folder {path.parent}: {error}") from error
-        with self._translated():
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        self._connection.row_factory = sqlite3.Row
-        self._open = True
+            raise DatabaseUnusable(
+                f"the database {path} cannot be used: {error}; set DB_PATH to another place"
+            ) from error
         try:
             with self._translated():
+                self._connection = sqlite3.connect(
+                    self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                self._cleanup.callback(self._connection.close)
+                self._connection.row_factory = sqlite3.Row
                 self._check()
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
@@ -177,9 +191,7 @@ class Store:
     def close(self) -> None:
         """Close the file; calling it again does nothing."""
         with self._lock:
-            if self._open:
-                self._open = False
-                self._connection.close()
+            self._cleanup.close()
 
     # Reading
 
@@ -272,6 +284,31 @@ class Store:
             job_id,
         )
 
+    def cancel(self, job_id: str, leaving: JobStatus) -> bool:
+        """`leaving`, which is queued or running, → cancelled."""
+        return self._change(
+            "UPDATE jobs SET status = 'cancelled', completed_at = ?"
+            " WHERE id = ? AND status = ? AND status IN ('queued', 'running')",
+            self._now(),
+            job_id,
+            leaving.value,
+        )
+
+    def announced(self, job_id: str, message_id: str) -> bool:
+        """Note the "Generating…" message of a job, the one that shows its progress."""
+        return self._change(
+            "UPDATE jobs SET discord_message_id = ? WHERE id = ?", message_id, job_id
+        )
+
+    def purge(self, before: int) -> int:
+        """Remove the reported jobs that ended before this time (Unix ms); how many there were."""
+        with self._transaction() as connection:
+            return connection.execute(
+                "DELETE FROM jobs WHERE completed_at < ? AND delivered_at IS NOT NULL"
+                " AND status IN ('completed', 'failed', 'cancelled')",
+                (before,),
+            ).rowcount
+
     def delivered(self, job_id: str) -> bool:
         """Note that the report of a finished job has reached Discord."""
         return self._change(
@@ -316,6 +353,8 @@ class Store:
             elif type(error) is sqlite3.DatabaseError or "malformed" in text:
                 kind = DatabaseCorrupt
                 text = f"it is damaged or not a database ({text}); restore a backup or move it away"
+            else:
+                text += "; check its place and who may write there, or set DB_PATH to another file"
             raise kind(f"the database {self._path} cannot be used: {text}") from error
 
     def _check(self) -> None:
@@ -329,6 +368,12 @@ class Store:
         verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
+        expected = COLUMNS if version > 1 else FIRST_COLUMNS
+        if columns and not columns.issuperset(expected.split(", ")):
+            raise DatabaseUnusable(
+                f"the database {self._path} belongs to another program: set DB_PATH to another file"
+            )
 
     def _migrate(self) -> None:
         for number in range(self._version() + 1, len(MIGRATIONS) + 1):
@@ -337,11 +382,30 @@ class Store:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
             log.info("database: migration %d applied", number)
-        # A jobs table that another program made would have passed CREATE TABLE IF NOT EXISTS.
-        self._connection.execute(f"SELECT {COLUMNS} FROM jobs LIMIT 0")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _instance_lock(database: Path) -> Iterator[None]:
+    """Keep every other process off the database; DatabaseInUse where one has it already. The
+    operating system releases the lock when the process dies, so no stale lock is left behind."""
+    with open(f"{database}.lock", "ab") as file:
+        try:
+            if sys.platform == "win32":
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise  # a file system without locks, say
+            raise DatabaseInUse(
+                f"another copy of the bot already works on the database {database}: stop that one"
+                " first, or set DB_PATH to another file"
+            ) from error
+        yield
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -699,27 +699,21 @@ class Guild:
         return self._standin._add_channel(Channel(self._standin, name, self, channel))
 
     def _payload(self) -> Json:
-        role = {"color": 0, "hoist": False, "mentionable": False, "flags": 0, "position": 0}
-        everyone = {"id": str(self.id), "name": "@everyone", "managed": False}
+        role: Json = {"color": 0, "hoist": False, "mentionable": False, "flags": 0, "position": 0}
+        everyone = {**role, "id": str(self.id), "name": "@everyone", "managed": False}
         everyone["permissions"] = str(MEMBER_PERMISSIONS)
-        bot = {"id": str(self._bot_role_id), "name": "bot", "managed": True, "position": 1}
-        bot |= {
-            "permissions": str(BOT_PERMISSIONS),
-            "tags": {"bot_id": str(self._standin.bot_user_id)},
-        }
+        bot = {**role, "id": str(self._bot_role_id), "name": "bot", "managed": True}
+        bot |= {"position": 1, "permissions": str(BOT_PERMISSIONS)}
+        bot["tags"] = {"bot_id": str(self._standin.bot_user_id)}
         levels = ("verification_level", "mfa_level", "nsfw_level", "explicit_content_filter")
-        guild: Json = {
-            "id": str(self.id),
-            "name": self.name,
-            "owner_id": str(self._owner_id),
-            "icon": None,
-        }
-        guild |= {"premium_tier": self.premium_tier, "preferred_locale": "en-US", "features": []}
-        guild |= {"roles": [{**role, **everyone}, {**role, **bot}], "emojis": [], "stickers": []}
+        guild: Json = {"id": str(self.id), "name": self.name, "owner_id": str(self._owner_id)}
+        guild |= {"premium_tier": self.premium_tier, "preferred_locale": "en-US", "icon": None}
+        guild |= {"roles": [everyone, bot], "emojis": [], "stickers": [], "features": []}
         return {**guild, **dict.fromkeys(levels, 0), "default_message_notifications": 0}
 
     def _create_event(self) -> Json:
         payloads = [channel._payload() for channel in self.channels]
+        me = _member(self._standin._bot, (self._bot_role_id,))  # others need a privileged intent
         lists = ("voice_states", "presences", "stage_instances", "guild_scheduled_events")
         return {
             **self._payload(),
@@ -728,9 +722,7 @@ class Guild:
             "large": False,
             "unavailable": False,
             "member_count": len(self._standin._people) + 1,
-            "members": [
-                _member(self._standin._bot, (self._bot_role_id,))
-            ],  # privileged: the others
+            "members": [me],
             "channels": [payload for payload in payloads if payload["type"] == 0],
             "threads": [payload for payload in payloads if payload["type"] == 11],
         }
@@ -776,7 +768,7 @@ class Channel:
         with self._standin._changed:
             channel = self._parent or self
             channel._bot_permissions = value
-            self._standin._emit("CHANNEL_UPDATE", channel._payload(), GUILDS)
+            self._standin._emit_channel("UPDATE", channel)
 
     def delete(self) -> None:
         """A moderator deletes the channel, with its threads: the bot gets 404 10003 from now on."""
@@ -1054,6 +1046,7 @@ def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
             filled.append({**entry, "value": str(value), "focused": True})
             continue
         types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float)}
+        assert kind in types, f"{name}: the stand-in knows no options of type {kind}"
         assert isinstance(value, types[kind]), f"{name} takes no {type(value).__name__}"
         choices = {choice["name"]: choice["value"] for choice in option.get("choices") or []}
         entry["value"] = value = choices.get(value, value)
@@ -1626,6 +1619,9 @@ class DiscordStandIn:
     ) -> _Stored:
         """Judges the body of a message that is created or edited (`old`); what it becomes.
         `parse`: the mentions that are parsed when the body doesn't say."""
+        if channel.deleted or (old and old.deleted):
+            gone = 10003 if channel.deleted else 10008
+            raise DiscordError(404, gone, ERRORS[gone])
         limit = self._filesize_limit(channel)
         sizes = [len(content) for _, content in call._uploads.values()]
         if max(sizes, default=0) > limit or sum(sizes) > max(limit, 25 * MIB):
@@ -1886,10 +1882,13 @@ class DiscordStandIn:
             self._channels[channel.id] = channel
             if channel.guild:
                 channel.guild.channels.append(channel)
-                event = "THREAD_CREATE" if channel.parent_id else "CHANNEL_CREATE"
-                if channel.guild.bot_is_member:
-                    self._emit(event, {**channel._payload(), "newly_created": True}, GUILDS)
+                self._emit_channel("CREATE", channel)
             return channel
+
+    def _emit_channel(self, what: str, channel: Channel) -> None:
+        if channel.guild and channel.guild.bot_is_member:
+            event = f"THREAD_{what}" if channel.parent_id else f"CHANNEL_{what}"
+            self._emit(event, {**channel._payload(), "newly_created": what == "CREATE"}, GUILDS)
 
     def _delete_channel(self, channel: Channel) -> None:
         with self._changed:
@@ -1899,8 +1898,7 @@ class DiscordStandIn:
             channel.deleted = True
             del self._channels[channel.id]
             channel.guild.channels.remove(channel)
-            event = "THREAD_DELETE" if channel.parent_id else "CHANNEL_DELETE"
-            self._emit(event, channel._payload(), GUILDS)
+            self._emit_channel("DELETE", channel)
 
     # ------------------------------------------------------------------ guilds, users, commands
 
@@ -2013,7 +2011,8 @@ class DiscordStandIn:
         try:
             if request.content_type == "multipart/form-data":
                 form = await request.post()
-                body = json.loads(str(form.get("payload_json", "{}")))
+                payload = form.get("payload_json", "{}")
+                body = None if isinstance(payload, web.FileField) else json.loads(payload)
                 for key, part in form.items():
                     number = re.fullmatch(r"files\[(\d+)\]", key)
                     if number and isinstance(part, web.FileField):

@@ -99,7 +99,8 @@ def worker(
         client,  # type: ignore[arg-type]
         lambda: comfygen.load_workflow(WORKFLOW),
         timeout=60.0,
-        report=lambda job_id, pictures: reports.append((job_id, pictures)),
+        started=lambda job_id: None,
+        ended=lambda job_id, pictures: reports.append((job_id, pictures)),
     )
 
 
@@ -334,7 +335,8 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
         client,  # type: ignore[arg-type]
         lambda: comfygen.load_workflow(WORKFLOW),
         timeout=60.0,
-        report=report,
+        started=lambda job_id: None,
+        ended=report,
     )
     worker.start()
     new = add(store)
@@ -362,7 +364,8 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
         client,  # type: ignore[arg-type]
         lambda: comfygen.load_workflow(WORKFLOW),
         timeout=60.0,
-        report=lambda job_id, pictures: reports.append(job_id),
+        started=lambda job_id: None,
+        ended=lambda job_id, pictures: reports.append(job_id),
     )
     worker.start()
     assert running.wait(20)
@@ -386,7 +389,8 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
         client,  # type: ignore[arg-type]
         lambda: comfygen.load_workflow(WORKFLOW),
         timeout=600.0,
-        report=lambda job_id, pictures: None,
+        started=lambda job_id: None,
+        ended=lambda job_id, pictures: None,
     )
     worker.start()
     assert looked.wait(20)
