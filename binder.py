@@ -36,6 +36,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 # The inputs whose values come from a list that the server offers.
 OPTION_INPUTS = ("ckpt_name", "sampler_name", "scheduler")
 
+DEFAULT_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
 SEED_INPUTS = ("seed", "noise_seed")
 SEED_RANGE = 2**64
 
@@ -151,6 +152,28 @@ def defaults(workflow: Workflow) -> Defaults:
         steps=str(base["steps"]),
         cfg=str(base["cfg"]),
     )
+
+
+def sampler_steps(workflow: Workflow) -> dict[str, int]:
+    """The steps of every sampler node, by node id, in the order in which they run."""
+    order: dict[str, None] = {}
+
+    def visit(node: str, path: frozenset[str]) -> None:
+        inputs = _inputs(workflow, node) if node in workflow and node not in path else None
+        for value in inputs.values() if isinstance(inputs, dict) and node not in order else ():
+            if isinstance(value, list) and value and isinstance(value[0], str):
+                visit(value[0], path | {node})
+        order.setdefault(node)
+
+    for node in workflow:
+        visit(node, frozenset())
+    steps: dict[str, int] = {}
+    for node in order:
+        inputs = _inputs(workflow, node) if node in workflow else None
+        if isinstance(inputs, dict) and "steps" in inputs and "sampler_name" in inputs:
+            own = inputs["steps"]
+            steps[node] = own if isinstance(own, int) and own > 0 else DEFAULT_STEPS
+    return steps
 
 
 def bound_classes(workflow: Workflow) -> dict[str, set[str]]:

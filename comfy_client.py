@@ -1,23 +1,26 @@
 """ComfyUI over HTTP: the only file that talks to the server.
 
 Owns the session, the routes, the meaning of the answers, and the option lists. Imports nothing of
-ours and knows neither Discord nor the database nor any node id. Every method blocks: it is called
+ours and knows neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
 from the worker thread, or from a thread that the event loop borrows, never on the loop itself.
+`ProgressFeed` alone lives on the loop.
 How the server really behaves is written down in comfyui.md; where a rule here looks odd, see there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+import aiohttp
 import requests
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,8 @@ BODY_SECONDS = 300.0  # for a whole body, however steadily it drips
 JSON_LIMIT = 64 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
+FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
+END_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 DETAIL_LENGTH = 200  # of a server's own words, as shown to people
 
 # The chains of architecture.md §6, each class with both of its spellings (comfyui.md).
@@ -95,6 +100,7 @@ class NoPictures(ComfyError):
     """The prompt succeeded without a picture, or its pictures are gone from the server."""
 
     public = "The image server finished without a picture. Please tell the bot's owner."
+    gone = "The picture was made, but it is no longer on the image server. Run /gen again."
 
 
 class TimedOut(ComfyError):
@@ -175,14 +181,22 @@ class ComfyClient:
     """One server. All methods but `ping()` raise a `ComfyError`; Unreachable is the one that is
     worth another try."""
 
-    def __init__(self, base_url: str) -> None:
-        """`base_url` is http(s)://host[:port][/prefix], with or without a slash at its end."""
+    def __init__(self, base_url: str, headers: Mapping[str, str] | None = None) -> None:
+        """`base_url` is http(s)://host[:port][/prefix], with or without a slash at its end;
+        `headers` are sent with every request."""
         self._base = base_url.rstrip("/")
+        self.headers = dict(headers or {})
         self.client_id = uuid.uuid4().hex
         self._session = requests.Session()
+        self._session.headers.update(self.headers)
         # A proxy set for the web would not find the way back to this machine.
         if urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1"):
             self._session.trust_env = False
+
+    @property
+    def feed_url(self) -> str:
+        """The address of the WebSocket: ws(s)://…/ws?clientId=…"""
+        return f"ws{self._base.removeprefix('http')}/ws?clientId={self.client_id}"
 
     def close(self) -> None:
         """Close the connections."""
@@ -241,16 +255,15 @@ class ComfyClient:
             _prompt_ids(answer.get("queue_running")), _prompt_ids(answer.get("queue_pending"))
         )
 
-    def image(self, ref: ImageRef) -> bytes:
-        """GET /view: the bytes of one picture. NoPictures where the server has it no more."""
+    def image(self, ref: ImageRef, preview: str = "") -> bytes:
+        """GET /view: the bytes of one picture, or re-encoded by the server with `preview` as
+        "webp;90" or "jpeg;80". NoPictures where the server has it no more."""
+        params = {**ref._asdict(), **({"preview": preview} if preview else {})}
         status, content = self._call(
-            "GET", "/view", params=ref._asdict(), limit=PICTURE_LIMIT, read=SLOW_READ_SECONDS
+            "GET", "/view", params=params, limit=PICTURE_LIMIT, read=SLOW_READ_SECONDS
         )
         if status == 404:
-            raise NoPictures(
-                f"{ref} is not on the server any more",
-                "The picture was made, but it is no longer on the image server. Run /gen again.",
-            )
+            raise NoPictures(f"{ref} is not on the server any more", NoPictures.gone)
         if status != 200:
             raise BadAnswer(f"GET /view: status {status}")
         return content
@@ -345,6 +358,112 @@ class ComfyClient:
                 return response.status_code, _body(response, limit, what)
         except requests.RequestException as error:
             raise Unreachable(f"{what}: {_cause(error)}") from error
+
+
+class Progress:
+    """How far one prompt is, over all its sampler nodes; never goes back.
+
+    `steps` maps the ids of the sampler nodes onto their steps, in the order they run.
+    """
+
+    def __init__(self, prompt_id: str, steps: Mapping[str, int]) -> None:
+        self.prompt_id = prompt_id
+        self._steps = dict(steps)
+        self._done = dict.fromkeys(self._steps, 0.0)  # 0 to 1 for each node
+        self.seen = False  # whether the feed has said anything about the sampler nodes
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1."""
+        total = sum(self._steps.values())
+        return sum(self._done[node] * steps for node, steps in self._steps.items()) / (total or 1)
+
+    @property
+    def current_pass(self) -> int:
+        """Which of the passes is at work, from 1."""
+        begun = [number for number, done in enumerate(self._done.values(), start=1) if done > 0]
+        return max(begun, default=1)
+
+    @property
+    def passes(self) -> int:
+        """How many sampler nodes there are."""
+        return len(self._steps)
+
+    def take(self, event: str, data: Mapping[str, Any]) -> None:
+        """Merge an event of the feed, of a server with or without `progress_state`."""
+        if event == "progress":
+            self._reach(data.get("node"), data.get("value"), data.get("max"))
+        elif event == "progress_state" and isinstance(data.get("nodes"), dict):
+            for node, state in data["nodes"].items():
+                if isinstance(state, dict) and state.get("state") != "pending":
+                    self._reach(node, state.get("value"), state.get("max"))
+        elif event == "executed":
+            self._reach(data.get("node"), 1, 1)
+        elif event == "execution_cached" and isinstance(data.get("nodes"), list):
+            for node in data["nodes"]:
+                self._reach(node, 1, 1)
+
+    def _reach(self, node: object, value: object, maximum: object) -> None:
+        numbers = isinstance(value, int | float) and isinstance(maximum, int | float)
+        if not numbers or not isinstance(node, str) or node not in self._done:
+            return
+        assert isinstance(value, int | float)  # for mypy, as is the next
+        assert isinstance(maximum, int | float)
+        done = min(max(value / maximum, 0.0), 1.0) if maximum > 0 else 0.0
+        self._done[node] = max(self._done[node], done)
+        # A node runs only after those before it: what the feed missed of them is made up for.
+        for earlier in self._done if done > 0 else ():
+            if earlier == node:
+                break
+            self._done[earlier] = 1.0
+        self.seen = True
+
+
+class ProgressFeed:
+    """Listens to the server's WebSocket; the one part of this file for the event loop.
+
+    It is a hint and nothing more: jobs complete without it. `on_event(event, data)` is called with
+    each text event of our own prompts.
+    """
+
+    def __init__(
+        self, client: ComfyClient, on_event: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
+        self._client = client
+        self._on_event = on_event
+
+    async def run(self) -> None:
+        """Listen until cancelled; reconnects with a growing pause."""
+        pause = FEED_PAUSES[0]
+        async with aiohttp.ClientSession(headers=self._client.headers) as session:
+            while True:
+                try:
+                    async with session.ws_connect(
+                        self._client.feed_url, heartbeat=30, max_msg_size=JSON_LIMIT
+                    ) as socket:
+                        log.debug("progress feed: connected")
+                        pause = FEED_PAUSES[0]
+                        async for message in socket:
+                            if message.type is aiohttp.WSMsgType.TEXT:
+                                self._take(message.data)
+                except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+                    log.debug("progress feed: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, FEED_PAUSES[1])
+
+    def _take(self, text: str) -> None:
+        try:
+            message = json.loads(text)
+            event, data = message["type"], message["data"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return
+        if isinstance(event, str) and isinstance(data, dict):
+            self._on_event(event, data)
+
+
+def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
+    """Whether an event of the feed tells that a prompt has come to its end, well or not."""
+    return event in END_EVENTS or (event == "executing" and data.get("node") is None)
 
 
 def clean(text: object) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import difflib
 import functools
 import io
 import logging
@@ -28,7 +29,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -48,8 +49,11 @@ from comfy_client import (
     ImageRef,
     NoPictures,
     OptionsMissing,
+    Progress,
+    ProgressFeed,
     TimedOut,
     Unreachable,
+    ends_prompt,
 )
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 
@@ -62,6 +66,7 @@ HERE = Path(__file__).resolve().parent
 # What a person may ask for (architecture.md §3.3), and Discord's limits (design.md).
 STEPS_RANGE = (1, 150)
 CFG_RANGE = (1.0, 30.0)
+SEED_MAX = 2**64 - 1
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
 TEXT_INPUT_LIMIT = 4000
@@ -89,6 +94,18 @@ INVITE_PERMISSIONS = discord.Permissions(
 
 RESTARTING = "The bot is restarting. Please try again in a minute."
 EXPIRED_FORM = "This form is from before a restart of the bot. Please run /gen again."
+EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
+# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
+ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
+TOO_LARGE = (
+    "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
+    " output folder."
+)
+SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
+BAR_LENGTH = 20
+QUEUE_SHOWN = 15  # waiting jobs that /queue lists
+OWN_SHOWN = 20  # of a person's own jobs, with a button each
+
 OLDER_FORM = "You have opened a newer form since: please use that one, or run /gen again."
 SENT_FORM = "This form has been sent already. Run /gen for another picture."
 
@@ -99,10 +116,6 @@ SENT_FORM = "This form has been sent already. Run /gen for another picture."
 
 class StartupError(Exception):
     """The bot cannot start; `str()` says why and what to do."""
-
-
-class RetryLater(Exception):
-    """Discord did not take a report for reasons of its own."""
 
 
 class ConfigError(Exception):
@@ -350,6 +363,7 @@ class Draft:
     cfg: float = DEFAULT_CFG
     positive_prompt: str = ""
     negative_prompt: str = ""
+    seed: int | None = None  # None: a new one for each job
     key: str = field(default_factory=lambda: secrets.token_hex(4))
     pages: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)  # of a refused modal, to be shown again
@@ -393,13 +407,28 @@ class Draft:
                 f"**CFG** is {_code(typed.get('cfg', ''))}: give a number from {CFG_RANGE[0]:g}"
                 f" to {CFG_RANGE[1]:g}, for example 7 or 7.5."
             )
+        try:
+            seed = parse_seed(typed.get("seed", ""))
+        except ValueError:
+            problems.append(
+                f"**Seed** is {_code(typed['seed'])}: give a whole number from 0 to"
+                f" {SEED_MAX}, or leave it empty for a random one."
+            )
         if steps is None or cfg is None or problems:
             self.typed = dict(typed)
             return problems
-        self.steps, self.cfg, self.positive_prompt = steps, cfg, positive
+        self.steps, self.cfg, self.seed, self.positive_prompt = steps, cfg, seed, positive
         self.negative_prompt = typed.get("negative_prompt", "").strip()
         self.typed = {}
         return []
+
+    def take_settings(self, source: Draft | JobParams) -> None:
+        """Start from settings used before, as far as they are still offered."""
+        for name in FORM_FIELDS:
+            if getattr(source, name) in self.offered(name):
+                setattr(self, name, getattr(source, name))
+        self.steps, self.cfg = source.steps, source.cfg
+        self.negative_prompt = source.negative_prompt
 
     def missing(self) -> list[str]:
         """What still has to be filled in before Generate."""
@@ -424,6 +453,10 @@ class Drafts:
         self._by_user.move_to_end(user_id)
         if len(self._by_user) > DRAFT_LIMIT:
             self._by_user.popitem(last=False)
+
+    def last(self, user_id: int) -> Draft | None:
+        """The person's newest draft, whether or not it was sent."""
+        return self._by_user.get(user_id)
 
     def get(self, user_id: int, key: str) -> Draft:
         """The draft behind a form's controls; UserError where they are of no use any more."""
@@ -453,6 +486,30 @@ def parse_cfg(text: str) -> float | None:
     return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
 
 
+def parse_seed(text: str) -> int | None:
+    """A seed in plain ASCII digits; None for an empty text. ValueError for anything else."""
+    text = text.strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > SEED_MAX:
+        raise ValueError(text)
+    return int(text)
+
+
+def display_name(name: str) -> str:
+    """A model's file without its folders and its extension."""
+    base = re.split(r"[\\/]", name)[-1]
+    return re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE) or name
+
+
+def nearest(name: str, offered: Sequence[str]) -> str:
+    """A finished sentence with the offered names that resemble one, or none."""
+    shown = {display_name(value).lower(): display_name(value) for value in offered}
+    close = difflib.get_close_matches(display_name(name).lower(), list(shown), n=3, cutoff=0.4)
+    names = ", ".join(plain(shorten(shown[key], 100)) for key in close)
+    return f" The nearest: {names}." if names else ""
+
+
 def shorten(text: str, limit: int) -> str:
     """Shortened in the middle: the ends of a name tell more than its middle."""
     if len(text) <= limit:
@@ -476,9 +533,11 @@ def form_embed(draft: Draft) -> discord.Embed:
     embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
     for name in FORM_FIELDS:
         value = getattr(draft, name)
-        embed.add_field(name=name.capitalize(), value=plain(shorten(value or "not chosen", 200)))
+        shown = display_name(value) if value and name == "model" else value or "not chosen"
+        embed.add_field(name=name.capitalize(), value=plain(shorten(shown, 200)))
     embed.add_field(name="Steps", value=str(draft.steps))
     embed.add_field(name="CFG", value=f"{draft.cfg:g}")
+    embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
     positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
     embed.add_field(name="Prompt", value=plain(positive), inline=False)
     embed.add_field(
@@ -494,9 +553,12 @@ def menu_options(
     chosen value on every page."""
 
     def option(index: int) -> discord.SelectOption:
-        label = shorten(values[index], OPTION_LIMIT)
+        name = display_name(values[index])
         return discord.SelectOption(
-            label=label, value=f"index:{index}", default=values[index] == chosen
+            label=shorten(name, OPTION_LIMIT),
+            value=f"index:{index}",
+            description=shorten(values[index], OPTION_LIMIT) if name != values[index] else None,
+            default=values[index] == chosen,
         )
 
     if len(values) <= MENU_LIMIT:
@@ -623,6 +685,8 @@ class PromptModal(discord.ui.Modal):
              True, str(draft.steps)),
             ("cfg", "CFG", "A number from {:g} to {:g}, for example 7.5".format(*CFG_RANGE), short,
              20, True, f"{draft.cfg:g}"),
+            ("seed", "Seed", "The same seed and settings give the same picture; empty: random",
+             short, 40, False, "" if draft.seed is None else str(draft.seed)),
         ):  # fmt: skip
             self.add_item(
                 discord.ui.Label(
@@ -718,8 +782,12 @@ class Worker:
             job_id, JobStatus.RUNNING
         )
         if cancelled:
-            self._wake.set()
+            self.wake()
         return cancelled
+
+    def wake(self) -> None:
+        """Make the wait for ComfyUI look at once; harmless at any time, from any thread."""
+        self._wake.set()
 
     def stop(self) -> None:
         """Take no further job; the current one goes on."""
@@ -730,7 +798,7 @@ class Worker:
         """Leave the current job where it stands, too."""
         self.stop()
         self._aborted.set()
-        self._wake.set()
+        self.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end; False where it did not within the time."""
@@ -793,7 +861,7 @@ class Worker:
         prompt_id = job.comfy_prompt_id or job.id
         outage = Outage(job.id)
         known = unclear = job.status is JobStatus.RUNNING
-        submissions = 0
+        submissions = hurried = 0
         began = looked_at = time.monotonic()
         while time.monotonic() < deadline:
             try:
@@ -824,7 +892,11 @@ class Worker:
                         deadline = began + self._timeout
                 outage.over()
                 waited = time.monotonic() - began
-                self._pause(min(max(0.05 * waited, 0.1), 2.0))
+                pause = min(max(0.05 * waited, 0.1), 2.0)
+                if hurried:  # the feed hears of the end some milliseconds before /history does
+                    hurried, pause = hurried - 1, 0.01
+                if self._pause(pause):
+                    hurried = 20
             except Unreachable as error:
                 unclear = True
                 self._pause(outage.goes_on(error))
@@ -870,12 +942,13 @@ class Worker:
                 log.error("%s", error)
                 self._pause(2.0)
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, unless there is something to do earlier."""
-        self._wake.wait(seconds)
+    def _pause(self, seconds: float) -> bool:
+        """Wait; True where somebody ended the wait early."""
+        woken = self._wake.wait(seconds)
         self._wake.clear()
         if self._aborted.is_set():
             raise Stopped
+        return woken
 
 
 class Outage:
@@ -910,7 +983,7 @@ def result_embed(job: Job) -> discord.Embed:
     prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
     embed = discord.Embed(description=prompt, colour=discord.Colour.green())
     for name, value in (
-        ("Model", plain(shorten(job.model, 200))),
+        ("Model", plain(shorten(display_name(job.model), 200))),
         ("Sampler", plain(job.sampler)),
         ("Scheduler", plain(job.scheduler)),
         ("Steps", str(job.steps)),
@@ -953,26 +1026,36 @@ class ReportPart:
     message: Mapping[str, Any]
 
 
-def report_parts(job: Job, pictures: Sequence[bytes], note: str = "") -> Iterator[ReportPart]:
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is uploaded; `encoding` is the one of ENCODINGS that it came with."""
+
+    data: bytes
+    suffix: str
+    encoding: str = ""
+
+
+def report_parts(job: Job, pictures: Sequence[Picture], note: str = "") -> Iterator[ReportPart]:
     """The report of a finished job: one message, and one more for every further ten pictures.
     Pings nobody but the person who asked."""
     mention = discord.AllowedMentions(users=[discord.Object(int(job.user_id))])
-    names = []
-    for number, name in enumerate(job.output_images[: len(pictures)], start=1):
-        suffix = Path(ImageRef.parse(name).filename).suffix
-        names.append(f"{job.id[:8]}-{number}{suffix}")
+    names = [f"{job.id[:8]}-{n}{picture.suffix}" for n, picture in enumerate(pictures, start=1)]
+    if any(picture.encoding for picture in pictures):
+        note += "\nToo big for Discord as it was made, so it is shown compressed."
     for first in range(0, max(1, len(pictures)), FILES_PER_MESSAGE):
         batch = slice(first, first + FILES_PER_MESSAGE)
         files = [
-            discord.File(io.BytesIO(data), filename=name)
-            for data, name in zip(pictures[batch], names[batch], strict=True)
+            discord.File(io.BytesIO(picture.data), filename=name)
+            for picture, name in zip(pictures[batch], names[batch], strict=True)
         ]
         message: dict[str, Any] = {"files": files, "nonce": nonce(job.id, first)}
         if first == 0:
-            message["content"] = f"<@{job.user_id}> {note}".strip()
+            message["content"] = f"<@{job.user_id}>{note}"
+            message["view"] = JobView(job.id, "again", "edit", "delete")
             message["embed"] = result_embed(job) if pictures else failure_embed(job)
             message["allowed_mentions"] = mention
-        yield ReportPart(names[first] if first else job_mark(job.id), message)
+        mark = Path(names[first]).stem if first else job_mark(job.id)
+        yield ReportPart(mark, message)
 
 
 def nonce(job_id: str, part: object) -> str:
@@ -981,27 +1064,54 @@ def nonce(job_id: str, part: object) -> str:
     return f"{job_id.replace('-', '')[:20]}-{part}"
 
 
-def running_embed(job: Job) -> discord.Embed:
-    """A job that is being made."""
+def running_embed(job: Job, progress: Progress) -> discord.Embed:
+    """A job that is being made. The time is Discord's own, which counts without an edit."""
+    lines = [f"started <t:{(job.started_at or 0) // 1000}:R>"]
+    if progress.seen:
+        filled = round(progress.fraction * BAR_LENGTH)
+        bar = "█" * filled + "░" * (BAR_LENGTH - filled)
+        passes = f"pass {progress.current_pass} of {progress.passes}"
+        lines.insert(0, f"`{bar}` {progress.fraction:.0%}, {passes}")
     prompt = plain(shorten_end(job.positive_prompt, PROMPT_SHOWN))
-    return discord.Embed(description=prompt, colour=discord.Colour.blurple())
+    embed = discord.Embed(description=prompt, colour=discord.Colour.blurple())
+    return embed.add_field(name="Progress", value="\n".join(lines))
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
+    if isinstance(error, discord.HTTPException):
+        return error.status == 429 or error.status >= 500
+    away = (StoreError, Unreachable, discord.RateLimited, aiohttp.ClientError, OSError)
+    return isinstance(error, (*away, asyncio.TimeoutError))
+
+
+def duration(seconds: float) -> str:
+    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
 class JobButton(
     discord.ui.DynamicItem[discord.ui.Button[Any]],
-    template=r"job:(?P<action>cancel):(?P<job_id>[0-9a-f-]{36})",
+    template=r"job:(?P<action>cancel|again|edit|delete):(?P<job_id>[0-9a-f-]{36})",
 ):
     """A button about one job. It carries the job's id and reads the row on each press, so it works
     for ever, also after a restart."""
 
-    STYLES: ClassVar = {"cancel": ("Cancel", discord.ButtonStyle.danger)}
+    STYLES: ClassVar = {
+        "cancel": ("Cancel", discord.ButtonStyle.danger),
+        "again": ("Again", discord.ButtonStyle.primary),
+        "edit": ("Edit", discord.ButtonStyle.secondary),
+        "delete": ("Delete", discord.ButtonStyle.secondary),
+    }
 
     @classmethod
-    def of(cls, job_id: str, action: str) -> JobButton:
-        """The button with this action on the job."""
+    def of(cls, job_id: str, action: str, which: str = "") -> JobButton:
+        """The button with this action on the job; `which` tells it from others like it."""
         label, style = cls.STYLES[action]
         custom_id = f"job:{action}:{job_id}"
-        return cls(discord.ui.Button(custom_id=custom_id, label=label, style=style))
+        return cls(discord.ui.Button(custom_id=custom_id, label=label + which, style=style))
 
     @classmethod
     async def from_custom_id(
@@ -1011,8 +1121,9 @@ class JobButton(
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         bot: ComfyGen = interaction.client
-        _, _, job_id = self.custom_id.split(":")
-        await bot.answering(interaction, bot.cancel(interaction, job_id))
+        _, action, job_id = self.custom_id.split(":")
+        press = {"cancel": bot.cancel, "again": bot.again, "edit": bot.edit, "delete": bot.delete}
+        await bot.answering(interaction, press[action](interaction, job_id))
 
 
 class JobView(discord.ui.View):
@@ -1029,10 +1140,48 @@ class JobView(discord.ui.View):
 
 
 @app_commands.command(name="gen", description="Make a picture on this server's own GPU")
-async def gen(interaction: discord.Interaction[Any]) -> None:
-    """/gen (architecture.md §3.1)."""
+@app_commands.describe(
+    prompt="What the picture shows",
+    model="Type any part of a model's name",
+    seed="The same seed and settings give the same picture",
+)
+async def gen(
+    interaction: discord.Interaction[Any],
+    prompt: app_commands.Range[str, 1, TEXT_INPUT_LIMIT] | None = None,
+    model: str | None = None,
+    seed: str | None = None,
+) -> None:
+    """/gen (architecture.md §3.1); with options the form opens filled in."""
     bot: ComfyGen = interaction.client
-    await bot.answering(interaction, bot.open_form(interaction))
+    await bot.answering(
+        interaction, bot.open_form(interaction, prompt or "", model or "", seed or "")
+    )
+
+
+@gen.autocomplete("model")
+async def complete_model(
+    interaction: discord.Interaction[Any], current: str
+) -> list[app_commands.Choice[str]]:
+    """The models with this text anywhere in their path, whatever its case."""
+    bot: ComfyGen = interaction.client
+    found = [model for model in bot.options.models if current.lower() in model.lower()]
+    names = dict.fromkeys(shorten(model, OPTION_LIMIT) for model in found)
+    return [app_commands.Choice(name=name, value=name) for name in list(names)[:MENU_LIMIT]]
+
+
+@app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")
+async def show_queue(interaction: discord.Interaction[Any]) -> None:
+    """/queue, for the caller's eyes alone."""
+    bot: ComfyGen = interaction.client
+    await bot.answering(interaction, bot.show_queue(interaction))
+
+
+@app_commands.command(name="refresh", description="Read ComfyUI's models and samplers again")
+@app_commands.default_permissions(manage_guild=True)
+async def refresh(interaction: discord.Interaction[Any]) -> None:
+    """/refresh, for members who may manage the server."""
+    bot: ComfyGen = interaction.client
+    await bot.answering(interaction, bot.refresh(interaction))
 
 
 # discord.py warns twice at each start that it cannot speak; this bot never will.
@@ -1075,9 +1224,12 @@ class ComfyGen(discord.Client):
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._announcement: asyncio.Task[None] | None = None
         self._running_job_ended = asyncio.Event()
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._progress: Progress | None = None  # of the job that runs, as far as the feed tells
+        self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
-        self.tree.add_command(gen)
+        commands: list[app_commands.Command[Any, ..., Any]] = [gen, show_queue, refresh]
+        for command in commands:
+            self.tree.add_command(command)
         self.add_dynamic_items(FormMenu, FormButton, JobButton)
 
     # Connecting
@@ -1098,7 +1250,11 @@ class ComfyGen(discord.Client):
         await self._register_commands()
         await self._report_what_is_left()
         await asyncio.to_thread(self.worker.start)
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        feed = ProgressFeed(self.comfy, self.on_feed_event)
+        self._background = [
+            asyncio.create_task(self._keep_house()),
+            asyncio.create_task(feed.run()),
+        ]
 
     async def _report_what_is_left(self) -> None:
         """Jobs that ended in an earlier run and were not reported then."""
@@ -1193,14 +1349,41 @@ class ComfyGen(discord.Client):
 
     # The form
 
-    async def open_form(self, interaction: discord.Interaction[Any]) -> None:
-        """/gen: an ephemeral form over a new draft."""
+    async def open_form(
+        self, interaction: discord.Interaction[Any], prompt: str, model: str, seed: str
+    ) -> None:
+        """/gen: an ephemeral form over a new draft, with the command's options in it."""
         self._check_place(interaction)
+        try:
+            chosen_seed = parse_seed(seed)
+        except ValueError:
+            raise UserError(
+                f"The seed {_code(seed)} is not a whole number from 0 to {SEED_MAX}."
+            ) from None
+        chosen_model = self._find_model(model) if model else None
         draft = self._new_draft(interaction)
+        draft.positive_prompt = prompt.strip() or draft.positive_prompt
+        draft.model = chosen_model or draft.model
+        draft.seed = chosen_seed if seed else draft.seed
+        await self._open(interaction, draft)
+
+    async def _open(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
         draft.shown_by = interaction
         await interaction.response.send_message(
             embed=form_embed(draft), view=FormView(draft), ephemeral=True
         )
+
+    def _find_model(self, text: str) -> str:
+        """The model that an option of /gen names: as autocomplete gives it, or typed freely."""
+        models = self.options.models
+        lower = text.lower()
+        exact = [model for model in models if text in (model, shorten(model, OPTION_LIMIT))]
+        named = [model for model in models if lower in (model.lower(), display_name(model).lower())]
+        containing = [model for model in models if lower in model.lower()]
+        for found in (exact, named, containing):
+            if found:
+                return found[0]
+        raise UserError(f"There is no model {_code(text)}.{nearest(text, models)}")
 
     async def choose(
         self, interaction: discord.Interaction[Any], name: str, key: str, token: str
@@ -1270,12 +1453,29 @@ class ComfyGen(discord.Client):
             accepted = True
         finally:
             draft.sent = accepted
+        await self._say_queued(interaction, job_id, position)
+        await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
+
+    async def _say_queued(
+        self, interaction: discord.Interaction[Any], job_id: str, position: int
+    ) -> None:
+        estimate = await asyncio.to_thread(self._estimate, position)
+        about = f" (about {duration(estimate)})" if estimate is not None else ""
         await interaction.followup.send(
-            f"Queued! You are position **{position}** in the queue.",
+            f"Queued! You are position **{position}** in the queue{about}.",
             view=JobView(job_id, "cancel"),
             ephemeral=True,
         )
-        await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
+
+    def _estimate(self, position: int) -> float | None:
+        """Seconds until the job at this position is done, from the median of the last runs."""
+        typical = self.store.typical_ms()
+        if typical is None:
+            return None
+        left = position * typical
+        for job in self.store.by_status(JobStatus.RUNNING):
+            left += max(0, typical - (unix_ms() - (job.started_at or 0)))
+        return left / 1000
 
     def _accept(self, params: JobParams) -> tuple[str, int]:
         """Dry run, row, queue; the job's id and position. Blocks: runs in a borrowed thread."""
@@ -1297,33 +1497,50 @@ class ComfyGen(discord.Client):
         missing = draft.missing()
         if missing:
             raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
-        for name in FORM_FIELDS:
-            if getattr(draft, name) not in replace(draft, options=self.options).offered(name):
-                raise UserError(f"The {name} you chose is not offered any more. Choose another.")
-        return JobParams(
-            user_id=str(interaction.user.id),
-            guild_id=str(interaction.guild_id),
-            channel_id=str(interaction.channel_id),
-            model=draft.model or "",
-            sampler=draft.sampler or "",
-            scheduler=draft.scheduler or "",
-            steps=draft.steps,
-            cfg=draft.cfg,
-            positive_prompt=draft.positive_prompt,
-            negative_prompt=draft.negative_prompt,
-            seed=secrets.randbits(64) if self.settings.random_seeds else None,
+        random_seed = secrets.randbits(64) if self.settings.random_seeds else None
+        return self._checked_params(
+            JobParams(
+                user_id=str(interaction.user.id),
+                guild_id=str(interaction.guild_id),
+                channel_id=str(interaction.channel_id),
+                model=draft.model or "",
+                sampler=draft.sampler or "",
+                scheduler=draft.scheduler or "",
+                steps=draft.steps,
+                cfg=draft.cfg,
+                positive_prompt=draft.positive_prompt,
+                negative_prompt=draft.negative_prompt,
+                seed=random_seed if draft.seed is None else draft.seed,
+            ),
         )
 
+    def _checked_params(self, params: JobParams) -> JobParams:
+        """Refuse what ComfyUI does not offer any more (after /refresh, or from an old job)."""
+        now = Draft(self.options)
+        for name in FORM_FIELDS:
+            value = getattr(params, name)
+            if value not in now.offered(name):
+                raise UserError(
+                    f"The {name} {_code(display_name(value))} is not offered any more."
+                    f"{nearest(value, now.offered(name))} Choose another with /gen."
+                )
+        return params
+
     def _new_draft(self, interaction: discord.Interaction[Any]) -> Draft:
-        """A draft with the workflow file's own values, where the server offers them."""
+        """A draft with the person's last settings, or those of the workflow file, as far as the
+        server offers them. What was typed into a form that was never sent is kept, too."""
         draft = Draft(self.options, negative_prompt=self.settings.default_negative_prompt)
-        if self.defaults is not None:
-            for name in FORM_FIELDS:
-                value = getattr(self.defaults, name)
-                if value in draft.offered(name):
-                    setattr(draft, name, value)
-            draft.steps = parse_steps(self.defaults.steps) or DEFAULT_STEPS
-            draft.cfg = parse_cfg(self.defaults.cfg) or DEFAULT_CFG
+        for name in FORM_FIELDS:
+            value = getattr(self.defaults, name)
+            if value in draft.offered(name):
+                setattr(draft, name, value)
+        draft.steps = parse_steps(self.defaults.steps) or DEFAULT_STEPS
+        draft.cfg = parse_cfg(self.defaults.cfg) or DEFAULT_CFG
+        last = self.drafts.last(interaction.user.id)
+        if last is not None:
+            draft.take_settings(last)
+            if not last.sent:
+                draft.positive_prompt, draft.seed = last.positive_prompt, last.seed
         self.drafts.put(interaction.user.id, draft)
         return draft
 
@@ -1366,14 +1583,115 @@ class ComfyGen(discord.Client):
             where = f"Please use {', '.join(here[:5])}." if here else "Please ask the bot's owner."
             raise UserError(f"/gen is not available in this channel. {where}")
 
+    # The queue and the lists
+
+    async def show_queue(self, interaction: discord.Interaction[Any]) -> None:
+        """/queue: what runs, who waits, and the caller's own jobs with Cancel."""
+        self._check_place(interaction)
+        await interaction.response.defer(ephemeral=True)
+        running = await asyncio.to_thread(self.store.by_status, JobStatus.RUNNING)
+        queued = await asyncio.to_thread(self.store.by_status, JobStatus.QUEUED)
+        lines = [
+            f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
+            for job in running
+        ]
+        lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
+        if len(queued) > QUEUE_SHOWN:
+            lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
+        embed = discord.Embed(
+            title="The queue",
+            description="\n".join(lines) or "Nothing is being made, and nobody waits.",
+            colour=discord.Colour.blurple(),
+        )
+        if queued and (estimate := await asyncio.to_thread(self._estimate, len(queued))):
+            embed.set_footer(text=f"all done in about {duration(estimate)}")
+        view = discord.ui.View(timeout=None)
+        places = [(" the one now", job) for job in running]
+        places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
+        own = [place for place in places if place[1].user_id == str(interaction.user.id)]
+        for which, job in own[:OWN_SHOWN]:
+            prompt = plain(shorten_end(job.positive_prompt, 100))
+            embed.add_field(name=f"Yours:{which}", value=prompt, inline=False)
+            view.add_item(JobButton.of(job.id, "cancel", which))
+        await interaction.followup.send(embed=embed, view=view, ephemeral=True)
+
+    async def refresh(self, interaction: discord.Interaction[Any]) -> None:
+        """/refresh: read the option lists again, without a restart."""
+        if interaction.guild_id is None or not interaction.permissions.manage_guild:
+            raise UserError("Only members who may manage the server can do that.")
+        await interaction.response.defer(ephemeral=True)
+        before = self.options
+        self.options = await asyncio.to_thread(self._fetch_options)
+        new = len(set(self.options.models) - set(before.models))
+        gone = len(set(before.models) - set(self.options.models))
+        await interaction.followup.send(
+            f"The lists are fresh: {len(self.options.models)} models ({new} new, {gone} gone),"
+            f" {len(self.options.samplers)} samplers, {len(self.options.schedulers)} schedulers.",
+            ephemeral=True,
+        )
+
+    def _fetch_options(self) -> ComfyOptions:
+        workflow = load_workflow(self.settings.workflow_path)
+        return self.comfy.fetch_options(
+            binder.bound_classes(workflow.workflow) if workflow.ok else {}
+        )
+
     # A job that is running or done
+
+    async def again(self, interaction: discord.Interaction[Any], job_id: str) -> None:
+        """The Again button: the same settings with a new seed, for whoever presses it."""
+        self._check_place(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        job = await self._job_of_button(job_id)
+        params = JobParams(
+            user_id=str(interaction.user.id),
+            guild_id=str(interaction.guild_id),
+            channel_id=str(interaction.channel_id),
+            model=job.model,
+            sampler=job.sampler,
+            scheduler=job.scheduler,
+            steps=job.steps,
+            cfg=job.cfg,
+            positive_prompt=job.positive_prompt,
+            negative_prompt=job.negative_prompt,
+            seed=secrets.randbits(64),
+        )
+        new_id, position = await asyncio.to_thread(self._accept, self._checked_params(params))
+        await self._say_queued(interaction, new_id, position)
+
+    async def edit(self, interaction: discord.Interaction[Any], job_id: str) -> None:
+        """The Edit button: the form filled from that job, for whoever presses it."""
+        self._check_place(interaction)
+        job = await self._job_of_button(job_id)
+        draft = self._new_draft(interaction)
+        draft.take_settings(job)
+        draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
+        await self._open(interaction, draft)
+
+    async def delete(self, interaction: discord.Interaction[Any], job_id: str) -> None:
+        """The Delete button: every message of the result goes."""
+        await interaction.response.defer()
+        job = await self._job_of_button(job_id)
+        self._check_may_change(interaction, job)
+        message = interaction.message
+        assert message is not None  # the one with the button
+        marks = f"{job_id[:8]}-"
+        async for later in message.channel.history(after=message, limit=20):
+            if any(attachment.filename.startswith(marks) for attachment in later.attachments):
+                await later.delete()
+        await message.delete()
+        log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
+
+    async def _job_of_button(self, job_id: str) -> Job:
+        job = await asyncio.to_thread(self.store.get, job_id)
+        if job is None:
+            raise UserError("This job is so old that the bot does not know it any more.")
+        return job
 
     async def cancel(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Cancel button of a queued or running job."""
         await interaction.response.defer()
-        job = await asyncio.to_thread(self.store.get, job_id)
-        if job is None:
-            raise UserError("This job is not in the list any more.")
+        job = await self._job_of_button(job_id)
         self._check_may_change(interaction, job)
         if not await asyncio.to_thread(self.worker.cancel, job_id):
             raise UserError("Too late: this job has ended already.")
@@ -1408,24 +1726,58 @@ class ComfyGen(discord.Client):
         self._announcement = self._start_task(self._announce(job_id, self._running_job_ended))
 
     async def _announce(self, job_id: str, ended: asyncio.Event) -> None:
-        """The one message in the channel while a job runs (Job.discord_message_id)."""
+        """The one message in the channel while a job runs (Job.discord_message_id): posted when it
+        has run for a second, and edited when there is progress to show."""
         try:
             job = await asyncio.to_thread(self.store.get, job_id)
-            if job is None or job.discord_message_id is not None:
-                return
-            ran = (unix_ms() - (job.started_at or 0)) / 1000
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), max(0.0, ANNOUNCE_AFTER - ran))
+            ran = (unix_ms() - (job.started_at or 0)) / 1000 if job else 0.0
+            if await self._wait(ended, max(0.0, ANNOUNCE_AFTER - ran)):
                 return  # a quick job needs no message
-            message = await self.get_partial_messageable(int(job.channel_id)).send(
-                f"Generating for <@{job.user_id}>",
-                embed=running_embed(job),
-                view=JobView(job_id, "cancel"),
-                nonce=nonce(job_id, "run"),
-            )
-            await asyncio.to_thread(self.store.announced, job_id, str(message.id))
+            job = await asyncio.to_thread(self.store.get, job_id)
+            if job is None:
+                return
+            self._progress = progress = await asyncio.to_thread(self._progress_of, job)
+            shown = running_embed(job, progress)
+            channel = self.get_partial_messageable(int(job.channel_id))
+            message: discord.Message | discord.PartialMessage
+            if job.discord_message_id is None:
+                message = await channel.send(
+                    f"Generating for <@{job.user_id}>",
+                    embed=shown,
+                    view=JobView(job_id, "cancel"),
+                    nonce=nonce(job_id, "run"),
+                )
+                await asyncio.to_thread(self.store.announced, job_id, str(message.id))
+            else:
+                message = channel.get_partial_message(int(job.discord_message_id))
+            while not await self._wait(ended, EDIT_EVERY):
+                embed = running_embed(job, progress)
+                if embed != shown:
+                    await message.edit(embed=embed)
+                    shown = embed
         except (discord.HTTPException, aiohttp.ClientError, OSError, StoreError) as error:
             log.warning("job %s: its progress cannot be shown: %s", job_id, error)
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> bool:
+        """Wait for the event; False where the time is over first."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+        return event.is_set()
+
+    def _progress_of(self, job: Job) -> Progress:
+        loaded = load_workflow(self.settings.workflow_path)
+        bound = binder.bind(job, loaded.workflow) if loaded.ok else loaded
+        steps = binder.sampler_steps(bound.workflow) if bound.ok else {}
+        return Progress(job.comfy_prompt_id or job.id, steps)
+
+    def on_feed_event(self, event: str, data: Mapping[str, Any]) -> None:
+        """What ComfyUI's WebSocket tells about our prompts."""
+        if ends_prompt(event, data):
+            self.worker.wake()
+        progress = self._progress
+        if progress is not None and data.get("prompt_id", progress.prompt_id) == progress.prompt_id:
+            progress.take(event, data)
 
     async def _deliver_soon(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
         self._running_job_ended.set()
@@ -1444,61 +1796,95 @@ class ComfyGen(discord.Client):
                 async with self._posting:
                     await self._report(job_id, pictures, fresh=fresh)
                 return
-            except (StoreError, Unreachable, RetryLater, aiohttp.ClientError, OSError) as error:
+            except Exception as error:
+                if not passes(error):
+                    log.error("job %s: cannot be reported", job_id, exc_info=error)
+                    return
                 level = logging.WARNING if pause == 1.0 else logging.DEBUG
                 log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
-            except Exception:
-                log.exception("job %s: its report failed", job_id)
-                return
             pictures, fresh = (), False
             await asyncio.sleep(pause)
             pause = min(2 * pause, 60.0)
 
     async def _report(self, job_id: str, pictures: Sequence[bytes], *, fresh: bool) -> None:
-        """One try at the report; raises RetryLater where Discord is to blame. Unless it is the
-        `fresh` first try, what an earlier one has posted is looked for first."""
+        """One try at the report. Unless it is the `fresh` first one, what an earlier one may have
+        posted is looked for first."""
         job = await asyncio.to_thread(self.store.get, job_id)
         if job is None or job.delivered_at is not None:
             return
         if job.status is not JobStatus.CANCELLED:
-            try:
-                pictures = pictures or await asyncio.to_thread(self._fetch_pictures, job)
-            except NoPictures as error:
-                log.error("job %s: %s", job_id, error)
-                job = replace(job, error_message=error.public)
             await self._post(job, pictures, fresh=fresh)
         await self._close_announcement(job)
         await asyncio.to_thread(self.store.delivered, job_id)
         log.info("job %s: reported as %s", job_id, job.status.value)
 
-    def _fetch_pictures(self, job: Job) -> list[bytes]:
-        return [self.comfy.image(ImageRef.parse(name)) for name in job.output_images]
-
-    async def _post(self, job: Job, pictures: Sequence[bytes], *, fresh: bool) -> None:
+    async def _post(self, job: Job, originals: Sequence[bytes], *, fresh: bool) -> None:
         """Into the channel; where that is closed to the bot, to the person alone."""
         channel = self.get_partial_messageable(int(job.channel_id))
+        guild = self.get_guild(int(job.guild_id))
+        limit = guild.filesize_limit if guild else discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
         try:
             posted = set() if fresh else await self._posted_marks(channel, job)
-            for part in report_parts(job, pictures):
-                if part.mark not in posted:
-                    await channel.send(**part.message)
+            await self._send(channel, job, originals, limit, posted)
             return
         except (discord.Forbidden, discord.NotFound) as error:
             log.warning("job %s: its channel is closed to the bot: %s", job.id, error)
-            note = f"(The bot may not post in <#{job.channel_id}> any more.)"
-        except discord.HTTPException as error:
-            if error.status == 429 or error.status >= 500:
-                raise RetryLater(str(error)) from error
-            log.error("job %s: Discord refuses its report: %s", job.id, error)
-            return
+        note = f" The bot may not post in <#{job.channel_id}>, so here it is."
+        limit = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
         try:
             person = await self.create_dm(discord.Object(int(job.user_id)))
-            for part in report_parts(job, pictures, note):
-                await person.send(**part.message)
-        except discord.HTTPException as error:
-            if error.status == 429 or error.status >= 500:
-                raise RetryLater(str(error)) from error
+            await self._send(person, job, originals, limit, set(), note)
+        except (discord.Forbidden, discord.NotFound) as error:
             log.error("job %s: cannot be reported to anybody: %s", job.id, error)
+
+    async def _send(
+        self,
+        place: discord.abc.Messageable,
+        job: Job,
+        originals: Sequence[bytes],
+        limit: int,
+        posted: Collection[str],
+        note: str = "",
+    ) -> None:
+        """The parts of the report that are not posted yet. What Discord finds too large all the
+        same is sent again, smaller."""
+        for encoding in ENCODINGS:
+            pictures = await asyncio.to_thread(self._pictures, job, originals, encoding, limit)
+            if job.output_images and not pictures:
+                job = replace(job, error_message=NoPictures.gone)
+            try:
+                for part in report_parts(job, pictures, note):
+                    if part.mark not in posted:
+                        await place.send(**part.message)
+                return
+            except discord.HTTPException as error:
+                if error.status != 413:
+                    raise
+                log.info("job %s: Discord finds it too large: %s", job.id, error)
+        job = replace(job, error_message=TOO_LARGE)
+        for part in report_parts(job, [], note):
+            await place.send(**part.message)
+
+    def _pictures(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> list[Picture]:
+        """The job's pictures with this encoding, or the first after it that is within the limit
+        (bytes). Without those that the server has no more. Blocks."""
+        pictures = []
+        for number, name in enumerate(job.output_images):
+            ref = ImageRef.parse(name)
+            for step in ENCODINGS[ENCODINGS.index(encoding) :]:
+                try:
+                    original = originals and not step
+                    data = originals[number] if original else self.comfy.image(ref, step)
+                except NoPictures as error:
+                    log.error("job %s: %s", job.id, error)
+                    break
+                if len(data) <= limit or step == ENCODINGS[-1]:
+                    suffix = SUFFIXES[step.partition(";")[0]] if step else Path(ref.filename).suffix
+                    pictures.append(Picture(data, suffix, step))
+                    break
+        return pictures
 
     async def _posted_marks(self, channel: discord.PartialMessageable, job: Job) -> set[str]:
         """The marks of our own messages since the job ended. Discord forgets a nonce after some
@@ -1530,9 +1916,7 @@ class ComfyGen(discord.Client):
                 )
             else:
                 await message.delete()
-        except discord.HTTPException as error:
-            if error.status >= 500:
-                raise RetryLater(str(error)) from error
+        except (discord.Forbidden, discord.NotFound) as error:
             log.debug("job %s: its message is gone already: %s", job.id, error)
 
     # The end
@@ -1553,9 +1937,8 @@ class ComfyGen(discord.Client):
     def stop_tasks(self) -> None:
         """Drop what is still going on; the next start takes it up."""
         self.worker.abort()
-        for task in (self._housekeeping, *self._tasks):
-            if task is not None:
-                task.cancel()
+        for task in (*self._background, *self._tasks):
+            task.cancel()
 
 
 # ---------------------------------------------------------------------------------------------
