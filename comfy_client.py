@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import requests
+import urllib3  # what requests is made of; its errors come out of `response.raw`
 
 log = logging.getLogger(__name__)
 
@@ -264,19 +265,20 @@ class ComfyClient:
         )
         if status == 404:
             raise NoPictures(f"{ref} is not on the server any more", NoPictures.gone)
-        if status != 200:
-            raise BadAnswer(f"GET /view: status {status}")
+        if status != 200 or _is_page(content):
+            raise BadAnswer(f"GET /view: status {status}, and no picture")
         return content
 
     def cancel(self, prompt_id: str) -> None:
         """Stop this prompt, whether it waits or runs; another one that happens to run goes on."""
-        status, _ = self._call("POST", f"/api/jobs/{quote(prompt_id, safe='')}/cancel")
+        status, content = self._call("POST", f"/api/jobs/{quote(prompt_id, safe='')}/cancel")
         if status == 200:
+            _parsed(content, "cancel")
             return
         # An older server. The queue first: a prompt that starts in between is then seen running.
-        self._call("POST", "/queue", body={"delete": [prompt_id]})
+        self._order("/queue", {"delete": [prompt_id]})
         if prompt_id in self.queue().running:
-            self._call("POST", "/interrupt", body={"prompt_id": prompt_id})
+            self._order("/interrupt", {"prompt_id": prompt_id})
 
     def fetch_options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
         """The lists to choose from: found by the chains of architecture.md §6, then only what the
@@ -314,7 +316,7 @@ class ComfyClient:
                 continue
             lists[field] = _accepted(info, owner, field, bound_classes)
             if not lists[field]:
-                problems.append(_nothing_left(field, owner, bound_classes))
+                problems.append(_nothing_left(info, field, owner, bound_classes))
         if problems:
             raise OptionsMissing(problems)
         return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
@@ -324,6 +326,12 @@ class ComfyClient:
     def _json(self, method: str, path: str, *, read: float = READ_SECONDS) -> dict[str, Any]:
         status, content = self._call(method, path, read=read)
         return self._checked(status, content, f"{method} {path}")
+
+    def _order(self, path: str, body: object) -> None:
+        """A POST that is answered by its status alone."""
+        status, content = self._call("POST", path, body=body)
+        if status != 200 or _is_page(content):
+            raise BadAnswer(f"POST {path}: status {status}")
 
     def _checked(self, status: int, content: bytes, what: str) -> dict[str, Any]:
         if status != 200:
@@ -355,8 +363,11 @@ class ComfyClient:
             ) as response:
                 if response.status_code == 429 or response.status_code >= 500:
                     raise Unreachable(f"{what}: status {response.status_code}")
+                if 300 <= response.status_code < 400:
+                    raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
                 return response.status_code, _body(response, limit, what)
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            # ValueError: a host name that cannot be one.
             raise Unreachable(f"{what}: {_cause(error)}") from error
 
 
@@ -466,15 +477,25 @@ def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
     return event in END_EVENTS or (event == "executing" and data.get("node") is None)
 
 
+# Where a path or an address begins. It may hold spaces and quotes, so nobody can say where it ends.
+PLACE = re.compile(
+    r"[a-z][a-z0-9+.-]*://"  # an address
+    r"|(?<![a-z0-9])[a-z]:[\\/]|\\\\"  # C:\ or \\server
+    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]",  # ~owner/ or /home, and not and/or
+    re.IGNORECASE | re.ASCII,
+)
+SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-]\w{8,}", re.IGNORECASE)
+
+
 def clean(text: object) -> str:
-    """The first line of a server's words, without paths, URLs and long values, for people."""
+    """The first line of a server's words for people: up to the first path or address, without
+    tokens and long lists."""
     line = next(iter(str(text).strip().splitlines()), "")
-    line = re.sub(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"]*", "…", line)
-    # A path may hold spaces: it is taken to reach as far as the last separator of the line.
-    line = re.sub(r"(?:\b[a-zA-Z]:[\\/]|\\\\)(?:[^'\"]*[\\/])?[^\s'\",;:)]*", "…", line)
-    line = re.sub(r"(?<![\w.)\]])~?/(?:[^'\"]*/)?[^\s'\",;:)]*", "…", line)
-    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", line)
-    return _shortened(line, DETAIL_LENGTH)
+    place = PLACE.search(line)
+    if place:
+        line = line[: place.start()].rstrip(" '\"(") + " …"
+    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", SECRET.sub("…", line))
+    return _shortened(line.strip(), DETAIL_LENGTH)
 
 
 def _shortened(text: str, length: int) -> str:
@@ -485,7 +506,8 @@ def _body(response: requests.Response, limit: int, what: str) -> bytes:
     """The body, at most `limit` bytes, and all of it: a broken off one is Unreachable."""
     deadline = time.monotonic() + BODY_SECONDS
     parts = bytearray()
-    for chunk in response.iter_content(CHUNK):
+    # read1 gives what is there; read would wait for a whole chunk of a body that only drips.
+    while chunk := response.raw.read1(CHUNK, decode_content=True):
         parts += chunk
         if len(parts) > limit:
             raise BadAnswer(f"{what}: the answer is larger than {limit // 2**20} MiB")
@@ -498,11 +520,15 @@ def _body(response: requests.Response, limit: int, what: str) -> bytes:
     return bytes(parts)
 
 
+def _is_page(content: bytes) -> bool:
+    return content[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
 def _parsed(content: bytes, what: str) -> dict[str, Any]:
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError) as error:
-        kind = "a web page, perhaps a login" if b"<html" in content[:2000].lower() else "not JSON"
+        kind = "a web page, perhaps a login" if _is_page(content) else "not JSON"
         raise BadAnswer(f"{what}: the answer is {kind}") from error
     if not isinstance(answer, dict):
         raise BadAnswer(f"{what}: the answer is not a JSON object")
@@ -545,7 +571,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
     name = extra.get("input_name") or details.partition(":")[0]
     text = f"input {name}: {fault.get('message', 'not accepted')}"
     if "received_value" in extra:
-        return f"{text} ({_shortened(repr(extra['received_value']), 80)})"
+        return f"{text} ('{_shortened(str(extra['received_value']), 80)}')"
     quoted = re.match(r"[^:]*: ('[^']*'|\S+)", details)
     return f"{text} ({_shortened(quoted[1], 80)})" if quoted else text
 
@@ -554,7 +580,8 @@ def _failure(status: object) -> ComfyError | None:
     """What a history entry's status says went wrong; None for a success."""
     if not isinstance(status, dict):
         return None  # servers before 2024 wrote no status, and no entry for a failure
-    for message in status.get("messages") or ():
+    messages = status.get("messages")
+    for message in messages if isinstance(messages, list) else ():
         event, data = message if isinstance(message, list) and len(message) == 2 else ("", None)
         data = data if isinstance(data, dict) else {}
         if event == "execution_interrupted":
@@ -640,8 +667,10 @@ def _accepted(
     return tuple(dict.fromkeys(values))
 
 
-def _nothing_left(field: str, owner: str, bound: Mapping[str, Collection[str]]) -> str:
-    if field == "ckpt_name":
+def _nothing_left(
+    info: Mapping[str, Any], field: str, owner: str, bound: Mapping[str, Collection[str]]
+) -> str:
+    if field == "ckpt_name" and not _choices(info, owner, field):
         return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
     classes = sorted(name for name, fields in bound.items() if field in fields)
     return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
