@@ -70,6 +70,16 @@ class Defaults(NamedTuple):
     cfg: str
 
 
+class FileText(NamedTuple):
+    """A text in the workflow file; `replaced` where every job writes another in its place."""
+
+    node: str
+    class_type: str
+    name: str
+    value: str
+    replaced: bool
+
+
 def load(path: Path) -> BindResult:
     """Read a workflow file. The reason names the file by its name alone."""
     try:
@@ -186,6 +196,22 @@ def bound_classes(workflow: Workflow) -> dict[str, set[str]]:
         if options and isinstance(class_type, str):
             classes.setdefault(class_type, set()).update(options)
     return classes
+
+
+def texts(workflow: Workflow) -> Iterator[FileText]:
+    """Every text that stands in the workflow file as the value of an input."""
+    for node, entry in workflow.items():
+        inputs = _inputs(workflow, node)
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
+            if isinstance(value, str):
+                written = name in OPTION_INPUTS and name in REQUIRED.get(node, ())
+                yield FileText(node, str(entry.get("class_type")), name, value, written)
+
+
+def classes(workflow: Workflow) -> dict[str, str]:
+    """The class of every node, by node id."""
+    nodes = {node: entry for node, entry in workflow.items() if isinstance(entry, dict)}
+    return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
 
 
 def _inputs(workflow: Workflow, node: str) -> Any:

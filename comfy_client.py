@@ -10,6 +10,7 @@ How the server really behaves is written down in comfyui.md; where a rule here l
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import logging
 import re
@@ -178,6 +179,91 @@ class ComfyOptions:
     schedulers: tuple[str, ...]
 
 
+class ObjectInfo:
+    """The node classes of a server, `{class: {"input": {"required": {name: spec}}}}`."""
+
+    def __init__(self, classes: Mapping[str, Any]) -> None:
+        self._classes = classes
+
+    def __contains__(self, class_type: object) -> bool:
+        return class_type in self._classes
+
+    def nearest(self, class_type: str) -> str | None:
+        """The known class whose name resembles this one most."""
+        close = difflib.get_close_matches(class_type, list(self._classes), n=1)
+        return close[0] if close else None
+
+    def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
+        """The list an input of a class takes its value from, in either shape (comfyui.md); None
+        where the class is unknown or the input is free."""
+        try:
+            inputs = self._classes[class_type]["input"]
+            spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
+            values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
+        except (LookupError, TypeError, AttributeError):
+            return None
+        return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else None
+
+    def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
+        """The lists found by the chains of architecture.md §6, and of them only what the class of
+        every bound node accepts too. `bound_classes` maps the class of a node that jobs are written
+        to onto those of its inputs that take a value from a list. Raises OptionsMissing, which
+        names what was looked for and what to install."""
+        problems: list[str] = []
+        loader = self._first(LOADERS) or self._first(
+            name for name in self._classes if ANY_LOADER in name.replace(" ", "")
+        )
+        if loader is None:
+            problems.append(
+                f"no checkpoint loader found: looked for {', '.join(LOADERS)} and any class with"
+                f" {ANY_LOADER} in its name; install the Mikey Nodes in ComfyUI and restart it"
+            )
+        sampler = self._first((*EFFICIENT_SAMPLERS, PLAIN_SAMPLER))
+        if sampler is None:
+            problems.append(
+                f"no sampler found: looked for {', '.join(EFFICIENT_SAMPLERS)} and {PLAIN_SAMPLER};"
+                " install the Efficiency Nodes in ComfyUI and restart it"
+            )
+        elif sampler == PLAIN_SAMPLER:
+            log.warning(
+                "the Efficiency Nodes are not installed in ComfyUI: offering the lists of plain"
+                " KSampler; the workflow may behave differently"
+            )
+        for class_type in bound_classes.keys() - self._classes.keys():
+            log.warning("ComfyUI does not know the node class %r of the workflow", class_type)
+        lists: dict[str, tuple[str, ...]] = {}
+        owners = {"ckpt_name": loader, "sampler_name": sampler, "scheduler": sampler}
+        for field, owner in owners.items():
+            if owner is not None:
+                lists[field] = self._accepted(owner, field, bound_classes)
+                if not lists[field]:
+                    problems.append(self._nothing_left(field, owner, bound_classes))
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
+
+    def _first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self._classes), None)
+
+    def _accepted(
+        self, owner: str, field: str, bound: Mapping[str, Collection[str]]
+    ) -> tuple[str, ...]:
+        """What `owner` lists for an input and every bound class with that input takes, in order."""
+        values = dict.fromkeys(self.choices(owner, field) or ())
+        for class_type, fields in bound.items():
+            allowed = self.choices(class_type, field) if field in fields else None
+            if allowed is not None:
+                taken = set(allowed)
+                values = {value: None for value in values if value in taken}
+        return tuple(values)
+
+    def _nothing_left(self, field: str, owner: str, bound: Mapping[str, Collection[str]]) -> str:
+        if field == "ckpt_name" and not self.choices(owner, field):
+            return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
+        classes = sorted(name for name, fields in bound.items() if field in fields)
+        return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
+
+
 class ComfyClient:
     """One server. All methods but `ping()` raise a `ComfyError`; Unreachable is the one that is
     worth another try."""
@@ -213,10 +299,12 @@ class ComfyClient:
         return True
 
     def version(self) -> str:
-        """The server's version, "unknown" on old ones (GET /system_stats)."""
-        system = self._json("GET", "/system_stats").get("system")
+        """The server's version and its devices in a few words (GET /system_stats)."""
+        stats = self._json("GET", "/system_stats")
+        system = stats.get("system")
         version = system.get("comfyui_version") if isinstance(system, dict) else None
-        return str(version or "of unknown version")
+        devices = ", ".join(str(device.get("name")) for device in _dicts(stats.get("devices")))
+        return f"{version or 'of unknown version'} on {devices or 'unknown devices'}"
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
         """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
@@ -280,46 +368,13 @@ class ComfyClient:
         if prompt_id in self.queue().running:
             self._order("/interrupt", {"prompt_id": prompt_id})
 
+    def object_info(self) -> ObjectInfo:
+        """GET /object_info: what the server's node classes accept."""
+        return ObjectInfo(self._json("GET", "/object_info", read=SLOW_READ_SECONDS))
+
     def fetch_options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
-        """The lists to choose from: found by the chains of architecture.md §6, then only what the
-        class of every bound node accepts too. `bound_classes` maps the class of a node that jobs
-        are written to onto those of its inputs that take a value from a list. Raises
-        OptionsMissing, which names what was looked for and what to install."""
-        info = self._json("GET", "/object_info", read=SLOW_READ_SECONDS)
-        problems: list[str] = []
-        loader = _find_loader(info)
-        if loader is None:
-            problems.append(
-                f"no checkpoint loader found: looked for {', '.join(LOADERS)} and any class with"
-                f" {ANY_LOADER} in its name; install the Mikey Nodes in ComfyUI and restart it"
-            )
-        sampler = _first(info, (*EFFICIENT_SAMPLERS, PLAIN_SAMPLER))
-        if sampler is None:
-            problems.append(
-                f"no sampler found: looked for {', '.join(EFFICIENT_SAMPLERS)} and {PLAIN_SAMPLER};"
-                " install the Efficiency Nodes in ComfyUI and restart it"
-            )
-        elif sampler == PLAIN_SAMPLER:
-            log.warning(
-                "the Efficiency Nodes are not installed in ComfyUI: offering the lists of plain"
-                " KSampler; the workflow may behave differently"
-            )
-        for class_type in bound_classes.keys() - info.keys():
-            log.warning("ComfyUI does not know the node class %r of the workflow", class_type)
-        lists: dict[str, tuple[str, ...]] = {}
-        for field, owner in (
-            ("ckpt_name", loader),
-            ("sampler_name", sampler),
-            ("scheduler", sampler),
-        ):
-            if owner is None:
-                continue
-            lists[field] = _accepted(info, owner, field, bound_classes)
-            if not lists[field]:
-                problems.append(_nothing_left(info, field, owner, bound_classes))
-        if problems:
-            raise OptionsMissing(problems)
-        return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
+        """What a person may choose from: `ObjectInfo.options` of the server as it is now."""
+        return self.object_info().options(bound_classes)
 
     # Inside
 
@@ -632,45 +687,3 @@ def _prompt_ids(items: object) -> tuple[str, ...]:
 
 def _dicts(items: object) -> Iterable[dict[str, Any]]:
     return (item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))
-
-
-def _first(info: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    return next((name for name in names if name in info), None)
-
-
-def _find_loader(info: Mapping[str, Any]) -> str | None:
-    containing = (name for name in info if ANY_LOADER in name.replace(" ", ""))
-    return _first(info, LOADERS) or next(containing, None)
-
-
-def _choices(info: Mapping[str, Any], class_type: str, field: str) -> tuple[str, ...] | None:
-    """The list an input of a class takes its value from, in either shape (comfyui.md); None where
-    the class is unknown or the input is free."""
-    try:
-        inputs = info[class_type]["input"]
-        spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
-        values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
-    except (LookupError, TypeError, AttributeError):
-        return None
-    return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else None
-
-
-def _accepted(
-    info: Mapping[str, Any], owner: str, field: str, bound: Mapping[str, Collection[str]]
-) -> tuple[str, ...]:
-    """What `owner` lists for an input and every bound class with that input takes, in order."""
-    values = _choices(info, owner, field) or ()
-    for class_type, fields in bound.items():
-        allowed = _choices(info, class_type, field) if field in fields else None
-        if allowed is not None:
-            values = tuple(value for value in values if value in set(allowed))
-    return tuple(dict.fromkeys(values))
-
-
-def _nothing_left(
-    info: Mapping[str, Any], field: str, owner: str, bound: Mapping[str, Collection[str]]
-) -> str:
-    if field == "ckpt_name" and not _choices(info, owner, field):
-        return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
-    classes = sorted(name for name, fields in bound.items() if field in fields)
-    return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"

@@ -24,16 +24,19 @@ import os
 import queue
 import re
 import secrets
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -48,6 +51,7 @@ from comfy_client import (
     ComfyOptions,
     ImageRef,
     NoPictures,
+    ObjectInfo,
     OptionsMissing,
     Progress,
     ProgressFeed,
@@ -55,7 +59,7 @@ from comfy_client import (
     Unreachable,
     ends_prompt,
 )
-from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
+from store import MIGRATIONS, Job, JobParams, JobStatus, Store, StoreError, unix_ms
 
 log = logging.getLogger("comfygen")
 
@@ -135,6 +139,7 @@ class Settings:
     guild_id: int | None
     channel_ids: frozenset[int]
     comfy_base_url: str
+    comfy_headers: Mapping[str, str] = field(repr=False)
     comfy_timeout: float
     db_path: Path
     workflow_path: Path
@@ -143,6 +148,11 @@ class Settings:
     shutdown_grace: float
     retention_days: int
     default_negative_prompt: str
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log and no message may show."""
+        return (self.token, *self.comfy_headers.values())
 
 
 # Python's names and those of pino, which architecture.md's bot used.
@@ -162,8 +172,9 @@ LOG_LEVELS = {
 class _Reader:
     """Reads one variable after the other and collects what is wrong with them."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, require: bool) -> None:
         self._environment = environment
+        self._require = require
         self.problems: list[str] = []
 
     def problem(self, name: str, text: str) -> None:
@@ -174,7 +185,7 @@ class _Reader:
 
     def required(self, name: str, how: str) -> str:
         value = self.text(name).strip(", ")
-        if not value:
+        if not value and self._require:
             self.problem(name, f"is missing: {how}")
         return value
 
@@ -213,14 +224,27 @@ class _Reader:
             return default
         return value
 
+    def headers(self, name: str) -> dict[str, str]:
+        """`Name: value` pairs, separated by semicolons."""
+        headers: dict[str, str] = {}
+        for pair in filter(None, map(str.strip, self.text(name).split(";"))):
+            key, colon, value = pair.partition(":")
+            if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key.strip()):
+                self.problem(name, "is not of the form `Name: value; Other-Name: value`")
+            elif not value.strip().isprintable() or not value.isascii():
+                self.problem(name, f"has a value for {key.strip()} that no header can hold")
+            headers[key.strip()] = value.strip()
+        return headers
+
     def path(self, name: str, default: str) -> Path:
         # Relative to this file, not to where the program was started: a service starts elsewhere.
         return HERE / Path(self.text(name, default)).expanduser()
 
 
-def load_settings(environment: Mapping[str, str]) -> Settings:
-    """Check the whole configuration (architecture.md §7); raises ConfigError with all faults."""
-    read = _Reader(environment)
+def load_settings(environment: Mapping[str, str], *, discord: bool = True) -> Settings:
+    """Check the whole configuration (architecture.md §7); raises ConfigError with all faults.
+    Without `discord` nothing that only Discord needs is required."""
+    read = _Reader(environment, require=discord)
     token = read.required("DISCORD_TOKEN", "copy it from the Bot page of your Discord application")
     if len(token.split()) > 1:
         read.problem("DISCORD_TOKEN", "has spaces in it: paste the token alone")
@@ -244,6 +268,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         guild_id=read.snowflake("DISCORD_GUILD_ID"),
         channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
         comfy_base_url=url,
+        comfy_headers=read.headers("COMFY_HEADERS"),
         comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
         db_path=read.path("DB_PATH", "data/comfygen.db"),
         workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
@@ -325,7 +350,7 @@ def set_up_logging(settings: Settings) -> None:
     """Everything to stderr, in one form, through the filter."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
-    handler.addFilter(RedactingFilter(settings.token))
+    handler.addFilter(RedactingFilter(*settings.secrets))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(settings.log_level)
@@ -422,6 +447,33 @@ class Draft:
         self.typed = {}
         return []
 
+    def start_from(self, defaults: binder.Defaults) -> None:
+        """Start from the workflow file's own values, as far as they are offered and in range."""
+        for name in FORM_FIELDS:
+            if getattr(defaults, name) in self.offered(name):
+                setattr(self, name, getattr(defaults, name))
+        self.steps = parse_steps(defaults.steps) or DEFAULT_STEPS
+        self.cfg = parse_cfg(defaults.cfg) or DEFAULT_CFG
+
+    def job_params(
+        self, user_id: object, guild_id: object, channel_id: object, *, random_seed: bool
+    ) -> JobParams:
+        """The finished draft as a job; the ids are Discord's."""
+        seed = secrets.randbits(64) if random_seed and self.seed is None else self.seed
+        return JobParams(
+            user_id=str(user_id),
+            guild_id=str(guild_id),
+            channel_id=str(channel_id),
+            model=self.model or "",
+            sampler=self.sampler or "",
+            scheduler=self.scheduler or "",
+            steps=self.steps,
+            cfg=self.cfg,
+            positive_prompt=self.positive_prompt,
+            negative_prompt=self.negative_prompt,
+            seed=seed,
+        )
+
     def take_settings(self, source: Draft | JobParams) -> None:
         """Start from settings used before, as far as they are still offered."""
         for name in FORM_FIELDS:
@@ -508,6 +560,19 @@ def nearest(name: str, offered: Sequence[str]) -> str:
     close = difflib.get_close_matches(display_name(name).lower(), list(shown), n=3, cutoff=0.4)
     names = ", ".join(plain(shorten(shown[key], 100)) for key in close)
     return f" The nearest: {names}." if names else ""
+
+
+def find_model(text: str, models: Sequence[str]) -> str:
+    """The model that a person names: as autocomplete gives it, or any part of it. UserError, with
+    the nearest names, where there is none."""
+    lower = text.lower()
+    exact = [model for model in models if text in (model, shorten(model, OPTION_LIMIT))]
+    named = [model for model in models if lower in (model.lower(), display_name(model).lower())]
+    containing = [model for model in models if lower in model.lower()]
+    for found in (exact, named, containing):
+        if found:
+            return found[0]
+    raise UserError(f"There is no model {_code(text)}.{nearest(text, models)}")
 
 
 def shorten(text: str, limit: int) -> str:
@@ -1077,6 +1142,13 @@ def running_embed(job: Job, progress: Progress) -> discord.Embed:
     return embed.add_field(name="Progress", value="\n".join(lines))
 
 
+def progress_of(workflow_path: Path, job: JobParams, prompt_id: str) -> Progress:
+    """The progress of a prompt, over the sampler nodes of the workflow as bound to the job."""
+    loaded = load_workflow(workflow_path)
+    bound = binder.bind(job, loaded.workflow) if loaded.ok else loaded
+    return Progress(prompt_id, binder.sampler_steps(bound.workflow) if bound.ok else {})
+
+
 def passes(error: Exception) -> bool:
     """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
     if isinstance(error, discord.HTTPException):
@@ -1184,6 +1256,8 @@ async def refresh(interaction: discord.Interaction[Any]) -> None:
     await bot.answering(interaction, bot.refresh(interaction))
 
 
+COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
+
 # discord.py warns twice at each start that it cannot speak; this bot never will.
 discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
@@ -1227,8 +1301,7 @@ class ComfyGen(discord.Client):
         self._progress: Progress | None = None  # of the job that runs, as far as the feed tells
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
-        commands: list[app_commands.Command[Any, ..., Any]] = [gen, show_queue, refresh]
-        for command in commands:
+        for command in COMMANDS:
             self.tree.add_command(command)
         self.add_dynamic_items(FormMenu, FormButton, JobButton)
 
@@ -1301,10 +1374,9 @@ class ComfyGen(discord.Client):
             if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
                 log.warning("the bot does not see channel %d of ALLOWED_CHANNEL_IDS", channel_id)
                 continue
-            granted = channel.permissions_for(channel.guild.me)
-            missing = [name for name, on in INVITE_PERMISSIONS if on and not getattr(granted, name)]
+            missing = missing_permissions(channel.permissions_for(channel.guild.me))
             if missing:
-                log.warning("channel %d: the bot lacks %s", channel_id, ", ".join(missing))
+                log.warning("channel %d: the bot lacks %s", channel_id, missing)
 
     # Answering
 
@@ -1360,7 +1432,7 @@ class ComfyGen(discord.Client):
             raise UserError(
                 f"The seed {_code(seed)} is not a whole number from 0 to {SEED_MAX}."
             ) from None
-        chosen_model = self._find_model(model) if model else None
+        chosen_model = find_model(model, self.options.models) if model else None
         draft = self._new_draft(interaction)
         draft.positive_prompt = prompt.strip() or draft.positive_prompt
         draft.model = chosen_model or draft.model
@@ -1372,18 +1444,6 @@ class ComfyGen(discord.Client):
         await interaction.response.send_message(
             embed=form_embed(draft), view=FormView(draft), ephemeral=True
         )
-
-    def _find_model(self, text: str) -> str:
-        """The model that an option of /gen names: as autocomplete gives it, or typed freely."""
-        models = self.options.models
-        lower = text.lower()
-        exact = [model for model in models if text in (model, shorten(model, OPTION_LIMIT))]
-        named = [model for model in models if lower in (model.lower(), display_name(model).lower())]
-        containing = [model for model in models if lower in model.lower()]
-        for found in (exact, named, containing):
-            if found:
-                return found[0]
-        raise UserError(f"There is no model {_code(text)}.{nearest(text, models)}")
 
     async def choose(
         self, interaction: discord.Interaction[Any], name: str, key: str, token: str
@@ -1497,21 +1557,13 @@ class ComfyGen(discord.Client):
         missing = draft.missing()
         if missing:
             raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
-        random_seed = secrets.randbits(64) if self.settings.random_seeds else None
         return self._checked_params(
-            JobParams(
-                user_id=str(interaction.user.id),
-                guild_id=str(interaction.guild_id),
-                channel_id=str(interaction.channel_id),
-                model=draft.model or "",
-                sampler=draft.sampler or "",
-                scheduler=draft.scheduler or "",
-                steps=draft.steps,
-                cfg=draft.cfg,
-                positive_prompt=draft.positive_prompt,
-                negative_prompt=draft.negative_prompt,
-                seed=random_seed if draft.seed is None else draft.seed,
-            ),
+            draft.job_params(
+                interaction.user.id,
+                interaction.guild_id,
+                interaction.channel_id,
+                random_seed=self.settings.random_seeds,
+            )
         )
 
     def _checked_params(self, params: JobParams) -> JobParams:
@@ -1530,12 +1582,7 @@ class ComfyGen(discord.Client):
         """A draft with the person's last settings, or those of the workflow file, as far as the
         server offers them. What was typed into a form that was never sent is kept, too."""
         draft = Draft(self.options, negative_prompt=self.settings.default_negative_prompt)
-        for name in FORM_FIELDS:
-            value = getattr(self.defaults, name)
-            if value in draft.offered(name):
-                setattr(draft, name, value)
-        draft.steps = parse_steps(self.defaults.steps) or DEFAULT_STEPS
-        draft.cfg = parse_cfg(self.defaults.cfg) or DEFAULT_CFG
+        draft.start_from(self.defaults)
         last = self.drafts.last(interaction.user.id)
         if last is not None:
             draft.take_settings(last)
@@ -1643,17 +1690,11 @@ class ComfyGen(discord.Client):
         self._check_place(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         job = await self._job_of_button(job_id)
-        params = JobParams(
+        params = replace(
+            job,
             user_id=str(interaction.user.id),
             guild_id=str(interaction.guild_id),
             channel_id=str(interaction.channel_id),
-            model=job.model,
-            sampler=job.sampler,
-            scheduler=job.scheduler,
-            steps=job.steps,
-            cfg=job.cfg,
-            positive_prompt=job.positive_prompt,
-            negative_prompt=job.negative_prompt,
             seed=secrets.randbits(64),
         )
         new_id, position = await asyncio.to_thread(self._accept, self._checked_params(params))
@@ -1736,7 +1777,9 @@ class ComfyGen(discord.Client):
             job = await asyncio.to_thread(self.store.get, job_id)
             if job is None:
                 return
-            self._progress = progress = await asyncio.to_thread(self._progress_of, job)
+            self._progress = progress = await asyncio.to_thread(
+                progress_of, self.settings.workflow_path, job, job.comfy_prompt_id or job.id
+            )
             shown = running_embed(job, progress)
             channel = self.get_partial_messageable(int(job.channel_id))
             message: discord.Message | discord.PartialMessage
@@ -1764,12 +1807,6 @@ class ComfyGen(discord.Client):
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
         return event.is_set()
-
-    def _progress_of(self, job: Job) -> Progress:
-        loaded = load_workflow(self.settings.workflow_path)
-        bound = binder.bind(job, loaded.workflow) if loaded.ok else loaded
-        steps = binder.sampler_steps(bound.workflow) if bound.ok else {}
-        return Progress(job.comfy_prompt_id or job.id, steps)
 
     def on_feed_event(self, event: str, data: Mapping[str, Any]) -> None:
         """What ComfyUI's WebSocket tells about our prompts."""
@@ -1945,49 +1982,293 @@ class ComfyGen(discord.Client):
 # Start-up
 
 
+class Check(NamedTuple):
+    """One line of the checks: ok, warning or FAILED, and what to do."""
+
+    area: str
+    state: str
+    text: str
+
+
+CHECK_LEVELS = {"ok": logging.INFO, "warning": logging.WARNING, "FAILED": logging.CRITICAL}
+LITTLE_DISK = 2**30  # bytes
+
+
+class Inspection:
+    """The checks before going online (architecture.md M10), and what they opened on the way.
+    Blocks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.checks: list[Check] = []
+        self.store: Store | None = None
+        self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+        self.options: ComfyOptions | None = None
+        self.workflow = load_workflow(settings.workflow_path)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bot would start."""
+        return all(check.state != "FAILED" for check in self.checks)
+
+    def run(self) -> None:
+        """Every check that needs no Discord, in order."""
+        self._database()
+        info = self._comfyui()
+        self._workflow(info)
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if self.store is not None:
+            self.store.close()
+        self.client.close()
+
+    def _note(self, area: str, state: str, text: str) -> None:
+        self.checks.append(Check(area, state, text))
+
+    def _database(self) -> None:
+        path = self.settings.db_path
+        try:
+            self.store = Store(path)
+        except StoreError as error:
+            self._note("database", "FAILED", str(error))
+            return
+        self._note("database", "ok", f"{path}, version {len(MIGRATIONS)}, writable")
+        free = shutil.disk_usage(path.parent).free
+        if free < LITTLE_DISK:
+            self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
+
+    def _comfyui(self) -> ObjectInfo | None:
+        info = None
+        try:
+            self._note("ComfyUI", "ok", self.client.version())
+            waiting = len(self.client.queue().pending)
+            self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
+            info = self.client.object_info()
+            workflow = self.workflow
+            bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
+            self.options = options = info.options(bound_classes)
+            counts = len(options.models), len(options.samplers), len(options.schedulers)
+            self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
+        except OptionsMissing as error:
+            for problem in error.problems:
+                self._note("options", "FAILED", problem)
+        except ComfyError as error:
+            self._note(
+                "ComfyUI",
+                "FAILED",
+                f"cannot be used at {self.settings.comfy_base_url}: start it, or correct"
+                f" COMFY_BASE_URL ({error})",
+            )
+        return info
+
+    def _workflow(self, info: ObjectInfo | None) -> None:
+        path = self.settings.workflow_path
+        if not self.workflow.ok:
+            self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
+            return
+        self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
+        if info is None:
+            return
+        for node, class_type in binder.classes(self.workflow.workflow).items():
+            if class_type not in info:
+                close = info.nearest(class_type)
+                hint = f"; did you mean {close!r}?" if close else ""
+                text = f"ComfyUI does not know class {class_type!r} of node {node}{hint}"
+                self._note("workflow", "warning", f"{text} (install its node pack)")
+        for text_input in binder.texts(self.workflow.workflow):
+            offered = info.choices(text_input.class_type, text_input.name)
+            if offered is None or text_input.value in offered:
+                continue
+            where = f"node {text_input.node}, {text_input.name}: {text_input.value!r}"
+            if text_input.replaced:
+                why = "only the form's first choice is missing, every job writes its own"
+            else:
+                why = "ComfyUI will refuse every job: choose another in the file"
+            self._note("workflow", "warning", f"{where} is not offered by ComfyUI; {why}")
+
+
 def prepare(settings: Settings) -> ComfyGen | None:
-    """The checks before going online (architecture.md M10); None where one has failed, after a
-    line in the log for each that has."""
-    store = options = None
-    problems: list[str] = []
-    try:
-        store = Store(settings.db_path)
-        log.info("check: database %s", settings.db_path)
-    except StoreError as error:
-        problems.append(str(error))
-    workflow = load_workflow(settings.workflow_path)
-    client = ComfyClient(settings.comfy_base_url)
-    try:
-        log.info("check: ComfyUI %s answers", client.version())
-        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        options = client.fetch_options(bound_classes)
-        counts = len(options.models), len(options.samplers), len(options.schedulers)
-        log.info("check: %d models, %d samplers, %d schedulers", *counts)
-    except OptionsMissing as error:
-        problems.extend(error.problems)
-    except ComfyError as error:
-        problems.append(
-            f"ComfyUI cannot be used at {settings.comfy_base_url}: start it, or correct"
-            f" COMFY_BASE_URL ({error})"
-        )
-    if workflow.ok:
-        log.info("check: workflow %s", settings.workflow_path)
-    else:
-        problems.append(f"{workflow.reason} (WORKFLOW_PATH is {settings.workflow_path})")
-    for problem in problems:
-        log.critical("%s", problem)
-    if workflow.ok and store is not None and options is not None:
-        return ComfyGen(settings, store, client, options, binder.defaults(workflow.workflow))
-    if store is not None:
-        store.close()
-    client.close()
+    """The bot, after the checks; None where one has failed. Each is a line in the log."""
+    inspection = Inspection(settings)
+    inspection.run()
+    for check in inspection.checks:
+        log.log(CHECK_LEVELS[check.state], "check: %s: %s", check.area, check.text)
+    store, options, workflow = inspection.store, inspection.options, inspection.workflow
+    if inspection.passed and store is not None and options is not None and workflow.ok:
+        defaults = binder.defaults(workflow.workflow)
+        return ComfyGen(settings, store, inspection.client, options, defaults)
+    inspection.close()
     return None
+
+
+async def inspect_discord(settings: Settings) -> list[Check]:
+    """The checks of what needs Discord, over REST alone: nobody sees the bot go online."""
+    checks: list[Check] = []
+    async with discord.Client(intents=discord.Intents.none()) as client:
+        try:
+            await client.login(settings.token)
+            checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))
+            wanted, actual = settings.client_id, client.application_id
+            if wanted in (None, actual):
+                checks.append(Check("Discord", "ok", f"application id {actual}"))
+            else:
+                text = f"DISCORD_CLIENT_ID is {wanted}, the token belongs to {actual}"
+                checks.append(Check("Discord", "FAILED", f"{text}: correct one of the two"))
+            for channel_id in sorted(settings.channel_ids):
+                checks.append(await _inspect_channel(client, channel_id))
+            guild = discord.Object(settings.guild_id) if settings.guild_id else None
+            registered = await app_commands.CommandTree(client).fetch_commands(guild=guild)
+            if {command.name for command in COMMANDS} <= {command.name for command in registered}:
+                checks.append(Check("Discord", "ok", "the commands are registered"))
+            else:
+                text = "the commands are not registered yet: the next start does that"
+                checks.append(Check("Discord", "warning", text))
+        except discord.Forbidden:
+            text = f"the bot is not in server {settings.guild_id} (DISCORD_GUILD_ID): invite it"
+            checks.append(Check("Discord", "FAILED", text))
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+            checks.append(Check("Discord", "FAILED", explanation(error)))
+    return checks
+
+
+async def _inspect_channel(client: discord.Client, channel_id: int) -> Check:
+    unseen = f"the bot does not see channel {channel_id}: invite it, or correct ALLOWED_CHANNEL_IDS"
+    try:
+        found = await client.fetch_channel(channel_id)
+        if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
+            return Check("Discord", "warning", unseen)
+        # Again with its server, whose roles say what the bot may do there.
+        guild = await client.fetch_guild(found.guild.id)
+        channel = await guild.fetch_channel(channel_id)
+        assert client.user is not None  # logged in
+        me = await guild.fetch_member(client.user.id)
+    except (discord.NotFound, discord.Forbidden):
+        return Check("Discord", "warning", unseen)
+    missing = missing_permissions(channel.permissions_for(me))
+    if missing:
+        return Check("Discord", "warning", f"channel {channel_id}: the bot lacks {missing}")
+    return Check("Discord", "ok", f"channel {channel_id} (#{channel.name}): all permissions")
+
+
+def missing_permissions(granted: discord.Permissions) -> str:
+    """Those of the invite link that are missing, by name, separated by commas."""
+    wanted = [name for name, on in INVITE_PERMISSIONS if on]
+    return ", ".join(name.replace("_", " ") for name in wanted if not getattr(granted, name))
+
+
+def check(settings: Settings, *, offline: bool) -> int:
+    """`--check`: every check as a line on stdout; the exit code is 0 where the bot would start."""
+    inspection = Inspection(settings)
+    inspection.checks.append(Check("configuration", "ok", "complete"))
+    inspection.run()
+    if not offline:
+        inspection.checks += asyncio.run(inspect_discord(settings))
+    inspection.close()
+    redact = RedactingFilter(*settings.secrets).redact
+    for state, area, text in ((c.state, c.area, c.text) for c in inspection.checks):
+        print(f"{state:<8} {area:<14} {redact(text)}")
+    return 0 if inspection.passed else 1
 
 
 def load_workflow(path: Path) -> binder.BindResult:
     """The workflow file as it is now, validated: an owner may edit it while the bot runs."""
     loaded = binder.load(path)
     return binder.validate(loaded.workflow) if loaded.ok else loaded
+
+
+async def once(settings: Settings, arguments: argparse.Namespace) -> int:
+    """`--once`: one job through store, binder, client and worker, without Discord and in a database
+    of its own; the pictures are saved in a folder. The exit code is 0 where they are."""
+    loaded = load_workflow(settings.workflow_path)
+    if not loaded.ok:
+        raise UserError(loaded.reason)
+    client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
+        bound_classes = binder.bound_classes(loaded.workflow)
+        options = await asyncio.to_thread(client.fetch_options, bound_classes)
+        params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
+        with closing(Store(Path(folder) / "once.db")) as store:
+            job, pictures = await run_once(settings, client, store, params)
+    if not pictures:
+        raise UserError(job.error_message or "There is no picture.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name, data in zip(job.output_images, pictures, strict=True):
+        path = arguments.out / ImageRef.parse(name).filename
+        path.write_bytes(data)
+        print(path)
+    print(f"seed {job.seed}")
+    return 0
+
+
+async def run_once(
+    settings: Settings, client: ComfyClient, store: Store, params: JobParams
+) -> tuple[Job, list[bytes]]:
+    """One step of a worker, with a line of progress meanwhile."""
+    pictures: list[bytes] = []
+    worker = Worker(
+        store,
+        client,
+        functools.partial(load_workflow, settings.workflow_path),
+        timeout=settings.comfy_timeout,
+        started=lambda job_id: None,
+        ended=lambda job_id, made: pictures.extend(made),
+    )
+    job_id = store.insert(params)
+    progress = progress_of(settings.workflow_path, params, job_id)
+
+    def on_event(event: str, data: Mapping[str, Any]) -> None:
+        progress.take(event, data)
+        if ends_prompt(event, data):
+            worker.wake()
+
+    feed = asyncio.create_task(ProgressFeed(client, on_event).run())
+    work = asyncio.create_task(asyncio.to_thread(worker.step, job_id))
+    try:
+        while not work.done():
+            line = f"{progress.fraction:5.0%}  pass {progress.current_pass} of {progress.passes}"
+            print(f"\r{line}", end="", flush=True)
+            await asyncio.wait({work}, timeout=0.5)
+    finally:
+        print()
+        feed.cancel()
+        worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
+        await work
+    job = store.get(job_id)
+    assert job is not None
+    return job, pictures
+
+
+def once_params(
+    settings: Settings,
+    arguments: argparse.Namespace,
+    options: ComfyOptions,
+    defaults: binder.Defaults,
+) -> JobParams:
+    """The job of `--once`: what the arguments say, else what the workflow file says."""
+    draft = Draft(options)
+    draft.start_from(defaults)
+    problems = draft.take(
+        {
+            "positive_prompt": arguments.once,
+            "negative_prompt": arguments.negative or settings.default_negative_prompt,
+            "steps": arguments.steps or str(draft.steps),
+            "cfg": arguments.cfg or f"{draft.cfg:g}",
+            "seed": arguments.seed or "",
+        }
+    )
+    if arguments.model:
+        draft.model = find_model(arguments.model, options.models)
+    for name in ("sampler", "scheduler"):
+        wanted = getattr(arguments, name)
+        if wanted and wanted not in draft.offered(name):
+            problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
+        setattr(draft, name, wanted or getattr(draft, name))
+    if not problems and draft.missing():
+        problems.append(f"Still missing: {', '.join(draft.missing())}.")
+    if problems:
+        raise UserError("\n".join(problems))
+    return draft.job_params("0", "0", "0", random_seed=settings.random_seeds)
 
 
 async def serve(bot: ComfyGen, token: str) -> int:
@@ -2016,38 +2297,60 @@ async def serve(bot: ComfyGen, token: str) -> int:
         stopped.cancel()
         bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
-    if isinstance(outcome, Exception):
-        explain(outcome)
+    if isinstance(outcome, StartupError | discord.DiscordException | aiohttp.ClientError | OSError):
+        log.critical("%s", explanation(outcome))
+    elif isinstance(outcome, Exception):
+        log.critical("the bot ended by an error of its own", exc_info=outcome)
     return 0 if stop.is_set() else 1
 
 
-def explain(error: Exception) -> None:
-    """One critical line for what ended the connection to Discord."""
+def explanation(error: Exception) -> str:
+    """What ended the connection to Discord, in one line with what to do."""
     if isinstance(error, StartupError):
-        log.critical("%s", error)
-    elif isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
-        log.critical("Discord refused DISCORD_TOKEN: copy it again from the Bot page")
-    elif isinstance(error, discord.DiscordException | aiohttp.ClientError | OSError):
-        log.critical("Discord cannot be used: %s; check the internet connection", error)
-    else:
-        log.critical("the bot ended by an error of its own", exc_info=error)
+        return str(error)
+    if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
+        return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
+    return f"Discord cannot be used: {error}; check the internet connection"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python comfygen.py`; the exit code."""
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
         description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
         epilog="It is configured by the environment and a .env file beside it: see README.md.",
     )
-    parser.parse_args(arguments)
+    parser.add_argument("--check", action="store_true", help="check everything a start needs")
+    parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
+    parser.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
+    for name in ("model", "steps", "cfg", "sampler", "scheduler", "negative", "seed"):
+        parser.add_argument(f"--{name}", help="with --once")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="with --once")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python comfygen.py`; the exit code."""
+    options = parse_arguments(arguments)
     try:
-        settings = load_settings(read_environment())
+        settings = load_settings(read_environment(), discord=options.once is None)
     except ConfigError as error:
         for problem in error.problems:
             print(f"configuration: {problem}", file=sys.stderr)
         return 1
+    if options.check or options.once is not None:
+        settings = replace(settings, log_level=max(settings.log_level, logging.WARNING))
     set_up_logging(settings)
+    if options.check:
+        return check(settings, offline=options.offline)
+    if options.once is not None:
+        try:
+            return asyncio.run(once(settings, options))
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except (UserError, ComfyError, StoreError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
     bot = prepare(settings)
     if bot is None:
         return 1

@@ -185,6 +185,8 @@ class Store:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._migrate()
+            with self._transaction():
+                pass  # a file that may be read and not written is found out here, not by a job
         except StoreError:
             self.close()
             raise

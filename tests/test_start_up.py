@@ -38,7 +38,7 @@ def test_a_wrong_configuration_is_told_whole_one_line_each(house: House) -> None
 
 def test_the_checks_are_logged_in_order_before_discord_is_asked(house: House) -> None:
     bot = house.start()
-    order = ["check: database", "check: ComfyUI", "check: 31 models", "check: workflow", "invite"]
+    order = ["check: database", "check: ComfyUI", "check: options: 31", "check: workflow", "invite"]
     places = [bot.output.index(text) for text in order]
     assert places == sorted(places)
     assert "permissions=274878024704" in bot.wait_for_line("invite link")
