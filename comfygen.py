@@ -46,6 +46,7 @@ from discord import app_commands
 
 import binder
 from comfy_client import (
+    BadAnswer,
     ComfyClient,
     ComfyError,
     ComfyOptions,
@@ -83,7 +84,15 @@ PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
 DAY_MS = 24 * 60 * 60 * 1000
 REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
+EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
+BAR_LENGTH = 20
+QUEUE_SHOWN = 15  # waiting jobs that /queue lists
+OWN_SHOWN = 20  # of a person's own jobs, with a button each
 DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
+
+# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
+ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
+SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
 
 EXIT_INTERRUPTED = 130
 INVITE_SCOPES = ("bot", "applications.commands")
@@ -98,18 +107,10 @@ INVITE_PERMISSIONS = discord.Permissions(
 
 RESTARTING = "The bot is restarting. Please try again in a minute."
 EXPIRED_FORM = "This form is from before a restart of the bot. Please run /gen again."
-EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
-# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
-ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
 TOO_LARGE = (
     "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
     " output folder."
 )
-SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
-BAR_LENGTH = 20
-QUEUE_SHOWN = 15  # waiting jobs that /queue lists
-OWN_SHOWN = 20  # of a person's own jobs, with a button each
-
 OLDER_FORM = "You have opened a newer form since: please use that one, or run /gen again."
 SENT_FORM = "This form has been sent already. Run /gen for another picture."
 
@@ -892,7 +893,7 @@ class Worker:
             log.info("job %s: %s", job_id, "taken up" if taken_up else "started")
             self._on_start(job_id)
             deadline = time.monotonic() + self._timeout
-            refs = self._run(job, self._bound(job), deadline)
+            refs, deadline = self._run(job, self._bound(job), deadline)
             pictures = [self._download(job_id, ref, deadline) for ref in refs]
         except Stopped:
             raise
@@ -916,8 +917,11 @@ class Worker:
             raise UserError(f"The bot's workflow cannot be used: {result.reason}.")
         return result.workflow if job.seed is None else binder.reseed(result.workflow, job.seed)
 
-    def _run(self, job: Job, workflow: binder.Workflow, deadline: float) -> Sequence[ImageRef]:
-        """Submit the job where ComfyUI does not have it, and wait for its pictures.
+    def _run(
+        self, job: Job, workflow: binder.Workflow, deadline: float
+    ) -> tuple[Sequence[ImageRef], float]:
+        """Submit the job where ComfyUI does not have it, and wait for its pictures; returned with
+        the time until which they may be fetched.
 
         `/history` is the truth. A prompt in neither `/history` nor `/queue` is unknown: not yet
         submitted, or forgotten by a ComfyUI that restarted. An id posted twice would run twice, so
@@ -940,12 +944,12 @@ class Worker:
                     unclear, looked_at = False, time.monotonic()
                 if entry is not None:
                     outage.over()
-                    return entry.pictures()
+                    return entry.pictures(), deadline
                 if not known:
                     if submissions == self.MAX_SUBMISSIONS:
                         raise UserError(
-                            "The image server restarted again and again during this picture."
-                            " Please try again later."
+                            "The image server lost this picture again and again, by restarting or"
+                            " because its owner removed it. Please try again later."
                         )
                     unclear = True  # until an answer has come
                     prompt_id = self._client.submit(workflow, prompt_id)
@@ -962,7 +966,7 @@ class Worker:
                     hurried, pause = hurried - 1, 0.01
                 if self._pause(pause):
                     hurried = 20
-            except Unreachable as error:
+            except (Unreachable, BadAnswer) as error:
                 unclear = True
                 self._pause(outage.goes_on(error))
         self._stop_prompt(prompt_id)
@@ -974,7 +978,7 @@ class Worker:
         while not self._is_cancelled(job_id):
             try:
                 return self._client.image(ref)
-            except Unreachable as error:
+            except (Unreachable, BadAnswer) as error:
                 if time.monotonic() > deadline:
                     raise
                 self._pause(outage.goes_on(error))
@@ -1017,17 +1021,18 @@ class Worker:
 
 
 class Outage:
-    """One absence of ComfyUI: one line in the log, and a growing pause between the tries."""
+    """One absence of ComfyUI: one line in the log, and a growing pause between the tries. A proxy
+    or a login page in its place is an absence, too."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
         self._failures = 0
-        self.error: Unreachable | None = None
+        self.error: ComfyError | None = None
 
-    def goes_on(self, error: Unreachable) -> float:
+    def goes_on(self, error: ComfyError) -> float:
         """Note a failed call; the seconds to wait before the next."""
         if self.error is None:
-            log.warning("%s: ComfyUI does not answer, waiting for it (%s)", self._what, error)
+            log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
         self.error = error
         self._failures += 1
         return float(min(0.1 * 2**self._failures, 5.0))
@@ -1035,7 +1040,7 @@ class Outage:
     def over(self) -> None:
         """Note a call that worked."""
         if self.error is not None:
-            log.info("%s: ComfyUI answers again", self._what)
+            log.info("job %s: ComfyUI answers again", self._job_id)
         self.error, self._failures = None, 0
 
 
@@ -1198,6 +1203,14 @@ class JobButton(
         await bot.answering(interaction, press[action](interaction, job_id))
 
 
+@dataclass
+class Announcement:
+    """The task that keeps the message of a running job, and what ends it."""
+
+    ended: asyncio.Event
+    task: asyncio.Task[None]
+
+
 class JobView(discord.ui.View):
     """Buttons about one job."""
 
@@ -1296,8 +1309,7 @@ class ComfyGen(discord.Client):
         self._accepting = threading.Lock()
         self._posting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
-        self._announcement: asyncio.Task[None] | None = None
-        self._running_job_ended = asyncio.Event()
+        self._announcements: dict[str, Announcement] = {}  # of the job that runs, by its id
         self._progress: Progress | None = None  # of the job that runs, as far as the feed tells
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
@@ -1336,7 +1348,7 @@ class ComfyGen(discord.Client):
                 log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
                 await asyncio.to_thread(self.store.delivered, job.id)
             else:
-                await self._deliver_soon(job.id)
+                await self._deliver_soon(job.id, recovered=True)
 
     async def _keep_house(self) -> None:
         """At the start and once a day: remove the rows that the owner does not want to keep."""
@@ -1437,9 +1449,6 @@ class ComfyGen(discord.Client):
         draft.positive_prompt = prompt.strip() or draft.positive_prompt
         draft.model = chosen_model or draft.model
         draft.seed = chosen_seed if seed else draft.seed
-        await self._open(interaction, draft)
-
-    async def _open(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
         draft.shown_by = interaction
         await interaction.response.send_message(
             embed=form_embed(draft), view=FormView(draft), ephemeral=True
@@ -1703,11 +1712,13 @@ class ComfyGen(discord.Client):
     async def edit(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Edit button: the form filled from that job, for whoever presses it."""
         self._check_place(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
         job = await self._job_of_button(job_id)
         draft = self._new_draft(interaction)
         draft.take_settings(job)
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
-        await self._open(interaction, draft)
+        draft.shown_by = interaction
+        await interaction.edit_original_response(embed=form_embed(draft), view=FormView(draft))
 
     async def delete(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Delete button: every message of the result goes."""
@@ -1715,12 +1726,12 @@ class ComfyGen(discord.Client):
         job = await self._job_of_button(job_id)
         self._check_may_change(interaction, job)
         message = interaction.message
-        assert message is not None  # the one with the button
-        marks = f"{job_id[:8]}-"
-        async for later in message.channel.history(after=message, limit=20):
-            if any(attachment.filename.startswith(marks) for attachment in later.attachments):
-                await later.delete()
-        await message.delete()
+        if message is not None and len(job.output_images) > FILES_PER_MESSAGE:
+            async for later in message.channel.history(after=message, limit=20):
+                names = [attachment.filename for attachment in later.attachments]
+                if later.author == self.user and any(n.startswith(job_id[:8]) for n in names):
+                    await later.delete()
+        await interaction.delete_original_response()
         log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
 
     async def _job_of_button(self, job_id: str) -> Job:
@@ -1763,8 +1774,9 @@ class ComfyGen(discord.Client):
         return task
 
     async def _announce_soon(self, job_id: str) -> None:
-        self._running_job_ended = asyncio.Event()
-        self._announcement = self._start_task(self._announce(job_id, self._running_job_ended))
+        ended = asyncio.Event()
+        task = self._start_task(self._announce(job_id, ended))
+        self._announcements[job_id] = Announcement(ended, task)
 
     async def _announce(self, job_id: str, ended: asyncio.Event) -> None:
         """The one message in the channel while a job runs (Job.discord_message_id): posted when it
@@ -1816,21 +1828,32 @@ class ComfyGen(discord.Client):
         if progress is not None and data.get("prompt_id", progress.prompt_id) == progress.prompt_id:
             progress.take(event, data)
 
-    async def _deliver_soon(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        self._running_job_ended.set()
-        self._start_task(self._deliver(job_id, pictures))
+    async def _deliver_soon(
+        self, job_id: str, pictures: Sequence[bytes] = (), *, recovered: bool = False
+    ) -> None:
+        announcement = self._announcements.pop(job_id, None)
+        if announcement is not None:
+            announcement.ended.set()
+        self._start_task(self._deliver(job_id, pictures, announcement, recovered))
 
-    async def _deliver(self, job_id: str, pictures: Sequence[bytes]) -> None:
-        """Report a job that has ended, however long it takes; one job at a time."""
-        if self._posting.locked():
-            pictures = ()  # others wait before it: fetched again then, not held until then
+    async def _deliver(
+        self,
+        job_id: str,
+        pictures: Sequence[bytes],
+        announcement: Announcement | None,
+        recovered: bool,
+    ) -> None:
+        """Report a job that has ended, however long it takes; one job at a time. What an earlier
+        try, or an earlier run, may have posted is looked for before each further try."""
+        if self._posting.locked() or not self.is_ready():
+            pictures = ()  # it has to wait: fetched again then, not held until then
         await self.wait_until_ready()
-        if self._announcement is not None:
-            await asyncio.wait([self._announcement])  # its message has to go when this is done
-        pause, fresh = 1.0, bool(pictures)
+        pause, fresh = 1.0, not recovered
         while True:
             try:
                 async with self._posting:
+                    if announcement is not None:  # its message has to go with the report
+                        await asyncio.wait([announcement.task])
                     await self._report(job_id, pictures, fresh=fresh)
                 return
             except Exception as error:
@@ -1844,8 +1867,7 @@ class ComfyGen(discord.Client):
             pause = min(2 * pause, 60.0)
 
     async def _report(self, job_id: str, pictures: Sequence[bytes], *, fresh: bool) -> None:
-        """One try at the report. Unless it is the `fresh` first one, what an earlier one may have
-        posted is looked for first."""
+        """One try at the report."""
         job = await asyncio.to_thread(self.store.get, job_id)
         if job is None or job.delivered_at is not None:
             return
@@ -1927,9 +1949,7 @@ class ComfyGen(discord.Client):
         """The marks of our own messages since the job ended. Discord forgets a nonce after some
         minutes; this finds what was posted before a longer absence."""
         marks: set[str] = set()
-        since = discord.utils.snowflake_time(int(job.channel_id))
-        if job.completed_at is not None:
-            since = datetime.fromtimestamp(job.completed_at / 1000 - 60, timezone.utc)
+        since = datetime.fromtimestamp((job.completed_at or 0) / 1000 - 60, timezone.utc)
         try:
             async for message in channel.history(after=since, limit=200):
                 if message.author == self.user:

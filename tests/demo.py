@@ -1,72 +1,112 @@
-"""`python -m tests.demo`: one person, /gen, and the picture; without Discord and without a GPU.
+"""`python -m tests.demo`: some people, /gen, and their pictures; without Discord or a GPU.
 
-Starts both stand-ins and the unmodified bot, plays a person through the form, prints what that
-person sees as a conversation, and saves the picture. The exit code is 0 only if it arrived.
+Starts both stand-ins and the unmodified bot, plays people through the form and the queue, and
+prints what they see as a conversation. It is also written as a web page in Discord's looks, beside
+the first picture. The exit code is 0 only if that arrived to the byte and Discord had no complaint.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import copy
+import io
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.bot import Bot, Installation, settings_for
 from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import DiscordStandIn, Person
-from tests.steps import chosen, fields, menu, open_form
+from tests.discord_standin import Channel, DiscordStandIn, Person
+from tests.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.steps import chosen, fields, open_form
 
 OUTPUT = Path("demo-output")
+TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and ComfyUI"
+MODEL = "waiIllustrious_v140"
 PROMPT = "a red fox asleep in fresh snow, morning light"
+PROMPTS = ("a lighthouse & the *last* ship home <3", "paper lanterns over a night market")
 
 
 class Conversation:
-    """Prints a chat as it happens."""
+    """The chat as it happens: each event is printed, and kept for the page."""
+
+    def __init__(self, discord: DiscordStandIn) -> None:
+        self.events: list[Event] = []
+        self._discord = discord
+        self._names: dict[str, str] = {}
+
+    def joined_by(self, name: str) -> Person:
+        """A new person."""
+        person = self._discord.person(name)
+        self._names[str(person.id)] = name
+        return person
 
     def note(self, text: str) -> None:
         """Something that happens outside of the chat."""
-        print(f"\n--- {text}")
+        self._add(Note(text))
 
     def does(self, person: Person, text: str) -> None:
         """What a person does."""
-        print(f"\n{person.name} {text}")
+        self._add(Deed(person.name, text))
 
     def says(self, message: dict[str, Any], *, alone_to: Person | None = None) -> None:
         """A message of the bot as it now stands."""
-        whom = f" (only {alone_to.name} sees this)" if alone_to else ""
-        print(f"\nComfyGen{whom}:")
-        for line in self._lines(message):
-            print(f"    {line}")
+        files = {
+            file["id"]: self._discord.attachment_bytes(file) for file in message["attachments"]
+        }
+        whom = alone_to.name if alone_to else None
+        self._add(Said(copy.deepcopy(message), whom, self._names, files, time.time()))
 
-    def opens(self, modal: dict[str, Any]) -> None:
-        """A modal on the person's screen."""
-        print(f"\n    +-- {modal['title']} " + "-" * 40)
-        for label in modal["components"]:
-            value = label["component"].get("value") or ""
-            print(f"    | {label['label']:<16} [{value}]  ({label['description']})")
-        print("    +" + "-" * 62)
+    def shows(self, modal: dict[str, Any], **typed: str) -> None:
+        """A modal on the person's screen, with what was typed into it."""
+        self._add(Dialog(modal, typed))
 
-    def _lines(self, message: dict[str, Any]) -> Iterator[str]:
-        names = {user["id"]: user["username"] for user in message["mentions"]}
-        content = re.sub(r"<@(\d+)>", lambda m: f"@{names[m[1]]}", message["content"])
-        yield from map(plain, filter(None, content.splitlines()))
-        for embed in message["embeds"]:
-            parts = [embed.get("title"), embed.get("description")]
-            parts += [f"{f['name'] + ':':<17}{f['value']}" for f in embed.get("fields", [])]
-            for part in filter(None, parts):
-                yield f"| {plain(part)}"
-        for row in message["components"]:
-            yield "  ".join(control(component) for component in row["components"])
-        for attachment in message["attachments"]:
-            yield f"[picture {attachment['filename']}, {attachment['size']:,} bytes]"
+    def _add(self, event: Event) -> None:
+        self.events.append(event)
+        print("", *lines(event), sep="\n", flush=True)
 
 
-def plain(text: str) -> str:
-    """Discord's markdown as it reads on the screen."""
-    return re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", text)
+def lines(event: Event) -> Iterator[str]:
+    """An event in text."""
+    if isinstance(event, Note):
+        yield f"--- {event.text}"
+    elif isinstance(event, Deed):
+        yield plain(pieces(f"{event.who} {event.text}"))
+    elif isinstance(event, Said):
+        whom = f" (only {event.alone_to} sees this)" if event.alone_to else ""
+        yield f"ComfyGen{whom}:"
+        yield from (f"    {line}" for line in message_lines(event))
+    else:
+        yield f"    +-- {event.modal['title']} " + "-" * 40
+        for label, _, value in event.inputs():
+            yield f"    | {label['label']:<16} [{value}]  ({label['description']})"
+        yield "    +" + "-" * 62
+
+
+def message_lines(said: Said) -> Iterator[str]:
+    """A message in text."""
+    message = said.message
+    yield from plain(said.pieces(message["content"])).splitlines()
+    for embed in message["embeds"]:
+        parts = [embed.get("title"), embed.get("description")]
+        for field in embed.get("fields", []):
+            value = field["value"].replace("\n", "\n" + " " * 17)
+            parts.append(f"{field['name'] + ':':<17}{value}")
+        parts.append(embed.get("footer", {}).get("text"))
+        for part in filter(None, parts):
+            yield from (f"| {line}" for line in plain(said.pieces(part)).splitlines())
+    for row in message["components"]:
+        yield "  ".join(control(component) for component in row["components"])
+    for attachment in message["attachments"]:
+        yield f"[picture {attachment['filename']}, {attachment['size']:,} bytes]"
+
+
+def plain(parts: Iterator[tuple[str, str]]) -> str:
+    """Marked-up text as it reads on the screen."""
+    return "".join(text for _, text in parts)
 
 
 def control(component: dict[str, Any]) -> str:
@@ -77,78 +117,150 @@ def control(component: dict[str, Any]) -> str:
     return f"[ {component['placeholder']}: {shown or 'choose'}  v ]"
 
 
-def play(discord: DiscordStandIn, comfyui: ComfyUIStandIn, bot: Bot, chat: Conversation) -> Path:
-    """The scene; returns where the picture was saved."""
-    channel = next(channel for channel in discord.guild.channels if channel.name == "pictures")
-    mira = discord.person("mira")
-    chat.does(mira, "types /gen in #pictures")
-    form = open_form(mira, channel)
-    assert form.message is not None
-    chat.says(form.message, alone_to=mira)
+class Play:
+    """The scenes, in order."""
 
-    model = menu(form.message, "Model")["options"][3]["label"]
-    chat.does(mira, f"chooses the model {model}, the sampler euler and the scheduler karras")
-    mira.select(form.message, "Model", model).wait()
-    mira.select(form.message, "Sampler", "euler").wait()
-    mira.select(form.message, "Scheduler", "karras").wait()
-    assert chosen(form.message, "Sampler") == ["euler"]
+    def __init__(self, discord: DiscordStandIn, comfyui: ComfyUIStandIn, channel: Channel) -> None:
+        self.discord = discord
+        self.comfyui = comfyui
+        self.channel = channel
+        self.chat = Conversation(discord)
+        self.results: list[dict[str, Any]] = []
 
-    chat.does(mira, "presses Edit Prompts & Settings")
-    modal = mira.press(form.message, "Edit Prompts & Settings").wait().modal
-    assert modal is not None
-    chat.opens(modal)
-    chat.does(mira, "types a prompt, and 25.5 steps")
-    refused = mira.submit(modal, positive_prompt=PROMPT, steps="25.5").wait()
-    assert refused.message is not None
-    chat.says(refused.message, alone_to=mira)
-    chat.does(mira, "presses Correct it; the prompt is still there")
-    modal = mira.press(refused.message, "Correct it").wait().modal
-    assert modal is not None
-    chat.opens(modal)
-    chat.does(mira, "makes it 25 steps")
-    mira.submit(modal, steps="25").wait()
-    form.wait_message(lambda message: fields(message)["Steps"] == "25")
-    chat.says(form.message, alone_to=mira)
+    def fill_in_the_form(self, mira: Person) -> dict[str, Any]:
+        """/gen, the menus, the modal refused once; returns the form, filled in."""
+        chat = self.chat
+        chat.does(mira, "types `/gen` in #pictures")
+        form = open_form(mira, self.channel)
+        assert form.message is not None
+        chat.says(form.message, alone_to=mira)
+        chat.does(mira, f"chooses the model `{MODEL}`, the sampler `euler`, the scheduler `karras`")
+        mira.select(form.message, "Model", MODEL).wait()
+        mira.select(form.message, "Sampler", "euler").wait()
+        mira.select(form.message, "Scheduler", "karras").wait()
+        assert chosen(form.message, "Sampler") == ["euler"]
 
-    chat.does(mira, "presses Generate")
-    answer = mira.press(form.message, "Generate").wait()
-    chat.says(answer.wait_message(lambda message: "Queued" in message["content"]), alone_to=mira)
-    chat.note("the GPU at home is at work")
-    message = discord.wait_for_message(channel, lambda m: bool(m["attachments"]))
-    chat.says(message)
-    (attachment,) = message["attachments"]
-    picture = discord.attachment_bytes(attachment)
-    assert picture in comfyui.pictures.values(), "this is not the picture that ComfyUI made"
-    OUTPUT.mkdir(exist_ok=True)
-    path = OUTPUT / str(attachment["filename"])
-    path.write_bytes(picture)
-    return path
+        chat.does(mira, "presses **Edit Prompts & Settings**, types a prompt, and 25.5 steps")
+        modal = mira.press(form.message, "Edit Prompts & Settings").wait().modal
+        typed = {"positive_prompt": PROMPT, "negative_prompt": "blurry, text", "steps": "25.5"}
+        assert modal is not None
+        chat.shows(modal, **typed)
+        refused = mira.submit(modal, **typed).wait()
+        assert refused.message is not None
+        chat.says(refused.message, alone_to=mira)
+        chat.does(mira, "presses **Correct it**: what was typed is still there")
+        modal = mira.press(refused.message, "Correct it").wait().modal
+        assert modal is not None
+        chat.shows(modal)
+        chat.does(mira, "makes it 25 steps: the form is up to date, the complaint is gone")
+        mira.submit(modal, steps="25").wait()
+        filled = form.wait_message(lambda message: fields(message)["Steps"] == "25")
+        chat.says(filled, alone_to=mira)
+        return filled
+
+    def make_the_first_picture(self, mira: Person, form: dict[str, Any]) -> None:
+        """Generate, the progress at three moments, the result."""
+        chat = self.chat
+        self.comfyui.seconds_per_step = 0.095  # 55 steps in four passes
+        self.comfyui.hold()
+        self.generate(mira, form)
+        chat.note("the GPU at home is at work; this message changes by itself")
+        shown: list[Any] = []
+        for _ in range(3):
+            message = self.discord.wait_for_message(
+                self.channel,
+                lambda m: "Generating" in m["content"] and m["embeds"] not in shown,
+            )
+            shown.append(copy.deepcopy(message["embeds"]))
+            chat.says(message)
+        self.comfyui.release()
+        chat.note("the picture is there, and takes the place of that message")
+        self.show_the_next_result()
+
+    def fill_the_queue(self, mira: Person) -> None:
+        """While one picture is made, three more are asked for."""
+        chat, (first,) = self.chat, self.results
+        noor, ada, lee = map(chat.joined_by, ("noor", "ada", "lee"))
+        self.comfyui.seconds_per_step = 0.0
+        self.comfyui.hold()
+        chat.note("others like it")
+        for person in (noor, mira):
+            chat.does(person, "presses **Again** under the picture")
+            reply = person.press(first, "Again").wait()
+            chat.says(reply.wait_message(lambda m: "Queued!" in m["content"]), alone_to=person)
+            self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
+        for person, prompt in zip((ada, lee), PROMPTS, strict=True):
+            chat.does(person, f"types `/gen prompt:{prompt}`, and gets the form with that in it")
+            form = person.slash("gen", self.channel, prompt=prompt).wait()
+            assert form.message is not None
+            self.generate(person, form.message)
+        chat.does(lee, "types `/queue`")
+        queue = lee.slash("queue", self.channel).wait()
+        chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
+        self.comfyui.release()
+        chat.note("one after the other")
+        for _ in range(4):
+            self.show_the_next_result()
+
+    def generate(self, person: Person, form: dict[str, Any]) -> None:
+        """The button of a form that is filled in."""
+        self.chat.does(person, "presses **Generate**")
+        reply = person.press(form, "Generate").wait()
+        queued = reply.wait_message(lambda message: "Queued!" in message["content"])
+        self.chat.says(queued, alone_to=person)
+
+    def show_the_next_result(self) -> None:
+        """The next message with a picture that appears in the channel."""
+        seen = [message["id"] for message in self.results]
+        message = self.discord.wait_for_message(
+            self.channel, lambda m: bool(m["attachments"]) and m["id"] not in seen
+        )
+        self.results.append(message)
+        self.chat.says(message)
+
+    def save(self) -> tuple[Path, Path]:
+        """Write the first picture and the page; their paths."""
+        (attachment,) = self.results[0]["attachments"]
+        picture = self.discord.attachment_bytes(attachment)
+        assert picture in self.comfyui.pictures.values(), "this is not the picture ComfyUI made"
+        OUTPUT.mkdir(exist_ok=True)
+        path, conversation = OUTPUT / str(attachment["filename"]), OUTPUT / "conversation.html"
+        path.write_bytes(picture)
+        text = page(self.chat.events, self.channel.name, TOPIC)
+        conversation.write_text(text, encoding="utf-8", newline="\n")
+        return path.resolve(), conversation.resolve()
 
 
 def main() -> int:
     """The exit code: 0 where the picture arrived and Discord had nothing to complain of."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a Windows pipe may lack the bar's characters
     with contextlib.ExitStack() as stack:
         discord = stack.enter_context(DiscordStandIn())
         comfyui = stack.enter_context(ComfyUIStandIn())
-        comfyui.seconds_per_step = 0.02
+        comfyui.picture_size = (480, 320)
         channel = discord.guild.add_channel("pictures")
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         installation = Installation(Path(folder) / "comfygen")
         installation.configure(settings_for(discord, comfyui, channel.id))
-        chat = Conversation()
-        chat.note("two stand-ins are started, for Discord and for ComfyUI, and the bot itself")
+        play = Play(discord, comfyui, channel)
+        play.chat.note("two stand-ins are started, for Discord and for ComfyUI, and the bot itself")
         bot = Bot(installation, discord)
         stack.callback(bot.stop)
         try:
             bot.wait_for_line("connected as")
-            path = play(discord, comfyui, bot, chat)
+            mira = play.chat.joined_by("mira")
+            play.make_the_first_picture(mira, play.fill_in_the_form(mira))
+            play.fill_the_queue(mira)
+            path, conversation = play.save()
         except AssertionError as error:
             print(f"\nThe demo failed: {error}\n\nThe bot's log:\n{bot.output}", file=sys.stderr)
             return 1
         if discord.violations:
             print("\nDiscord would have refused:", *discord.violations, sep="\n", file=sys.stderr)
             return 1
-    print(f"\nThe picture arrived, to the byte. It is saved as {path.resolve()}")
+    print(f"\nThe picture arrived, to the byte. It is saved as {path}")
+    print(f"The conversation, to look at in a browser: {conversation}")
     return 0
 
 

@@ -4,10 +4,12 @@
 and then does what `python comfygen.py` does. DISCORD_API and DISCORD_GATEWAY hold the addresses.
 KILL_AT, for the crash tests, names a point between two statements at which the process kills
 itself: `before:Class.method` or `after:Class.method` of one of the modules below comfygen.
+LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import os
@@ -23,6 +25,8 @@ import discord.http
 import yarl
 
 KILLABLE = {"Store": "store", "ComfyClient": "comfy_client"}
+TICK = 0.005  # seconds between two looks at the loop
+LATE = 0.001  # less is the resolution of its clock
 
 
 def kill_at(point: str) -> None:
@@ -43,6 +47,27 @@ def kill_at(point: str) -> None:
     setattr(owner, method_name, wrapped)
 
 
+def watch_loop(path: str) -> None:
+    """Look at the event loop every TICK, once there is one, and write down when it was LATE:
+    monotonic time and lateness, in seconds."""
+    original = discord.Client._async_setup_hook
+
+    async def hooked(client: discord.Client) -> None:
+        await original(client)
+        loop = asyncio.get_running_loop()
+        file = open(path, "a", encoding="ascii", buffering=1)  # noqa: ASYNC230, SIM115
+
+        def tick(due: float) -> None:
+            now = loop.time()
+            if now - due > LATE:
+                file.write(f"{now} {now - due}\n")
+            loop.call_at(now + TICK, tick, now + TICK)
+
+        tick(loop.time())
+
+    discord.Client._async_setup_hook = hooked  # type: ignore[method-assign]
+
+
 def main() -> None:
     discord.http.Route.BASE = os.environ["DISCORD_API"]
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["DISCORD_GATEWAY"])
@@ -55,6 +80,8 @@ def main() -> None:
     sys.path[0] = str(program.parent)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
+    if path := os.environ.get("LOOP_STALL_FILE"):
+        watch_loop(path)
     runpy.run_path(str(program), run_name="__main__")
 
 

@@ -320,6 +320,7 @@ PATHS += ["http://user:SECRET@10.0.0.5:8188/x?token=SECRET", "file:///home/SECRE
 LEAKS = ["/home/bob's SECRET/x", r"C:\Bob's SECRET\x", "~SECRET/models/x", "打开/home/SECRET/x"]
 LEAKS += [r"打开C:\SECRET\x", r"C:\Users\Bob SECRET", "file:///C:/Bob Smith/SECRET/x"]
 LEAKS += ["Bearer SECRETeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0", "hf_SECRETabcdef01234"]
+LEAKS += ["eyJSECREThbGci.eyJzdWIiOiIxMjM0", "sk-SECRETabcdef01234", "ghp_SECRETabcdef01234"]
 CONTEXTS = ["{}", "No such file: {}", "[Errno 2] No file: '{}'", 'in "{}", line 3', "({})", "at={}"]
 CONTEXTS += ["'{0}' -> '{0}'", "from {0} to {0}", "first\n{}", "first\r\nTraceback {}", "a\u2028{}"]
 
@@ -461,6 +462,8 @@ def test_a_picture_is_asked_for_as_the_history_names_it(requests_mock, client):
     assert client.image(ImageRef("ä & b?#+.png", "day 1/x", "temp")) == b"\x89PNG\r\n"
     query = parse_qs(urlsplit(view.last_request.url).query, keep_blank_values=True)
     assert query == {"filename": ["ä & b?#+.png"], "subfolder": ["day 1/x"], "type": ["temp"]}
+    client.image(ImageRef("a.png"), "webp;90")
+    assert parse_qs(urlsplit(view.last_request.url).query)["preview"] == ["webp;90"]
 
 
 def test_the_name_of_a_picture_can_be_written_down_and_read_again():
@@ -476,7 +479,9 @@ def test_the_name_of_a_picture_can_be_written_down_and_read_again():
 
 @pytest.mark.parametrize(("prefix", "newest"), [("", False), ("/gpu", True)])
 def test_a_job_goes_from_the_lists_to_the_bytes_of_its_picture(prefix, newest):
-    with ComfyUIStandIn(prefix=prefix) as comfy, closing(ComfyClient(comfy.url)) as client:
+    key = {"X-Key": "of the reverse proxy"} if prefix else {}
+    comfyui = ComfyUIStandIn(prefix=prefix, required_headers=key)
+    with comfyui as comfy, closing(ComfyClient(comfy.url, key)) as client:
         comfy.newest = newest
         lists = client.fetch_options({"FaceDetailer": ("sampler_name", "scheduler")})
         assert list(lists.models) == comfy.models
@@ -548,6 +553,8 @@ def test_a_prompt_that_starts_while_it_is_deleted_is_interrupted(requests_mock, 
 @pytest.mark.parametrize(("route", "where"), [("queue", "pending"), ("interrupt", "running")])
 def test_what_may_not_be_stopped_is_not_taken_for_stopped(requests_mock, client, route, where):
     older(requests_mock, where, **{route: 403})
+    error_of(client.cancel, ID)
+    requests_mock.post(f"{URL}/{route}", text="<!DOCTYPE html><html>Sign in</html>")
     error_of(client.cancel, ID)
 
 

@@ -108,6 +108,19 @@ def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(house: 
     assert result_of(house, person)["attachments"]
 
 
+def test_cancelling_a_queued_job_leaves_the_running_ones_message_alone(house: House) -> None:
+    house.comfyui.seconds_per_step = 0.1
+    runner, waiter = house.discord.person(), house.discord.person()
+    ask_for(runner, house.channel, "in work")
+    message = house.discord.wait_for_message(
+        house.channel, lambda m: "Generating for" in m["content"]
+    )
+    waiting = ask_for(waiter, house.channel, "changed my mind")
+    waiter.press(waiting, "Cancel").wait()
+    house.discord.wait_for(lambda _: len(percentages(house, message)) >= 2)
+    assert result_of(house, runner)["attachments"]
+
+
 def test_queued_tells_the_position_and_an_estimate(house: House) -> None:
     person = house.discord.person()
     ask_for(person, house.channel, "one to measure by")
@@ -185,7 +198,8 @@ def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(house: House
 def test_edit_opens_the_form_filled_from_that_job(house: House) -> None:
     owner, other = house.discord.person("owner"), house.discord.person("other")
     ask_for(owner, house.channel, "edit me", steps="17", cfg="3.5", negative_prompt="fog")
-    form = other.press(result_of(house, owner), "Edit").wait()
+    form = other.press(result_of(house, owner), "Edit")
+    form.wait_message(lambda message: bool(message["embeds"]))
     assert form.message is not None
     assert form.message["flags"] & 64
     shown = fields(form.message)

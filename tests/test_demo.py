@@ -1,0 +1,100 @@
+"""`python -m tests.demo`, run as README says, and the page it writes."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.bot import REPOSITORY
+from tests.page import Deed, Dialog, Event, Note, Said, page, pieces
+
+HOSTILE = "<script>alert(1)</script> \"'>&"
+
+
+def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"}
+    demo = subprocess.run(
+        [sys.executable, "-m", "tests.demo"],
+        cwd=tmp_path,
+        env=environment,  # a pipe on Windows cannot take every character either
+        capture_output=True,
+        timeout=90,
+    )
+    assert demo.returncode == 0, demo.stderr.decode("utf-8", "replace")
+    (picture,) = (tmp_path / "demo-output").glob("*.png")
+    conversation = tmp_path / "demo-output" / "conversation.html"
+    text = conversation.read_text("utf-8")
+    for path in (picture, conversation):
+        assert str(path).encode("ascii", "replace") in demo.stdout
+
+    assert "<script" not in text
+    assert not re.search(r"https?:|url\(|@import|<link", text)
+    inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
+    assert base64.b64decode(inlined[0]) == picture.read_bytes()
+    assert len(inlined) == len(set(inlined)) == 5
+    assert re.search(r"█+░+</code> \d+%, pass \d of 4", text)
+    assert "position <strong" in text
+    assert "home &lt;3" in text
+    for position in (1, 2, 3):
+        assert re.search(rf">{position}</strong> in the queue \(about \d+ s\)", text)
+
+
+def test_nothing_that_people_or_servers_wrote_becomes_html() -> None:
+    message: dict[str, Any] = {
+        "content": f"<@7> {HOSTILE}",
+        "timestamp": "2025-01-01T12:00:00+00:00",
+        "edited_timestamp": None,
+        "interaction": {"name": HOSTILE, "user": {"global_name": HOSTILE}},
+        "mentions": [],
+        "attachments": [{"id": "1", "filename": HOSTILE, "content_type": HOSTILE}],
+        "embeds": [
+            {
+                "title": HOSTILE,
+                "description": f"**{HOSTILE}** `{HOSTILE}`",
+                "fields": [{"name": HOSTILE, "value": HOSTILE, "inline": True}],
+                "footer": {"text": HOSTILE},
+            }
+        ],
+        "components": [
+            {"components": [{"label": HOSTILE, "style": 1}]},
+            {"components": [{"placeholder": HOSTILE, "options": []}]},
+            {"components": [{"placeholder": "", "options": [{"label": HOSTILE, "default": True}]}]},
+        ],
+    }
+    field = {"custom_id": "text", "style": 2}
+    labels = [{"label": HOSTILE, "description": HOSTILE, "component": field}]
+    events: list[Event] = [
+        Note(HOSTILE),
+        Deed(HOSTILE, HOSTILE),
+        Said(message, HOSTILE, {"7": HOSTILE}, {"1": b"picture"}, 0.0),
+        Dialog({"title": HOSTILE, "components": labels}, {"text": HOSTILE}),
+    ]
+    text = page(events, HOSTILE, HOSTILE)
+    assert "<script" not in text
+    assert "\"'>" not in text
+    assert text.count("&lt;script&gt;alert(1)") >= 20
+
+
+def test_discords_markdown_reads_as_in_its_client() -> None:
+    text = r"**1** <@7> \*not bold\* a\_b `x*` <t:40:R> **a\*b** C:\new <@8>"
+    read = [part for part in pieces(text, {"7": "mira"}, at=100.9) if part[1].strip()]
+    assert read == [
+        ("bold", "1"),
+        ("mention", "@mira"),
+        ("", "*"),
+        ("", "not bold"),
+        ("", "*"),
+        ("", " a"),
+        ("", "_"),
+        ("", "b "),
+        ("code", "x*"),
+        ("time", "1 minute ago"),
+        ("bold", "a*b"),
+        ("", r" C:\new "),
+        ("mention", "@unknown-user"),
+    ]
