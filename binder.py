@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ class FileText(NamedTuple):
 def load(path: Path) -> BindResult:
     """Read a workflow file. The reason names the file by its name alone."""
     try:
-        workflow = json.loads(path.read_text("utf-8-sig"), parse_constant=_refuse_constant)
+        text = path.read_text("utf-8-sig")
+        workflow = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except FileNotFoundError:
         return Invalid(f"the workflow file {path.name} does not exist")
     except OSError as error:
@@ -243,5 +245,9 @@ def _base_seed(workflow: Workflow) -> int:
     return next((inputs[field] for inputs, field in _literal_seeds(workflow)), 0)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that ComfyUI takes")
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse(text)
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not a number that ComfyUI takes")

@@ -16,7 +16,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -302,7 +302,9 @@ class ComfyClient:
         """The server's version and its devices in a few words (GET /system_stats)."""
         stats = self._json("GET", "/system_stats")
         system = stats.get("system")
-        version = system.get("comfyui_version") if isinstance(system, dict) else None
+        if not isinstance(system, dict):
+            raise BadAnswer("GET /system_stats: the answer is not a ComfyUI's")
+        version = system.get("comfyui_version")
         devices = ", ".join(str(device.get("name")) for device in _dicts(stats.get("devices")))
         return f"{version or 'of unknown version'} on {devices or 'unknown devices'}"
 
@@ -340,9 +342,11 @@ class ComfyClient:
     def queue(self) -> Queue:
         """GET /queue."""
         answer = self._json("GET", "/queue")
-        return Queue(
-            _prompt_ids(answer.get("queue_running")), _prompt_ids(answer.get("queue_pending"))
-        )
+        running, pending = answer.get("queue_running"), answer.get("queue_pending")
+        if not isinstance(running, list) or not isinstance(pending, list):
+            # An empty queue would mean that our prompt is lost, and has to be submitted again.
+            raise BadAnswer("GET /queue: the answer has no queue")
+        return Queue(_prompt_ids(running), _prompt_ids(pending))
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
         """GET /view: the bytes of one picture, or re-encoded by the server with `preview` as
@@ -536,16 +540,22 @@ def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
 PLACE = re.compile(
     r"[a-z][a-z0-9+.-]*://"  # an address
     r"|(?<![a-z0-9])[a-z]:[\\/]|\\\\"  # C:\ or \\server
-    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]",  # ~owner/ or /home, and not and/or
+    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]"  # ~owner/ or /home, and not and/or
+    r"|%\w+%[\\/]|\bhost='|\b\d{1,3}(?:\.\d{1,3}){3}\b|\blocalhost:",
     re.IGNORECASE | re.ASCII,
 )
-SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-]\w{8,}", re.IGNORECASE)
+SECRET = re.compile(
+    r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}|[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}",
+    re.IGNORECASE,
+)
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def clean(text: object) -> str:
     """The first line of a server's words for people: up to the first path or address, without
     tokens and long lists."""
-    line = next(iter(str(text).strip().splitlines()), "")
+    line = next(iter(str(text)[:2000].strip().splitlines()), "")
+    line = TERMINAL_CODES.sub("", line)
     place = PLACE.search(line)
     if place:
         line = line[: place.start()].rstrip(" '\"(") + " …"
@@ -557,12 +567,20 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    # read1 gives what is there; read would wait for a whole chunk of a body that only drips.
+    read1 = getattr(response.raw, "read1", None)
+    if read1 is None:  # urllib3 before 2.2
+        yield from response.iter_content(CHUNK)
+    else:
+        yield from iter(lambda: read1(CHUNK, decode_content=True), b"")
+
+
 def _body(response: requests.Response, limit: int, what: str) -> bytes:
     """The body, at most `limit` bytes, and all of it: a broken off one is Unreachable."""
     deadline = time.monotonic() + BODY_SECONDS
     parts = bytearray()
-    # read1 gives what is there; read would wait for a whole chunk of a body that only drips.
-    while chunk := response.raw.read1(CHUNK, decode_content=True):
+    for chunk in _chunks(response):
         parts += chunk
         if len(parts) > limit:
             raise BadAnswer(f"{what}: the answer is larger than {limit // 2**20} MiB")
@@ -679,9 +697,8 @@ def _images(outputs: object) -> tuple[ImageRef, ...]:
     return saved or tuple(found)
 
 
-def _prompt_ids(items: object) -> tuple[str, ...]:
+def _prompt_ids(rows: list[Any]) -> tuple[str, ...]:
     """The ids of `[[number, prompt_id, prompt, …], …]`."""
-    rows = items if isinstance(items, list) else []
     return tuple(str(row[1]) for row in rows if isinstance(row, list) and len(row) > 1)
 
 

@@ -1203,6 +1203,15 @@ class JobButton(
         await bot.answering(interaction, press[action](interaction, job_id))
 
 
+class Queued(NamedTuple):
+    """A job that was accepted: its place in the queue, and the seconds until it is done, as far as
+    anybody can tell."""
+
+    job_id: str
+    position: int
+    seconds: float | None
+
+
 @dataclass
 class Announcement:
     """The task that keeps the message of a running job, and what ends it."""
@@ -1518,21 +1527,18 @@ class ComfyGen(discord.Client):
         accepted = False
         try:
             await interaction.response.defer()
-            job_id, position = await asyncio.to_thread(self._accept, params)
+            queued = await asyncio.to_thread(self._accept, params)
             accepted = True
         finally:
             draft.sent = accepted
-        await self._say_queued(interaction, job_id, position)
+        await self._say_queued(interaction, queued)
         await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
 
-    async def _say_queued(
-        self, interaction: discord.Interaction[Any], job_id: str, position: int
-    ) -> None:
-        estimate = await asyncio.to_thread(self._estimate, position)
-        about = f" (about {duration(estimate)})" if estimate is not None else ""
+    async def _say_queued(self, interaction: discord.Interaction[Any], queued: Queued) -> None:
+        about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
         await interaction.followup.send(
-            f"Queued! You are position **{position}** in the queue{about}.",
-            view=JobView(job_id, "cancel"),
+            f"Queued! You are position **{queued.position}** in the queue{about}.",
+            view=JobView(queued.job_id, "cancel"),
             ephemeral=True,
         )
 
@@ -1546,8 +1552,8 @@ class ComfyGen(discord.Client):
             left += max(0, typical - (unix_ms() - (job.started_at or 0)))
         return left / 1000
 
-    def _accept(self, params: JobParams) -> tuple[str, int]:
-        """Dry run, row, queue; the job's id and position. Blocks: runs in a borrowed thread."""
+    def _accept(self, params: JobParams) -> Queued:
+        """Dry run, row, queue. Blocks: runs in a borrowed thread."""
         workflow = load_workflow(self.settings.workflow_path)
         if not workflow.ok:
             log.error("the workflow cannot be used: %s", workflow.reason)
@@ -1558,9 +1564,10 @@ class ComfyGen(discord.Client):
         with self._accepting:  # the order of the rows is the order of the queue
             job_id = self.store.insert(params)
             position = self.store.position(job_id) or 1
+            queued = Queued(job_id, position, self._estimate(position))
             self.worker.submit(job_id)
         log.info("job %s: queued at position %d", job_id, position)
-        return job_id, position
+        return queued
 
     def _job_params(self, interaction: discord.Interaction[Any], draft: Draft) -> JobParams:
         missing = draft.missing()
@@ -1698,7 +1705,7 @@ class ComfyGen(discord.Client):
         """The Again button: the same settings with a new seed, for whoever presses it."""
         self._check_place(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        job = await self._job_of_button(job_id)
+        job = await asyncio.to_thread(self._job, job_id)
         params = replace(
             job,
             user_id=str(interaction.user.id),
@@ -1706,14 +1713,14 @@ class ComfyGen(discord.Client):
             channel_id=str(interaction.channel_id),
             seed=secrets.randbits(64),
         )
-        new_id, position = await asyncio.to_thread(self._accept, self._checked_params(params))
-        await self._say_queued(interaction, new_id, position)
+        queued = await asyncio.to_thread(self._accept, self._checked_params(params))
+        await self._say_queued(interaction, queued)
 
     async def edit(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Edit button: the form filled from that job, for whoever presses it."""
         self._check_place(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        job = await self._job_of_button(job_id)
+        job = await asyncio.to_thread(self._job, job_id)
         draft = self._new_draft(interaction)
         draft.take_settings(job)
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
@@ -1723,7 +1730,7 @@ class ComfyGen(discord.Client):
     async def delete(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Delete button: every message of the result goes."""
         await interaction.response.defer()
-        job = await self._job_of_button(job_id)
+        job = await asyncio.to_thread(self._job, job_id)
         self._check_may_change(interaction, job)
         message = interaction.message
         if message is not None and len(job.output_images) > FILES_PER_MESSAGE:
@@ -1734,8 +1741,8 @@ class ComfyGen(discord.Client):
         await interaction.delete_original_response()
         log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
 
-    async def _job_of_button(self, job_id: str) -> Job:
-        job = await asyncio.to_thread(self.store.get, job_id)
+    def _job(self, job_id: str) -> Job:
+        job = self.store.get(job_id)
         if job is None:
             raise UserError("This job is so old that the bot does not know it any more.")
         return job
@@ -1743,7 +1750,7 @@ class ComfyGen(discord.Client):
     async def cancel(self, interaction: discord.Interaction[Any], job_id: str) -> None:
         """The Cancel button of a queued or running job."""
         await interaction.response.defer()
-        job = await self._job_of_button(job_id)
+        job = await asyncio.to_thread(self._job, job_id)
         self._check_may_change(interaction, job)
         if not await asyncio.to_thread(self.worker.cancel, job_id):
             raise UserError("Too late: this job has ended already.")
@@ -1782,16 +1789,15 @@ class ComfyGen(discord.Client):
         """The one message in the channel while a job runs (Job.discord_message_id): posted when it
         has run for a second, and edited when there is progress to show."""
         try:
-            job = await asyncio.to_thread(self.store.get, job_id)
-            ran = (unix_ms() - (job.started_at or 0)) / 1000 if job else 0.0
-            if await self._wait(ended, max(0.0, ANNOUNCE_AFTER - ran)):
-                return  # a quick job needs no message
-            job = await asyncio.to_thread(self.store.get, job_id)
-            if job is None:
-                return
+            job = await asyncio.to_thread(self._job, job_id)
             self._progress = progress = await asyncio.to_thread(
                 progress_of, self.settings.workflow_path, job, job.comfy_prompt_id or job.id
             )
+            ran = (unix_ms() - (job.started_at or 0)) / 1000
+            if await self._wait(ended, max(0.0, ANNOUNCE_AFTER - ran)):
+                return  # a quick job needs no message
+            job = await asyncio.to_thread(self._job, job_id)
+            progress.prompt_id = job.comfy_prompt_id or job.id  # older servers give their own
             shown = running_embed(job, progress)
             channel = self.get_partial_messageable(int(job.channel_id))
             message: discord.Message | discord.PartialMessage
@@ -1810,7 +1816,13 @@ class ComfyGen(discord.Client):
                 if embed != shown:
                     await message.edit(embed=embed)
                     shown = embed
-        except (discord.HTTPException, aiohttp.ClientError, OSError, StoreError) as error:
+        except (
+            discord.HTTPException,
+            aiohttp.ClientError,
+            OSError,
+            StoreError,
+            UserError,
+        ) as error:
             log.warning("job %s: its progress cannot be shown: %s", job_id, error)
 
     @staticmethod

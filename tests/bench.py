@@ -208,11 +208,15 @@ def queue_of_jobs(plan: Plan) -> Iterator[Figure]:
     yield Figure(
         f"{plan.jobs} queued jobs of {job}", walls, direct, "handed to ComfyUI at once", "s", 1.05
     )
+    yield Figure("end of a prompt to its message, 10 kB", late, sends, "a bare send", "ms", 50, "+")
     yield Figure(
-        "end of a prompt to its message, 10 kB", late, sends, "a bare send", "ms", 50, "+"
-    )
-    yield Figure(
-        "longest stall of the event loop", stalls, idle_stalls, "a bare client, idle", "ms", 20, "max"
+        "longest stall of the event loop",
+        stalls,
+        idle_stalls,
+        "a bare client, idle",
+        "ms",
+        20,
+        "max",
     )
 
 

@@ -76,7 +76,13 @@ class Bot:
                 *arguments,
             ],
             cwd=REPOSITORY.anchor,  # not where the program is: services start elsewhere
-            env={**inherited, **there, **(environment or {}), "PYTHONUNBUFFERED": "1"},
+            env={
+                **inherited,
+                **there,
+                **(environment or {}),
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONIOENCODING": "utf-8",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
