@@ -393,6 +393,10 @@ class ComfyClient:
             raise BadAnswer(f"POST {path}: status {status}")
 
     def _checked(self, status: int, content: bytes, what: str) -> dict[str, Any]:
+        if status in (401, 403):
+            raise BadAnswer(
+                f"{what}: status {status}, it wants a key or a login: see COMFY_HEADERS"
+            )
         if status != 200:
             raise BadAnswer(f"{what}: status {status}; is COMFY_BASE_URL the address of a ComfyUI?")
         return _parsed(content, what)

@@ -72,6 +72,7 @@ HERE = Path(__file__).resolve().parent
 STEPS_RANGE = (1, 150)
 CFG_RANGE = (1.0, 30.0)
 SEED_MAX = 2**64 - 1
+DEFAULT_BASE_URL = "http://127.0.0.1:8188"
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
 TEXT_INPUT_LIMIT = 4000
@@ -124,11 +125,13 @@ class StartupError(Exception):
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; `problems` has one line for each fault, with what to do."""
+    """The configuration is wrong; `problems` has one line for each fault, with what to do.
+    `settings` has defaults in place of what is wrong, as far as it could be read at all."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], settings: Settings | None = None) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+        self.settings = settings
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ LOG_LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
     "critical": logging.CRITICAL,
-    "silent": logging.CRITICAL + 1,
+    "silent": logging.CRITICAL,  # why a start has failed is told in any case
 }
 
 
@@ -252,7 +255,7 @@ def load_settings(environment: Mapping[str, str], *, discord: bool = True) -> Se
     channels = read.required(
         "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
     )
-    url = read.text("COMFY_BASE_URL", "http://127.0.0.1:8188")
+    url = read.text("COMFY_BASE_URL", DEFAULT_BASE_URL)
     if not _is_base_url(url):
         read.problem(
             "COMFY_BASE_URL",
@@ -268,7 +271,7 @@ def load_settings(environment: Mapping[str, str], *, discord: bool = True) -> Se
         client_id=read.snowflake("DISCORD_CLIENT_ID"),
         guild_id=read.snowflake("DISCORD_GUILD_ID"),
         channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
-        comfy_base_url=url,
+        comfy_base_url=url if _is_base_url(url) else DEFAULT_BASE_URL,
         comfy_headers=read.headers("COMFY_HEADERS"),
         comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
         db_path=read.path("DB_PATH", "data/comfygen.db"),
@@ -280,7 +283,7 @@ def load_settings(environment: Mapping[str, str], *, discord: bool = True) -> Se
         default_negative_prompt=negative,
     )
     if read.problems:
-        raise ConfigError(read.problems)
+        raise ConfigError(read.problems, settings)
     return settings
 
 
@@ -290,8 +293,11 @@ def read_environment(folder: Path = HERE) -> dict[str, str]:
     try:
         # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
         values = dotenv.dotenv_values(path, encoding="utf-8-sig", interpolate=False)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError([f".env cannot be read: {error}; save it as UTF-8 text"]) from error
+    except UnicodeError as error:
+        raise ConfigError([f".env is not UTF-8 text ({error}): save it as UTF-8"]) from error
+    except OSError as error:
+        text = f".env cannot be read ({error.strerror}): let the user who runs the bot read it"
+        raise ConfigError([text]) from error
     return {**{name: value or "" for name, value in values.items()}, **os.environ}
 
 
@@ -2030,8 +2036,10 @@ class Inspection:
     """The checks before going online (architecture.md M10), and what they opened on the way.
     Blocks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+        """Without `create` a database that is not there yet is not made."""
         self.settings = settings
+        self._create = create
         self.checks: list[Check] = []
         self.store: Store | None = None
         self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
@@ -2060,6 +2068,13 @@ class Inspection:
 
     def _database(self) -> None:
         path = self.settings.db_path
+        if not self._create and not path.exists():
+            place = next(folder for folder in path.parents if folder.exists())
+            if os.access(place, os.W_OK):
+                self._note("database", "ok", f"{path} is made by the first start")
+            else:
+                self._note("database", "FAILED", f"{place} is not writable: set DB_PATH elsewhere")
+            return
         try:
             self.store = Store(path)
         except StoreError as error:
@@ -2086,12 +2101,7 @@ class Inspection:
             for problem in error.problems:
                 self._note("options", "FAILED", problem)
         except ComfyError as error:
-            self._note(
-                "ComfyUI",
-                "FAILED",
-                f"cannot be used at {self.settings.comfy_base_url}: start it, or correct"
-                f" COMFY_BASE_URL ({error})",
-            )
+            self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
         return info
 
     def _workflow(self, info: ObjectInfo | None) -> None:
@@ -2105,9 +2115,14 @@ class Inspection:
         for node, class_type in binder.classes(self.workflow.workflow).items():
             if class_type not in info:
                 close = info.nearest(class_type)
-                hint = f"; did you mean {close!r}?" if close else ""
+                hint = f" (did you mean {close!r}?)." if close else "."
                 text = f"ComfyUI does not know class {class_type!r} of node {node}{hint}"
-                self._note("workflow", "warning", f"{text} (install its node pack)")
+                self._note(
+                    "workflow",
+                    "warning",
+                    f"{text} Every job will be refused until its pack"
+                    " is installed and ComfyUI restarted",
+                )
         for text_input in binder.texts(self.workflow.workflow):
             offered = info.choices(text_input.class_type, text_input.name)
             if offered is None or text_input.value in offered:
@@ -2118,6 +2133,12 @@ class Inspection:
             else:
                 why = "ComfyUI will refuse every job: choose another in the file"
             self._note("workflow", "warning", f"{where} is not offered by ComfyUI; {why}")
+
+
+def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
+    """One line for the owner, with what to do."""
+    hint = "start it, or correct COMFY_BASE_URL"
+    return f"ComfyUI cannot be used at {settings.comfy_base_url}: {hint} ({error})"
 
 
 def prepare(settings: Settings) -> ComfyGen | None:
@@ -2137,7 +2158,7 @@ def prepare(settings: Settings) -> ComfyGen | None:
 async def inspect_discord(settings: Settings) -> list[Check]:
     """The checks of what needs Discord, over REST alone: nobody sees the bot go online."""
     checks: list[Check] = []
-    async with discord.Client(intents=discord.Intents.none()) as client:
+    async with discord.Client(intents=discord.Intents(guilds=True)) as client:
         try:
             await client.login(settings.token)
             checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))
@@ -2189,16 +2210,18 @@ def missing_permissions(granted: discord.Permissions) -> str:
     return ", ".join(name.replace("_", " ") for name in wanted if not getattr(granted, name))
 
 
-def check(settings: Settings, *, offline: bool) -> int:
-    """`--check`: every check as a line on stdout; the exit code is 0 where the bot would start."""
-    inspection = Inspection(settings)
-    inspection.checks.append(Check("configuration", "ok", "complete"))
+def check(settings: Settings, problems: Sequence[str], *, offline: bool) -> int:
+    """`--check`: every check as a line on stdout, the faults of the configuration first; the exit
+    code is 0 where the bot would start."""
+    inspection = Inspection(settings, create=False)
+    inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+    inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
     inspection.run()
-    if not offline:
+    if settings.token and not offline:
         inspection.checks += asyncio.run(inspect_discord(settings))
     inspection.close()
     redact = RedactingFilter(*settings.secrets).redact
-    for state, area, text in ((c.state, c.area, c.text) for c in inspection.checks):
+    for area, state, text in inspection.checks:
         print(f"{state:<8} {area:<14} {redact(text)}")
     return 0 if inspection.passed else 1
 
@@ -2214,22 +2237,23 @@ async def once(settings: Settings, arguments: argparse.Namespace) -> int:
     of its own; the pictures are saved in a folder. The exit code is 0 where they are."""
     loaded = load_workflow(settings.workflow_path)
     if not loaded.ok:
-        raise UserError(loaded.reason)
+        raise UserError(f"{loaded.reason} ({settings.workflow_path})")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         bound_classes = binder.bound_classes(loaded.workflow)
         options = await asyncio.to_thread(client.fetch_options, bound_classes)
         params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
+        numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {params.seed or 'of the file'}"
+        print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
         with closing(Store(Path(folder) / "once.db")) as store:
             job, pictures = await run_once(settings, client, store, params)
     if not pictures:
         raise UserError(job.error_message or "There is no picture.")
-    arguments.out.mkdir(parents=True, exist_ok=True)
     for name, data in zip(job.output_images, pictures, strict=True):
         path = arguments.out / ImageRef.parse(name).filename
         path.write_bytes(data)
         print(path)
-    print(f"seed {job.seed}")
     return 0
 
 
@@ -2346,43 +2370,69 @@ def explanation(error: Exception) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """The command line; ends the program where it makes no sense."""
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
         description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
         epilog="It is configured by the environment and a .env file beside it: see README.md.",
     )
-    parser.add_argument("--check", action="store_true", help="check everything a start needs")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="check everything a start needs")
+    mode.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
-    parser.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
-    for name in ("model", "steps", "cfg", "sampler", "scheduler", "negative", "seed"):
-        parser.add_argument(f"--{name}", help="with --once")
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="with --once")
-    return parser.parse_args(arguments)
+    once = parser.add_argument_group("with --once (default: as the workflow file says)")
+    once.add_argument("--model", help="any part of a model's name")
+    once.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE))
+    once.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE))
+    once.add_argument("--sampler")
+    once.add_argument("--scheduler")
+    once.add_argument("--negative", metavar="PROMPT", help="what to keep out of the picture")
+    once.add_argument("--seed", help="0 to 2**64 - 1")
+    once.add_argument("--out", metavar="DIR", type=Path, help="where to save it (default: here)")
+    parsed = parser.parse_args(arguments)
+    if parsed.offline and not parsed.check:
+        parser.error("--offline goes with --check")
+    names = ("model", "steps", "cfg", "sampler", "scheduler", "negative", "seed", "out")
+    if parsed.once is None and any(getattr(parsed, name) is not None for name in names):
+        parser.error("options for one picture go with --once")
+    parsed.out = parsed.out or Path()
+    return parsed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python comfygen.py`; the exit code."""
     options = parse_arguments(arguments)
+    problems: Sequence[str] = ()
     try:
         settings = load_settings(read_environment(), discord=options.once is None)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"configuration: {problem}", file=sys.stderr)
-        return 1
-    if options.check or options.once is not None:
-        settings = replace(settings, log_level=max(settings.log_level, logging.WARNING))
-    set_up_logging(settings)
-    if options.check:
-        return check(settings, offline=options.offline)
-    if options.once is not None:
-        try:
-            return asyncio.run(once(settings, options))
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
-        except (UserError, ComfyError, StoreError, OSError) as error:
-            print(error, file=sys.stderr)
+        problems = error.problems
+        if error.settings is None or not options.check:
+            for problem in problems:
+                print(f"configuration: {problem}", file=sys.stderr)
             return 1
+        settings = error.settings
+    if options.check or options.once is not None:
+        settings = replace(settings, log_level=max(settings.log_level, logging.ERROR))
+    set_up_logging(settings)
+    try:
+        if options.check:
+            return check(settings, problems, offline=options.offline)
+        if options.once is not None:
+            return asyncio.run(once(settings, options))
+        return run(settings)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Unreachable as error:
+        print(unusable_comfyui(settings, error), file=sys.stderr)
+    except (UserError, ComfyError, StoreError, OSError) as error:
+        print(re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error)), file=sys.stderr)
+    return 1
+
+
+def run(settings: Settings) -> int:
+    """The bot, from its checks to its end; the exit code."""
     bot = prepare(settings)
     if bot is None:
         return 1

@@ -17,8 +17,8 @@ module.exports = {
       exec_mode: "fork",
       instances: 1,
       autorestart: true,
-      // 0: stopped on purpose. 130: ended at once by a second signal.
-      stop_exit_codes: [0, 130],
+      // 130: ended at once by a second signal. Not 0: pm2 takes a killed process for that.
+      stop_exit_codes: [130],
       restart_delay: 10000,
       // Longer than SHUTDOWN_GRACE_MS (60 s), within which the current job is finished.
       kill_timeout: 75000,

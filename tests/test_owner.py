@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def lines_of(bot: Bot, state: str) -> list[str]:
 
 
 def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
+    assert run(house, "--check", "--offline").process.returncode == 0
+    assert not house.installation.database.exists()
     house.start().stop()
     identifies = house.discord.identifies
     bot = run(house, "--check")
@@ -55,10 +58,16 @@ def test_check_tells_everything_that_is_wrong_and_what_to_do(house: House) -> No
     house.installation.database.parent.mkdir()
     house.installation.database.write_bytes(b"no database at all" * 1000)
     house.channel.delete()
-    bot = run(house, "--check", DISCORD_CLIENT_ID="4711")
+    bot = run(house, "--check", DISCORD_CLIENT_ID="4711", QUEUE_CONCURRENCY="2")
     assert bot.process.returncode == 1
     failed = "\n".join(lines_of(bot, "FAILED"))
-    for text in ("COMFY_BASE_URL", "Export (API)", "damaged", "DISCORD_CLIENT_ID"):
+    for text in (
+        "QUEUE_CONCURRENCY",
+        "COMFY_BASE_URL",
+        "Export (API)",
+        "damaged",
+        "DISCORD_CLIENT_ID",
+    ):
         assert text in failed
     (warning,) = [line for line in lines_of(bot, "warning") if "does not see" in line]
     assert str(house.channel.id) in warning
@@ -105,7 +114,7 @@ def test_once_makes_one_picture_without_discord(house: House, tmp_path: Path) ->
     (path,) = out.iterdir()
     assert path.read_bytes() in house.comfyui.pictures.values()
     assert str(path) in bot.output
-    assert "seed 7" in bot.output
+    assert "9 steps, CFG 4.5, seed 7" in bot.output
     assert "100%" in bot.output or "pass 1 of 4" in bot.output
     ((_, workflow),) = house.comfyui.posted
     assert workflow["268"]["inputs"]["text"] == "a red fox"
@@ -140,7 +149,36 @@ def test_once_tells_why_there_is_no_picture(house: House) -> None:
     assert bot.process.returncode == 1
     assert "too big for the GPU" in bot.output
     house.comfyui.go_down()
-    assert run(house, "--once", "a fox", offline=True).process.returncode == 1
+    bot = run(house, "--once", "a fox", offline=True)
+    assert bot.process.returncode == 1
+    assert "COMFY_BASE_URL" in bot.output
+
+
+def test_once_leaves_the_gpu_free_after_ctrl_c(house: House) -> None:
+    house.comfyui.hold()
+    house.installation.configure(house.settings)
+    bot = house.run(ready=False, offline=True, arguments=("--once", "a fox"))
+    house.comfyui.wait_for(lambda c: bool(c.running))
+    bot.signal(signal.SIGINT)
+    assert bot.wait() == 130
+    assert len(house.comfyui.interrupted) == 1
+
+
+def test_ctrl_c_during_the_checks_ends_without_a_traceback(house: House) -> None:
+    house.comfyui.fault("GET /object_info", "hang", None)
+    bot = house.start(ready=False)
+    house.comfyui.wait_for(lambda c: any("object_info" in r.path for r in c.requests))
+    bot.signal(signal.SIGINT)
+    house.comfyui.clear_faults()
+    assert bot.wait() == 130
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--offline",), ("--steps", "5"), ("--check", "--once", "x")]
+)
+def test_arguments_that_make_no_sense_are_refused(house: House, arguments: tuple[str, ...]) -> None:
+    bot = house.run(ready=False, arguments=arguments)
+    assert bot.wait() == 2
 
 
 @pytest.fixture
