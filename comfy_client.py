@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0  # between two reads of a small answer
 SLOW_READ_SECONDS = 60.0  # a big install takes a while to list its nodes, a slow disk a picture
-BODY_SECONDS = 300.0  # for a whole body, however steadily it drips
+BODY_READS = 5  # a whole body has so many times as long, however steadily it drips
 JSON_LIMIT = 64 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
@@ -428,7 +428,7 @@ class ComfyClient:
                     raise Unreachable(f"{what}: status {response.status_code}")
                 if 300 <= response.status_code < 400:
                     raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
-                return response.status_code, _body(response, limit, what)
+                return response.status_code, _body(response, limit, BODY_READS * read, what)
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a host name that cannot be one.
             raise Unreachable(f"{what}: {_cause(error)}") from error
@@ -516,8 +516,8 @@ class ProgressFeed:
                         self._client.feed_url, heartbeat=30, max_msg_size=JSON_LIMIT
                     ) as socket:
                         log.debug("progress feed: connected")
-                        pause = FEED_PAUSES[0]
                         async for message in socket:
+                            pause = FEED_PAUSES[0]
                             if message.type is aiohttp.WSMsgType.TEXT:
                                 self._take(message.data)
                 except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
@@ -580,16 +580,16 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
         yield from iter(lambda: read1(CHUNK, decode_content=True), b"")
 
 
-def _body(response: requests.Response, limit: int, what: str) -> bytes:
+def _body(response: requests.Response, limit: int, seconds: float, what: str) -> bytes:
     """The body, at most `limit` bytes, and all of it: a broken off one is Unreachable."""
-    deadline = time.monotonic() + BODY_SECONDS
+    deadline = time.monotonic() + seconds
     parts = bytearray()
     for chunk in _chunks(response):
         parts += chunk
         if len(parts) > limit:
             raise BadAnswer(f"{what}: the answer is larger than {limit // 2**20} MiB")
         if time.monotonic() > deadline:
-            raise Unreachable(f"{what}: the answer took longer than {BODY_SECONDS:.0f} s")
+            raise Unreachable(f"{what}: the answer took longer than {seconds:.0f} s")
     announced = response.headers.get("Content-Length", "")
     encoded = "Content-Encoding" in response.headers
     if announced.isdigit() and not encoded and len(parts) < int(announced):

@@ -34,7 +34,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -156,7 +156,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no log and no message may show."""
-        return (self.token, *self.comfy_headers.values())
+        # A very short value is no secret, and taking it out would garble every line.
+        return (self.token, *(value for value in self.comfy_headers.values() if len(value) > 5))
 
 
 # Python's names and those of pino, which architecture.md's bot used.
@@ -324,7 +325,7 @@ class RedactingFilter(logging.Filter):
         r"|\bmfa\.[\w-]{20,}"
         r"|\baW50ZXJhY3Rpb24[\w=+/-]+"  # an interaction's token: base64 of "interaction…"
         r"|/(?:webhooks|interactions)/\d+/[^/\s?'\"]+"
-        r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
+        r"|(?<=://)[^/\s]+(?=@)"
     )
 
     def __init__(self, *secrets_known: str) -> None:
@@ -353,10 +354,22 @@ class RedactingFilter(logging.Filter):
         return True
 
 
+class ReconnectFilter(logging.Filter):
+    """discord.py logs a whole traceback each time a connection is lost; a line says the same."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; it always passes."""
+        if record.name == "discord.client" and record.exc_info and "reconnect" in str(record.msg):
+            record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def set_up_logging(settings: Settings) -> None:
     """Everything to stderr, in one form, through the filter."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
+    handler.addFilter(ReconnectFilter())
     handler.addFilter(RedactingFilter(*settings.secrets))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -874,7 +887,8 @@ class Worker:
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end; False where it did not within the time."""
-        self._thread.join(seconds)
+        if self._thread.ident is not None:  # else it was never started
+            self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
@@ -898,8 +912,8 @@ class Worker:
         try:
             log.info("job %s: %s", job_id, "taken up" if taken_up else "started")
             self._on_start(job_id)
+            refs = self._run(job, self._bound(job))
             deadline = time.monotonic() + self._timeout
-            refs, deadline = self._run(job, self._bound(job), deadline)
             pictures = [self._download(job_id, ref, deadline) for ref in refs]
         except Stopped:
             raise
@@ -923,11 +937,8 @@ class Worker:
             raise UserError(f"The bot's workflow cannot be used: {result.reason}.")
         return result.workflow if job.seed is None else binder.reseed(result.workflow, job.seed)
 
-    def _run(
-        self, job: Job, workflow: binder.Workflow, deadline: float
-    ) -> tuple[Sequence[ImageRef], float]:
-        """Submit the job where ComfyUI does not have it, and wait for its pictures; returned with
-        the time until which they may be fetched.
+    def _run(self, job: Job, workflow: binder.Workflow) -> Sequence[ImageRef]:
+        """Submit the job where ComfyUI does not have it, and wait for its pictures.
 
         `/history` is the truth. A prompt in neither `/history` nor `/queue` is unknown: not yet
         submitted, or forgotten by a ComfyUI that restarted. An id posted twice would run twice, so
@@ -938,7 +949,8 @@ class Worker:
         known = unclear = job.status is JobStatus.RUNNING
         submissions = hurried = 0
         began = looked_at = time.monotonic()
-        while time.monotonic() < deadline:
+        deadline = began + self._timeout
+        while True:
             try:
                 if self._is_cancelled(job.id):
                     self._stop_prompt(prompt_id)
@@ -950,7 +962,7 @@ class Worker:
                     unclear, looked_at = False, time.monotonic()
                 if entry is not None:
                     outage.over()
-                    return entry.pictures(), deadline
+                    return entry.pictures()
                 if not known:
                     if submissions == self.MAX_SUBMISSIONS:
                         raise UserError(
@@ -970,11 +982,14 @@ class Worker:
                 pause = min(max(0.05 * waited, 0.1), 2.0)
                 if hurried:  # the feed hears of the end some milliseconds before /history does
                     hurried, pause = hurried - 1, 0.01
-                if self._pause(pause):
-                    hurried = 20
             except (Unreachable, BadAnswer) as error:
                 unclear = True
-                self._pause(outage.goes_on(error))
+                pause = outage.goes_on(error)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            if self._pause(min(pause, left)):
+                hurried = 20
         self._stop_prompt(prompt_id)
         raise outage.error or TimedOut(f"no result within {self._timeout:g} s")
 
@@ -995,10 +1010,18 @@ class Worker:
         return job is None or job.status is JobStatus.CANCELLED
 
     def _stop_prompt(self, prompt_id: str) -> None:
-        try:
-            self._client.cancel(prompt_id)
-        except ComfyError as error:
-            log.warning("prompt %s could not be stopped: %s", prompt_id, error)
+        """Free the GPU; some tries, and no more, because the next job waits."""
+        for pause in (0.5, 1.0, 2.0, 0.0):
+            try:
+                self._client.cancel(prompt_id)
+                return
+            except Unreachable as error:
+                if not pause:
+                    log.warning("prompt %s could not be stopped: %s", prompt_id, error)
+                self._pause(pause)
+            except ComfyError as error:
+                log.warning("prompt %s could not be stopped: %s", prompt_id, error)
+                return
 
     def _sentence(self, job_id: str, error: Exception) -> str:
         """What the person reads of an error; the log has the rest."""
@@ -1010,11 +1033,13 @@ class Worker:
 
     def _durably(self, change: Callable[[], T]) -> T:
         """A call of the store, repeated while the database is locked or the disk full."""
+        level = logging.ERROR
         while True:
             try:
                 return change()
             except StoreError as error:
-                log.error("%s", error)
+                log.log(level, "waiting for the database: %s", error)
+                level = logging.DEBUG  # once is enough
                 self._pause(2.0)
 
     def _pause(self, seconds: float) -> bool:
@@ -1164,7 +1189,7 @@ def passes(error: Exception) -> bool:
     """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
     if isinstance(error, discord.HTTPException):
         return error.status == 429 or error.status >= 500
-    away = (StoreError, Unreachable, discord.RateLimited, aiohttp.ClientError, OSError)
+    away = (StoreError, Unreachable, BadAnswer, discord.RateLimited, aiohttp.ClientError, OSError)
     return isinstance(error, (*away, asyncio.TimeoutError))
 
 
@@ -1776,7 +1801,7 @@ class ComfyGen(discord.Client):
         has the next job while the pictures upload."""
         try:
             asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError:  # the loop has closed
+        except (RuntimeError, AttributeError):  # the loop has closed, or discord.py forgot it
             work.close()
             log.warning("Discord is gone already; what is left is reported at the next start")
 
@@ -1803,6 +1828,8 @@ class ComfyGen(discord.Client):
             if await self._wait(ended, max(0.0, ANNOUNCE_AFTER - ran)):
                 return  # a quick job needs no message
             job = await asyncio.to_thread(self._job, job_id)
+            if job.status is not JobStatus.RUNNING:
+                return
             progress.prompt_id = job.comfy_prompt_id or job.id  # older servers give their own
             shown = running_embed(job, progress)
             channel = self.get_partial_messageable(int(job.channel_id))
@@ -1967,11 +1994,13 @@ class ComfyGen(discord.Client):
         """The marks of our own messages since the job ended. Discord forgets a nonce after some
         minutes; this finds what was posted before a longer absence."""
         marks: set[str] = set()
-        since = datetime.fromtimestamp((job.completed_at or 0) / 1000 - 60, timezone.utc)
+        # Discord's clock decides, and this machine's may be ahead of it.
+        since = datetime.fromtimestamp((job.completed_at or 0) / 1000, timezone.utc)
+        since -= timedelta(hours=1)
         try:
-            async for message in channel.history(after=since, limit=200):
+            async for message in channel.history(after=since, limit=200, oldest_first=False):
                 if message.author == self.user:
-                    marks.update(attachment.filename for attachment in message.attachments)
+                    marks.update(Path(file.filename).stem for file in message.attachments)
                     if job.discord_message_id != str(message.id):
                         marks.update(embed.footer.text or "" for embed in message.embeds)
         except (discord.Forbidden, discord.NotFound):
@@ -2002,6 +2031,10 @@ class ComfyGen(discord.Client):
         grace = self.settings.shutdown_grace
         deadline = self.loop.time() + grace
         log.info("shutting down: the current job has %g s; a second signal ends at once", grace)
+        # A thread that hangs in a socket would keep the process alive for minutes after this.
+        last_resort = threading.Timer(grace + 5.0, os._exit, (0,))
+        last_resort.daemon = True
+        last_resort.start()
         self.worker.stop()
         if not await asyncio.to_thread(self.worker.join, grace):
             log.warning("the current job is not finished; it is taken up at the next start")
@@ -2250,8 +2283,9 @@ async def once(settings: Settings, arguments: argparse.Namespace) -> int:
             job, pictures = await run_once(settings, client, store, params)
     if not pictures:
         raise UserError(job.error_message or "There is no picture.")
-    for name, data in zip(job.output_images, pictures, strict=True):
-        path = arguments.out / ImageRef.parse(name).filename
+    for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
+        filename = ImageRef.parse(name).filename
+        path = arguments.out / (filename if len(pictures) == 1 else f"{number:02}-{filename}")
         path.write_bytes(data)
         print(path)
     return 0
@@ -2353,7 +2387,9 @@ async def serve(bot: ComfyGen, token: str) -> int:
         stopped.cancel()
         bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
-    if isinstance(outcome, StartupError | discord.DiscordException | aiohttp.ClientError | OSError):
+    known = (StartupError, StoreError, discord.DiscordException, aiohttp.ClientError, OSError)
+    # discord.py trips over its own feet where the gateway refuses the very first connection.
+    if isinstance(outcome, known) or (isinstance(outcome, AttributeError) and bot.ws is None):
         log.critical("%s", explanation(outcome))
     elif isinstance(outcome, Exception):
         log.critical("the bot ended by an error of its own", exc_info=outcome)
@@ -2362,7 +2398,7 @@ async def serve(bot: ComfyGen, token: str) -> int:
 
 def explanation(error: Exception) -> str:
     """What ended the connection to Discord, in one line with what to do."""
-    if isinstance(error, StartupError):
+    if isinstance(error, StartupError | StoreError):
         return str(error)
     if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
         return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
@@ -2409,7 +2445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems = error.problems
         if error.settings is None or not options.check:
             for problem in problems:
-                print(f"configuration: {problem}", file=sys.stderr)
+                print(f"configuration: {RedactingFilter().redact(problem)}", file=sys.stderr)
             return 1
         settings = error.settings
     if options.check or options.once is not None:

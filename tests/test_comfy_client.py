@@ -632,7 +632,7 @@ def test_a_body_without_an_end_is_given_up_for_its_size(call):
 
 
 def test_a_body_that_drips_for_ever_is_given_up_for_its_time(monkeypatch):
-    monkeypatch.setattr(cc, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(cc, "BODY_READS", 0.1 / cc.SLOW_READ_SECONDS)
     drops = (threading.Event().wait(0.02) or b" " for _ in range(40))
     with wire("HTTP/1.1 200 OK", "Content-Length: 999", body=drops) as (client, left):
         assert type(error_of(CALLS["image"], client)) is cc.Unreachable

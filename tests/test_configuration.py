@@ -153,6 +153,7 @@ def test_the_token_reaches_no_record_in_any_form(capsys: pytest.CaptureFixture[s
     logger.warning("POST /webhooks/123456/aW50ZXJhY3Rpb246abc/messages")
     logger.warning("wrong arguments my-own-secret %s %s", TOKEN)
     logger.warning("http://me:hunter2@comfy:8188 and https://discord.com/api", stack_info=True)
+    logger.warning("http://hunter2@comfy http://:hunter2@comfy http://me:a@hunter2@comfy")
     try:
         raise ValueError(f"Authorization: Bot my-own-secret {TOKEN}")
     except ValueError:

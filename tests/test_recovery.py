@@ -149,6 +149,30 @@ def test_comfyui_restarting_anywhere_costs_one_more_submission_at_most(
     assert bot.process.poll() is None
 
 
+def test_the_second_message_of_a_large_result_is_not_posted_twice(house: House) -> None:
+    house.comfyui.pictures_per_prompt = 12
+    house.discord.nonce_memory = 0
+    house.installation.configure(house.settings)
+    bot = house.run(environment={"KILL_AT": "before:Store.delivered"})
+    person = house.discord.person()
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    house.run()
+    house.settle()
+    assert [len(m["attachments"]) for m in house.channel.messages] == [10, 2]
+
+
+def test_a_time_out_is_stopped_although_comfyui_falters(house: House) -> None:
+    house.comfyui.hold()
+    house.start(COMFY_TIMEOUT_MS="1500")
+    person = house.discord.person()
+    press_generate(house, person)
+    house.comfyui.wait_for(lambda c: bool(c.posted))
+    house.comfyui.fault("GET /queue", "502", 2)
+    house.discord.wait_for_message(house.channel, lambda m: "took too long" in text_of(m))
+    assert len(house.comfyui.interrupted) == 1
+
+
 def test_running_and_queued_jobs_are_taken_up_in_their_order(house: House) -> None:
     house.comfyui.hold()
     bot = house.start()
@@ -193,7 +217,8 @@ def test_a_second_bot_on_the_same_database_is_refused(house: House) -> None:
 @pytest.mark.parametrize(
     ("route", "kind"),
     [
-        *(("GET /history", kind) for kind in ("reset", "502", "503", "half json", "429")),
+        *(("GET /history", kind) for kind in ("reset", "502", "half json", "bad json", "429")),
+        ("GET /history", "login page"),
         *(("GET /view", kind) for kind in ("reset", "502", "truncate", "lost answer")),
         *(("POST /prompt", kind) for kind in ("reset", "502", "lost answer")),
     ],

@@ -325,3 +325,28 @@ def test_clicks_are_answered_while_a_job_runs(house: House) -> None:
         thread.join(20)
     assert len(answered) == 5
     assert all(seconds is not None and seconds < 3 for seconds in answered)
+
+
+def test_a_signal_during_the_login_ends_it_without_a_traceback(house: House) -> None:
+    house.discord.fault("GET", "/users/@me", "hang")
+    bot = house.start(ready=False)
+    house.discord.wait_for(lambda d: any("/users/@me" in r.path for r in d.requests))
+    bot.signal(signal.SIGTERM)
+    assert bot.wait() == 0
+
+
+def test_a_gateway_that_refuses_is_one_clear_line(house: House) -> None:
+    house.discord.refuse_gateway(True)
+    (line,) = refusal(house)
+    assert "internet" in line
+    assert len(house.bots[-1].lines) < 40
+
+
+def test_a_comfyui_that_hangs_does_not_hold_the_shutdown_up(house: House) -> None:
+    bot = house.start(SHUTDOWN_GRACE_MS="500")
+    ask_for(house.discord.person(), house.channel, "a fox")
+    house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))
+    house.comfyui.fault("*", "hang", None)
+    owner = house.discord.person("owner", permissions=1 << 3)
+    owner.slash("refresh", house.channel).wait()
+    assert bot.stop() == 0
