@@ -116,7 +116,10 @@ class OptionsMissing(ComfyError):
     for each, for the owner."""
 
     def __init__(self, problems: Collection[str]) -> None:
-        super().__init__("; ".join(problems))
+        super().__init__(
+            "; ".join(problems),
+            "The image server offers nothing to choose from. Please tell the bot's owner.",
+        )
         self.problems = tuple(problems)
 
 
@@ -202,7 +205,9 @@ class ObjectInfo:
             values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
         except (LookupError, TypeError, AttributeError):
             return None
-        return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else None
+        if not isinstance(values, list):
+            return None
+        return tuple(value for value in values if isinstance(value, str) and value.strip())
 
     def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
         """The lists found by the chains of architecture.md §6, and of them only what the class of

@@ -80,6 +80,7 @@ FIELD_LIMIT = 1024
 OPTION_LIMIT = 100
 MENU_LIMIT = 25
 FILES_PER_MESSAGE = 10
+REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
 PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -87,6 +88,7 @@ REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a re
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 BAR_LENGTH = 20
+QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
 DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
@@ -105,6 +107,9 @@ INVITE_PERMISSIONS = discord.Permissions(
     attach_files=True,
     read_message_history=True,
 )
+
+# What a call to Discord raises where Discord is away or refuses.
+AWAY = (discord.HTTPException, aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 RESTARTING = "The bot is restarting. Please try again in a minute."
 EXPIRED_FORM = "This form is from before a restart of the bot. Please run /gen again."
@@ -412,7 +417,8 @@ class Draft:
     key: str = field(default_factory=lambda: secrets.token_hex(4))
     pages: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)  # of a refused modal, to be shown again
-    sent: bool = False  # Generate was pressed: the form is read-only
+    sending: bool = False  # Generate was pressed, and is being worked on
+    sent: bool = False  # the draft became a job: the form is read-only
     shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
 
     def offered(self, name: str) -> tuple[str, ...]:
@@ -571,7 +577,10 @@ def parse_seed(text: str) -> int | None:
 def display_name(name: str) -> str:
     """A model's file without its folders and its extension."""
     base = re.split(r"[\\/]", name)[-1]
-    return re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE) or name
+    return (
+        re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE).strip()
+        or name
+    )
 
 
 def nearest(name: str, offered: Sequence[str]) -> str:
@@ -595,6 +604,11 @@ def find_model(text: str, models: Sequence[str]) -> str:
     raise UserError(f"There is no model {_code(text)}.{nearest(text, models)}")
 
 
+def whole(text: str) -> str:
+    """The text without halves of emoji, which are valid in JSON and nowhere else."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def shorten(text: str, limit: int) -> str:
     """Shortened in the middle: the ends of a name tell more than its middle."""
     if len(text) <= limit:
@@ -605,7 +619,9 @@ def shorten(text: str, limit: int) -> str:
 
 def plain(text: str, limit: int = FIELD_LIMIT) -> str:
     """Text of people or servers for an embed: markdown has no effect, length is bounded."""
-    escaped = discord.utils.escape_markdown(text)
+    # Not discord.utils.escape_markdown: it takes seconds for a prompt like `[[[…](](](`.
+    escaped = re.sub(r"[\\*_~`|\[]", r"\\\g<0>", text[:limit])
+    escaped = re.sub(r"^([ \t]*)([-#>])", r"\1\\\2", escaped, flags=re.MULTILINE)
     return escaped if len(escaped) <= limit else escaped[: limit - 1].rstrip("\\") + "…"
 
 
@@ -796,9 +812,7 @@ class PromptModal(discord.ui.Modal):
             inner = component.get("components") or [component.get("component") or {}]
             for item in inner:
                 if "custom_id" in item:
-                    # Half of an emoji is valid in JSON, and nowhere else.
-                    text = str(item.get("value") or "").encode("utf-8", "replace")
-                    texts[item["custom_id"]] = text.decode("utf-8")
+                    texts[item["custom_id"]] = whole(str(item.get("value") or ""))
         return texts
 
 
@@ -1119,44 +1133,62 @@ def shorten_end(text: str, limit: int) -> str:
 
 
 @dataclass(frozen=True)
-class ReportPart:
-    """One message of a report: the arguments of `send()`, and a mark that tells it in a channel's
-    history from every other message."""
-
-    mark: str
-    message: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Picture:
     """A picture as it is uploaded; `encoding` is the one of ENCODINGS that it came with."""
 
+    mark: str  # its file name without the suffix, which tells it in a channel's history
     data: bytes
     suffix: str
     encoding: str = ""
 
 
-def report_parts(job: Job, pictures: Sequence[Picture], note: str = "") -> Iterator[ReportPart]:
-    """The report of a finished job: one message, and one more for every further ten pictures.
-    Pings nobody but the person who asked."""
-    mention = discord.AllowedMentions(users=[discord.Object(int(job.user_id))])
-    names = [f"{job.id[:8]}-{n}{picture.suffix}" for n, picture in enumerate(pictures, start=1)]
+@dataclass(frozen=True)
+class ReportPart:
+    """One message of a report: the arguments of `send()`, and the marks by which it is found in a
+    channel's history."""
+
+    marks: tuple[str, ...]
+    message: Mapping[str, Any]
+
+
+def report_parts(
+    job: Job, pictures: Sequence[Picture], *, head: bool, note: str = ""
+) -> Iterator[ReportPart]:
+    """The report of a finished job: one message, and more where the pictures are too many for it.
+    Without `head` only the pictures, after the first message. Pings only the person who asked."""
     if any(picture.encoding for picture in pictures):
         note += "\nToo big for Discord as it was made, so it is shown compressed."
-    for first in range(0, max(1, len(pictures)), FILES_PER_MESSAGE):
-        batch = slice(first, first + FILES_PER_MESSAGE)
-        files = [
-            discord.File(io.BytesIO(picture.data), filename=name)
-            for picture, name in zip(pictures[batch], names[batch], strict=True)
-        ]
-        message: dict[str, Any] = {"files": files, "nonce": nonce(job.id, first)}
-        if first == 0:
+    for batch in batches([len(picture.data) for picture in pictures]):
+        chosen = pictures[batch]
+        marks = [picture.mark for picture in chosen]
+        message: dict[str, Any] = {
+            "files": [
+                discord.File(io.BytesIO(picture.data), filename=picture.mark + picture.suffix)
+                for picture in chosen
+            ],
+            "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),
+        }
+        if head and batch.start == 0:
+            marks.append(job_mark(job.id))
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = JobView(job.id, "again", "edit", "delete")
             message["embed"] = result_embed(job) if pictures else failure_embed(job)
-            message["allowed_mentions"] = mention
-        mark = Path(names[first]).stem if first else job_mark(job.id)
-        yield ReportPart(mark, message)
+            message["allowed_mentions"] = discord.AllowedMentions(
+                users=[discord.Object(int(job.user_id))]
+            )
+        if marks:
+            yield ReportPart(tuple(marks), message)
+
+
+def batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """The pictures of each message: at most ten, and no more bytes than a request may have."""
+    first = total = 0
+    for number, size in enumerate(sizes):
+        if number > first and (number - first == FILES_PER_MESSAGE or total + size > REQUEST_LIMIT):
+            yield slice(first, number)
+            first, total = number, 0
+        total += size
+    yield slice(first, len(sizes))
 
 
 def nonce(job_id: str, part: object) -> str:
@@ -1279,7 +1311,7 @@ async def gen(
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     bot: ComfyGen = interaction.client
     await bot.answering(
-        interaction, bot.open_form(interaction, prompt or "", model or "", seed or "")
+        interaction, bot.open_form(interaction, whole(prompt or ""), model or "", seed or "")
     )
 
 
@@ -1384,11 +1416,7 @@ class ComfyGen(discord.Client):
     async def _report_what_is_left(self) -> None:
         """Jobs that ended in an earlier run and were not reported then."""
         for job in await asyncio.to_thread(self.store.undelivered):
-            if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
-                log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
-                await asyncio.to_thread(self.store.delivered, job.id)
-            else:
-                await self._deliver_soon(job.id, recovered=True)
+            await self._deliver_soon(job.id, recovered=True)
 
     async def _keep_house(self) -> None:
         """At the start and once a day: remove the rows that the owner does not want to keep."""
@@ -1441,7 +1469,7 @@ class ComfyGen(discord.Client):
         except Exception as error:
             try:
                 await self._answer_error(interaction, error)
-            except (discord.HTTPException, aiohttp.ClientError, OSError) as failure:
+            except AWAY as failure:
                 log.warning("an answer did not reach Discord: %s", failure)
 
     async def _answer_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
@@ -1454,14 +1482,18 @@ class ComfyGen(discord.Client):
         elif isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
             sentence = error.public
-        elif isinstance(error, discord.HTTPException | aiohttp.ClientError | OSError):
+        elif isinstance(error, AWAY):
             log.warning("Discord did not take an answer: %s", error)
         else:
             log.error("a handler failed", exc_info=error)
-        if interaction.response.is_done():
-            await interaction.followup.send(sentence, ephemeral=True)
-        else:
-            await interaction.response.send_message(sentence, ephemeral=True)
+        try:
+            if not interaction.response.is_done():
+                await interaction.response.send_message(sentence, ephemeral=True)
+                return
+        except discord.HTTPException as failure:
+            if failure.code != 40060:  # acknowledged already: only the answer was lost
+                raise
+        await interaction.followup.send(sentence, ephemeral=True)
 
     async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
         """Submitted modals; discord.py dispatches commands and components by itself."""
@@ -1486,6 +1518,9 @@ class ComfyGen(discord.Client):
             ) from None
         chosen_model = find_model(model, self.options.models) if model else None
         draft = self._new_draft(interaction)
+        for name, given in (("positive_prompt", prompt), ("seed", seed)):
+            if given:
+                draft.typed.pop(name, None)
         draft.positive_prompt = prompt.strip() or draft.positive_prompt
         draft.model = chosen_model or draft.model
         draft.seed = chosen_seed if seed else draft.seed
@@ -1554,24 +1589,32 @@ class ComfyGen(discord.Client):
         draft = self.drafts.get(interaction.user.id, key)
         self._check_place(interaction)
         params = self._job_params(interaction, draft)
-        draft.sent = True  # before the first await: a second press finds it so
-        accepted = False
+        if draft.sending:  # a second press; the first one answers, whichever way it ends
+            await interaction.response.defer()
+            return
+        draft.sending = True  # before the first await
         try:
             await interaction.response.defer()
             queued = await asyncio.to_thread(self._accept, params)
-            accepted = True
+            draft.sent = True
         finally:
-            draft.sent = accepted
+            draft.sending = False
         await self._say_queued(interaction, queued)
         await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
 
     async def _say_queued(self, interaction: discord.Interaction[Any], queued: Queued) -> None:
         about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
-        await interaction.followup.send(
-            f"Queued! You are position **{queued.position}** in the queue{about}.",
-            view=JobView(queued.job_id, "cancel"),
-            ephemeral=True,
-        )
+        text = f"Queued! You are position **{queued.position}** in the queue{about}."
+        for left in (1, 0):
+            try:
+                view = JobView(queued.job_id, "cancel")
+                await interaction.followup.send(text, view=view, ephemeral=True)
+                return
+            except AWAY as error:
+                # The job is safe: an error's "try again" would double it.
+                log.warning("job %s: its Queued! did not arrive: %s", queued.job_id, error)
+                if not left or isinstance(error, discord.HTTPException):
+                    return
 
     def _estimate(self, position: int) -> float | None:
         """Seconds until the job at this position is done, from the median of the last runs."""
@@ -1594,9 +1637,15 @@ class ComfyGen(discord.Client):
             )
         with self._accepting:  # the order of the rows is the order of the queue
             job_id = self.store.insert(params)
-            position = self.store.position(job_id) or 1
-            queued = Queued(job_id, position, self._estimate(position))
-            self.worker.submit(job_id)
+            position, seconds = 1, None
+            try:
+                position = self.store.position(job_id) or 1
+                seconds = self._estimate(position)
+            except StoreError as error:  # the row is there: the job must run, and be "Queued!"
+                log.error("%s", error)
+            finally:
+                self.worker.submit(job_id)
+            queued = Queued(job_id, position, seconds)
         log.info("job %s: queued at position %d", job_id, position)
         return queued
 
@@ -1635,6 +1684,7 @@ class ComfyGen(discord.Client):
             draft.take_settings(last)
             if not last.sent:
                 draft.positive_prompt, draft.seed = last.positive_prompt, last.seed
+                draft.typed = dict(last.typed)
         self.drafts.put(interaction.user.id, draft)
         return draft
 
@@ -1683,6 +1733,10 @@ class ComfyGen(discord.Client):
         """/queue: what runs, who waits, and the caller's own jobs with Cancel."""
         self._check_place(interaction)
         await interaction.response.defer(ephemeral=True)
+        embed, view = await self._queue_message(interaction.user.id)
+        await interaction.followup.send(embed=embed, view=view, ephemeral=True)
+
+    async def _queue_message(self, user_id: int) -> tuple[discord.Embed, discord.ui.View]:
         running = await asyncio.to_thread(self.store.by_status, JobStatus.RUNNING)
         queued = await asyncio.to_thread(self.store.by_status, JobStatus.QUEUED)
         lines = [
@@ -1693,7 +1747,7 @@ class ComfyGen(discord.Client):
         if len(queued) > QUEUE_SHOWN:
             lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
         embed = discord.Embed(
-            title="The queue",
+            title=QUEUE_TITLE,
             description="\n".join(lines) or "Nothing is being made, and nobody waits.",
             colour=discord.Colour.blurple(),
         )
@@ -1702,12 +1756,12 @@ class ComfyGen(discord.Client):
         view = discord.ui.View(timeout=None)
         places = [(" the one now", job) for job in running]
         places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-        own = [place for place in places if place[1].user_id == str(interaction.user.id)]
+        own = [place for place in places if place[1].user_id == str(user_id)]
         for which, job in own[:OWN_SHOWN]:
             prompt = plain(shorten_end(job.positive_prompt, 100))
             embed.add_field(name=f"Yours:{which}", value=prompt, inline=False)
             view.add_item(JobButton.of(job.id, "cancel", which))
-        await interaction.followup.send(embed=embed, view=view, ephemeral=True)
+        return embed, view
 
     async def refresh(self, interaction: discord.Interaction[Any]) -> None:
         """/refresh: read the option lists again, without a restart."""
@@ -1754,6 +1808,7 @@ class ComfyGen(discord.Client):
         job = await asyncio.to_thread(self._job, job_id)
         draft = self._new_draft(interaction)
         draft.take_settings(job)
+        draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
         await interaction.edit_original_response(embed=form_embed(draft), view=FormView(draft))
@@ -1764,12 +1819,14 @@ class ComfyGen(discord.Client):
         job = await asyncio.to_thread(self._job, job_id)
         self._check_may_change(interaction, job)
         message = interaction.message
-        if message is not None and len(job.output_images) > FILES_PER_MESSAGE:
+        if message is not None and len(job.output_images) > 1:
             async for later in message.channel.history(after=message, limit=20):
                 names = [attachment.filename for attachment in later.attachments]
                 if later.author == self.user and any(n.startswith(job_id[:8]) for n in names):
-                    await later.delete()
-        await interaction.delete_original_response()
+                    with contextlib.suppress(discord.NotFound):
+                        await later.delete()
+        with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+            await interaction.delete_original_response()
         log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
 
     def _job(self, job_id: str) -> Job:
@@ -1788,7 +1845,14 @@ class ComfyGen(discord.Client):
         log.info("job %s: cancelled by user %d", job_id, interaction.user.id)
         await self._deliver_soon(job_id)
         message = interaction.message
-        if message is not None and message.flags.ephemeral:
+        if message is None or not message.flags.ephemeral:
+            return
+        if any(embed.title == QUEUE_TITLE for embed in message.embeds):
+            queue_embed, view = await self._queue_message(interaction.user.id)
+            await interaction.edit_original_response(
+                content="Cancelled.", embed=queue_embed, view=view
+            )
+        else:
             await interaction.edit_original_response(content="Cancelled.", view=None)
 
     def _check_may_change(self, interaction: discord.Interaction[Any], job: Job) -> None:
@@ -1835,27 +1899,31 @@ class ComfyGen(discord.Client):
             channel = self.get_partial_messageable(int(job.channel_id))
             message: discord.Message | discord.PartialMessage
             if job.discord_message_id is None:
-                message = await channel.send(
+                send = functools.partial(
+                    channel.send,
                     f"Generating for <@{job.user_id}>",
                     embed=shown,
                     view=JobView(job_id, "cancel"),
                     nonce=nonce(job_id, "run"),
                 )
+                try:
+                    message = await send()
+                except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+                    message = await send()  # perhaps only its answer was lost: the nonce finds it
                 await asyncio.to_thread(self.store.announced, job_id, str(message.id))
             else:
                 message = channel.get_partial_message(int(job.discord_message_id))
             while not await self._wait(ended, EDIT_EVERY):
                 embed = running_embed(job, progress)
                 if embed != shown:
-                    await message.edit(embed=embed)
-                    shown = embed
-        except (
-            discord.HTTPException,
-            aiohttp.ClientError,
-            OSError,
-            StoreError,
-            UserError,
-        ) as error:
+                    try:
+                        await message.edit(embed=embed)
+                        shown = embed
+                    except Exception as error:
+                        if not passes(error):
+                            raise
+                        log.debug("job %s: its progress was not shown: %s", job_id, error)
+        except (*AWAY, StoreError, UserError) as error:
             log.warning("job %s: its progress cannot be shown: %s", job_id, error)
 
     @staticmethod
@@ -1916,11 +1984,13 @@ class ComfyGen(discord.Client):
         job = await asyncio.to_thread(self.store.get, job_id)
         if job is None or job.delivered_at is not None:
             return
-        if job.status is not JobStatus.CANCELLED:
+        if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
+            log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
+        elif job.status is not JobStatus.CANCELLED:
             await self._post(job, pictures, fresh=fresh)
         await self._close_announcement(job)
         await asyncio.to_thread(self.store.delivered, job_id)
-        log.info("job %s: reported as %s", job_id, job.status.value)
+        log.info("job %s: closed as %s", job_id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes], *, fresh: bool) -> None:
         """Into the channel; where that is closed to the bot, to the person alone."""
@@ -1931,14 +2001,19 @@ class ComfyGen(discord.Client):
             posted = set() if fresh else await self._posted_marks(channel, job)
             await self._send(channel, job, originals, limit, posted)
             return
-        except (discord.Forbidden, discord.NotFound) as error:
+        except discord.HTTPException as error:
+            if error.status not in (400, 403, 404):  # 400: an archived thread, for one
+                raise
             log.warning("job %s: its channel is closed to the bot: %s", job.id, error)
         note = f" The bot may not post in <#{job.channel_id}>, so here it is."
         limit = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
         try:
             person = await self.create_dm(discord.Object(int(job.user_id)))
-            await self._send(person, job, originals, limit, set(), note)
-        except (discord.Forbidden, discord.NotFound) as error:
+            posted = set() if fresh else await self._posted_marks(person, job)
+            await self._send(person, job, originals, limit, posted, note)
+        except discord.HTTPException as error:
+            if error.status not in (400, 403, 404):
+                raise
             log.error("job %s: cannot be reported to anybody: %s", job.id, error)
 
     async def _send(
@@ -1952,21 +2027,24 @@ class ComfyGen(discord.Client):
     ) -> None:
         """The parts of the report that are not posted yet. What Discord finds too large all the
         same is sent again, smaller."""
+        done = set(posted)
         for encoding in ENCODINGS:
             pictures = await asyncio.to_thread(self._pictures, job, originals, encoding, limit)
             if job.output_images and not pictures:
                 job = replace(job, error_message=NoPictures.gone)
+            left = [picture for picture in pictures if picture.mark not in done]
             try:
-                for part in report_parts(job, pictures, note):
-                    if part.mark not in posted:
-                        await place.send(**part.message)
+                head = job_mark(job.id) not in done
+                for part in report_parts(job, left, head=head, note=note):
+                    await place.send(**part.message)
+                    done.update(part.marks)
                 return
             except discord.HTTPException as error:
                 if error.status != 413:
                     raise
                 log.info("job %s: Discord finds it too large: %s", job.id, error)
         job = replace(job, error_message=TOO_LARGE)
-        for part in report_parts(job, [], note):
+        for part in report_parts(job, [], head=True, note=note):
             await place.send(**part.message)
 
     def _pictures(
@@ -1986,11 +2064,11 @@ class ComfyGen(discord.Client):
                     break
                 if len(data) <= limit or step == ENCODINGS[-1]:
                     suffix = SUFFIXES[step.partition(";")[0]] if step else Path(ref.filename).suffix
-                    pictures.append(Picture(data, suffix, step))
+                    pictures.append(Picture(f"{job.id[:8]}-{number + 1}", data, suffix, step))
                     break
         return pictures
 
-    async def _posted_marks(self, channel: discord.PartialMessageable, job: Job) -> set[str]:
+    async def _posted_marks(self, channel: discord.abc.Messageable, job: Job) -> set[str]:
         """The marks of our own messages since the job ended. Discord forgets a nonce after some
         minutes; this finds what was posted before a longer absence."""
         marks: set[str] = set()
@@ -1998,7 +2076,7 @@ class ComfyGen(discord.Client):
         since = datetime.fromtimestamp((job.completed_at or 0) / 1000, timezone.utc)
         since -= timedelta(hours=1)
         try:
-            async for message in channel.history(after=since, limit=200, oldest_first=False):
+            async for message in channel.history(after=since, limit=2000, oldest_first=True):
                 if message.author == self.user:
                     marks.update(Path(file.filename).stem for file in message.attachments)
                     if job.discord_message_id != str(message.id):

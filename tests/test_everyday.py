@@ -153,6 +153,9 @@ def test_queue_shows_what_runs_who_waits_and_ones_own_jobs_with_cancel(house: Ho
             == [("cancelled",)]
         )
     )
+    shown = reply.wait_message(lambda m: "Cancelled" in m["content"])
+    assert "waiting 0" in text_of(shown)
+    assert "waiting 1" not in text_of(shown)
     empty = house.discord.person().slash("queue", house.channel).wait()
     other = empty.wait_message(lambda m: bool(m["embeds"]))
     assert other["components"] == []
@@ -359,3 +362,51 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     connection.close()
     gone = person.press(result, "Again").wait()
     gone.wait_message(lambda m: "does not know it any more" in m["content"])
+
+
+def test_ten_large_pictures_come_as_they_were_made_in_as_many_messages_as_it_takes(
+    house: House,
+) -> None:
+    house.comfyui.pictures_per_prompt = 10
+    house.comfyui.picture_bytes = 5 * 2**20
+    person = house.discord.person()
+    ask_for(person, house.channel, "ten large ones")
+    result_of(house, person)
+    house.settle()
+    files = [a for message in house.channel.messages for a in message["attachments"]]
+    assert [file["filename"].rpartition("-")[2] for file in files] == [
+        f"{number}.png" for number in range(1, 11)
+    ]
+    assert len(house.channel.messages) == 3
+
+
+def test_what_was_refused_in_a_modal_is_still_there_in_a_new_form(house: House) -> None:
+    person = house.discord.person()
+    fill_in(person, open_form(person, house.channel), positive_prompt="a long poem", steps="abc")
+    form = open_form(person, house.channel)
+    assert form.message is not None
+    modal = person.press(form.message, "Edit Prompts & Settings").wait().modal
+    assert modal is not None
+    values = [label["component"].get("value") for label in modal["components"]]
+    assert (values[0], values[2]) == ("a long poem", "abc")
+
+
+def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(house: House) -> None:
+    person = house.discord.person()
+    form = open_form(person, house.channel)
+    assert form.message is not None
+    fill_in(person, form, positive_prompt="only once")
+    house.discord.fault("POST", r"/webhooks/\d+/[^/]+$", "reset", 2)
+    reply = generate(person, form)
+    form.wait_message(lambda message: not message["components"])
+    assert not any("try again" in text for text in reply.texts)
+    assert result_of(house, person)["attachments"]
+
+
+def test_a_prompt_of_brackets_holds_nobody_up(house: House) -> None:
+    rude, other = house.discord.person(), house.discord.person()
+    brackets = "[" * 1330 + "](" * 1330
+    fill_in(rude, open_form(rude, house.channel), positive_prompt=brackets[:4000])
+    reply = open_form(other, house.channel)
+    assert reply.acknowledged_after is not None
+    assert reply.acknowledged_after < 2.5

@@ -330,6 +330,18 @@ def test_a_closed_channel_sends_the_picture_to_the_person(house: House) -> None:
     house.settle()
 
 
+def test_a_channel_that_refuses_for_another_reason_sends_it_there_too_and_once(
+    house: House,
+) -> None:
+    house.start()
+    house.discord.fault("POST", rf"/channels/{house.channel.id}/messages$", 400, None, code=50083)
+    person = house.discord.person()
+    press_generate(house, person)
+    house.discord.wait_for(lambda d: bool(person.dms))
+    house.settle()
+    assert len(person.dms) == 1
+
+
 def test_where_even_that_is_impossible_the_log_says_so_and_the_job_is_closed(
     house: House,
 ) -> None:
