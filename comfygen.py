@@ -32,6 +32,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -91,6 +92,7 @@ BAR_LENGTH = 20
 QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
+BORROWED_THREADS = 4  # for what the event loop may not wait for: the database, files, ComfyUI
 DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
 
 # What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
@@ -747,22 +749,31 @@ class FormButton(
             await bot.answering(interaction, bot.show_modal(interaction, action, key))
 
 
-class FormView(discord.ui.View):
+class Controls(discord.ui.View):
+    """Controls that are found by their custom ids alone (`add_dynamic_items`): discord.py has no
+    need to remember them, and would keep a timer of 15 minutes for each ephemeral one."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.stop()
+
+
+class FormView(Controls):
     """The controls of the form (architecture.md §3.1)."""
 
     def __init__(self, draft: Draft) -> None:
-        super().__init__(timeout=None)
+        super().__init__()
         for name in FORM_FIELDS:
             self.add_item(FormMenu.of(draft, name))
         self.add_item(FormButton.of(draft, "edit"))
         self.add_item(FormButton.of(draft, "generate"))
 
 
-class RetryView(discord.ui.View):
+class RetryView(Controls):
     """The way back into a refused modal."""
 
     def __init__(self, draft: Draft) -> None:
-        super().__init__(timeout=None)
+        super().__init__()
         self.add_item(FormButton.of(draft, "retry"))
 
 
@@ -1283,11 +1294,11 @@ class Announcement:
     task: asyncio.Task[None]
 
 
-class JobView(discord.ui.View):
+class JobView(Controls):
     """Buttons about one job."""
 
     def __init__(self, job_id: str, *actions: str) -> None:
-        super().__init__(timeout=None)
+        super().__init__()
         for action in actions:
             self.add_item(JobButton.of(job_id, action))
 
@@ -1753,7 +1764,7 @@ class ComfyGen(discord.Client):
         )
         if queued and (estimate := await asyncio.to_thread(self._estimate, len(queued))):
             embed.set_footer(text=f"all done in about {duration(estimate)}")
-        view = discord.ui.View(timeout=None)
+        view = Controls()
         places = [(" the one now", job) for job in running]
         places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
         own = [place for place in places if place[1].user_id == str(user_id)]
@@ -2442,6 +2453,7 @@ def once_params(
 async def serve(bot: ComfyGen, token: str) -> int:
     """Run the bot until a signal or an error ends it; the exit code."""
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(BORROWED_THREADS, "borrowed"))
     stop = asyncio.Event()
 
     def on_signal(number: int, frame: object) -> None:

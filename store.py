@@ -13,7 +13,6 @@ import errno
 import json
 import logging
 import sqlite3
-import statistics
 import sys
 import threading
 import time
@@ -233,7 +232,7 @@ class Store:
             "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
             " ORDER BY rowid DESC LIMIT 20"
         )
-        return int(statistics.median(row[0] for row in rows)) if rows else None
+        return sorted(int(row[0]) for row in rows)[len(rows) // 2] if rows else None
 
     # Changing
 

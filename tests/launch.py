@@ -13,16 +13,11 @@ import asyncio
 import functools
 import importlib
 import os
-import runpy
 import signal
 import sys
+import types
 from pathlib import Path
 from typing import Any
-
-import discord
-import discord.gateway
-import discord.http
-import yarl
 
 KILLABLE = {"Store": "store", "ComfyClient": "comfy_client"}
 TICK = 0.005  # seconds between two looks at the loop
@@ -50,6 +45,8 @@ def kill_at(point: str) -> None:
 def watch_loop(path: str) -> None:
     """Look at the event loop every TICK, once there is one, and write down when it was LATE:
     monotonic time and lateness, in seconds."""
+    import discord
+
     original = discord.Client._async_setup_hook
 
     async def hooked(client: discord.Client) -> None:
@@ -68,21 +65,35 @@ def watch_loop(path: str) -> None:
     discord.Client._async_setup_hook = hooked  # type: ignore[method-assign]
 
 
-def main() -> None:
+def point_to_stand_in() -> None:
+    """Give discord.py the stand-in's addresses."""
+    import discord
+    import discord.gateway
+    import yarl
+
     discord.http.Route.BASE = os.environ["DISCORD_API"]
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["DISCORD_GATEWAY"])
     # discord.py waits 2 s for more servers after the last one; the stand-in sends all at once.
     discord.Client.__init__ = functools.partialmethod(  # type: ignore[method-assign]
         discord.Client.__init__, guild_ready_timeout=0.2
     )
+
+
+def main() -> None:
     program = Path(sys.argv[1]).resolve()
+    # Before discord.py is imported, as Python does it: the imports then use that memory again.
+    code = compile(program.read_bytes(), str(program), "exec")
+    point_to_stand_in()
     sys.argv = sys.argv[1:]
     sys.path[0] = str(program.parent)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
     if path := os.environ.get("LOOP_STALL_FILE"):
         watch_loop(path)
-    runpy.run_path(str(program), run_name="__main__")
+    module = types.ModuleType("__main__")
+    module.__file__ = str(program)
+    sys.modules["__main__"] = module
+    exec(code, vars(module))
 
 
 main()
