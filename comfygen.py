@@ -870,6 +870,7 @@ class Worker:
         self._stopping = threading.Event()
         self._aborted = threading.Event()
         self._wake = threading.Event()
+        self._prompt_id = ""  # the one that is waited for
         self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -895,9 +896,11 @@ class Worker:
             self.wake()
         return cancelled
 
-    def wake(self) -> None:
-        """Make the wait for ComfyUI look at once; harmless at any time, from any thread."""
-        self._wake.set()
+    def wake(self, prompt_id: object = None) -> None:
+        """Make the wait for ComfyUI look at once; harmless at any time, from any thread. With a
+        prompt id only where it is that prompt that is waited for."""
+        if prompt_id in (None, self._prompt_id):
+            self._wake.set()
 
     def stop(self) -> None:
         """Take no further job; the current one goes on."""
@@ -969,7 +972,8 @@ class Worker:
         submitted, or forgotten by a ComfyUI that restarted. An id posted twice would run twice, so
         after anything unclear both are asked before posting (comfyui.md).
         """
-        prompt_id = job.comfy_prompt_id or job.id
+        self._prompt_id = prompt_id = job.comfy_prompt_id or job.id
+        self._wake.clear()  # what the feed still had to say about the prompt before
         outage = Outage(job.id)
         known = unclear = job.status is JobStatus.RUNNING
         submissions = hurried = 0
@@ -980,7 +984,8 @@ class Worker:
                 if self._is_cancelled(job.id):
                     self._stop_prompt(prompt_id)
                     raise Cancelled
-                entry = self._client.history(prompt_id)
+                # A new job is in neither list yet.
+                entry = self._client.history(prompt_id) if known or unclear else None
                 if entry is None and (unclear or time.monotonic() - looked_at > self.LOOK_SECONDS):
                     known = prompt_id in self._client.queue()
                     entry = None if known else self._client.history(prompt_id)
@@ -995,7 +1000,7 @@ class Worker:
                             " because its owner removed it. Please try again later."
                         )
                     unclear = True  # until an answer has come
-                    prompt_id = self._client.submit(workflow, prompt_id)
+                    self._prompt_id = prompt_id = self._client.submit(workflow, prompt_id)
                     known, unclear = True, False
                     submissions += 1
                     self._durably(lambda: self._store.submitted(job.id, prompt_id))  # noqa: B023
@@ -1006,7 +1011,7 @@ class Worker:
                 waited = time.monotonic() - began
                 pause = min(max(0.05 * waited, 0.1), 2.0)
                 if hurried:  # the feed hears of the end some milliseconds before /history does
-                    hurried, pause = hurried - 1, 0.01
+                    hurried, pause = hurried - 1, 0.003
             except (Unreachable, BadAnswer) as error:
                 unclear = True
                 pause = outage.goes_on(error)
@@ -1014,7 +1019,7 @@ class Worker:
             if left <= 0:
                 break
             if self._pause(min(pause, left)):
-                hurried = 20
+                hurried = 40
         self._stop_prompt(prompt_id)
         raise outage.error or TimedOut(f"no result within {self._timeout:g} s")
 
@@ -1947,7 +1952,7 @@ class ComfyGen(discord.Client):
     def on_feed_event(self, event: str, data: Mapping[str, Any]) -> None:
         """What ComfyUI's WebSocket tells about our prompts."""
         if ends_prompt(event, data):
-            self.worker.wake()
+            self.worker.wake(data.get("prompt_id"))
         progress = self._progress
         if progress is not None and data.get("prompt_id", progress.prompt_id) == progress.prompt_id:
             progress.take(event, data)
@@ -2399,7 +2404,7 @@ async def run_once(
     def on_event(event: str, data: Mapping[str, Any]) -> None:
         progress.take(event, data)
         if ends_prompt(event, data):
-            worker.wake()
+            worker.wake(data.get("prompt_id"))
 
     feed = asyncio.create_task(ProgressFeed(client, on_event).run())
     work = asyncio.create_task(asyncio.to_thread(worker.step, job_id))
@@ -2559,6 +2564,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings) -> int:
     """The bot, from its checks to its end; the exit code."""
+    # People click while the worker unpacks a large picture: the loop then waits a tenth as long.
+    sys.setswitchinterval(0.0005)
     bot = prepare(settings)
     if bot is None:
         return 1

@@ -62,7 +62,7 @@ def watch_loop(path: str) -> None:
 
         tick(loop.time())
 
-    discord.Client._async_setup_hook = hooked  # type: ignore[method-assign]
+    discord.Client._async_setup_hook = hooked  # type: ignore[assignment, method-assign]
 
 
 def point_to_stand_in() -> None:
