@@ -2407,7 +2407,8 @@ async def run_once(
             worker.wake(data.get("prompt_id"))
 
     feed = asyncio.create_task(ProgressFeed(client, on_event).run())
-    work = asyncio.create_task(asyncio.to_thread(worker.step, job_id))
+    # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
+    work = asyncio.get_running_loop().run_in_executor(None, worker.step, job_id)
     try:
         while not work.done():
             line = f"{progress.fraction:5.0%}  pass {progress.current_pass} of {progress.passes}"

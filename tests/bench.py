@@ -63,7 +63,7 @@ SHORT = Plan(1, 5, 0.1, 3, 20, 20_000, 20)
 @dataclass(frozen=True)
 class Figure:
     """A line of the table: measurements of the bot and of what it is held against, and the limit
-    of their ratio, their difference ("+"), or the bot's alone ("-"). No limit: not judged."""
+    of their ratio, their difference ("+"), or the bot's alone ("alone"). No limit: not judged."""
 
     name: str
     unit: str
@@ -80,8 +80,11 @@ class Figure:
         limit = "" if self.limit is None else f"≤ {sign}{self.limit:g}{unit}"
         if not self.bot:
             return self.name, "n/a", self.against, "n/a", limit, ""
-        bot, other = statistics.median(self.bot), statistics.median(self.other)
-        result = {"ratio": bot / other, "+": bot - other, "-": bot}[self.kind]
+        result, other = statistics.median(self.bot), statistics.median(self.other)
+        if self.kind == "ratio":
+            result /= other
+        elif self.kind == "+":
+            result -= other
         verdict = "missed" if self.limit is not None and result > self.limit else "ok"
         return (
             self.name,
@@ -196,7 +199,7 @@ def queue_of_jobs(plan: Plan) -> Iterator[Figure]:
         "prompt's end to message, 10 kB", "ms", ms["late"], "bare send", ms["sends"], 50, "+"
     )
     name = "longest stall of the event loop"
-    yield Figure(name, "ms", ms["stalls"], "idle bare client", ms["idle"], 20, "-")
+    yield Figure(name, "ms", ms["stalls"], "idle bare client", ms["idle"], 20, "alone")
 
 
 def lateness(here: Stage, results: list[dict[str, Any]]) -> list[float]:
