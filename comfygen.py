@@ -1192,8 +1192,12 @@ def report_parts(
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
             )
-        if marks:
-            yield ReportPart(tuple(marks), message)
+        try:
+            if marks:
+                yield ReportPart(tuple(marks), message)
+        finally:  # discord.py's File is a cycle, which would hold the bytes for a while
+            for file in message["files"]:
+                file.fp.close()
 
 
 def batches(sizes: Sequence[int]) -> Iterator[slice]:
