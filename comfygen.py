@@ -2375,7 +2375,8 @@ async def once(settings: Settings, arguments: argparse.Namespace) -> int:
         bound_classes = binder.bound_classes(loaded.workflow)
         options = await asyncio.to_thread(client.fetch_options, bound_classes)
         params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
-        numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {params.seed or 'of the file'}"
+        seed = "of the file" if params.seed is None else params.seed
+        numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
         print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
         with closing(Store(Path(folder) / "once.db")) as store:
             job, pictures = await run_once(settings, client, store, params)

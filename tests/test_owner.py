@@ -125,6 +125,14 @@ def test_once_makes_one_picture_without_discord(house: House, tmp_path: Path) ->
     assert "flux1" in workflow["152"]["inputs"]["ckpt_name"]
 
 
+def test_once_takes_the_seed_0_for_a_seed(house: House, tmp_path: Path) -> None:
+    bot = run(house, "--once", "a fox", "--seed", "0", "--out", str(tmp_path), offline=True)
+    assert bot.process.returncode == 0, bot.output
+    assert "seed 0" in bot.output
+    ((_, workflow),) = house.comfyui.posted
+    assert workflow["239"]["inputs"]["seed"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
