@@ -335,6 +335,9 @@ def test_a_prompt_pings_nobody_and_breaks_no_embed(house: House) -> None:
     assert [user["id"] for user in message["mentions"]] == [str(person.id)]
     assert not message["mention_everyone"]
     assert r"\*\*bold\*\*" in message["embeds"][0]["description"]
+    sent = [r.body for r in house.discord.requests if f"<@{person.id}>" in str(r.body)]
+    assert [body["allowed_mentions"]["users"] for body in sent] == [[person.id]]
+    assert all(not body["allowed_mentions"]["parse"] for body in sent)
 
 
 def test_the_longest_prompts_fit(house: House) -> None:

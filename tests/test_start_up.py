@@ -347,6 +347,11 @@ def test_a_comfyui_that_hangs_does_not_hold_the_shutdown_up(house: House) -> Non
     ask_for(house.discord.person(), house.channel, "a fox")
     house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))
     house.comfyui.fault("*", "hang", None)
-    owner = house.discord.person("owner", permissions=1 << 3)
+    before = len(house.comfyui.requests)
+    member = house.discord.person()
+    owner = house.discord.person("owner", permissions=member.permissions | 1 << 5)
     owner.slash("refresh", house.channel).wait()
+    house.comfyui.wait_for(
+        lambda c: any("object_info" in request.path for request in c.requests[before:])
+    )
     assert bot.stop() == 0
