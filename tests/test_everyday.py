@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import sqlite3
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import comfygen
 from tests.conftest import House
 from tests.discord_standin import Person
 from tests.steps import (
@@ -104,6 +106,10 @@ def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(house: 
     )
     assert re.search(r"<t:\d{10}:R>", text_of(message))
     assert "%" not in text_of(message)
+    with pytest.raises(AssertionError):  # nothing changes, so there is nothing to edit
+        house.discord.wait_for(
+            lambda _: any(entry["event"] == "edit" for entry in house.channel.history), 3
+        )
     house.comfyui.release()
     assert result_of(house, person)["attachments"]
 
@@ -401,6 +407,20 @@ def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(house: House
     form.wait_message(lambda message: not message["components"])
     assert not any("try again" in text for text in reply.texts)
     assert result_of(house, person)["attachments"]
+
+
+def test_discord_py_is_given_nothing_to_remember() -> None:
+    async def all_finished() -> bool:  # discord.py makes controls on a running loop
+        draft = comfygen.Draft(comfygen.ComfyOptions(("m",), ("s",), ("k",)))
+        controls = (
+            comfygen.FormView(draft),
+            comfygen.RetryView(draft),
+            comfygen.PromptModal(draft, "edit"),
+            comfygen.JobView("0" * 36, "cancel"),
+        )
+        return all(control.is_finished() for control in controls)
+
+    assert asyncio.run(all_finished())
 
 
 def test_a_prompt_of_brackets_holds_nobody_up(house: House) -> None:

@@ -5,6 +5,7 @@ The real process, a real SQLite file, and stand-ins on loopback.
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import threading
@@ -284,6 +285,9 @@ def test_a_result_survives_a_faltering_discord_and_arrives_once(
     person = house.discord.person()
     press_generate(house, person)
     expect_exactly_one_result(house, person)
+    posts = [r.body for r in house.discord.requests if re.search(POST_MESSAGE, r.path) and r.body]
+    assert len({body["nonce"] for body in posts}) == 1  # Discord itself drops a second one
+    assert all(body["enforce_nonce"] for body in posts)
 
 
 def test_ten_failures_of_discord_in_a_row_delay_the_result_and_not_the_gpu(house: House) -> None:
