@@ -39,7 +39,7 @@ OPTION_INPUTS = ("ckpt_name", "sampler_name", "scheduler")
 
 DEFAULT_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
 SEED_INPUTS = ("seed", "noise_seed")
-SEED_RANGE = 2**64
+SEED_MAX = 2**64 - 1  # of the nodes that take the most
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def reseed(workflow: Workflow, seed: int) -> Workflow:
     seeded = copy.deepcopy(workflow)
     base = _base_seed(workflow)
     for inputs, field in _literal_seeds(seeded):
-        inputs[field] = (seed + inputs[field] - base) % SEED_RANGE
+        inputs[field] = (seed + inputs[field] - base) % (SEED_MAX + 1)
     return seeded
 
 

@@ -2,9 +2,9 @@
 
 Owns the session, the routes, the meaning of the answers, and the option lists. Imports nothing of
 ours and knows neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
-from the worker thread, or from a thread that the event loop borrows, never on the loop itself.
+from the worker thread or from the event loop's thread pool, never on the loop itself.
 `ProgressFeed` alone lives on the loop.
-How the server really behaves is written down in comfyui.md; where a rule here looks odd, see there.
+How the server really behaves is written down in comfyui.md: look there if a rule here seems odd.
 """
 
 from __future__ import annotations
@@ -553,10 +553,8 @@ PLACE = re.compile(
     r"|%\w+%[\\/]|\bhost='|\b\d{1,3}(?:\.\d{1,3}){3}\b|\blocalhost:",
     re.IGNORECASE | re.ASCII,
 )
-SECRET = re.compile(
-    r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}|[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}",
-    re.IGNORECASE,
-)
+# The keys of services that nodes use. What of the bot's own is secret, settings.py knows.
+SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}", re.IGNORECASE)
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -569,11 +567,12 @@ def clean(text: object) -> str:
     if place:
         line = line[: place.start()].rstrip(" '\"(") + " …"
     line = re.sub(r"\[[^\]]{40,}\]?", "[…]", SECRET.sub("…", line))
-    return _shortened(line.strip(), DETAIL_LENGTH)
+    return shortened(line.strip(), DETAIL_LENGTH)
 
 
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def shortened(text: str, limit: int) -> str:
+    """Cut at the end, with an ellipsis within the limit."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -640,7 +639,7 @@ def _refusal(answer: Mapping[str, Any]) -> Refused:
         faults.append(clean(error or "no reason given"))
     return Refused(
         "; ".join(faults),
-        f"The image server refused this job: {_shortened('; '.join(faults[:3]), 600)}."
+        f"The image server refused this job: {shortened('; '.join(faults[:3]), 600)}."
         " Choose other values with /gen, or tell the bot's owner.",
     )
 
@@ -653,9 +652,9 @@ def _fault(fault: Mapping[str, Any]) -> str:
     name = extra.get("input_name") or details.partition(":")[0]
     text = f"input {name}: {fault.get('message', 'not accepted')}"
     if "received_value" in extra:
-        return f"{text} ('{_shortened(str(extra['received_value']), 80)}')"
+        return f"{text} ('{shortened(str(extra['received_value']), 80)}')"
     quoted = re.match(r"[^:]*: ('[^']*'|\S+)", details)
-    return f"{text} ({_shortened(quoted[1], 80)})" if quoted else text
+    return f"{text} ({shortened(quoted[1], 80)})" if quoted else text
 
 
 def _failure(status: object) -> ComfyError | None:

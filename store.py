@@ -1,9 +1,9 @@
 """The jobs table: the only file with SQL.
 
 Owns the SQLite database: its schema, its migrations, and every statement that reads or changes a
-job. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker thread and the
-threads the event loop borrows share one `Store`; a lock lets them in one at a time. A statement
-may wait for the disk, so the event loop itself never calls in here directly.
+job. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker thread and the event
+loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait for
+the disk, so the event loop itself never calls in here directly.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 if sys.platform == "win32":
     import msvcrt
@@ -68,13 +69,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX idx_jobs_undelivered ON jobs(status) WHERE delivered_at IS NULL",
     ),
 )
-
-FIRST_COLUMNS = (
-    "id, discord_user_id, discord_guild_id, discord_channel_id, discord_message_id, status, model,"
-    " sampler, scheduler, steps, cfg, positive_prompt, negative_prompt, comfy_prompt_id,"
-    " output_images, error_message, created_at, started_at, completed_at"
-)
-COLUMNS = f"{FIRST_COLUMNS}, seed, delivered_at"
 
 
 class StoreError(Exception):
@@ -145,6 +139,17 @@ class Job(JobParams):
     started_at: int | None
     completed_at: int | None
     delivered_at: int | None
+
+    @property
+    def prompt_id(self) -> str:
+        """The id of its prompt in ComfyUI: the job's own, but on servers that give theirs."""
+        return self.comfy_prompt_id or self.id
+
+
+# The column of each field of a job; those with Discord's ids have a longer name.
+LONGER_NAMES = {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
+COLUMNS = {field.name: LONGER_NAMES.get(field.name, field.name) for field in fields(Job)}
+ADDED_LATER = {"seed", "delivered_at"}  # by migrations after the first
 
 
 def unix_ms() -> int:
@@ -239,23 +244,13 @@ class Store:
     def insert(self, params: JobParams) -> str:
         """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk."""
         job_id = str(uuid.uuid4())
+        row: dict[str, object] = {"id": job_id, "created_at": self._now()}
+        for field in fields(JobParams):
+            row[COLUMNS[field.name]] = getattr(params, field.name)
+        row["seed"] = None if params.seed is None else str(params.seed)
         self._change(
-            "INSERT INTO jobs (id, discord_user_id, discord_guild_id, discord_channel_id, status,"
-            " model, sampler, scheduler, steps, cfg, positive_prompt, negative_prompt, seed,"
-            " created_at) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            job_id,
-            params.user_id,
-            params.guild_id,
-            params.channel_id,
-            params.model,
-            params.sampler,
-            params.scheduler,
-            params.steps,
-            params.cfg,
-            params.positive_prompt,
-            params.negative_prompt,
-            None if params.seed is None else str(params.seed),
-            self._now(),
+            f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+            *row.values(),
         )
         return job_id
 
@@ -332,7 +327,8 @@ class Store:
     # Inside
 
     def _select(self, condition: str, *values: object) -> list[Job]:
-        rows = self._rows(f"SELECT {COLUMNS} FROM jobs {condition}", *values)
+        columns = ", ".join(f"{column} AS {name}" for name, column in COLUMNS.items())
+        rows = self._rows(f"SELECT {columns} FROM jobs {condition}", *values)
         return [_job(row) for row in rows]
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
@@ -380,8 +376,8 @@ class Store:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
-        expected = COLUMNS if version > 1 else FIRST_COLUMNS
-        if columns and not columns.issuperset(expected.split(", ")):
+        expected = set(COLUMNS.values()) - (ADDED_LATER if version < 2 else set())
+        if columns and not columns >= expected:
             raise DatabaseUnusable(
                 f"the database {self._path} belongs to another program: set DB_PATH to another file"
             )
@@ -420,26 +416,8 @@ def _instance_lock(database: Path) -> Iterator[None]:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        id=row["id"],
-        user_id=row["discord_user_id"],
-        guild_id=row["discord_guild_id"],
-        channel_id=row["discord_channel_id"],
-        discord_message_id=row["discord_message_id"],
-        status=JobStatus(row["status"]),
-        model=row["model"],
-        sampler=row["sampler"],
-        scheduler=row["scheduler"],
-        steps=row["steps"],
-        cfg=row["cfg"],
-        positive_prompt=row["positive_prompt"],
-        negative_prompt=row["negative_prompt"],
-        comfy_prompt_id=row["comfy_prompt_id"],
-        output_images=tuple(json.loads(row["output_images"] or "[]")),
-        error_message=row["error_message"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        seed=None if row["seed"] is None else int(row["seed"]),
-        delivered_at=row["delivered_at"],
-    )
+    values: dict[str, Any] = dict(row)
+    values["status"] = JobStatus(values["status"])
+    values["output_images"] = tuple(json.loads(values["output_images"] or "[]"))
+    values["seed"] = None if values["seed"] is None else int(values["seed"])
+    return Job(**values)

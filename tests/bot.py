@@ -18,7 +18,7 @@ from tests.comfyui_standin import ComfyUIStandIn
 from tests.discord_standin import DiscordStandIn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAM = ("comfygen.py", "comfy_client.py", "binder.py", "store.py")
+PROGRAM = tuple(path.name for path in REPOSITORY.glob("*.py"))
 SETTINGS = {
     line.partition("=")[0].lstrip("# ")
     for line in (REPOSITORY / ".env.example").read_text("utf-8").splitlines()

@@ -321,7 +321,7 @@ PATHS += ["http://user:SECRET@10.0.0.5:8188/x?token=SECRET", "file:///home/SECRE
 LEAKS = ["/home/bob's SECRET/x", r"C:\Bob's SECRET\x", "~SECRET/models/x", "打开/home/SECRET/x"]
 LEAKS += [r"打开C:\SECRET\x", r"C:\Users\Bob SECRET", "file:///C:/Bob Smith/SECRET/x"]
 LEAKS += ["127.0.0.1:8188/SECRET", "Pool(host='SECRET', port=8188)", r"%USERPROFILE%\SECRET\x"]
-LEAKS += ["sk-proj-SECRETabcdefgh", "MTA4SECRETxxxxxxxxxxxxxx.GabcDe.SECRETxxxxxxxxxxxxxxxxxxxxxxx"]
+LEAKS += ["sk-proj-SECRETabcdefgh"]
 LEAKS += ["Bearer SECRETeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0", "hf_SECRETabcdef01234"]
 LEAKS += ["eyJSECREThbGci.eyJzdWIiOiIxMjM0", "sk-SECRETabcdef01234", "ghp_SECRETabcdef01234"]
 CONTEXTS = ["{}", "No such file: {}", "[Errno 2] No file: '{}'", 'in "{}", line 3', "({})", "at={}"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import comfygen
-from comfygen import ConfigError, RedactingFilter, load_settings, read_environment
+from settings import HERE, ConfigError, RedactingFilter, load_settings, read_environment
 from tests.bot import REPOSITORY, SETTINGS
 
 GOOD = {"DISCORD_TOKEN": "abc.def.ghi", "ALLOWED_CHANNEL_IDS": "1, 2,3"}
@@ -26,8 +25,8 @@ def test_two_values_are_enough() -> None:
     assert settings.channel_ids == {1, 2, 3}
     assert settings.comfy_base_url == "http://127.0.0.1:8188"
     assert settings.comfy_timeout == 300
-    assert settings.db_path == comfygen.HERE / "data/comfygen.db"
-    assert settings.workflow_path == comfygen.HERE / "workflows/multisampler/base.json"
+    assert settings.db_path == HERE / "data/comfygen.db"
+    assert settings.workflow_path == HERE / "workflows/multisampler/base.json"
     assert settings.log_level == logging.INFO
     assert settings.random_seeds
     assert (settings.client_id, settings.guild_id) == (None, None)
@@ -138,7 +137,7 @@ def test_the_example_file_names_every_variable_and_holds_the_defaults() -> None:
     lines = (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
     assert values.keys() >= SETTINGS
-    source = (REPOSITORY / "comfygen.py").read_text("utf-8")
+    source = (REPOSITORY / "settings.py").read_text("utf-8")
     assert all(f'"{name}"' in source for name in values)
     assert load_settings({**values, **GOOD}) == load_settings(GOOD)
 

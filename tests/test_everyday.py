@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-import comfygen
+from comfy_client import ComfyOptions
+from form import Draft, PromptModal, form_view, retry_view
+from report import job_view
 from tests.conftest import House
 from tests.discord_standin import Person
 from tests.steps import (
@@ -411,12 +413,12 @@ def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(house: House
 
 def test_discord_py_is_given_nothing_to_remember() -> None:
     async def all_finished() -> bool:  # discord.py makes controls on a running loop
-        draft = comfygen.Draft(comfygen.ComfyOptions(("m",), ("s",), ("k",)))
+        draft = Draft(ComfyOptions(("m",), ("s",), ("k",)))
         controls = (
-            comfygen.FormView(draft),
-            comfygen.RetryView(draft),
-            comfygen.PromptModal(draft, "edit"),
-            comfygen.JobView("0" * 36, "cancel"),
+            form_view(draft),
+            retry_view(draft),
+            PromptModal(draft, "edit"),
+            job_view("0" * 36, "cancel"),
         )
         return all(control.is_finished() for control in controls)
 

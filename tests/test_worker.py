@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 
 import binder
-import comfygen
 from comfy_client import (
     HistoryEntry,
     ImageRef,
@@ -21,10 +21,11 @@ from comfy_client import (
     Refused,
     Unreachable,
 )
-from comfygen import Worker
 from store import JobParams, JobStatus, Store
+from tests.bot import REPOSITORY
+from worker import Worker, load_workflow
 
-WORKFLOW = Path(comfygen.__file__).parent / "workflows/multisampler/base.json"
+WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
 PICTURE = ImageRef("ComfyGen_00001_.png")
 
 
@@ -93,13 +94,13 @@ def worker(
         clock[0] += seconds
 
     monkeypatch.setattr(Worker, "_pause", pause)
-    monkeypatch.setattr(comfygen.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     return Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: comfygen.load_workflow(WORKFLOW),
+        lambda: load_workflow(WORKFLOW),
         timeout=60.0,
-        started=lambda job_id: None,
+        started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append((job_id, pictures)),
     )
 
@@ -183,6 +184,19 @@ def test_an_error_of_our_own_fails_the_job_without_its_text(
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [second]
 
 
+def test_a_bots_token_in_a_servers_words_reaches_nobody(
+    store: Store, client: StubClient, worker: Worker
+) -> None:
+    token = "MTA4SECRETxxxxxxxxxxxxxx.GabcDe.SECRETxxxxxxxxxxxxxxxxxxxxxxx"
+    error = NodeFailed("detail", f"The node said {token}打开{token}.")
+    client.finish = lambda _: HistoryEntry((), error)
+    job_id = add(store)
+    worker.step(job_id)
+    job = store.get(job_id)
+    assert job is not None
+    assert job.error_message == "The node said [redacted]打开[redacted]."
+
+
 def test_success_without_a_picture_is_a_failure(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
@@ -211,7 +225,7 @@ def test_the_pause_between_polls_grows_with_the_wait(
     waits: list[float] = []
 
     def after_forty_seconds(_: str) -> HistoryEntry | None:
-        waits.append(comfygen.time.monotonic())
+        waits.append(time.monotonic())
         return HistoryEntry((PICTURE,)) if waits[-1] >= 40 else None
 
     client.finish = after_forty_seconds
@@ -273,7 +287,7 @@ def test_an_outage_is_waited_out_with_one_line_and_a_growing_pause(
     tries: list[float] = []
 
     def away(_: str) -> HistoryEntry | None:
-        tries.append(comfygen.time.monotonic())
+        tries.append(time.monotonic())
         if tries[-1] < 30:
             raise Unreachable("refused")
         return HistoryEntry((PICTURE,))
@@ -333,9 +347,9 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: comfygen.load_workflow(WORKFLOW),
+        lambda: load_workflow(WORKFLOW),
         timeout=60.0,
-        started=lambda job_id: None,
+        started=lambda job_id, progress: None,
         ended=report,
     )
     worker.start()
@@ -362,9 +376,9 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: comfygen.load_workflow(WORKFLOW),
+        lambda: load_workflow(WORKFLOW),
         timeout=60.0,
-        started=lambda job_id: None,
+        started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append(job_id),
     )
     worker.start()
@@ -387,9 +401,9 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: comfygen.load_workflow(WORKFLOW),
+        lambda: load_workflow(WORKFLOW),
         timeout=600.0,
-        started=lambda job_id: None,
+        started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: None,
     )
     worker.start()

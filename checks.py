@@ -1,0 +1,257 @@
+"""Everything that is looked at before a start, for the log and for --check.
+
+Owns the checks of the database, ComfyUI, the workflow and Discord, and their words for the owner.
+What a start needs is opened here and handed on. `Inspection` blocks; the checks of Discord run on
+the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import discord
+from discord import app_commands
+
+import binder
+from comfy_client import ComfyClient, ComfyError, ComfyOptions, ObjectInfo, OptionsMissing
+from report import AWAY
+from settings import Settings, redact
+from store import MIGRATIONS, Store, StoreError
+from worker import load_workflow
+
+log = logging.getLogger(__name__)
+
+LITTLE_DISK = 2**30  # bytes
+INVITE_SCOPES = ("bot", "applications.commands")
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+
+
+class StartupError(Exception):
+    """The bot cannot start; `str()` says why and what to do."""
+
+
+class Check(NamedTuple):
+    """One line of the checks: ok, warning or FAILED, and what to do."""
+
+    area: str
+    state: str
+    text: str
+
+
+CHECK_LEVELS = {"ok": logging.INFO, "warning": logging.WARNING, "FAILED": logging.CRITICAL}
+
+
+def log_check(check: Check) -> None:
+    """A check as a line of the log."""
+    log.log(CHECK_LEVELS[check.state], "check: %s: %s", check.area, check.text)
+
+
+class Inspection:
+    """The checks before going online (architecture.md M10), and what they opened on the way.
+    Blocks."""
+
+    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+        """Without `create` a database that is not there yet is not made."""
+        self.settings = settings
+        self._create = create
+        self.checks: list[Check] = []
+        self.store: Store | None = None
+        self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+        self.options: ComfyOptions | None = None
+        self.workflow = load_workflow(settings.workflow_path)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bot would start."""
+        return all(check.state != "FAILED" for check in self.checks)
+
+    def run(self) -> None:
+        """Every check that needs no Discord, in order."""
+        self._database()
+        info = self._comfyui()
+        self._workflow(info)
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if self.store is not None:
+            self.store.close()
+        self.client.close()
+
+    def _note(self, area: str, state: str, text: str) -> None:
+        self.checks.append(Check(area, state, text))
+
+    def _database(self) -> None:
+        path = self.settings.db_path
+        if not self._create and not path.exists():
+            place = next(folder for folder in path.parents if folder.exists())
+            if os.access(place, os.W_OK):
+                self._note("database", "ok", f"{path} is made by the first start")
+            else:
+                self._note("database", "FAILED", f"{place} is not writable: set DB_PATH elsewhere")
+            return
+        try:
+            self.store = Store(path)
+        except StoreError as error:
+            self._note("database", "FAILED", str(error))
+            return
+        self._note("database", "ok", f"{path}, version {len(MIGRATIONS)}, writable")
+        free = shutil.disk_usage(path.parent).free
+        if free < LITTLE_DISK:
+            self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
+
+    def _comfyui(self) -> ObjectInfo | None:
+        info = None
+        try:
+            self._note("ComfyUI", "ok", self.client.version())
+            waiting = len(self.client.queue().pending)
+            self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
+            info = self.client.object_info()
+            workflow = self.workflow
+            bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
+            self.options = options = info.options(bound_classes)
+            counts = len(options.models), len(options.samplers), len(options.schedulers)
+            self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
+        except OptionsMissing as error:
+            for problem in error.problems:
+                self._note("options", "FAILED", problem)
+        except ComfyError as error:
+            self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
+        return info
+
+    def _workflow(self, info: ObjectInfo | None) -> None:
+        path = self.settings.workflow_path
+        if not self.workflow.ok:
+            self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
+            return
+        self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
+        if info is None:
+            return
+        for node, class_type in binder.classes(self.workflow.workflow).items():
+            if class_type not in info:
+                close = info.nearest(class_type)
+                hint = f" (did you mean {close!r}?)." if close else "."
+                text = f"ComfyUI does not know class {class_type!r} of node {node}{hint}"
+                self._note(
+                    "workflow",
+                    "warning",
+                    f"{text} Every job will be refused until its pack"
+                    " is installed and ComfyUI restarted",
+                )
+        for text_input in binder.texts(self.workflow.workflow):
+            offered = info.choices(text_input.class_type, text_input.name)
+            if offered is None or text_input.value in offered:
+                continue
+            where = f"node {text_input.node}, {text_input.name}: {text_input.value!r}"
+            if text_input.replaced:
+                why = "only the form's first choice is missing, every job writes its own"
+            else:
+                why = "ComfyUI will refuse every job: choose another in the file"
+            self._note("workflow", "warning", f"{where} is not offered by ComfyUI; {why}")
+
+
+def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
+    """One line for the owner, with what to do."""
+    hint = "start it, or correct COMFY_BASE_URL"
+    return f"ComfyUI cannot be used at {settings.comfy_base_url}: {hint} ({error})"
+
+
+async def inspect_discord(settings: Settings, commands: Collection[str]) -> list[Check]:
+    """The checks of what needs Discord, over REST alone: nobody sees the bot go online. `commands`
+    are the names of those that have to be registered."""
+    checks: list[Check] = []
+    async with discord.Client(intents=discord.Intents(guilds=True)) as client:
+        try:
+            await client.login(settings.token)
+            checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))
+            checks.append(check_application(settings, client.application_id))
+            for channel_id in sorted(settings.channel_ids):
+                checks.append(await _fetch_and_check_channel(client, channel_id))
+            guild = discord.Object(settings.guild_id) if settings.guild_id else None
+            registered = await app_commands.CommandTree(client).fetch_commands(guild=guild)
+            if set(commands) <= {command.name for command in registered}:
+                checks.append(Check("Discord", "ok", "the commands are registered"))
+            else:
+                text = "the commands are not registered yet: the next start does that"
+                checks.append(Check("Discord", "warning", text))
+        except discord.Forbidden:
+            text = f"the bot is not in server {settings.guild_id} (DISCORD_GUILD_ID): invite it"
+            checks.append(Check("Discord", "FAILED", text))
+        except AWAY as error:
+            checks.append(Check("Discord", "FAILED", explanation(error)))
+    return checks
+
+
+def check_application(settings: Settings, actual: int | None) -> Check:
+    """Whether the token belongs to the application that the owner means."""
+    wanted = settings.client_id
+    if wanted in (None, actual):
+        return Check("Discord", "ok", f"application id {actual}")
+    text = f"DISCORD_CLIENT_ID is {wanted}, but DISCORD_TOKEN belongs to application {actual}"
+    return Check("Discord", "FAILED", f"{text}: correct one of the two")
+
+
+def check_channel(channel_id: int, channel: object, me: discord.Member | None = None) -> Check:
+    """Whether the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS;
+    `channel` is whatever Discord has under the id."""
+    if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+        text = f"the bot does not see channel {channel_id}: invite it, or correct"
+        return Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")
+    granted = channel.permissions_for(me or channel.guild.me)
+    wanted = [name for name, on in INVITE_PERMISSIONS if on]
+    missing = [name.replace("_", " ") for name in wanted if not getattr(granted, name)]
+    if missing:
+        text = f"channel {channel_id}: the bot lacks {', '.join(missing)}"
+        return Check("Discord", "warning", text)
+    return Check("Discord", "ok", f"channel {channel_id} (#{channel.name}): all permissions")
+
+
+async def _fetch_and_check_channel(client: discord.Client, channel_id: int) -> Check:
+    try:
+        found = await client.fetch_channel(channel_id)
+        if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
+            return check_channel(channel_id, None)
+        # Again with its server, whose roles say what the bot may do there.
+        guild = await client.fetch_guild(found.guild.id)
+        channel = await guild.fetch_channel(channel_id)
+        assert client.user is not None  # logged in
+        return check_channel(channel_id, channel, await guild.fetch_member(client.user.id))
+    except (discord.NotFound, discord.Forbidden):
+        return check_channel(channel_id, None)
+
+
+def explanation(error: Exception) -> str:
+    """What ended the connection to Discord, in one line with what to do."""
+    if isinstance(error, StartupError | StoreError):
+        return str(error)
+    if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
+        return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
+    return f"Discord cannot be used: {error}; check the internet connection"
+
+
+def print_checks(
+    settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
+) -> int:
+    """`--check`: every check as a line on stdout, the faults of the configuration first; the exit
+    code is 0 if the bot would start."""
+    inspection = Inspection(settings, create=False)
+    inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+    inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
+    inspection.run()
+    if settings.token and not offline:
+        inspection.checks += asyncio.run(inspect_discord(settings, commands))
+    inspection.close()
+    for area, state, text in inspection.checks:
+        print(f"{state:<8} {area:<14} {redact(text, *settings.secrets)}")
+    return 0 if inspection.passed else 1

@@ -1,0 +1,119 @@
+"""--once: one picture without Discord.
+
+Owns the job of the command line and its way through store, client and worker, in a database of its
+own; the pictures are saved in a folder. Knows no Discord.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import binder
+from comfy_client import ComfyClient, ComfyOptions, ImageRef, Progress, ProgressFeed
+from form import Draft, find_model, nearest
+from settings import Settings
+from store import Job, JobParams, Store
+from worker import Worker, load_workflow
+
+PROGRESS_EVERY = 0.5  # seconds between two lines of progress
+
+
+class OnceError(Exception):
+    """Why there is no picture; `str()` is for the owner."""
+
+
+async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
+    """One job with these arguments; the exit code is 0 if its pictures are saved. Raises OnceError,
+    or what the layers below raise."""
+    loaded = load_workflow(settings.workflow_path)
+    if not loaded.ok:
+        raise OnceError(f"{loaded.reason} ({settings.workflow_path})")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
+        bound_classes = binder.bound_classes(loaded.workflow)
+        options = await asyncio.to_thread(client.fetch_options, bound_classes)
+        params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
+        seed = "of the file" if params.seed is None else params.seed
+        numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
+        print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
+        with closing(Store(Path(folder) / "once.db")) as store:
+            job, pictures = await run_once(settings, client, store, params)
+    if not pictures:
+        raise OnceError(job.error_message or "There is no picture.")
+    for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
+        filename = ImageRef.parse(name).filename
+        path = arguments.out / (filename if len(pictures) == 1 else f"{number:02}-{filename}")
+        path.write_bytes(data)
+        print(path)
+    return 0
+
+
+async def run_once(
+    settings: Settings, client: ComfyClient, store: Store, params: JobParams
+) -> tuple[Job, list[bytes]]:
+    """One step of a worker, with a line of progress meanwhile."""
+    pictures: list[bytes] = []
+    begun: list[Progress] = []  # of the job, once it has begun
+    worker = Worker(
+        store,
+        client,
+        functools.partial(load_workflow, settings.workflow_path),
+        timeout=settings.comfy_timeout,
+        started=lambda job_id, progress: begun.append(progress),
+        ended=lambda job_id, made: pictures.extend(made),
+    )
+    job_id = store.insert(params)
+    feed = asyncio.create_task(ProgressFeed(client, worker.hear).run())
+    # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
+    work = asyncio.get_running_loop().run_in_executor(None, worker.step, job_id)
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=PROGRESS_EVERY)
+            for progress in begun:
+                passes = f"pass {progress.current_pass} of {progress.passes}"
+                print(f"\r{progress.fraction:5.0%}  {passes}", end="", flush=True)
+    finally:
+        print()
+        feed.cancel()
+        worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
+        await work
+    job = store.get(job_id)
+    assert job is not None
+    return job, pictures
+
+
+def once_params(
+    settings: Settings,
+    arguments: argparse.Namespace,
+    options: ComfyOptions,
+    defaults: binder.Defaults,
+) -> JobParams:
+    """The job of `--once`: what the arguments say, else what the workflow file says."""
+    draft = Draft(options)
+    draft.start_from(defaults)
+    problems = draft.take(
+        {
+            "positive_prompt": arguments.once,
+            "negative_prompt": arguments.negative or settings.default_negative_prompt,
+            "steps": arguments.steps or str(draft.steps),
+            "cfg": arguments.cfg or f"{draft.cfg:g}",
+            "seed": arguments.seed or "",
+        }
+    )
+    if arguments.model:
+        draft.model = find_model(arguments.model, options.models)
+    for name in ("sampler", "scheduler"):
+        wanted = getattr(arguments, name)
+        if wanted and not draft.adopt(name, wanted):
+            problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
+    if not problems and draft.missing():
+        problems.append(f"Still missing: {', '.join(draft.missing())}.")
+    if problems:
+        raise OnceError("\n".join(problems))
+    return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)

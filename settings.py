@@ -1,0 +1,279 @@
+"""The configuration and the log: the environment becomes `Settings`, and secrets stay out of sight.
+
+Owns the names, defaults and limits of all variables (architecture.md §7), the form of the log, and
+what counts as a secret. Imports nothing of ours. Used once, before anything else starts; only
+`redact()` is called later, from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dotenv
+
+HERE = Path(__file__).resolve().parent  # where the program is: relative paths start here
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8188"
+PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
+DAY_MS = 24 * 60 * 60 * 1000
+
+# Python's names and those of pino, which architecture.md's bot used.
+LOG_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "critical": logging.CRITICAL,
+    "silent": logging.CRITICAL,  # why a start has failed is told in any case
+}
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; `problems` has one line for each fault, with what to do.
+    `settings` has defaults in place of what is wrong, as far as it could be read at all."""
+
+    def __init__(self, problems: Sequence[str], settings: Settings | None = None) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+        self.settings = settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration, checked. Times are in seconds, paths absolute."""
+
+    token: str = field(repr=False)
+    client_id: int | None
+    guild_id: int | None
+    channel_ids: frozenset[int]
+    comfy_base_url: str
+    comfy_headers: Mapping[str, str] = field(repr=False)
+    comfy_timeout: float
+    db_path: Path
+    workflow_path: Path
+    log_level: int
+    random_seeds: bool
+    shutdown_grace: float
+    retention_days: int
+    default_negative_prompt: str
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log and no message may show."""
+        # A very short value is no secret, and taking it out would garble every line.
+        return (self.token, *(value for value in self.comfy_headers.values() if len(value) > 5))
+
+
+class EnvironmentReader:
+    """Reads one variable after the other and collects what is wrong with them."""
+
+    def __init__(self, environment: Mapping[str, str], *, require: bool) -> None:
+        self._environment = environment
+        self._require = require
+        self.problems: list[str] = []
+
+    def problem(self, name: str, text: str) -> None:
+        self.problems.append(f"{name} {text}")
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._environment.get(name, "").strip() or default
+
+    def required(self, name: str, how: str) -> str:
+        value = self.text(name).strip(", ")
+        if not value and self._require:
+            self.problem(name, f"is missing: {how}")
+        return value
+
+    def snowflakes(self, name: str, value: str) -> frozenset[int]:
+        parts = value.replace(",", " ").split()
+        wrong = [part for part in parts if not re.fullmatch(r"[0-9]{1,20}", part)]
+        if wrong:
+            self.problem(
+                name,
+                f"has {', '.join(map(repr, wrong))}, which is no Discord id: turn on Developer Mode"
+                " in Discord, right-click and choose Copy ID (digits only)",
+            )
+        return frozenset(int(part) for part in parts if part not in wrong)
+
+    def snowflake(self, name: str) -> int | None:
+        found = self.snowflakes(name, self.text(name))
+        if len(found) > 1:
+            self.problem(name, "has several ids: give one, or leave it empty")
+        return next(iter(found), None)
+
+    def integer(self, name: str, default: int, high: int, low: int = 0) -> int:
+        value = self.text(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            self.problem(name, f"is {value!r}: give a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def milliseconds(self, name: str, default: int) -> float:
+        """A whole number of milliseconds, as seconds."""
+        return self.integer(name, default, DAY_MS, low=1) / 1000
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        value = self.text(name, default).lower()
+        if value not in choices:
+            self.problem(name, f"is {value!r}: give one of {', '.join(choices)}")
+            return default
+        return value
+
+    def headers(self, name: str) -> dict[str, str]:
+        """`Name: value` pairs, separated by semicolons."""
+        headers: dict[str, str] = {}
+        for pair in filter(None, map(str.strip, self.text(name).split(";"))):
+            key, colon, value = pair.partition(":")
+            if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key.strip()):
+                self.problem(name, "is not of the form `Name: value; Other-Name: value`")
+            elif not value.strip().isprintable() or not value.isascii():
+                self.problem(name, f"has a value for {key.strip()} that no header can hold")
+            headers[key.strip()] = value.strip()
+        return headers
+
+    def path(self, name: str, default: str) -> Path:
+        # Relative to this file, not to where the program was started: a service starts elsewhere.
+        return HERE / Path(self.text(name, default)).expanduser()
+
+
+def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -> Settings:
+    """Check the whole configuration (architecture.md §7); raises ConfigError with all faults.
+    With `for_discord` off, nothing that only Discord needs is required."""
+    read = EnvironmentReader(environment, require=for_discord)
+    token = read.required("DISCORD_TOKEN", "copy it from the Bot page of your Discord application")
+    if len(token.split()) > 1:
+        read.problem("DISCORD_TOKEN", "has spaces in it: paste the token alone")
+    channels = read.required(
+        "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
+    )
+    url = read.text("COMFY_BASE_URL", DEFAULT_BASE_URL)
+    if not _is_base_url(url):
+        read.problem(
+            "COMFY_BASE_URL",
+            "is not an address: give it as http://host:port or https://host/prefix",
+        )
+    if read.text("QUEUE_CONCURRENCY", "1") != "1":
+        read.problem("QUEUE_CONCURRENCY", "must be 1: there is one GPU, and jobs run one by one")
+    negative = read.text("DEFAULT_NEGATIVE_PROMPT")
+    if len(negative) > PROMPT_LIMIT:
+        read.problem("DEFAULT_NEGATIVE_PROMPT", f"is longer than {PROMPT_LIMIT} characters")
+    settings = Settings(
+        token=token,
+        client_id=read.snowflake("DISCORD_CLIENT_ID"),
+        guild_id=read.snowflake("DISCORD_GUILD_ID"),
+        channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
+        comfy_base_url=url if _is_base_url(url) else DEFAULT_BASE_URL,
+        comfy_headers=read.headers("COMFY_HEADERS"),
+        comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
+        db_path=read.path("DB_PATH", "data/comfygen.db"),
+        workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
+        log_level=LOG_LEVELS[read.choice("LOG_LEVEL", tuple(LOG_LEVELS), "info")],
+        random_seeds=read.choice("SEED_MODE", ("random", "workflow"), "random") == "random",
+        shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
+        retention_days=read.integer("JOB_RETENTION_DAYS", 0, 36_500),
+        default_negative_prompt=negative,
+    )
+    if read.problems:
+        raise ConfigError(read.problems, settings)
+    return settings
+
+
+def read_environment(folder: Path = HERE) -> dict[str, str]:
+    """The `.env` file beside this one, overruled by the process's environment."""
+    path = folder / ".env"
+    try:
+        # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
+        values = dotenv.dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+    except UnicodeError as error:
+        raise ConfigError([f".env is not UTF-8 text ({error}): save it as UTF-8"]) from error
+    except OSError as error:
+        text = f".env cannot be read ({error.strerror}): let the user who runs the bot read it"
+        raise ConfigError([text]) from error
+    return {**{name: value or "" for name, value in values.items()}, **os.environ}
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    only_a_place = not parts.query and not parts.fragment and " " not in url
+    is_http = parts.scheme in ("http", "https")
+    return is_http and bool(parts.hostname) and port_is_valid and only_a_place
+
+
+LOOKS_SECRET = re.compile(
+    r"[\w-]{18,40}\.[\w-]{5,8}\.[\w-]{20,}"  # a bot's token
+    r"|\bmfa\.[\w-]{20,}"
+    r"|\baW50ZXJhY3Rpb24[\w=+/-]+"  # an interaction's token: base64 of "interaction…"
+    r"|/(?:webhooks|interactions)/\d+/[^/\s?'\"]+"
+    r"|(?<=://)[^/\s]+(?=@)",
+    re.ASCII,
+)
+
+
+def redact(text: str, *known: str) -> str:
+    """The text without the known secrets and without whatever looks like one: a bot's token, the
+    tokens in Discord's webhook addresses, passwords in URLs."""
+    for secret in filter(None, known):
+        text = text.replace(secret, "[redacted]")
+    return LOOKS_SECRET.sub("[redacted]", text)
+
+
+class RedactingFilter(logging.Filter):
+    """Keeps secrets out of every record that passes its handler, whoever logged it."""
+
+    def __init__(self, *secrets_known: str) -> None:
+        super().__init__()
+        self._known = secrets_known
+
+    def redact(self, text: str) -> str:
+        """The text with every secret replaced."""
+        return redact(text, *self._known)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; it always passes."""
+        try:
+            record.msg = self.redact(record.getMessage())
+        except Exception as error:  # a record of someone's with the wrong number of arguments
+            record.msg = self.redact(f"{record.msg} ({error})")
+        record.args = ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self.redact(record.exc_text)
+        if record.stack_info:
+            record.stack_info = self.redact(record.stack_info)
+        return True
+
+
+class ReconnectFilter(logging.Filter):
+    """discord.py logs a whole traceback each time a connection is lost; a line says the same."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; it always passes."""
+        if record.name == "discord.client" and record.exc_info and "reconnect" in str(record.msg):
+            record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Everything to stderr, in one form, through the filter."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
+    handler.addFilter(ReconnectFilter())
+    handler.addFilter(RedactingFilter(*settings.secrets))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(settings.log_level)
