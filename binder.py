@@ -62,7 +62,7 @@ BindResult = Valid | Invalid
 
 
 class Defaults(NamedTuple):
-    """What the workflow file itself holds where a job would be written, as text."""
+    """The workflow file's own values of what a job writes, as text."""
 
     model: str
     sampler: str
@@ -72,7 +72,7 @@ class Defaults(NamedTuple):
 
 
 class FileText(NamedTuple):
-    """A text in the workflow file; `replaced` where every job writes another in its place."""
+    """A text in the workflow file; `replaced` if every job writes another in its place."""
 
     node: str
     class_type: str
@@ -217,7 +217,7 @@ def classes(workflow: Workflow) -> dict[str, str]:
 
 
 def _inputs(workflow: Workflow, node: str) -> Any:
-    """The inputs of a node, or None where the node has none or is no node."""
+    """The inputs of a node, or None if it has none or is no node."""
     entry = workflow[node]
     return entry.get("inputs") if isinstance(entry, dict) else None
 

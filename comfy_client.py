@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0  # between two reads of a small answer
 SLOW_READ_SECONDS = 60.0  # a big install takes a while to list its nodes, a slow disk a picture
-BODY_READS = 5  # a whole body has so many times as long, however steadily it drips
+BODY_READS = 5  # a body as a whole may take so many times as long as one read
 JSON_LIMIT = 64 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
@@ -154,7 +154,7 @@ class HistoryEntry:
     error: ComfyError | None = None
 
     def pictures(self) -> tuple[ImageRef, ...]:
-        """The pictures; raises the error, or NoPictures where there is none of either."""
+        """The pictures; raises the error, or NoPictures if there is neither."""
         if self.error is not None:
             raise self.error
         if not self.images:
@@ -198,7 +198,7 @@ class ObjectInfo:
 
     def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
         """The list an input of a class takes its value from, in either shape (comfyui.md); None
-        where the class is unknown or the input is free."""
+        if the class is unknown or the input is free."""
         try:
             inputs = self._classes[class_type]["input"]
             spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
@@ -315,7 +315,7 @@ class ComfyClient:
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
         """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
-        which on older servers is another. Raises Refused also where the server took the workflow
+        which on older servers is another. Raises Refused also if the server took the workflow
         but dropped some of its outputs: what was queued of it is stopped first."""
         body = {"prompt": workflow, "client_id": self.client_id, "prompt_id": prompt_id}
         # Validating may take long: with many custom nodes, or while a model is loaded.
@@ -335,7 +335,7 @@ class ComfyClient:
         return accepted
 
     def history(self, prompt_id: str) -> HistoryEntry | None:
-        """GET /history/{id}: None until the prompt has finished (or where it is unknown)."""
+        """GET /history/{id}: None until the prompt has finished (or if it is unknown)."""
         path = f"/history/{quote(prompt_id, safe='')}"
         entry = self._json("GET", path).get(prompt_id)
         if entry is None:
@@ -355,7 +355,7 @@ class ComfyClient:
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
         """GET /view: the bytes of one picture, or re-encoded by the server with `preview` as
-        "webp;90" or "jpeg;80". NoPictures where the server has it no more."""
+        "webp;90" or "jpeg;80". NoPictures if the server has it no more."""
         params = {**ref._asdict(), **({"preview": preview} if preview else {})}
         status, content = self._call(
             "GET", "/view", params=params, limit=PICTURE_LIMIT, read=SLOW_READ_SECONDS
@@ -693,7 +693,7 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
 
 
 def _images(outputs: object) -> tuple[ImageRef, ...]:
-    """Every picture once, in order; previews only where nothing was saved (comfyui.md)."""
+    """Every picture once, in order; previews only if nothing was saved (comfyui.md)."""
     found: dict[ImageRef, None] = {}
     for output in (outputs if isinstance(outputs, dict) else {}).values():
         for image in _dicts(output.get("images") if isinstance(output, dict) else None):

@@ -160,8 +160,8 @@ def unix_ms() -> int:
 class Store:
     """The jobs of one database file; safe to share between threads.
 
-    Raises a `StoreError` from every method when the database fails. Transitions return True where
-    this call made the change, False where the job had already left the state it starts from.
+    Raises a `StoreError` from every method when the database fails. Transitions return True if
+    this call made the change, False if the job had already left the state that it starts from.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], int] = unix_ms) -> None:
@@ -220,7 +220,7 @@ class Store:
 
     def position(self, job_id: str) -> int | None:
         """The place in the queue, from 1: the queued jobs before this one, plus 1
-        (architecture.md M8). None where the job is not queued."""
+        (architecture.md M8). None if the job is not queued."""
         # rowid is the order of insertion whatever the clock did meanwhile, and the index on status
         # holds it, so the count never touches a row.
         rows = self._rows(
@@ -232,7 +232,7 @@ class Store:
 
     def typical_ms(self) -> int | None:
         """How long a job takes: the median of the last 20 that were completed, in milliseconds;
-        None where there is none."""
+        None if there is none."""
         rows = self._rows(
             "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
             " ORDER BY rowid DESC LIMIT 20"
@@ -396,7 +396,7 @@ class Store:
 
 @contextlib.contextmanager
 def _instance_lock(database: Path) -> Iterator[None]:
-    """Keep every other process off the database; DatabaseInUse where one has it already. The
+    """Keep every other process off the database; DatabaseInUse if one has it already. The
     operating system releases the lock when the process dies, so no stale lock is left behind."""
     with open(f"{database}.lock", "ab") as file:
         try:
