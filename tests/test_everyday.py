@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 import comfygen
-from tests.conftest import House
-from tests.discord_standin import Person
-from tests.steps import (
+from tests.harness.house import House
+from tests.harness.steps import (
     ask_for,
     fields,
     fill_in,
@@ -25,6 +24,7 @@ from tests.steps import (
     queued,
     text_of,
 )
+from tests.standins.discord.people import Person
 
 MANAGE_GUILD = 1 << 5
 MANAGE_MESSAGES = 1 << 13

@@ -30,10 +30,11 @@ from typing import Any
 import requests
 
 from store import JobParams, JobStatus, Store
-from tests.bot import REPOSITORY, Bot, Installation, settings_for
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import DiscordStandIn, Person
-from tests.steps import Message, ask_for, open_form
+from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
+from tests.harness.steps import Message, ask_for, open_form
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.people import Person
+from tests.standins.discord.server import DiscordStandIn
 
 STEPS = 50  # of one job: the four passes of the shipped workflow
 SMALL, LARGE = 10_000, 10_000_000  # bytes of a picture
@@ -115,7 +116,7 @@ class Stage:
         self._bot = Installation(folder / "comfygen")
         self._bot.configure(settings_for(discord, comfyui, self.channel.id))
         self._bare = Installation(folder / "bare")
-        shutil.copy(REPOSITORY / "tests/bare_bot.py", self._bare.folder / "comfygen.py")
+        shutil.copy(REPOSITORY / "tests/bench/bare_bot.py", self._bare.folder / "comfygen.py")
 
     @contextlib.contextmanager
     def bot(self, *, bare: bool = False, **environment: str) -> Iterator[Bot]:

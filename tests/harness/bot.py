@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import DiscordStandIn
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.server import DiscordStandIn
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAM = ("comfygen.py", "comfy_client.py", "binder.py", "store.py")
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = sorted(REPOSITORY.glob("*.py"))
 SETTINGS = {
     line.partition("=")[0].lstrip("# ")
     for line in (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
@@ -32,8 +32,8 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in PROGRAM:
-            shutil.copy(REPOSITORY / name, folder)
+        for file in PROGRAM:
+            shutil.copy(file, folder)
         shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
         self.workflow = folder / "workflows/multisampler/base.json"
         self.database = folder / "data/comfygen.db"
@@ -71,7 +71,7 @@ class Bot:
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(REPOSITORY / "tests/launch.py"),
+                str(REPOSITORY / "tests/harness/launch.py"),
                 str(installation.folder / "comfygen.py"),
                 *arguments,
             ],
