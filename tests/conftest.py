@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.forks import POSSIBLE, ForkServer
 from tests.harness.house import House
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
@@ -21,20 +22,33 @@ def comfyui() -> Iterator[ComfyUIStandIn]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer | None]:
+    """What starts the bots quickly, where that can be done."""
+    if not POSSIBLE:
+        yield None
+        return
+    server = ForkServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def house(tmp_path: Path, comfyui: ComfyUIStandIn) -> Iterator[House]:
+def house(tmp_path: Path, comfyui: ComfyUIStandIn, forks: ForkServer | None) -> Iterator[House]:
     """A house of one test's own."""
     with DiscordStandIn() as discord:
-        house = House(tmp_path / "comfygen", discord, comfyui)
+        house = House(tmp_path / "comfygen", discord, comfyui, forks)
         yield house
         house.check()
 
 
 @pytest.fixture(scope="module")
-def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def shared_house(
+    tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None
+) -> Iterator[House]:
     """A house with one running bot for all tests of a module; each takes a new person."""
     with DiscordStandIn() as discord, ComfyUIStandIn() as comfyui:
-        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui)
+        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui, forks)
         # A channel for each test: Discord allows five messages in five seconds in one.
         house.spare = [discord.guild.add_channel(f"pictures-{number}") for number in range(99)]
         ids = (house.channel.id, *(channel.id for channel in house.spare))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.harness.forks import ForkedProcess, ForkServer
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
 
@@ -50,7 +51,9 @@ class Installation:
 
 
 class Bot:
-    """One process of the unmodified comfygen.py; its log is collected while it runs."""
+    """One process of the unmodified comfygen.py; its log is collected while it runs.
+
+    With `forks` its start is quicker, and all else the same."""
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Bot:
         *,
         environment: Mapping[str, str] | None = None,
         arguments: tuple[str, ...] = (),
+        forks: ForkServer | None = None,
     ) -> None:
         inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         # Without a stand-in nothing listens there: Discord is out of reach.
@@ -68,25 +72,20 @@ class Bot:
             if discord
             else nowhere
         )
-        self.process = subprocess.Popen(
+        self.process = start(
             [
-                sys.executable,
                 str(REPOSITORY / "tests/harness/launch.py"),
                 str(installation.folder / "comfygen.py"),
                 *arguments,
             ],
-            cwd=REPOSITORY.anchor,  # not where the program is: services start elsewhere
-            env={
+            {
                 **inherited,
                 **there,
                 **(environment or {}),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
+            forks,
         )
         self.lines: list[str] = []
         self._changed = threading.Condition()
@@ -140,6 +139,24 @@ class Bot:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait()
+
+
+def start(
+    command: list[str], environment: Mapping[str, str], forks: ForkServer | None
+) -> subprocess.Popen[str] | ForkedProcess:
+    """Start Python with this command line."""
+    folder = REPOSITORY.anchor  # not where the program is: services start elsewhere
+    if forks and (forked := forks.start(command, folder, environment)):
+        return forked
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 def settings_for(

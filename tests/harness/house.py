@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.harness.bot import Bot, Installation, settings_for
+from tests.harness.forks import ForkServer
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel
 from tests.standins.discord.server import DiscordStandIn
@@ -15,7 +16,13 @@ from tests.standins.discord.server import DiscordStandIn
 class House:
     """Both stand-ins, one installation between them, and the bots started from it."""
 
-    def __init__(self, folder: Path, discord: DiscordStandIn, comfyui: ComfyUIStandIn) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        discord: DiscordStandIn,
+        comfyui: ComfyUIStandIn,
+        forks: ForkServer | None = None,
+    ) -> None:
         self.discord = discord
         self.comfyui = comfyui
         self.channel: Channel = discord.guild.add_channel("pictures")
@@ -23,6 +30,7 @@ class House:
         self.settings = settings_for(discord, comfyui, self.channel.id)
         self.spare: list[Channel] = []
         self.bots: list[Bot] = []
+        self._forks = forks
 
     def start(self, *, ready: bool = True, offline: bool = False, **changes: str) -> Bot:
         """A bot with these changes to its settings, connected if `ready`."""
@@ -43,6 +51,7 @@ class House:
             None if offline else self.discord,
             environment=environment,
             arguments=arguments,
+            forks=self._forks,
         )
         self.bots.append(bot)
         if ready:
