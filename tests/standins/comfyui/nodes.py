@@ -132,7 +132,6 @@ NODES = [
     ("UltralyticsDetectorProvider", "model_name @yolo", "BBOX_DETECTOR SEGM_DETECTOR"),
     ("VAEDecode", "samples LATENT | vae VAE", "IMAGE"),
     ("SaveImage output node", "images IMAGE | filename_prefix STRING", ""),
-    ("PreviewImage output node", "images IMAGE", ""),
     ("Seed Generator (Image Saver)", _SEED, "INT"),
 ]
 UNIQUE_ID = ("Checkpoint Loader Simple Mikey", "KSampler (Efficient)", "KSampler Adv. (Efficient)")

@@ -390,8 +390,6 @@ class ComfyUIStandIn:
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/system_stats", self._system_stats),
             ("GET", "/object_info", self._object_info),
-            ("GET", "/object_info/{name}", self._object_info),
-            ("GET", "/prompt", self._get_prompt),
             ("POST", "/prompt", self._post_prompt),
             ("GET", "/queue", self._get_queue),
             ("POST", "/queue", self._post_queue),
@@ -552,16 +550,10 @@ class ComfyUIStandIn:
         return web.json_response({"system": system, "devices": [device]})
 
     async def _object_info(self, request: web.Request) -> web.Response:
-        info = self.object_info
-        if "name" in request.match_info:
-            info = {name: info[name] for name in info if name == request.match_info["name"]}
-        return web.json_response(info)
+        return web.json_response(self.object_info)
 
     def _queue_info(self) -> Json:
         return {"exec_info": {"queue_remaining": len(self._pending) + bool(self._run)}}
-
-    async def _get_prompt(self, request: web.Request) -> web.Response:
-        return web.json_response(self._queue_info())
 
     async def _post_prompt(self, request: web.Request) -> web.Response:
         data = await request.json()
@@ -608,8 +600,6 @@ class ComfyUIStandIn:
 
     async def _post_queue(self, request: web.Request) -> web.Response:
         data = await request.json()
-        if data.get("clear"):
-            self._pending.clear()
         for prompt_id in data.get("delete", []):
             self._dequeue(prompt_id)
         self._queue_updated()
@@ -628,10 +618,7 @@ class ComfyUIStandIn:
             prompt_id = request.match_info["id"]
             found = {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
             return web.json_response(found)
-        entries = list(self.history.items())
-        if "max_items" in request.query:
-            entries = entries[-int(request.query["max_items"]) :]
-        return web.json_response(dict(entries))
+        return web.json_response(self.history)
 
     async def _post_interrupt(self, request: web.Request) -> web.Response:
         data: Json = {}
@@ -890,8 +877,6 @@ class ComfyUIStandIn:
         if name == "SaveImage":
             prefix = inputs["filename_prefix"]
             return {"images": self._save(run, "output", inputs["images"][0], prefix)}
-        if name == "PreviewImage":
-            return {"images": self._save(run, "temp", inputs["images"][0])}
         if "(Efficient)" not in name:
             return None
         decoded, method = self._decodes(inputs), inputs["preview_method"]

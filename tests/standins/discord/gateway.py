@@ -71,12 +71,6 @@ class Gateway:
             if not resumable:
                 self._sessions.remove(session)
 
-    def request_reconnect(self) -> None:
-        """Sends Reconnect (op 7)."""
-        for session in self._sessions:
-            if session.connection:
-                self._send(session.connection, {"op": 7, "d": None})
-
     def abort(self) -> None:
         """Aborts every connection, at the end."""
         for connection in self._connections:

@@ -25,7 +25,6 @@ from tests.standins.discord.schema import (
     COMMAND,
     COMPONENT,
     DM_PERMISSIONS,
-    KINDS,
     LOADING,
     MEMBER_PERMISSIONS,
     MODAL_SUBMIT,
@@ -92,11 +91,10 @@ class Stored:
 
 @dataclass(eq=False)
 class Guild:
-    """A server. Its `premium_tier` (boost level, 0 to 3) sets the file size limit."""
+    """A server, with its channels; the bot has a role of its own in it."""
 
     _standin: DiscordStandIn = field(repr=False)
     name: str
-    premium_tier: int = 0
     bot_is_member: bool = True
     id: int = field(default_factory=snowflake)
     _owner_id: int = field(default_factory=snowflake, repr=False)
@@ -120,7 +118,7 @@ class Guild:
         bot["tags"] = {"bot_id": str(self._standin.bot_user_id)}
         levels = ("verification_level", "mfa_level", "nsfw_level", "explicit_content_filter")
         guild: Json = {"id": str(self.id), "name": self.name, "owner_id": str(self._owner_id)}
-        guild |= {"premium_tier": self.premium_tier, "preferred_locale": "en-US", "icon": None}
+        guild |= {"premium_tier": 0, "preferred_locale": "en-US", "icon": None}
         guild |= {"roles": [everyone, bot], "emojis": [], "stickers": [], "features": []}
         return {**guild, **dict.fromkeys(levels, 0), "default_message_notifications": 0}
 
@@ -221,7 +219,7 @@ class Modal(dict[str, Any]):
 class Reply:
     """One interaction, and everything the bot answered to it so far (live).
 
-    `kind` is slash, component, autocomplete or modal; `type` the callback type of the first answer
+    `type` is the callback type of the first answer
     (4 message, 5 and 6 deferred, 7 edit, 8 choices, 9 modal), None before it;
     `acknowledged_after` the seconds until then.
     """
@@ -247,15 +245,6 @@ class Reply:
     def __post_init__(self) -> None:
         header = base64.urlsafe_b64encode(f"interaction:{self.id}:".encode()).decode().rstrip("=")
         self.token = header + secrets.token_urlsafe(64)
-
-    @property
-    def kind(self) -> str:
-        return KINDS[self._interaction_type]
-
-    @property
-    def deferred(self) -> bool:
-        """Whether the first answer was a deferral (types 5 and 6)."""
-        return self.type in (5, 6)
 
     @property
     def message(self) -> Json | None:
@@ -391,12 +380,6 @@ class Person:
         data |= {"components": [mirror(part) for part in modal["components"]]}
         reply = Reply(self._standin, self, opener._channel, MODAL_SUBMIT, opener._source)
         return self._standin._interact(reply, data)
-
-    def say(self, channel: Channel, content: str) -> Json:
-        """Writes an ordinary message, which the bot can't edit and (in a guild) can't read."""
-        with self._standin._changed:
-            data = {"content": content, "author": self._user()}
-            return self._standin._store(Stored(data, channel)).data
 
     def _seen(self, message: Json) -> Stored:
         stored = self._standin._messages[message["id"]]

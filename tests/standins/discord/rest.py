@@ -125,18 +125,11 @@ class RestServer:
         `kind`: an HTTP status, with Discord's error `code` (default 403 50013, 404 10003, 413
         40005, else 0); "reset": aborted, not applied; "lost answer": applied, then aborted;
         "rate limit": 429 for `seconds`; "hang": no answer for `seconds`, then it is applied as
-        usual; with 0 it stays until clear_faults() or stop(), and is not applied.
+        usual; with 0 until stop(), and it is not applied.
         """
         kinds = ("reset", "lost answer", "rate limit", "hang")
         assert isinstance(kind, int) or kind in kinds, f"{kind!r} is none of {kinds}"
         self._faults.append(Fault(method, path_pattern, kind, times, seconds, code))
-
-    def clear_faults(self) -> None:
-        """No more faults or callbacks; what hangs is let go (aborted)."""
-        self._faults.clear()
-        if self._loop:
-            over, self._hang_over = self._hang_over, asyncio.Event()
-            self._loop.call_soon_threadsafe(over.set)
 
     def before(self, method: str, path_pattern: str, callback: Callable[[], object]) -> None:
         """Calls back once, in the server's thread, when such a request has arrived; it is applied
@@ -286,10 +279,9 @@ class RestServer:
     ) -> web.Response | None:
         """The answer of a request that isn't applied; None when it goes on as usual."""
         if fault.kind == "hang":
-            over = self._hang_over
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(over.wait(), fault.seconds or None)
-            if not over.is_set():
+                await asyncio.wait_for(self._hang_over.wait(), fault.seconds or None)
+            if not self._hang_over.is_set():
                 return None
         with self._changed:
             self._remember(call)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 MIB = 1024 * 1024
+FILE_SIZE = 10 * MIB  # in a server without boosts
 
 # Permissions
-ADMINISTRATOR, MANAGE_MESSAGES = 1 << 3, 1 << 13
+ADMINISTRATOR = 1 << 3
 VIEW_CHANNEL, SEND_MESSAGES, SEND_MESSAGES_IN_THREADS = 1 << 10, 1 << 11, 1 << 38
 EMBED_LINKS, ATTACH_FILES, READ_MESSAGE_HISTORY = 1 << 14, 1 << 15, 1 << 16
 MENTION_EVERYONE, USE_EXTERNAL_EMOJIS, USE_APPLICATION_COMMANDS = 1 << 17, 1 << 18, 1 << 31
@@ -38,21 +39,13 @@ PRIVILEGED_INTENTS = 1 << 1 | 1 << 8 | 1 << 15
 KNOWN_INTENTS = (1 << 17) - 1 | 1 << 20 | 1 << 21 | 1 << 24 | 1 << 25
 
 # Message flags
-SUPPRESS_EMBEDS, EPHEMERAL, LOADING, SILENT, COMPONENTS_V2 = (
-    1 << 2,
-    1 << 6,
-    1 << 7,
-    1 << 12,
-    1 << 15,
-)
+SUPPRESS_EMBEDS, EPHEMERAL, LOADING, SILENT = 1 << 2, 1 << 6, 1 << 7, 1 << 12
 
 # Component types
 ROW, BUTTON, STRING_SELECT, TEXT_INPUT, TEXT_DISPLAY, LABEL = 1, 2, 3, 4, 10, 18
-SECTION, THUMBNAIL, GALLERY, FILE, SEPARATOR, CONTAINER = 9, 11, 12, 13, 14, 17
 
 # Interaction types, and the callback types that may answer them
 COMMAND, COMPONENT, AUTOCOMPLETE, MODAL_SUBMIT = 2, 3, 4, 5
-KINDS = {2: "slash", 3: "component", 4: "autocomplete", 5: "modal"}
 CALLBACKS = {2: (4, 5, 9), 3: (4, 5, 6, 7, 9), 4: (8,), 5: (4, 5, 6, 7)}
 
 # What a fault with an HTTP status says: its usual code, and the codes' messages
@@ -321,28 +314,7 @@ _SELECTS = {3: _STRING_SELECT}
 _SELECTS |= dict.fromkeys((5, 6, 7, 8), _component(_ANY_SELECT, "default_values channel_types"))
 _ROW = _component({"components*": _array(_components({BUTTON: _BUTTON, **_SELECTS}), 5, 1)})
 _TEXT_DISPLAY = _component({"content*": _text(4000, 1)})
-_MEDIA = _object({"url*": _PICTURE}, _MEDIA_KEYS)
-_ACCESSORIES = {BUTTON: _BUTTON, THUMBNAIL: _component({"media*": _MEDIA}, "description spoiler")}
-_LAYOUT: dict[int, Rule] = {
-    ROW: _ROW,
-    TEXT_DISPLAY: _TEXT_DISPLAY,
-    SECTION: _component(
-        {
-            "components*": _array(_components({TEXT_DISPLAY: _TEXT_DISPLAY}), 3, 1),
-            "accessory*": _components(_ACCESSORIES),
-        }
-    ),
-    GALLERY: _component(
-        {"items*": _array(_object({"media*": _MEDIA}, "description spoiler"), 10, 1)}
-    ),
-    FILE: _component({"file*": _MEDIA}, "spoiler name size"),
-    SEPARATOR: _component({}, "divider spacing"),
-}
-_LAYOUT[CONTAINER] = _component(
-    {"components*": _array(_components({**_LAYOUT}), 39, 1)}, "accent_color spoiler"
-)
-LAYOUT_V2 = _array(_components(_LAYOUT), 40)
-LAYOUT_V1 = _array(_components({ROW: _ROW}), 5)
+LAYOUT = _array(_components({ROW: _ROW}), 5)
 
 _TEXT_INPUT = {
     **_CUSTOM_ID,
@@ -375,20 +347,16 @@ _MESSAGE: dict[str, Rule] = {
     "attachments": _array(_ATTACHMENT, 10),
     "tts": _boolean,
 }
-_REFERENCE = {"message_id": _id, "channel_id": _id, "guild_id": _id, "fail_if_not_exists": _boolean}
 CREATE = _object(
     {
         **_MESSAGE,
-        "flags": _bits(SUPPRESS_EMBEDS | SILENT | COMPONENTS_V2),
+        "flags": _bits(SUPPRESS_EMBEDS | SILENT),
         "enforce_nonce": _boolean,
-        "message_reference": _object({**_REFERENCE, "type": _one_of(0)}),
     },
     "components nonce",
 )
 EDIT = _object({**_MESSAGE, "flags": _whole(0, 2**31 - 1)}, "components")  # tts: by discord.py
-ANSWER = _object(
-    {**_MESSAGE, "flags": _bits(SUPPRESS_EMBEDS | EPHEMERAL | SILENT | COMPONENTS_V2)}, "components"
-)
+ANSWER = _object({**_MESSAGE, "flags": _bits(SUPPRESS_EMBEDS | EPHEMERAL | SILENT)}, "components")
 
 _LOCALIZED = "name_localizations description_localizations"
 _DESCRIBED = {"name*": _name, "description*": _text(100, 1)}

@@ -57,7 +57,6 @@ from tests.standins.discord.schema import (
     COMMAND,
     COMMANDS,
     COMPONENT,
-    COMPONENTS_V2,
     CREATE,
     DEFERRAL,
     DIRECT_MESSAGES,
@@ -65,12 +64,11 @@ from tests.standins.discord.schema import (
     EMBED_LINKS,
     EPHEMERAL,
     ERRORS,
+    FILE_SIZE,
     GUILD_MESSAGES,
     GUILDS,
-    LAYOUT_V1,
-    LAYOUT_V2,
+    LAYOUT,
     LOADING,
-    MANAGE_MESSAGES,
     MEMBER_PERMISSIONS,
     MENTION_EVERYONE,
     MIB,
@@ -102,7 +100,7 @@ class DiscordStandIn(RestServer):
 
     To set: `rate_limits` (5 messages and 5 edits per 5 s and channel), `answer_within` (3 s for the
     first answer), `token_lifetime` (15 min for an interaction's token), `nonce_memory` (how long a
-    nonce is recognised), `filesize_limits` (by boost tier). To read: `violations`; `requests`;
+    nonce is recognised). To read: `violations`; `requests`;
     `commands` (by guild id; None: global) and `syncs` (how often they were PUT); `rate_limited`
     (answers 429); `connected`, `identifies`, `resumes` (gateway).
     """
@@ -117,7 +115,6 @@ class DiscordStandIn(RestServer):
         self.answer_within = 3.0
         self.token_lifetime = 900.0
         self.nonce_memory = 300.0
-        self.filesize_limits = {0: 10 * MIB, 1: 10 * MIB, 2: 50 * MIB, 3: 100 * MIB}
 
         self.commands: dict[int | None, list[Json]] = {}
         self.syncs = 0
@@ -181,12 +178,10 @@ class DiscordStandIn(RestServer):
 
     # ------------------------------------------------------------------------------- the world
 
-    def add_guild(
-        self, name: str = "Another server", *, premium_tier: int = 0, bot_is_member: bool = True
-    ) -> Guild:
+    def add_guild(self, name: str = "Another server", *, bot_is_member: bool = True) -> Guild:
         """A new server, without channels."""
         with self._changed:
-            guild = Guild(self, name, premium_tier, bot_is_member)
+            guild = Guild(self, name, bot_is_member)
             self._guilds[guild.id] = guild
             if bot_is_member:
                 self._gateway.emit("GUILD_CREATE", guild._create_event(), GUILDS)
@@ -198,16 +193,6 @@ class DiscordStandIn(RestServer):
             person = Person(self, name, permissions)
             self._people[person.id] = person
             return person
-
-    def delete_message(self, message: Json) -> None:
-        """A moderator deletes a message: the bot gets 404 10008 for it from now on."""
-        with self._changed:
-            self._delete(self._messages[message["id"]])
-
-    def uploads(self, message: Json) -> list[Json]:
-        """All files of a message as attachment objects. Its `attachments`, as in the real API,
-        lack those that an embed shows (there the embed's image has the file's CDN url)."""
-        return list(self._messages[message["id"]].uploads)
 
     def attachment_bytes(self, attachment: Json) -> bytes:
         """The content of an attachment, or of an embed's image or thumbnail. KeyError when it was
@@ -275,11 +260,6 @@ class DiscordStandIn(RestServer):
         """From now on new gateway connections are refused (503), or accepted again."""
         self._gateway.refusing = refuse
 
-    def reconnect_request(self) -> None:
-        """Sends Reconnect (op 7): the bot is to come back and resume."""
-        with self._changed:
-            self._gateway.request_reconnect()
-
     # ---------------------------------------------------------------------------- interactions
 
     def _interact(self, reply: Reply, data: Json) -> Reply:
@@ -302,7 +282,7 @@ class DiscordStandIn(RestServer):
                 "entitlements": [],
                 "authorizing_integration_owners": {"0": str(guild.id) if guild else "0"},
                 "context": 0 if guild else 1,
-                "attachment_size_limit": self._filesize_limit(channel),
+                "attachment_size_limit": FILE_SIZE,
             }
             if guild:
                 partial = {"id": str(guild.id), "locale": "en-US", "features": []}
@@ -461,16 +441,14 @@ class DiscordStandIn(RestServer):
         if channel.deleted or (old and old.deleted):
             gone = 10003 if channel.deleted else 10008
             raise DiscordError(404, gone, ERRORS[gone])
-        limit = self._filesize_limit(channel)
         sizes = [len(content) for _, content in call._uploads.values()]
-        if max(sizes, default=0) > limit or sum(sizes) > max(limit, 25 * MIB):
+        if max(sizes, default=0) > FILE_SIZE or sum(sizes) > 25 * MIB:
             raise DiscordError(413, 40005, "Request entity too large", violation=True)
         form = Form()
         rule(form, data, "")
         flags = (data.get("flags") or 0) if isinstance(data, dict) else 0
-        v2 = (flags | (old.data["flags"] if old else 0)) & COMPONENTS_V2
         if isinstance(data, dict) and data.get("components") is not None:
-            (LAYOUT_V2 if v2 else LAYOUT_V1)(form, data["components"], "components")
+            LAYOUT(form, data["components"], "components")
         self._judge(call, form)
         draft = Stored({"content": (data.get("content") or "").strip(), "flags": flags}, channel)
         draft.embeds = pruned(data.get("embeds") or [])
@@ -483,9 +461,6 @@ class DiscordStandIn(RestServer):
         mentions = data.get("allowed_mentions")
         check_message(form, draft, mentions or {})
         content: Any = draft.data.get("content", old.data["content"] if old else "")
-        if v2 and (content or draft.embeds):
-            code = "MESSAGE_CANNOT_USE_LEGACY_FIELDS_WITH_COMPONENTS_V2"
-            form.error("flags", code, "IS_COMPONENTS_V2 excludes content and embeds")
         self._judge(call, form)
         if not (content or draft.embeds or draft.components or draft.uploads):
             raise DiscordError(400, 50006, "Cannot send an empty message", violation=True)
@@ -554,7 +529,7 @@ class DiscordStandIn(RestServer):
         was = stored.data["flags"]
         flags = was & ~LOADING
         if data.get("flags") is not None:  # others are ignored
-            flags = flags & ~SUPPRESS_EMBEDS | data["flags"] & (SUPPRESS_EMBEDS | COMPONENTS_V2)
+            flags = flags & ~SUPPRESS_EMBEDS | data["flags"] & SUPPRESS_EMBEDS
         edited = None if was & LOADING else iso_now()
         stored.data.update({**draft.data, "flags": flags, "edited_timestamp": edited})
         self._render(stored)
@@ -574,8 +549,7 @@ class DiscordStandIn(RestServer):
             holder |= {key: upload["url"], proxy: upload["proxy_url"]}
         for embed in shown["embeds"]:
             embed["type"] = "rich"
-        hidden = stored.data["flags"] & COMPONENTS_V2
-        loose = [up for up in stored.uploads if up["id"] not in used and not hidden]
+        loose = [up for up in stored.uploads if up["id"] not in used]
         stored.data.update({**shown, "attachments": loose})
 
     def _publish(self, event: str, stored: Stored) -> None:
@@ -601,12 +575,8 @@ class DiscordStandIn(RestServer):
         self._changed.notify_all()
 
     def _shown(self, stored: Stored) -> Json:
-        """A message as the bot reads it: without the nonce, which is lost when it is read again,
-        and (no privileged intent) without what other people write in a guild."""
-        data = {key: value for key, value in stored.data.items() if key != "nonce"}
-        if data["author"] is not self._bot and stored.channel.guild:
-            data["content"] = ""
-        return data
+        """A message as the bot reads it: without the nonce, lost when it is read again."""
+        return {key: value for key, value in stored.data.items() if key != "nonce"}
 
     def _delete(self, stored: Stored) -> None:
         if not stored.deleted:
@@ -644,11 +614,6 @@ class DiscordStandIn(RestServer):
     def _get_channel(self, call: RestCall, channel_id: str) -> Answer:
         return 200, self._channel(channel_id)._payload()
 
-    @route("POST", r"/channels/(\d+)/typing")
-    def _type(self, call: RestCall, channel_id: str) -> Answer:
-        self._channel(channel_id, SEND_MESSAGES)
-        return 204, None
-
     @route("POST", r"/channels/(\d+)/messages")
     def _create_message(self, call: RestCall, channel_id: str) -> Answer:
         channel = self._channel(channel_id, SEND_MESSAGES)
@@ -668,23 +633,7 @@ class DiscordStandIn(RestServer):
                     recent = time.monotonic() - same.created < self.nonce_memory
                     if recent and same.data.get("nonce") == nonce:
                         return 200, same.data
-        draft.data |= self._replied(channel, data.get("message_reference"))
         return 200, self._store(draft).data
-
-    def _replied(self, channel: Channel, reference: Json | None) -> Json:
-        if reference is None:
-            return {}
-        if channel.guild and not channel.bot_permissions & READ_MESSAGE_HISTORY:
-            message = "Cannot reply without permission to read message history"
-            raise DiscordError(403, 160002, message)
-        for source in self._visible(channel):
-            if source.data["id"] == str(reference.get("message_id")):
-                return {"type": 19, "message_reference": self._reference(source)}
-        if reference.get("fail_if_not_exists", True):
-            form = Form()
-            form.error("message_reference", "REPLIES_UNKNOWN_MESSAGE", "Unknown message")
-            raise self._invalid(form, violation=False)
-        return {}
 
     @route("GET", r"/channels/(\d+)/messages")
     def _get_messages(self, call: RestCall, channel_id: str) -> Answer:
@@ -709,11 +658,6 @@ class DiscordStandIn(RestServer):
         stored = next((s for s in self._visible(channel) if s.data["id"] == message_id), None)
         if stored is None:
             raise DiscordError(404, 10008, "Unknown Message")
-        if stored.data["author"] is not self._bot and call.method == "PATCH":
-            message = "Cannot edit a message authored by another user"
-            raise DiscordError(403, 50005, message, violation=True)
-        if stored.data["author"] is not self._bot and call.method == "DELETE":
-            self._channel(channel_id, MANAGE_MESSAGES)
         return self._apply(call, stored, ("users", "roles", "everyone"))
 
     def _add_channel(self, channel: Channel) -> Channel:
@@ -742,9 +686,6 @@ class DiscordStandIn(RestServer):
             self._emit_channel("DELETE", channel)
 
     # ------------------------------------------------------------------ guilds, users, commands
-
-    def _filesize_limit(self, channel: Channel) -> int:
-        return self.filesize_limits[channel.guild.premium_tier if channel.guild else 0]
 
     def _my_guild(self, guild_id: str, refusal: DiscordError) -> Guild:
         guild = self._guilds.get(int(guild_id))
@@ -781,11 +722,6 @@ class DiscordStandIn(RestServer):
         if int(user_id) not in self._people:
             raise DiscordError(404, 10007, "Unknown Member")
         return 200, member_object(self._people[int(user_id)]._user())
-
-    @route("GET", r"/gateway/bot")
-    def _get_gateway(self, call: RestCall) -> Answer:
-        limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
-        return 200, {"url": self.gateway_url, "shards": 1, "session_start_limit": limit}
 
     @route("GET", r"(?:/oauth2)?/applications/@me")
     def _get_application(self, call: RestCall) -> Answer:
