@@ -1,4 +1,4 @@
-"""Processes forked from one that has discord.py loaded: half of a bot's start is importing that."""
+"""Processes forked from one that has discord.py loaded: most of a bot's start is importing that."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ class ForkServer:
     ) -> ForkedProcess | None:
         """What `subprocess.Popen(["python", *command], ...)` starts, with stdout and stderr in one
         pipe. None: only that can, for this environment."""
-        there = self._environment
-        changed = {k: v for k, v in environment.items() if there.get(k) != v}
-        missing = [k for k in there if k not in environment]
+        own = self._environment
+        changed = {k: v for k, v in environment.items() if own.get(k) != v}
+        missing = [k for k in own if k not in environment]
         if any(name.startswith(AT_START) for name in (*changed, *missing)):
             return None
         order = {"program": command[0], "arguments": command[1:], "folder": folder}
         text = json.dumps({**order, "set": changed, "unset": missing}).encode()
-        output, there_end = os.pipe()
+        output, inlet = os.pipe()
         with self._starting:
-            socket.send_fds(self._socket, [text], [there_end])
-            os.close(there_end)
+            socket.send_fds(self._socket, [text], [inlet])
+            os.close(inlet)
             process = self._started.get(timeout=20)
         assert process, "the fork server has died"
         process.stdout = open(output, encoding="utf-8")  # noqa: SIM115

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.bot import start
+from tests.harness.bot import PROGRAM, start
 from tests.harness.forks import POSSIBLE, ForkedProcess, ForkServer
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="programs aren't forked here")
@@ -31,10 +31,9 @@ facts = [sys.argv, sys.path, os.getcwd(), dict(os.environ), handlers, blocked, w
 facts += [streams, os.getpgid(0), os.getsid(0), threading.active_count(), sys.flags.optimize]
 facts += [os.path.exists("/proc/self/task") and len(os.listdir("/proc/self/task")), os.umask(0)]
 facts += [__name__, __file__, sys.modules["__main__"].__dict__ is globals(), gc.get_threshold()]
-own = {"binder", "comfy_client", "comfygen", "fork_server", "store", "tests"}
-facts += [sorted(own & set(sys.modules))]
+facts += [sorted({"tests", "fork_server", *PRODUCT} & set(sys.modules))]
 print(json.dumps({"facts": facts, "random": random.random()}))
-"""
+""".replace("PRODUCT", repr([file.stem for file in PROGRAM]))
 ENDS = {
     "pass": 0,
     "raise SystemExit(3)": 3,
@@ -43,7 +42,7 @@ ENDS = {
     "raise KeyboardInterrupt": -signal.SIGINT,
     "import os; os._exit(130)": 130,
     "import os; os.abort()": -signal.SIGABRT,
-    "import os; os.kill(os.getpid(), 9)": -signal.SIGKILL,
+    "import os; os.kill(os.getpid(), 9)": -9,
     "import atexit; atexit.register(print, 'at the end'); print('first')": 0,
     "import sys; print('out'); print('err', file=sys.stderr); sys.stdout.write('no end')": 0,
     "import threading; threading.Timer(0.1, print, ['a thread']).start()": 0,
