@@ -14,7 +14,8 @@ from tests.standins.discord.server import DiscordStandIn
 
 
 class House:
-    """Both stand-ins, one installation between them, and the bots started from it."""
+    """Both stand-ins, one installation between them, and the bots started from it: with `forks`
+    quickly, else as an owner does."""
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class Recorded:
 
 @dataclass
 class Fault:
+    """What goes wrong with the next `left` requests of a route (None: with all)."""
+
     route: str
     kind: str
     left: int | None
@@ -65,6 +67,7 @@ def page(status: int, title: str, **headers: str) -> web.Response:
 
 
 def gone(request: web.Request) -> bool:
+    """Whether nobody waits for the answer any more."""
     return request.transport is None or request.transport.is_closing()
 
 
@@ -92,6 +95,7 @@ async def half(request: web.Request, response: web.StreamResponse) -> web.Stream
 
 
 def body_of(response: web.StreamResponse) -> bytes:
+    """The body of an answer that isn't a stream."""
     body = response.body if isinstance(response, web.Response) else b""
     return body if isinstance(body, bytes) else b""
 

@@ -100,9 +100,9 @@ class DiscordStandIn(RestServer):
 
     To set: `rate_limits` (5 messages and 5 edits per 5 s and channel), `answer_within` (3 s for the
     first answer), `token_lifetime` (15 min for an interaction's token), `nonce_memory` (how long a
-    nonce is recognised). To read: `violations`; `requests`;
-    `commands` (by guild id; None: global) and `syncs` (how often they were PUT); `rate_limited`
-    (answers 429); `connected`, `identifies`, `resumes` (gateway).
+    nonce is recognised). To read: `violations`; `requests`; `commands` (by guild id; None: global)
+    and `syncs` (how often they were PUT); `rate_limited` (answers 429); `connected`, `identifies`,
+    `resumes` (gateway).
     """
 
     def __init__(self, *, token: str | None = None) -> None:
