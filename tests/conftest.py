@@ -3,74 +3,17 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bot import Bot, Installation, settings_for
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import Channel, DiscordStandIn
+from tests.harness.forks import POSSIBLE, ForkServer
+from tests.harness.house import House
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.server import DiscordStandIn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-
-class House:
-    """Both stand-ins, one installation between them, and the bots started from it."""
-
-    def __init__(self, folder: Path, discord: DiscordStandIn, comfyui: ComfyUIStandIn) -> None:
-        self.discord = discord
-        self.comfyui = comfyui
-        self.channel: Channel = discord.guild.add_channel("pictures")
-        self.installation = Installation(folder)
-        self.settings = settings_for(discord, comfyui, self.channel.id)
-        self.spare: list[Channel] = []
-        self.bots: list[Bot] = []
-
-    def start(self, *, ready: bool = True, offline: bool = False, **changes: str) -> Bot:
-        """A bot with these changes to its settings, connected if `ready`."""
-        self.installation.configure({**self.settings, **changes})
-        return self.run(ready=ready, offline=offline)
-
-    def run(
-        self,
-        *,
-        ready: bool = True,
-        offline: bool = False,
-        environment: dict[str, str] | None = None,
-        arguments: tuple[str, ...] = (),
-    ) -> Bot:
-        """A bot with the settings as they stand in the installation."""
-        bot = Bot(
-            self.installation,
-            None if offline else self.discord,
-            environment=environment,
-            arguments=arguments,
-        )
-        self.bots.append(bot)
-        if ready:
-            bot.wait_for_line("connected as")
-        return bot
-
-    def settle(self, seconds: float = 20.0) -> None:
-        """Wait until every job has been reported."""
-        deadline = time.monotonic() + seconds
-        query = "SELECT count(*) FROM jobs WHERE delivered_at IS NULL"
-        while self.installation.rows(query) != [(0,)]:
-            assert time.monotonic() < deadline, "some jobs were never reported"
-            threading.Event().wait(0.02)
-
-    def check(self) -> None:
-        """What must hold after every test, whatever it was about."""
-        for bot in self.bots:
-            if bot.process.poll() is None:
-                bot.kill()
-        output = "\n".join(bot.output for bot in self.bots)
-        assert self.discord.violations == []
-        assert "Traceback" not in output, output
-        assert self.discord.token not in output
 
 
 @pytest.fixture
@@ -79,20 +22,33 @@ def comfyui() -> Iterator[ComfyUIStandIn]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer | None]:
+    """What starts the bots quickly, where that can be done."""
+    if not POSSIBLE:
+        yield None
+        return
+    server = ForkServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def house(tmp_path: Path, comfyui: ComfyUIStandIn) -> Iterator[House]:
+def house(tmp_path: Path, comfyui: ComfyUIStandIn, forks: ForkServer | None) -> Iterator[House]:
     """A house of one test's own."""
     with DiscordStandIn() as discord:
-        house = House(tmp_path / "comfygen", discord, comfyui)
+        house = House(tmp_path / "comfygen", discord, comfyui, forks)
         yield house
         house.check()
 
 
 @pytest.fixture(scope="module")
-def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def shared_house(
+    tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None
+) -> Iterator[House]:
     """A house with one running bot for all tests of a module; each takes a new person."""
     with DiscordStandIn() as discord, ComfyUIStandIn() as comfyui:
-        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui)
+        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui, forks)
         # A channel for each test: Discord allows five messages in five seconds in one.
         house.spare = [discord.guild.add_channel(f"pictures-{number}") for number in range(99)]
         ids = (house.channel.id, *(channel.id for channel in house.spare))

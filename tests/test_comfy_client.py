@@ -20,7 +20,8 @@ from requests_mock import ANY
 
 import comfy_client as cc
 from comfy_client import ComfyClient, ComfyOptions, ImageRef, clean
-from tests.comfyui_standin import ComfyUIStandIn, simple_workflow
+from tests.standins.comfyui.nodes import simple_workflow
+from tests.standins.comfyui.server import ComfyUIStandIn
 
 URL = "http://comfy.test:8188"
 ID = "6a1f0c1e-35c9-4b0d-8f3e-0d6a5a1d2b77"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from settings import HERE, ConfigError, RedactingFilter, load_settings, read_environment
-from tests.bot import REPOSITORY, SETTINGS
+from tests.harness.bot import REPOSITORY, SETTINGS
 
 GOOD = {"DISCORD_TOKEN": "abc.def.ghi", "ALLOWED_CHANNEL_IDS": "1, 2,3"}
 TOKEN = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789ab"

@@ -14,9 +14,8 @@ import pytest
 from comfy_client import ComfyOptions
 from form import Draft, PromptModal, form_view, retry_view
 from report import job_view
-from tests.conftest import House
-from tests.discord_standin import Person
-from tests.steps import (
+from tests.harness.house import House
+from tests.harness.steps import (
     ask_for,
     fields,
     fill_in,
@@ -27,6 +26,7 @@ from tests.steps import (
     queued,
     text_of,
 )
+from tests.standins.discord.people import Person
 
 MANAGE_GUILD = 1 << 5
 MANAGE_MESSAGES = 1 << 13

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import House
-from tests.steps import (
+from tests.harness.house import House
+from tests.harness.steps import (
     ask_for,
     chosen,
     fields,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bot import Bot
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.conftest import House
-from tests.discord_standin import DiscordStandIn
-from tests.steps import ask_for, text_of
+from tests.harness.bot import Bot
+from tests.harness.house import House
+from tests.harness.steps import ask_for, text_of
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.server import DiscordStandIn
 
 KEY = "s3cr3t-key-of-the-proxy"
 

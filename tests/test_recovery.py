@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import House
-from tests.discord_standin import Person
-from tests.steps import ask_for, fill_in, labels, open_form, text_of
+from tests.harness.house import House
+from tests.harness.steps import ask_for, fill_in, labels, open_form, text_of
+from tests.standins.discord.people import Person
 
 POST_MESSAGE = r"/channels/\d+/messages$"
 Arrange = Callable[[House, Callable[[], None]], None]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import House
-from tests.steps import ask_for, fill_in, labels, open_form, queued, text_of
+from tests.harness.house import House
+from tests.harness.steps import ask_for, fill_in, labels, open_form, queued, text_of
 
 
 def refusal(house: House, **changes: str) -> list[str]:

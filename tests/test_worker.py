@@ -22,7 +22,7 @@ from comfy_client import (
     Unreachable,
 )
 from store import JobParams, JobStatus, Store
-from tests.bot import REPOSITORY
+from tests.harness.bot import REPOSITORY
 from worker import Worker, load_workflow
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"

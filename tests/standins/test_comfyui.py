@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 import requests
 
-from tests.comfyui_standin import ComfyUIStandIn, simple_workflow
+from tests.standins.comfyui.nodes import simple_workflow
+from tests.standins.comfyui.server import ComfyUIStandIn
 
 
 def post(comfyui: ComfyUIStandIn, prompt_id: str, workflow: dict[str, Any]) -> requests.Response:

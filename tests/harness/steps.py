@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.discord_standin import Channel, Person, Reply
+from tests.standins.discord.people import Channel, Person, Reply
 
 Message = dict[str, Any]
 

@@ -12,12 +12,9 @@ the server's thread.
 from __future__ import annotations
 
 import asyncio
-import colorsys
 import contextlib
 import copy
-import hashlib
 import json
-import math
 import os
 import random
 import socket
@@ -26,7 +23,6 @@ import struct
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,511 +30,45 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from tests.standins.comfyui.faults import (
+    CUTS,
+    LOGIN_PAGE,
+    PAGES,
+    Fault,
+    Recorded,
+    body_of,
+    cut,
+    gone,
+    half,
+    page,
+    spoilt,
+)
+from tests.standins.comfyui.nodes import (
+    OWNERS_DISK,
+    TRACEBACK,
+    Json,
+    error_entry,
+    execution_order,
+    installed_nodes,
+    is_link,
+    signatures_of,
+    simple_workflow,
+    validate_prompt,
+)
+from tests.standins.comfyui.pictures import draw_png, draw_preview
+
 T = TypeVar("T")
-Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Item = tuple[float, str, Json, Json, list[str]]  # number, prompt id, prompt, extra data, outputs
 
 PICTURES_KEPT = 200
-OWNERS_DISK = "/home/owner/ComfyUI"  # stands in every traceback; no user may ever read it
-TRACEBACK = [
-    f'  File "{OWNERS_DISK}/execution.py", line 496, in execute\n    await get_output_data(',
-    f'  File "{OWNERS_DISK}/comfy/utils.py", line 61, in load_torch_file\n    safe_open(',
-]
 OUT_OF_MEMORY_TIPS = (
     "This error means you ran out of memory on your GPU.\n\n"
     "TIPS: If the workflow worked before you might have accidentally set the batch_size to a large "
     "number."
 )
 
-# What a real server with the Mikey, Efficiency and Impact nodes lists.
-_SAMPLER_NAMES = """
-    euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 dpm_2 dpm_2_ancestral lms
-    dpm_fast dpm_adaptive dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp dpmpp_sde dpmpp_sde_gpu
-    dpmpp_2m dpmpp_2m_cfg_pp dpmpp_2m_sde dpmpp_2m_sde_gpu dpmpp_2m_sde_heun dpmpp_2m_sde_heun_gpu
-    dpmpp_3m_sde dpmpp_3m_sde_gpu ddpm lcm ipndm ipndm_v deis res_multistep res_multistep_cfg_pp
-    res_multistep_ancestral res_multistep_ancestral_cfg_pp gradient_estimation
-    gradient_estimation_cfg_pp er_sde seeds_2 seeds_3 sa_solver sa_solver_pece ddim uni_pc
-    uni_pc_bh2"""
-_SCHEDULER_NAMES = (
-    "simple sgm_uniform karras exponential ddim_uniform beta normal linear_quadratic kl_optimal"
-)
-_MODEL_NAMES = """
-    Flux/flux1-dev-fp8.safetensors | Illustrious/illustriousXL_v01.safetensors |
-    Illustrious/merges/2025-08 (test)/novaAnimeXL_ilV100 + hassaku blend 0.35.safetensors |
-    Illustrious/waiIllustrious_v140.safetensors | NoobAI/NoobAI-XL-v1.1.safetensors |
-    NoobAI/noobaiXLNAIXL_vPred10Version.safetensors |
-    Pony/autismmixSDXL_autismmixConfetti.safetensors |
-    Pony/ponyDiffusionV6XL_v6StartWithThisOne.safetensors |
-    Pony/ponyRealism_V22MainVAE.safetensors | SD15/DreamShaper_8_pruned.safetensors |
-    SD15/anything-v5.0.safetensors | SD15/deliberate_v2.safetensors |
-    SD15/photon_v1.safetensors | SD15/realisticVisionV60B1_v51VAE.safetensors |
-    SD15/v1-5-pruned-emaonly-fp16.safetensors | SDXL/animagineXL40_v40Opt.safetensors |
-    SDXL/copaxTimelessxlSDXL1_v12.safetensors | SDXL/dreamshaperXL_lightningDPMSDE.safetensors |
-    SDXL/juggernautXL_ragnarokBy.safetensors | SDXL/juggernautXL_v9Rdphoto2Lightning.safetensors |
-    SDXL/old and archived checkpoints/2024, still used for the posters, please do not delete/\
-realvisxlV50_v50LightningBakedvae.safetensors |
-    SDXL/realvisxlV50_v50LightningBakedvae.safetensors |
-    SDXL/refiner/sd_xl_refiner_1.0.safetensors |
-    SDXL/sd_xl_base_1.0.safetensors | SDXL/turbo/sd_xl_turbo_1.0_fp16.safetensors |
-    SDXL/zavychromaxl_v100.safetensors | dreamshaper_8.safetensors | meinamix_v12Final.safetensors |
-    sd_xl_base_1.0.safetensors | sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors |
-    v2-1_768-ema-pruned.ckpt"""
-SAMPLERS = _SAMPLER_NAMES.split()
-SCHEDULERS = _SCHEDULER_NAMES.split()
-MODELS = [name.strip() for name in _MODEL_NAMES.split("|")]
-_AYS = ["AYS SDXL", "AYS SD1", "AYS SVD"]
-OPTIONS = {
-    "@models": MODELS,
-    "@samplers": SAMPLERS,
-    "@schedulers": SCHEDULERS,
-    "@efficient": [*SCHEDULERS, "AYS SD1", "AYS SDXL", "AYS SVD", "GITS"],
-    "@detailer": [*SCHEDULERS, *_AYS, "GITS[coeff=1.2]", "LTXV[default]", "OSS FLUX", "OSS Wan"],
-    "@upscale": ["nearest-exact", "bilinear", "area", "bicubic", "bislerp"],
-    "@preview": ["auto", "latent2rgb", "taesd", "vae_decoded_only", "none"],
-    "@decode": ["true", "true (tiled)", "false"],
-    "@decode_adv": ["true", "true (tiled)", "false", "output only", "output only (tiled)"],
-    "@on": ["enable", "disable"],
-    "@off": ["disable", "enable"],
-    "@hint": ["center-1", "horizontal-2", "vertical-2", "rect-4", "mask-area", "none"],
-    "@negative": ["False", "Small", "Outter"],
-    "@yolo": ["bbox/face_yolov8m.pt", "segm/person_yolov8m-seg.pt"],
-}
-# A class: name, its inputs, its outputs. An input: name, type (@ is a list of options), and for
-# numbers default, least, most. "?" marks an optional input; "V3" and "output node" mark the class.
-_SEED = f"seed INT 0 0 {0xFFFFFFFFFFFFFFFF}"
-_STEPS = "steps INT 20 1 10000 | cfg FLOAT 7.0 0.0 100.0 | sampler_name @samplers"
-_CONDITIONED = "positive CONDITIONING | negative CONDITIONING"
-_EFFICIENT_OUTPUTS = "MODEL CONDITIONING CONDITIONING LATENT VAE IMAGE"
-NODES = [
-    ("Checkpoint Loader Simple Mikey", "ckpt_name @models", "MODEL CLIP VAE STRING STRING"),
-    ("CheckpointLoaderSimple V3", "ckpt_name @models", "MODEL CLIP VAE"),
-    ("CLIPTextEncode", "text STRING | clip CLIP", "CONDITIONING"),
-    (
-        "EmptyLatentImage",
-        "width INT 512 16 16384 | height INT 512 16 16384 | batch_size INT 1 1 4096",
-        "LATENT",
-    ),
-    (
-        "LatentUpscaleBy V3",
-        "samples LATENT | upscale_method @upscale | scale_by FLOAT 1.5 0.01 8.0",
-        "LATENT",
-    ),
-    (
-        "KSampler V3",
-        f"model MODEL | {_SEED} | {_STEPS} | scheduler @schedulers | {_CONDITIONED} | "
-        "latent_image LATENT | denoise FLOAT 1.0 0.0 1.0",
-        "LATENT",
-    ),
-    (
-        "KSampler (Efficient) output node",
-        f"model MODEL | {_SEED} | {_STEPS} | scheduler @efficient | {_CONDITIONED} | "
-        "latent_image LATENT | denoise FLOAT 1.0 0.0 1.0 | preview_method @preview | "
-        "vae_decode @decode | ?optional_vae VAE | ?script SCRIPT",
-        _EFFICIENT_OUTPUTS,
-    ),
-    (
-        "KSampler Adv. (Efficient) output node",
-        f"model MODEL | add_noise @on | noise_{_SEED} | {_STEPS} | scheduler @efficient | "
-        f"{_CONDITIONED} | latent_image LATENT | start_at_step INT 0 0 10000 | "
-        "end_at_step INT 10000 0 10000 | return_with_leftover_noise @off | "
-        "preview_method @preview | vae_decode @decode_adv | ?optional_vae VAE | ?script SCRIPT",
-        _EFFICIENT_OUTPUTS,
-    ),
-    (
-        "FaceDetailer",
-        "image IMAGE | model MODEL | clip CLIP | vae VAE | guide_size FLOAT 512 64 16384 | "
-        f"guide_size_for BOOLEAN | max_size FLOAT 1024 64 16384 | {_SEED} | {_STEPS} | "
-        f"scheduler @detailer | {_CONDITIONED} | denoise FLOAT 0.5 0.0001 1.0 | "
-        "feather INT 5 0 100 | noise_mask BOOLEAN | force_inpaint BOOLEAN | "
-        "bbox_threshold FLOAT 0.5 0.0 1.0 | bbox_dilation INT 10 -512 512 | "
-        "bbox_crop_factor FLOAT 3.0 1.0 10 | sam_detection_hint @hint | "
-        "sam_dilation INT 0 -512 512 | sam_threshold FLOAT 0.93 0.0 1.0 | "
-        "sam_bbox_expansion INT 0 0 1000 | sam_mask_hint_threshold FLOAT 0.7 0.0 1.0 | "
-        "sam_mask_hint_use_negative @negative | drop_size INT 10 1 16384 | "
-        "bbox_detector BBOX_DETECTOR | wildcard STRING | cycle INT 1 1 10 | "
-        "?sam_model_opt SAM_MODEL | ?segm_detector_opt SEGM_DETECTOR | ?inpaint_model BOOLEAN | "
-        "?noise_mask_feather INT 20 0 100",
-        "IMAGE IMAGE IMAGE MASK DETAILER_PIPE IMAGE",
-    ),
-    ("UltralyticsDetectorProvider", "model_name @yolo", "BBOX_DETECTOR SEGM_DETECTOR"),
-    ("VAEDecode", "samples LATENT | vae VAE", "IMAGE"),
-    ("SaveImage output node", "images IMAGE | filename_prefix STRING", ""),
-    ("PreviewImage output node", "images IMAGE", ""),
-    ("Seed Generator (Image Saver)", _SEED, "INT"),
-]
-UNIQUE_ID = ("Checkpoint Loader Simple Mikey", "KSampler (Efficient)", "KSampler Adv. (Efficient)")
-# Kinds of faults: answers given without processing the request, and processed but cut off.
-PAGES = {
-    "404": "404: Not Found",
-    "429": "Too Many Requests",
-    "500": "500 Internal Server Error\n\nServer got itself in trouble",
-    "502": "Bad Gateway",
-    "503": "Service Temporarily Unavailable",
-    "login page": "",
-    "redirect": "",
-}
-CUTS = ("lost answer", "half json", "truncate")
 PREVIEW_FRAME = struct.pack(">II", 1, 1) + b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + bytes(64)  # a JPEG
-LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>"
-
-
-def _object_info() -> dict[str, Any]:
-    """NODES in the shape of GET /object_info."""
-    info = {}
-    for title, inputs, outputs in NODES:
-        name = title.removesuffix(" V3").removesuffix(" output node")
-        hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
-        if name in UNIQUE_ID:
-            hidden["my_unique_id"] = "UNIQUE_ID"
-        spec: Json = {"required": {}, "optional": {}, "hidden": hidden}
-        for text in inputs.split(" | "):
-            key, kind, *numbers = text.split()
-            group = "optional" if key.startswith("?") else "required"
-            config: list[Any] = [kind]
-            if kind in OPTIONS and title.endswith(" V3"):
-                config = ["COMBO", {"multiselect": False, "options": list(OPTIONS[kind])}]
-            elif kind in OPTIONS:
-                config = [list(OPTIONS[kind]), {"tooltip": f"The {key} to use."}]
-            elif numbers:
-                limits = [json.loads(number) for number in numbers]
-                config.append(dict(zip(("default", "min", "max"), limits, strict=True)))
-            spec[group][key.lstrip("?")] = config
-        info[name] = {
-            "input": spec,
-            "input_order": {group: list(keys) for group, keys in spec.items()},
-            "output": outputs.split(),
-            "output_is_list": [False for _ in outputs.split()],
-            "output_name": outputs.split(),
-            "name": name,
-            "display_name": name,
-            "description": "",
-            "python_module": "nodes",
-            "category": "image",
-            "output_node": title.endswith(" output node"),
-        }
-    return info
-
-
-def simple_workflow(checkpoint: str = MODELS[0], seed: int = 1, steps: int = 4) -> Json:
-    """The text-to-image workflow that ComfyUI's own page opens with, in the API format."""
-    size = {"width": 512, "height": 512, "batch_size": 1}
-    sampling = {"seed": seed, "steps": steps, "cfg": 8, "sampler_name": "euler", "denoise": 1}
-    sampling |= {"scheduler": "normal", "model": ["4", 0], "latent_image": ["5", 0]}
-    sampling |= {"positive": ["6", 0], "negative": ["7", 0]}
-    nodes: list[tuple[str, str, Json]] = [
-        ("4", "CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
-        ("5", "EmptyLatentImage", size),
-        ("6", "CLIPTextEncode", {"text": "a landscape", "clip": ["4", 1]}),
-        ("7", "CLIPTextEncode", {"text": "text, watermark", "clip": ["4", 1]}),
-        ("3", "KSampler", sampling),
-        ("8", "VAEDecode", {"samples": ["3", 0], "vae": ["4", 2]}),
-        ("9", "SaveImage", {"images": ["8", 0], "filename_prefix": "ComfyUI"}),
-    ]
-    return {node_id: {"class_type": name, "inputs": inputs} for node_id, name, inputs in nodes}
-
-
-# --- the graph ------------------------------------------------------------------------------------
-
-
-def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
-
-
-def _execution_order(prompt: Json, outputs: list[str]) -> list[str]:
-    """The nodes that the outputs need, each after those it depends on."""
-    order: dict[str, None] = {}
-
-    def visit(node_id: str) -> None:
-        if node_id not in order:
-            for value in prompt[node_id]["inputs"].values():
-                if _is_link(value):
-                    visit(value[0])
-            order[node_id] = None
-
-    for node_id in outputs:
-        visit(node_id)
-    return list(order)
-
-
-def _signatures(prompt: Json, order: list[str]) -> dict[str, str]:
-    """What each node's result depends on: its class and inputs and those of all its ancestors."""
-    signatures: dict[str, str] = {}
-    for node_id in order:
-        node = prompt[node_id]
-        inputs = {
-            name: [signatures[value[0]], value[1]] if _is_link(value) else value
-            for name, value in node["inputs"].items()
-        }
-        own_id = node_id if node["class_type"] in UNIQUE_ID else None
-        text = json.dumps([node["class_type"], own_id, inputs], sort_keys=True)
-        signatures[node_id] = hashlib.sha256(text.encode()).hexdigest()
-    return signatures
-
-
-def _error(kind: str, message: str, details: str, **extra_info: Any) -> Json:
-    return {"type": kind, "message": message, "details": details, "extra_info": extra_info}
-
-
-def _exception(kind: str, message: str, exc: Exception, **extra_info: Any) -> Json:
-    name = type(exc).__name__
-    return _error(kind, message, str(exc), **extra_info, exception_type=name, traceback=TRACEBACK)
-
-
-def validate_prompt(
-    info: dict[str, Any], prompt: Json, newest: bool
-) -> tuple[Json | None, list[str], Json]:
-    """Validate as execution.py does: (error or None, outputs that will run, node_errors)."""
-    outputs = []
-    for node_id, node in prompt.items():
-        if "class_type" not in node or node["class_type"] not in info:
-            return _unknown_class(node_id, node, newest), [], {}
-        if info[node["class_type"]]["output_node"]:
-            outputs.append(node_id)
-    if not outputs:
-        return _error("prompt_no_outputs", "Prompt has no outputs", ""), [], {}
-
-    validated: dict[str, tuple[bool, list[Json]]] = {}
-    good: list[str] = []
-    details: list[str] = []
-    node_errors: Json = {}
-    for output in outputs:
-        try:
-            valid, reasons = _validate_inputs(info, prompt, output, validated)
-        except Exception as exc:
-            message = "Exception when validating node"
-            reasons = [_exception("exception_during_validation", message, exc)]
-            valid, _ = validated[output] = (False, reasons)
-        if valid:
-            good.append(output)
-            continue
-        details += [f"{reason['message']}: {reason['details']}" for reason in reasons]
-        for node_id, (fine, errors) in validated.items():
-            if not fine and errors:
-                entry = {"errors": errors, "dependent_outputs": []}
-                entry["class_type"] = prompt[node_id]["class_type"]
-                node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
-    if good:
-        return None, good, node_errors
-    message = "Prompt outputs failed validation"
-    error = _error("prompt_outputs_failed_validation", message, "\n".join(details))
-    return error, [], node_errors
-
-
-def _unknown_class(node_id: str, node: Json, newest: bool) -> Json:
-    details = f"Node ID '#{node_id}'"
-    if newest:
-        name = node.get("class_type")
-        title = node.get("_meta", {}).get("title", name)
-        message = f"Node '{title}' not found. The custom node may not be installed."
-        extra = {"node_id": node_id, "class_type": name, "node_title": title}
-        return _error("missing_node_type", message, details, **extra)
-    message = "Cannot execute because a node is missing the class_type property."
-    if "class_type" in node:
-        message = f"Cannot execute because node {node['class_type']} does not exist."
-    return _error("invalid_prompt", message, details)
-
-
-def _validate_inputs(
-    info: dict[str, Any], prompt: Json, node_id: str, validated: dict[str, tuple[bool, list[Json]]]
-) -> tuple[bool, list[Json]]:
-    """Validate a node after its ancestors; literal values are converted in place, as in ComfyUI."""
-    if node_id in validated:
-        return validated[node_id]
-    node = prompt[node_id]
-    inputs, spec = node["inputs"], info[node["class_type"]]["input"]
-    required = spec.get("required", {})
-    errors: list[Json] = []
-    valid = True
-    for name, config in {**required, **spec.get("optional", {})}.items():
-        if name not in inputs:
-            if name in required:
-                message = "Required input is missing"
-                errors.append(_error("required_input_missing", message, name, input_name=name))
-            continue
-        value = inputs[name]
-        if not isinstance(value, list):
-            inputs[name], error = _literal(name, config, value)
-        elif error := _bad_link(info, prompt, name, config, value):
-            pass
-        else:
-            try:
-                valid = _validate_inputs(info, prompt, value[0], validated)[0] and valid
-            except Exception as exc:
-                message = "Exception when validating inner node"
-                kind = "exception_during_inner_validation"
-                reason = _exception(kind, message, exc, input_name=name, linked_node=value)
-                validated[value[0]] = (False, [reason])
-                valid = False
-        if error:
-            errors.append(error)
-    validated[node_id] = (valid and not errors, errors)
-    return validated[node_id]
-
-
-def _bad_link(
-    info: dict[str, Any], prompt: Json, name: str, config: list[Any], link: list[Any]
-) -> Json | None:
-    extra = {"input_name": name, "input_config": config}
-    if len(link) != 2:
-        message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
-        return _error("bad_linked_input", message, name, **extra, received_value=link)
-    received = info[prompt[link[0]]["class_type"]]["output"][link[1]]
-    wanted = "COMBO" if isinstance(config[0], list) else config[0]
-    if received == wanted or "*" in (received, wanted):
-        return None
-    message = "Return type mismatch between linked nodes"
-    details = f"{name}, received_type({received}) mismatch input_type({wanted})"
-    extra |= {"received_type": received, "linked_node": link}
-    return _error("return_type_mismatch", message, details, **extra)
-
-
-def _literal(name: str, config: list[Any], value: Any) -> tuple[Any, Json | None]:
-    """The value as the node's type, and what is wrong with it."""
-    kind, limits = config[0], config[1] if len(config) > 1 else {}
-    extra = {"input_name": name, "input_config": config, "received_value": value}
-    converters: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING": str}
-    try:
-        if isinstance(kind, str):
-            value = {**converters, "BOOLEAN": bool}.get(kind, lambda same: same)(value)
-    except Exception as exc:
-        message = f"Failed to convert an input value to a {kind} value"
-        extra["exception_message"] = str(exc)
-        return value, _error("invalid_input_type", message, f"{name}, {value}, {exc}", **extra)
-    if "min" in limits and value < limits["min"]:
-        message = f"Value {value} smaller than min of {limits['min']}"
-        return value, _error("value_smaller_than_min", message, name, **extra)
-    if "max" in limits and value > limits["max"]:
-        message = f"Value {value} bigger than max of {limits['max']}"
-        return value, _error("value_bigger_than_max", message, name, **extra)
-    options = limits.get("options", []) if kind == "COMBO" else kind
-    if isinstance(options, list) and value not in options:
-        listed = str(options)
-        if len(options) > 20:
-            listed, extra["input_config"] = f"(list of length {len(options)})", None
-        details = f"{name}: {value!r} not in {listed}"
-        return value, _error("value_not_in_list", "Value not in list", details, **extra)
-    return value, None
-
-
-# --- pictures -------------------------------------------------------------------------------------
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    check = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)))
-
-
-def _shades(hue: float, light: float, hue_end: float, light_end: float, count: int) -> bytes:
-    colours = bytearray()
-    for step in range(count):
-        part = step / max(1, count - 1)
-        mixed = hue + (hue_end - hue) * part, light + (light_end - light) * part
-        colours += bytes(int(255 * c) for c in colorsys.hls_to_rgb(mixed[0] % 1, mixed[1], 0.55))
-    return bytes(colours)
-
-
-def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_to: int) -> bytes:
-    """A small landscape that depends on the seed alone, with text chunks as ComfyUI writes them.
-
-    Drawn as whole columns (sky, a sun with a halo, three ranges of hills) of palette indexes: that
-    is what pure Python does in a few milliseconds.
-    """
-    width, height = size
-    digest = hashlib.sha256(seed).digest()
-    dice = [byte / 255 for byte in digest]
-    hue, noon = dice[0], dice[1]
-    palette = _shades(hue, 0.25 + 0.4 * noon, hue + 0.15 - 0.3 * dice[2], 0.85, 100)
-    palette += _shades(hue + 0.1, 0.93, hue + 0.05, 0.86, 12) + _shades(hue, 0.84, hue, 0.9, 12)
-    for layer in range(3):
-        shade = 0.5 - 0.14 * layer
-        palette += _shades(hue + dice[3] * 0.4 - 0.05 * layer, shade, hue + dice[3], shade / 2, 44)
-
-    def strip(first: int, count: int) -> bytes:
-        return bytes(first + y * count // height for y in range(height))
-
-    sky, sun, halo = strip(0, 100), strip(100, 12), strip(112, 12)
-    ranges = [
-        (
-            strip(124 + 44 * layer, 44),
-            height * (0.52 + 0.15 * layer + 0.05 * dice[5 + layer]),
-            height * (0.10 - 0.02 * layer),
-            (2 + layer + 3 * dice[8 + layer]) / width,
-            7 * dice[11 + layer],
-        )
-        for layer in range(3)
-    ]
-    sun_x, sun_y = int(width * (0.15 + 0.7 * dice[14])), int(height * (0.15 + 0.3 * dice[15]))
-    radius = int(height * (0.06 + 0.08 * dice[16]))
-    columns = []
-    for x in range(width):
-        column = sky
-        for disc, reach in ((halo, radius * 2), (sun, radius)):
-            half = math.isqrt(max(0, reach * reach - (x - sun_x) ** 2))
-            top, bottom = max(0, sun_y - half), min(height, sun_y + half)
-            column = column[:top] + disc[top:bottom] + column[bottom:]
-        for hill, middle, swing, pace, start in ranges:
-            wave = math.sin(pace * x + start) + 0.4 * math.sin(2.7 * pace * x + 2 * start)
-            crest = min(height, max(0, int(middle - swing * wave)))
-            column = column[:crest] + hill[crest:]
-        columns.append(column)
-    pixels = b"".join(columns)
-    rows = b"".join(b"\0" + pixels[y::height] for y in range(height))
-    parts = [
-        b"\x89PNG\r\n\x1a\n",
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-        *(_chunk(b"tEXt", f"{key}\0{text}".encode("latin-1")) for key, text in texts.items()),
-        _chunk(b"PLTE", palette),
-        _chunk(b"IDAT", zlib.compress(rows, 4)),
-        _chunk(b"IEND", b""),
-    ]
-    missing = pad_to - sum(map(len, parts)) - 12
-    if missing > 0:
-        parts.insert(-2, _chunk(b"paDd", bytes(missing)))
-    return b"".join(parts)
-
-
-def _preview(picture: bytes, image_format: str, quality: int) -> bytes:
-    """What stands for the re-encoded picture: the right first bytes, smaller with the quality."""
-    size = max(128, len(picture) * quality // (430 if image_format == "webp" else 300))
-    start = b"\xff\xd8\xff\xe0\x00\x10JFIF\0"
-    if image_format == "webp":
-        start = b"RIFF" + struct.pack("<I", size - 8) + b"WEBPVP8 "
-    noise = hashlib.sha256(picture).digest()
-    return (start + noise * (size // len(noise) + 1))[:size]
-
-
-# --- the server -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Recorded:
-    """A request as it arrived: `path` without the stand-in's prefix, `method` "WS" for /ws.
-
-    `status` is 0 while, and if, it got no answer.
-    """
-
-    method: str
-    path: str
-    query: dict[str, str]
-    json: Any
-    status: int = 0
-
-    def matches(self, route: str) -> bool:
-        """Whether `route` ("GET /history", "WS /ws", "*") names this request."""
-        if route == "*":
-            return True
-        method, path = route.split(" ", 1)
-        own = self.path.removeprefix("/api")
-        return method == self.method and (own == path or own.startswith(path + "/"))
-
-
-@dataclass
-class _Fault:
-    route: str
-    kind: str
-    left: int | None
-    seconds: float
 
 
 @dataclass
@@ -567,48 +97,6 @@ class _NodeFailed(Exception):
     """With the exception type and the message that it stands for."""
 
 
-def _page(status: int, title: str, **headers: str) -> web.Response:
-    """An answer of the reverse proxy in front of ComfyUI."""
-    text = (
-        f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n<center><h1>{status} "
-        f"{title}</h1></center>\r\n<hr><center>nginx/1.24.0</center>\r\n</body>\r\n</html>\r\n"
-    )
-    headers = {"Server": "nginx/1.24.0", **headers}
-    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-
-
-def _gone(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
-
-
-def _cut(request: web.Request, *, reset: bool = False) -> web.Response:
-    """Close the connection under the request; nobody sees the answer that is returned."""
-    if transport := request.transport:
-        if reset:  # with RST instead of FIN
-            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-            peer = transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.abort()
-    return web.Response()
-
-
-async def _half(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Send the head of the answer and half of its body, then close."""
-    body = _body(response)
-    cut = web.StreamResponse(headers={"Content-Type": response.content_type})
-    cut.content_length = len(body)
-    await cut.prepare(request)
-    await cut.write(body[: len(body) // 2])
-    if request.transport:
-        request.transport.close()
-    return cut
-
-
-def _body(response: web.StreamResponse) -> bytes:
-    body = response.body if isinstance(response, web.Response) else b""
-    return body if isinstance(body, bytes) else b""
-
-
 class ComfyUIStandIn:
     """A ComfyUI server for tests. `with ComfyUIStandIn() as comfy:` or start() and stop().
 
@@ -634,7 +122,7 @@ class ComfyUIStandIn:
         self.port = port
         self.prefix = prefix
         self.required_headers = dict(required_headers or {})
-        self.object_info = _object_info()
+        self.object_info = installed_nodes()
         self.seconds_per_step = 0.0
         self.history_delay = 0.001
         self.picture_size = (192, 192)
@@ -664,7 +152,7 @@ class ComfyUIStandIn:
         self._files: dict[tuple[str, str, str], bytes] = {}  # (type, subfolder, filename) → bytes
         self._counters: dict[str, int] = {}
         self._failures: list[tuple[str, str, str | None]] = []
-        self._faults: list[_Fault] = []
+        self._faults: list[Fault] = []
         self._callbacks: list[tuple[str, str, Callable[[Recorded], None]]] = []
         self._interrupting = self._holding = False
         self._permits = 0
@@ -814,7 +302,7 @@ class ComfyUIStandIn:
         closed), "bad json" (200 with half of the body as if it were all).
         """
         assert kind in {*PAGES, *CUTS, "reset", "hang", "bad json"}, kind
-        self._faults.append(_Fault(route, kind, times, seconds))
+        self._faults.append(Fault(route, kind, times, seconds))
 
     def clear_faults(self) -> None:
         """Forget all faults; hanging requests are answered."""
@@ -902,8 +390,6 @@ class ComfyUIStandIn:
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/system_stats", self._system_stats),
             ("GET", "/object_info", self._object_info),
-            ("GET", "/object_info/{name}", self._object_info),
-            ("GET", "/prompt", self._get_prompt),
             ("POST", "/prompt", self._post_prompt),
             ("GET", "/queue", self._get_queue),
             ("POST", "/queue", self._post_queue),
@@ -990,7 +476,7 @@ class ComfyUIStandIn:
         self._happened()
         try:
             response = await self._answer(request, handler, recorded)
-            if not _gone(request):
+            if not gone(request):
                 recorded.status = response.status
             return response
         except web.HTTPException as exc:  # no such route, or not for this method
@@ -1003,46 +489,35 @@ class ComfyUIStandIn:
     async def _answer(
         self, request: web.Request, handler: Handler, recorded: Recorded
     ) -> web.StreamResponse:
-        if _gone(request):  # the server went down before it was looked at
+        if gone(request):  # the server went down before it was looked at
             return web.Response()
         if any(request.headers.get(name) != v for name, v in self.required_headers.items()):
-            return _page(401, "Authorization Required", **{"WWW-Authenticate": "Basic"})
+            return page(401, "Authorization Required", **{"WWW-Authenticate": "Basic"})
         fault = self._next_fault(recorded)
         kind = fault.kind if fault else ""
         if kind == "reset":
-            return _cut(request, reset=True)
+            return cut(request, reset=True)
         if fault and kind in PAGES:
-            return self._spoilt(fault)
+            return spoilt(fault, self.prefix)
         if fault and kind == "hang":
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._cleared.wait(), fault.seconds or None)
         await self._call_back("before", recorded)
-        if recorded.method == "WS" and _gone(request):  # gave up while it hung
+        if recorded.method == "WS" and gone(request):  # gave up while it hung
             return web.Response()
         if recorded.method == "WS" and kind in CUTS:
             await web.WebSocketResponse().prepare(request)
-            return _cut(request)
+            return cut(request)
         response = await handler(request)
         await self._call_back("after", recorded)
         if kind == "lost answer":
-            return _cut(request)
+            return cut(request)
         if kind == "bad json":
-            body = _body(response)
+            body = body_of(response)
             return web.Response(body=body[: len(body) // 2], content_type=response.content_type)
-        return await _half(request, response) if kind in CUTS else response
+        return await half(request, response) if kind in CUTS else response
 
-    def _spoilt(self, fault: _Fault) -> web.Response:
-        if fault.kind == "login page":
-            return web.Response(text=LOGIN_PAGE, content_type="text/html")
-        if fault.kind == "redirect":
-            return _page(302, "Found", Location=f"{self.prefix}/login")
-        title = PAGES[fault.kind]
-        if fault.kind in ("404", "500"):  # ComfyUI's own, the others are the proxy's
-            return web.Response(status=int(fault.kind), text=title)
-        retry = {"Retry-After": str(int(fault.seconds) or 1)} if fault.kind == "429" else {}
-        return _page(int(fault.kind), title, **retry)
-
-    def _next_fault(self, recorded: Recorded) -> _Fault | None:
+    def _next_fault(self, recorded: Recorded) -> Fault | None:
         for fault in self._faults:
             if recorded.matches(fault.route):
                 if fault.left is not None:
@@ -1075,16 +550,10 @@ class ComfyUIStandIn:
         return web.json_response({"system": system, "devices": [device]})
 
     async def _object_info(self, request: web.Request) -> web.Response:
-        info = self.object_info
-        if "name" in request.match_info:
-            info = {name: info[name] for name in info if name == request.match_info["name"]}
-        return web.json_response(info)
+        return web.json_response(self.object_info)
 
     def _queue_info(self) -> Json:
         return {"exec_info": {"queue_remaining": len(self._pending) + bool(self._run)}}
-
-    async def _get_prompt(self, request: web.Request) -> web.Response:
-        return web.json_response(self._queue_info())
 
     async def _post_prompt(self, request: web.Request) -> web.Response:
         data = await request.json()
@@ -1103,7 +572,7 @@ class ComfyUIStandIn:
 
     def _validated(self, data: Json) -> tuple[Json | None, list[str], Json]:
         if "prompt" not in data:
-            return _error("no_prompt", "No prompt provided", "No prompt provided"), [], {}
+            return error_entry("no_prompt", "No prompt provided", "No prompt provided"), [], {}
         prompt_id = data.get("prompt_id")
         if self.newest and prompt_id is not None:
             try:
@@ -1113,7 +582,7 @@ class ComfyUIStandIn:
             if not canonical:
                 details = "prompt_id must be a UUID string in canonical lowercase hyphenated form"
                 message = "prompt_id must be a valid UUID"
-                return _error("invalid_prompt_id", message, details), [], {}
+                return error_entry("invalid_prompt_id", message, details), [], {}
         return validate_prompt(self.object_info, data["prompt"], self.newest)
 
     def _put(
@@ -1131,8 +600,6 @@ class ComfyUIStandIn:
 
     async def _post_queue(self, request: web.Request) -> web.Response:
         data = await request.json()
-        if data.get("clear"):
-            self._pending.clear()
         for prompt_id in data.get("delete", []):
             self._dequeue(prompt_id)
         self._queue_updated()
@@ -1151,10 +618,7 @@ class ComfyUIStandIn:
             prompt_id = request.match_info["id"]
             found = {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
             return web.json_response(found)
-        entries = list(self.history.items())
-        if "max_items" in request.query:
-            entries = entries[-int(request.query["max_items"]) :]
-        return web.json_response(dict(entries))
+        return web.json_response(self.history)
 
     async def _post_interrupt(self, request: web.Request) -> web.Response:
         data: Json = {}
@@ -1195,7 +659,7 @@ class ComfyUIStandIn:
         if "preview" in query:
             image_format, *_, quality = [*query["preview"].split(";"), ""][:2]
             image_format = image_format if image_format in ("webp", "jpeg") else "webp"
-            picture = _preview(picture, image_format, int(quality) if quality.isdigit() else 90)
+            picture = draw_preview(picture, image_format, int(quality) if quality.isdigit() else 90)
         headers = {"Content-Disposition": f'filename="{filename}"'}
         return web.Response(body=picture, content_type=f"image/{image_format}", headers=headers)
 
@@ -1266,8 +730,8 @@ class ComfyUIStandIn:
                 await self._queue_filled.wait()
             item = self._pending.pop(0)
             _, prompt_id, prompt, extra, outputs = item
-            order = _execution_order(prompt, outputs)
-            signatures = _signatures(prompt, order)
+            order = execution_order(prompt, outputs)
+            signatures = signatures_of(prompt, order)
             run = _Run(item, prompt_id, prompt, extra.get("client_id"), order, signatures)
             self._run = run
             self._interrupting = False
@@ -1337,7 +801,7 @@ class ComfyUIStandIn:
     def _trouble(self, run: _Run, exception_type: str, message: str) -> Json:
         tips = OUT_OF_MEMORY_TIPS if "OutOfMemory" in exception_type else ""
         inputs: Json = {
-            name: [f"<torch.Tensor object at 0x{id(value):x}>" if _is_link(value) else value]
+            name: [f"<torch.Tensor object at 0x{id(value):x}>" if is_link(value) else value]
             for name, value in run.prompt[run.node_id]["inputs"].items()
         }
         return {
@@ -1413,8 +877,6 @@ class ComfyUIStandIn:
         if name == "SaveImage":
             prefix = inputs["filename_prefix"]
             return {"images": self._save(run, "output", inputs["images"][0], prefix)}
-        if name == "PreviewImage":
-            return {"images": self._save(run, "temp", inputs["images"][0])}
         if "(Efficient)" not in name:
             return None
         decoded, method = self._decodes(inputs), inputs["preview_method"]
@@ -1451,5 +913,5 @@ class ComfyUIStandIn:
         return images
 
     def _batch_size(self, prompt: Json, node_id: str) -> int:
-        nodes = [prompt[ancestor]["inputs"] for ancestor in _execution_order(prompt, [node_id])]
+        nodes = [prompt[ancestor]["inputs"] for ancestor in execution_order(prompt, [node_id])]
         return next((n["batch_size"] for n in nodes if isinstance(n.get("batch_size"), int)), 1)

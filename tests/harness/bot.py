@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import DiscordStandIn
+from tests.harness.forks import ForkedProcess, ForkServer
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.server import DiscordStandIn
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAM = tuple(path.name for path in REPOSITORY.glob("*.py"))
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = sorted(REPOSITORY.glob("*.py"))
 SETTINGS = {
     line.partition("=")[0].lstrip("# ")
     for line in (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
@@ -32,8 +33,8 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in PROGRAM:
-            shutil.copy(REPOSITORY / name, folder)
+        for file in PROGRAM:
+            shutil.copy(file, folder)
         shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
         self.workflow = folder / "workflows/multisampler/base.json"
         self.database = folder / "data/comfygen.db"
@@ -50,7 +51,9 @@ class Installation:
 
 
 class Bot:
-    """One process of the unmodified comfygen.py; its log is collected while it runs."""
+    """One process of the unmodified comfygen.py; its log is collected while it runs.
+
+    With `forks` its start is quicker, and all else the same."""
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Bot:
         *,
         environment: Mapping[str, str] | None = None,
         arguments: tuple[str, ...] = (),
+        forks: ForkServer | None = None,
     ) -> None:
         inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         # Without a stand-in nothing listens there: Discord is out of reach.
@@ -68,25 +72,20 @@ class Bot:
             if discord
             else nowhere
         )
-        self.process = subprocess.Popen(
+        self.process = start(
             [
-                sys.executable,
-                str(REPOSITORY / "tests/launch.py"),
+                str(REPOSITORY / "tests/harness/launch.py"),
                 str(installation.folder / "comfygen.py"),
                 *arguments,
             ],
-            cwd=REPOSITORY.anchor,  # not where the program is: services start elsewhere
-            env={
+            {
                 **inherited,
                 **there,
                 **(environment or {}),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
+            forks,
         )
         self.lines: list[str] = []
         self._changed = threading.Condition()
@@ -140,6 +139,24 @@ class Bot:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait()
+
+
+def start(
+    command: list[str], environment: Mapping[str, str], forks: ForkServer | None
+) -> subprocess.Popen[str] | ForkedProcess:
+    """Start Python with this command line."""
+    folder = REPOSITORY.anchor  # not where the program is: services start elsewhere
+    if forks and (forked := forks.start(command, folder, environment)):
+        return forked
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 def settings_for(

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.discord_standin import Channel, DiscordStandIn, Person, message_texts
+from tests.standins.discord.people import Channel, Person
+from tests.standins.discord.schema import message_texts
+from tests.standins.discord.server import DiscordStandIn
 
 BOT = """
 import io, os, discord, yarl

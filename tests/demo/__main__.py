@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bot import Bot, Installation, settings_for
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import Channel, DiscordStandIn, Person
-from tests.page import Deed, Dialog, Event, Note, Said, page, pieces
-from tests.steps import chosen, fields, open_form
+from tests.demo.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.harness.bot import Bot, Installation, settings_for
+from tests.harness.steps import chosen, fields, open_form
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.people import Channel, Person
+from tests.standins.discord.server import DiscordStandIn
 
 OUTPUT = Path("demo-output")
 TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and ComfyUI"

@@ -30,10 +30,11 @@ from typing import Any
 import requests
 
 from store import JobParams, JobStatus, Store
-from tests.bot import REPOSITORY, Bot, Installation, settings_for
-from tests.comfyui_standin import ComfyUIStandIn
-from tests.discord_standin import DiscordStandIn, Person
-from tests.steps import Message, ask_for, open_form
+from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
+from tests.harness.steps import Message, ask_for, open_form
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.people import Person
+from tests.standins.discord.server import DiscordStandIn
 
 STEPS = 50  # of one job: the four passes of the shipped workflow
 SMALL, LARGE = 10_000, 10_000_000  # bytes of a picture
@@ -115,13 +116,15 @@ class Stage:
         self._bot = Installation(folder / "comfygen")
         self._bot.configure(settings_for(discord, comfyui, self.channel.id))
         self._bare = Installation(folder / "bare")
-        shutil.copy(REPOSITORY / "tests/bare_bot.py", self._bare.folder / "comfygen.py")
+        shutil.copy(REPOSITORY / "tests/bench/bare_bot.py", self._bare.folder / "comfygen.py")
 
     @contextlib.contextmanager
     def bot(self, *, bare: bool = False, **environment: str) -> Iterator[Bot]:
         """The bot or the bare client, connected. It must not break a rule of Discord's."""
         # Compiled modules are kept, as an owner's are.
         environment |= {"PYTHONDONTWRITEBYTECODE": ""}
+        # At Discord both wait 2 s for more servers. Without any wait the ratio says too much.
+        environment |= {"READY_AFTER": "0.2"}
         environment |= {"DISCORD_TOKEN": self.discord.token} if bare else {}
         bot = Bot(self._bare if bare else self._bot, self.discord, environment=environment)
         try:

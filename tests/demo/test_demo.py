@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bot import REPOSITORY
-from tests.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.demo.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.harness.bot import REPOSITORY
 
 HOSTILE = "<script>alert(1)</script> \"'>&"
 

@@ -1,0 +1,1 @@
+"""What the bot costs: `python -m tests.bench`."""

@@ -1,0 +1,1 @@
+"""A conversation to look at: `python -m tests.demo`."""

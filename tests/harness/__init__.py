@@ -1,0 +1,1 @@
+"""What runs the bot for a test, the demo or the bench."""

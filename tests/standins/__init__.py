@@ -1,0 +1,1 @@
+"""Servers that take the places of Discord and ComfyUI in tests, demo and bench."""

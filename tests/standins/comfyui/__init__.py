@@ -1,0 +1,1 @@
+"""A stand-in for ComfyUI: its nodes, its pictures, its server."""

@@ -1,0 +1,770 @@
+"""A stand-in for Discord on the loopback interface: the gateway's WebSocket and the REST API.
+
+The real discord.py connects to it unmodified (`Route.BASE` and `DEFAULT_GATEWAY` point here), and
+a test plays the people: `Person.slash()`, `press()`, `select()`, `submit()`. All requests are
+judged by Discord's published schema and limits: what the real one would refuse is refused here
+with the same status and code, and is noted in `violations`. Faults are made on demand.
+
+Source of every limit, code and shape: https://discord.com/developers/docs (API v10). What a bot of
+this project has no use for (polls, stickers, reactions, voice, ...) is answered 404 and noted.
+
+The server runs in a thread of its own; all public methods are for other threads. State is guarded
+by one Condition, which is notified after every request and gateway event: nothing here sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import mimetypes
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from aiohttp import web
+
+from tests.standins.discord.gateway import (
+    Gateway,
+)
+from tests.standins.discord.people import (
+    Channel,
+    Guild,
+    Modal,
+    Person,
+    Reply,
+    Stored,
+    iso_now,
+    member_object,
+    snowflake,
+    user_object,
+)
+from tests.standins.discord.rest import (
+    Answer,
+    DiscordError,
+    RestCall,
+    RestServer,
+    route,
+)
+from tests.standins.discord.schema import (
+    ANSWER,
+    ATTACH_FILES,
+    CALLBACKS,
+    COMMAND,
+    COMMANDS,
+    COMPONENT,
+    CREATE,
+    DEFERRAL,
+    DIRECT_MESSAGES,
+    EDIT,
+    EMBED_LINKS,
+    EPHEMERAL,
+    ERRORS,
+    FILE_SIZE,
+    GUILD_MESSAGES,
+    GUILDS,
+    LAYOUT,
+    LOADING,
+    MEMBER_PERMISSIONS,
+    MENTION_EVERYONE,
+    MIB,
+    MODAL,
+    NONCE,
+    OPEN_DM,
+    PAGE_SIZE,
+    READ_MESSAGE_HISTORY,
+    SEND_MESSAGES,
+    SEND_MESSAGES_IN_THREADS,
+    SUPPRESS_EMBEDS,
+    VIEW_CHANNEL,
+    Form,
+    Json,
+    Rule,
+    callback_of_type,
+    check_commands,
+    check_components,
+    check_message,
+    choices_of_type,
+    numbered,
+    pruned,
+    references,
+)
+
+
+class DiscordStandIn(RestServer):
+    """Discord for one application. `with DiscordStandIn() as discord: ...`, or start() and stop().
+
+    To set: `rate_limits` (5 messages and 5 edits per 5 s and channel), `answer_within` (3 s for the
+    first answer), `token_lifetime` (15 min for an interaction's token), `nonce_memory` (how long a
+    nonce is recognised). To read: `violations`; `requests`; `commands` (by guild id; None: global)
+    and `syncs` (how often they were PUT); `rate_limited` (answers 429); `connected`, `identifies`,
+    `resumes` (gateway).
+    """
+
+    def __init__(self, *, token: str | None = None) -> None:
+        self.application_id = 1_150_000_000_000_000_001
+        self.bot_user_id = self.application_id  # the same for every application since 2016
+        id_part = base64.b64encode(str(self.bot_user_id).encode()).decode().rstrip("=")
+        super().__init__(token or f"{id_part}.Gq3xTz.{secrets.token_urlsafe(29)[:38]}")
+        self.api_url = ""
+        self.gateway_url = ""
+        self.answer_within = 3.0
+        self.token_lifetime = 900.0
+        self.nonce_memory = 300.0
+
+        self.commands: dict[int | None, list[Json]] = {}
+        self.syncs = 0
+
+        self._thread: threading.Thread | None = None
+        self._closing = asyncio.Event()
+        self._gateway = Gateway(self)
+        self._bot = user_object(self.bot_user_id, "comfygen", None, bot=True)
+        self._guilds: dict[int, Guild] = {}
+        self._channels: dict[int, Channel] = {}
+        self._people: dict[int, Person] = {}
+        self._messages: dict[str, Stored] = {}
+        self._replies: dict[str, Reply] = {}  # by token
+        self.guild = self.add_guild("Test server")
+        self.guild.add_channel("general")
+
+    # -------------------------------------------------------------------------- start and stop
+
+    def start(self) -> DiscordStandIn:
+        """Starts the server on a free port of 127.0.0.1; sets `api_url` and `gateway_url`."""
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="discord-standin", daemon=True
+        )
+        self._thread.start()
+        started.result(10)
+        return self
+
+    def stop(self) -> None:
+        """Aborts all connections and ends the thread. What was recorded stays readable."""
+        if self._thread and self._loop:
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join(10)
+            self._thread = None
+
+    def __enter__(self) -> DiscordStandIn:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def _serve(self, started: Future[None]) -> None:
+        app = web.Application(client_max_size=1024 * MIB)
+        app.router.add_get("/gateway", self._gateway.accept)
+        app.router.add_route("*", "/api/v10{path:/.*}", self._rest)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+        host = f"127.0.0.1:{runner.addresses[0][1]}"
+        self.api_url, self.gateway_url = f"http://{host}/api/v10", f"ws://{host}/gateway"
+        self._loop = asyncio.get_running_loop()
+        started.set_result(None)
+        await self._closing.wait()
+        self._hang_over.set()
+        self._gateway.abort()
+        await runner.cleanup()
+
+    # ------------------------------------------------------------------------------- the world
+
+    def add_guild(self, name: str = "Another server", *, bot_is_member: bool = True) -> Guild:
+        """A new server, without channels."""
+        with self._changed:
+            guild = Guild(self, name, bot_is_member)
+            self._guilds[guild.id] = guild
+            if bot_is_member:
+                self._gateway.emit("GUILD_CREATE", guild._create_event(), GUILDS)
+            return guild
+
+    def person(self, name: str = "mira", *, permissions: int = MEMBER_PERMISSIONS) -> Person:
+        """A new person, with these permissions in every channel of every guild."""
+        with self._changed:
+            person = Person(self, name, permissions)
+            self._people[person.id] = person
+            return person
+
+    def attachment_bytes(self, attachment: Json) -> bytes:
+        """The content of an attachment, or of an embed's image or thumbnail. KeyError when it was
+        forgotten: the last 100 requests with files are kept, up to 200 MiB."""
+        with self._changed:
+            return self._bytes[attachment["url"]]
+
+    # --------------------------------------------------------------------------------- waiting
+
+    @property
+    def connected(self) -> bool:
+        """Whether a bot is identified (or resumed) on the gateway now."""
+        with self._changed:
+            return self._gateway.connected
+
+    @property
+    def identifies(self) -> int:
+        """How often a bot began a session."""
+        return self._gateway.identifies
+
+    @property
+    def resumes(self) -> int:
+        """How often a bot took a session up again."""
+        return self._gateway.resumes
+
+    def wait_for(
+        self, predicate: Callable[[DiscordStandIn], Any], seconds: float = 20.0, what: str = ""
+    ) -> None:
+        """Until the predicate holds; it is asked again after every event. AssertionError if not."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: predicate(self), seconds):
+                recent = "\n  ".join(map(str, self.requests[-15:])) or "none"
+                raise AssertionError(
+                    f"waited {seconds} s in vain for {what or 'a condition'}\n"
+                    f"bot connected: {self.connected}; violations: {self.violations}\n"
+                    f"last requests:\n  {recent}"
+                )
+
+    def wait_for_message(
+        self,
+        channel: Channel | Person,
+        predicate: Callable[[Json], Any] = bool,
+        seconds: float = 30.0,
+    ) -> Json:
+        """Until a message in the channel (or in a person's DM) fits; the oldest that does. Never
+        an ephemeral one, nor one that is still "thinking"."""
+        place = channel._dm if isinstance(channel, Person) else channel
+        found: list[Json] = []
+
+        def fits(_: object) -> bool:
+            shown = [message for message in place.messages if not message["flags"] & LOADING]
+            found[:] = [message for message in shown if predicate(message)]
+            return bool(found)
+
+        self.wait_for(fits, seconds, f"a message in {place.name}")
+        return found[0]
+
+    def drop_gateway(self, *, resumable: bool = True) -> None:
+        """Aborts the gateway's connection, without a close code. A resumable session keeps what
+        happens meanwhile; one that isn't is answered with Invalid Session at RESUME."""
+        with self._changed:
+            self._gateway.drop(resumable=resumable)
+
+    def refuse_gateway(self, refuse: bool) -> None:
+        """From now on new gateway connections are refused (503), or accepted again."""
+        self._gateway.refusing = refuse
+
+    # ---------------------------------------------------------------------------- interactions
+
+    def _interact(self, reply: Reply, data: Json) -> Reply:
+        """Sends INTERACTION_CREATE."""
+        with self._changed:
+            person, channel, guild = reply._person, reply._channel, reply._channel.guild
+            assert not channel.deleted, f"channel {channel.name} is gone"
+            self._replies[reply.token] = reply
+            payload: Json = {
+                "id": str(reply.id),
+                "application_id": str(self.application_id),
+                "type": reply._interaction_type,
+                "data": data,
+                "token": reply.token,
+                "version": 1,
+                "channel_id": str(channel.id),
+                "channel": {**channel._payload(), "permissions": str(person.permissions)},
+                "locale": "en-US",
+                "app_permissions": str(channel.bot_permissions),
+                "entitlements": [],
+                "authorizing_integration_owners": {"0": str(guild.id) if guild else "0"},
+                "context": 0 if guild else 1,
+                "attachment_size_limit": FILE_SIZE,
+            }
+            if guild:
+                partial = {"id": str(guild.id), "locale": "en-US", "features": []}
+                payload |= {"guild_id": str(guild.id), "guild": partial, "guild_locale": "en-US"}
+                member = member_object(person._user())
+                payload["member"] = {**member, "permissions": str(person.permissions)}
+            else:
+                payload["user"] = person._user()
+            if reply._source:
+                payload["message"] = self._shown(reply._source)
+            self._gateway.emit("INTERACTION_CREATE", payload, token=reply.token)
+            return reply
+
+    @route("POST", r"/interactions/(\d+)/([^/]+)/callback")
+    def _callback(self, call: RestCall, interaction_id: str, token: str) -> Answer:
+        reply = self._replies.get(token)
+        if reply is None or str(reply.id) != interaction_id:
+            raise DiscordError(404, 10062, "Unknown interaction", violation=True)
+        # After a fault, or when the gateway was late, a second or late answer is no one's fault.
+        fair = not any(earlier.fault for earlier in self.requests if earlier.path == call.path)
+        if reply.type is not None:
+            message = "Interaction has already been acknowledged."
+            raise DiscordError(400, 40060, message, violation=fair)
+        age = call.time - reply._created
+        if age > self.answer_within:
+            fair &= call.time - (reply._delivered or call.time) > self.answer_within
+            raise DiscordError(404, 10062, "Unknown interaction", violation=fair)
+        self._answer(call, reply)
+        reply.acknowledged_after = age
+        if call.query.get("with_response", "").lower() not in ("1", "true"):
+            return 204, None
+        interaction: Json = {"id": interaction_id, "type": reply._interaction_type}
+        resource: Json = {"type": reply.type}
+        if reply._original and reply.type != 9:
+            flags = reply._original.data["flags"]
+            interaction["response_message_id"] = reply._original.data["id"]
+            interaction["response_message_loading"] = bool(flags & LOADING)
+            interaction["response_message_ephemeral"] = bool(flags & EPHEMERAL)
+            if reply.type in (4, 7):
+                resource["message"] = self._shown(reply._original)
+        return 200, {"interaction": interaction, "resource": resource}
+
+    def _answer(self, call: RestCall, reply: Reply) -> None:
+        """Applies the first answer to an interaction."""
+        body = call.body if isinstance(call.body, dict) else {}
+        kind, data = body.get("type"), body.get("data") or {}
+        data = pruned(data) if kind == 9 else data
+        allowed = CALLBACKS[reply._interaction_type]
+        if reply._source is None:  # a modal that a command opened: nothing to edit
+            allowed = tuple(number for number in allowed if number != 7)
+        rules: dict[Any, Rule] = {5: DEFERRAL, 9: MODAL}
+        rules[8] = choices_of_type(reply._option_type)
+        form = Form()
+        callback_of_type(*allowed)(form, call.body, "")
+        if kind in rules:
+            rules[kind](form, data, "data")
+        if kind == 9 and not form.errors:
+            check_components(form, data["components"], "data.components")
+        self._judge(call, form)
+        original = reply._source
+        if kind == 4:
+            original = self._answer_with(call, reply, data)
+        elif kind == 5:
+            flags = data.get("flags", 0) | LOADING
+            stored = Stored({**self._origin(reply), "flags": flags}, reply._channel)
+            original = self._store(stored, reply._person if flags & EPHEMERAL else None)
+        elif kind == 7 and original:
+            self._edit(call, original, data, ("users",))
+        elif kind == 8:
+            reply.choices = data.get("choices", [])
+        elif kind == 9:
+            reply.modal = Modal(data, reply)
+        reply._original = original
+        reply.type = kind
+
+    def _answer_with(self, call: RestCall, reply: Reply, data: Any) -> Stored:
+        draft = self._draft(call, data, ANSWER, reply._channel, ("users",))
+        draft.data |= self._origin(reply)
+        return self._store(draft, reply._person if draft.data["flags"] & EPHEMERAL else None)
+
+    def _origin(self, reply: Reply) -> Json:
+        """The message fields that say which interaction a message answers."""
+        guild = reply._channel.guild
+        metadata: Json = {"id": str(reply.id), "type": reply._interaction_type}
+        metadata["user"] = reply._person._user()
+        fields: Json = {"application_id": str(self.application_id)}
+        fields |= {"webhook_id": str(self.application_id), "interaction_metadata": metadata}
+        if reply._interaction_type == COMPONENT and reply._source:
+            metadata["interacted_message_id"] = reply._source.data["id"]
+        if reply._interaction_type == COMMAND:
+            fields |= {"type": 20, "interaction": {**metadata, "name": reply._name}}
+        metadata["authorizing_integration_owners"] = {"0": str(guild.id) if guild else "0"}
+        if source := reply._original or reply._source:
+            fields |= {"type": 19, "message_reference": self._reference(source)}
+        return fields
+
+    def _reply_of(self, call: RestCall, application_id: str, token: str) -> Reply:
+        """The interaction of a webhook, which comes into being with the first answer."""
+        reply = self._replies.get(token)
+        if reply is None or application_id != str(self.application_id):
+            raise DiscordError(404, 10015, "Unknown Webhook", violation=True)
+        if call.time - reply._created > self.token_lifetime:
+            raise DiscordError(401, 50027, "Invalid Webhook Token")
+        if reply.type is None:
+            callback = f"/interactions/{reply.id}/{token}/callback"
+            tried = any(earlier.path == callback for earlier in self.requests)
+            raise DiscordError(404, 10015, "Unknown Webhook", violation=not tried)
+        return reply
+
+    @route("POST", r"/webhooks/(\d+)/([^/]+)")
+    def _followup(self, call: RestCall, application_id: str, token: str) -> Answer:
+        reply = self._reply_of(call, application_id, token)
+        original = reply._original
+        if original and reply.type == 5 and original.data["flags"] & LOADING:
+            # Documented: right after a deferral it edits the "thinking" message.
+            data = call.body
+            if isinstance(data, dict):
+                data = {key: value for key, value in data.items() if key != "flags"}
+            self._edit(call, original, data, ("users",))
+            return 200, self._shown(original)
+        followup = self._answer_with(call, reply, call.body)
+        reply._followups.append(followup)
+        return 200, self._shown(followup)
+
+    @route("GET PATCH DELETE", r"/webhooks/(\d+)/([^/]+)/messages/(@original|\d+)")
+    def _answered(self, call: RestCall, application_id: str, token: str, which: str) -> Answer:
+        reply = self._reply_of(call, application_id, token)
+        known = [s for s in (reply._original, *reply._followups) if s and not s.deleted]
+        wanted = [s for s in known if s.data["id"] == which or which == "@original"][:1]
+        if not wanted or (which == "@original" and wanted[0] is not reply._original):
+            raise DiscordError(404, 10008, "Unknown Message")
+        return self._apply(call, wanted[0], ("users",))
+
+    # -------------------------------------------------------------------------------- messages
+
+    def _apply(self, call: RestCall, stored: Stored, parse: tuple[str, ...]) -> Answer:
+        """GET, PATCH or DELETE of one message."""
+        if call.method == "DELETE":
+            self._delete(stored)
+            return 204, None
+        if call.method == "PATCH":
+            self._edit(call, stored, call.body, parse)
+        return 200, self._shown(stored)
+
+    def _draft(
+        self,
+        call: RestCall,
+        data: Any,
+        rule: Rule,
+        channel: Channel,
+        parse: tuple[str, ...],
+        old: Stored | None = None,
+    ) -> Stored:
+        """Judges the body of a message that is created or edited (`old`); what it becomes.
+        `parse`: the mentions that are parsed when the body doesn't say."""
+        if channel.deleted or (old and old.deleted):
+            gone = 10003 if channel.deleted else 10008
+            raise DiscordError(404, gone, ERRORS[gone])
+        sizes = [len(content) for _, content in call._uploads.values()]
+        if max(sizes, default=0) > FILE_SIZE or sum(sizes) > 25 * MIB:
+            raise DiscordError(413, 40005, "Request entity too large", violation=True)
+        form = Form()
+        rule(form, data, "")
+        flags = (data.get("flags") or 0) if isinstance(data, dict) else 0
+        if isinstance(data, dict) and data.get("components") is not None:
+            LAYOUT(form, data["components"], "components")
+        self._judge(call, form)
+        draft = Stored({"content": (data.get("content") or "").strip(), "flags": flags}, channel)
+        draft.embeds = pruned(data.get("embeds") or [])
+        draft.components = pruned(data.get("components") or [])
+        if old:
+            draft.data = {} if "content" not in data else {"content": draft.data["content"]}
+            draft.embeds = draft.embeds if "embeds" in data else old.embeds
+            draft.components = draft.components if "components" in data else old.components
+        draft.uploads = self._attach(form, call, data, channel, old)
+        mentions = data.get("allowed_mentions")
+        check_message(form, draft, mentions or {})
+        content: Any = draft.data.get("content", old.data["content"] if old else "")
+        self._judge(call, form)
+        if not (content or draft.embeds or draft.components or draft.uploads):
+            raise DiscordError(400, 50006, "Cannot send an empty message", violation=True)
+        if "content" in draft.data:
+            mentions = {"parse": parse} if mentions is None else mentions
+            draft.data |= self._mentions(content, channel, mentions)
+        return draft
+
+    def _attach(
+        self, form: Form, call: RestCall, data: Json, channel: Channel, old: Stored | None
+    ) -> list[Json]:
+        """The message's files after the request: those kept and the new ones."""
+        kept = {upload["id"]: upload for upload in old.uploads} if old else {}
+        entries = data.get("attachments")
+        if entries is None:
+            entries = [{"id": name} for name in (*kept, *call._uploads)]
+        uploads = dict(call._uploads)
+        result = []
+        for index, entry in enumerate(entries):
+            if str(entry["id"]) in kept:
+                result.append(kept[str(entry["id"])])
+            elif int(entry["id"]) in uploads:
+                name, content = uploads.pop(int(entry["id"]))
+                upload = _new_upload(channel, entry.get("filename") or name, content)
+                self._bytes[upload["url"]] = content
+                call._urls.append(upload["url"])
+                result.append(upload)
+            else:
+                form.error(f"attachments.{index}", "ATTACHMENT_NOT_FOUND", "Data not found")
+        form.unknown += [f"files[{number}], not in attachments" for number in uploads]
+        if len(result) > 10:
+            form.error("attachments", "BASE_TYPE_MAX_LENGTH", "Must be 10 or fewer in length.")
+        return result
+
+    def _mentions(self, content: str, channel: Channel, allowed: Json) -> Json:
+        """Who is pinged. Mentions in code are text; @everyone needs the bot's permission."""
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", content, flags=re.DOTALL)
+        parse = allowed.get("parse") or []
+        listed = {str(user) for user in allowed.get("users") or []}
+        users = {str(person.id): person._user() for person in self._people.values()}
+        users[str(self.bot_user_id)] = self._bot
+        named = dict.fromkeys(re.findall(r"<@!?(\d+)>", text))
+        pinged = [user for user in named if "users" in parse or user in listed]
+        permitted = channel.guild and channel.bot_permissions & MENTION_EVERYONE
+        everyone = permitted and "everyone" in parse and re.search(r"@(everyone|here)\b", text)
+        mentions = {"mentions": [users[user] for user in pinged if user in users]}
+        return {**mentions, "mention_roles": [], "mention_everyone": bool(everyone)}
+
+    def _store(self, stored: Stored, audience: Person | None = None) -> Stored:
+        """Completes and publishes a new message; with an audience it is ephemeral."""
+        message_id, channel_id = str(snowflake()), str(stored.channel.id)
+        base = {"id": message_id, "channel_id": channel_id, "author": self._bot, "type": 0}
+        base |= {"content": "", "timestamp": iso_now(), "edited_timestamp": None, "flags": 0}
+        base |= {"tts": False, "pinned": False, **self._mentions("", stored.channel, {})}
+        stored.data = {**base, **stored.data}
+        stored.audience = audience
+        self._render(stored)
+        self._messages[message_id] = stored
+        self._publish("create", stored)
+        return stored
+
+    def _edit(self, call: RestCall, stored: Stored, data: Any, parse: tuple[str, ...]) -> None:
+        draft = self._draft(call, data, EDIT, stored.channel, parse, stored)
+        stored.embeds, stored.components = draft.embeds, draft.components
+        stored.uploads = draft.uploads
+        was = stored.data["flags"]
+        flags = was & ~LOADING
+        if data.get("flags") is not None:  # others are ignored
+            flags = flags & ~SUPPRESS_EMBEDS | data["flags"] & SUPPRESS_EMBEDS
+        edited = None if was & LOADING else iso_now()
+        stored.data.update({**draft.data, "flags": flags, "edited_timestamp": edited})
+        self._render(stored)
+        self._publish("edit", stored)
+
+    def _render(self, stored: Stored) -> None:
+        """Sets embeds, components and attachments as Discord shows them: `attachment://` becomes
+        the file's CDN url, and a file shown in an embed leaves `attachments`."""
+        files = {upload["filename"]: upload for upload in stored.uploads}
+        shown = {"embeds": copy.deepcopy(stored.embeds)}
+        shown["components"] = numbered(stored.components)
+        used = set()
+        for holder, key, _ in list(references(shown)):
+            upload = files[holder[key].removeprefix("attachment://")]
+            used.add(upload["id"])
+            proxy = "proxy_icon_url" if key == "icon_url" else "proxy_url"
+            holder |= {key: upload["url"], proxy: upload["proxy_url"]}
+        for embed in shown["embeds"]:
+            embed["type"] = "rich"
+        loose = [up for up in stored.uploads if up["id"] not in used]
+        stored.data.update({**shown, "attachments": loose})
+
+    def _publish(self, event: str, stored: Stored) -> None:
+        """Tells the channel's history and the gateway, unless the message is ephemeral."""
+        channel, guild = stored.channel, stored.channel.guild
+        if not stored.audience:
+            entry = {"event": event, "message": copy.deepcopy(stored.data)}
+            channel.history.append({**entry, "time": time.monotonic()})
+        if not stored.audience and (not guild or guild.bot_is_member):
+            data = self._shown(stored)
+            if event == "delete":
+                data = {"id": data["id"], "channel_id": data["channel_id"]}
+            elif event == "create" and "nonce" in stored.data:
+                data["nonce"] = stored.data["nonce"]
+            if guild:
+                data["guild_id"] = str(guild.id)
+            names = {
+                "create": "MESSAGE_CREATE",
+                "edit": "MESSAGE_UPDATE",
+                "delete": "MESSAGE_DELETE",
+            }
+            self._gateway.emit(names[event], data, GUILD_MESSAGES if guild else DIRECT_MESSAGES)
+        self._changed.notify_all()
+
+    def _shown(self, stored: Stored) -> Json:
+        """A message as the bot reads it: without the nonce, lost when it is read again."""
+        return {key: value for key, value in stored.data.items() if key != "nonce"}
+
+    def _delete(self, stored: Stored) -> None:
+        if not stored.deleted:
+            stored.deleted = True
+            self._publish("delete", stored)
+
+    def _visible(self, channel: Channel) -> list[Stored]:
+        here = [stored for stored in self._messages.values() if stored.channel is channel]
+        return [stored for stored in here if not stored.deleted and not stored.audience]
+
+    def _reference(self, source: Stored) -> Json:
+        place = source.channel
+        reference = {"type": 0, "message_id": source.data["id"], "channel_id": str(place.id)}
+        return {**reference, "guild_id": str(place.guild.id)} if place.guild else reference
+
+    # -------------------------------------------------------------------------------- channels
+
+    def _channel(self, channel_id: str, *permissions: int) -> Channel:
+        """The channel, when the bot may do this there."""
+        channel = self._channels.get(int(channel_id))
+        if channel is None:
+            raise DiscordError(404, 10003, "Unknown Channel")
+        if channel.guild is None:
+            return channel
+        has = channel.bot_permissions
+        if not has & VIEW_CHANNEL or not channel.guild.bot_is_member:
+            raise DiscordError(403, 50001, "Missing Access")
+        if channel.parent_id:
+            has = has & ~SEND_MESSAGES | (SEND_MESSAGES if has & SEND_MESSAGES_IN_THREADS else 0)
+        if any(not has & permission for permission in permissions):
+            raise DiscordError(403, 50013, "Missing Permissions")
+        return channel
+
+    @route("GET", r"/channels/(\d+)")
+    def _get_channel(self, call: RestCall, channel_id: str) -> Answer:
+        return 200, self._channel(channel_id)._payload()
+
+    @route("POST", r"/channels/(\d+)/messages")
+    def _create_message(self, call: RestCall, channel_id: str) -> Answer:
+        channel = self._channel(channel_id, SEND_MESSAGES)
+        data = call.body if isinstance(call.body, dict) else {}
+        if channel._recipient and not channel._recipient.accepts_dms:
+            raise DiscordError(403, 50007, "Cannot send messages to this user")
+        needed = [EMBED_LINKS] if data.get("embeds") else []
+        self._channel(channel_id, *needed, *([ATTACH_FILES] if call._uploads else []))
+        draft = self._draft(call, call.body, CREATE, channel, ("users", "roles", "everyone"))
+        if (nonce := data.get("nonce")) is not None:
+            form = Form()
+            NONCE(form, nonce if isinstance(nonce, str) else str(nonce), "nonce")
+            self._judge(call, form)
+            draft.data["nonce"] = nonce
+            if data.get("enforce_nonce"):
+                for same in self._visible(channel):
+                    recent = time.monotonic() - same.created < self.nonce_memory
+                    if recent and same.data.get("nonce") == nonce:
+                        return 200, same.data
+        return 200, self._store(draft).data
+
+    @route("GET", r"/channels/(\d+)/messages")
+    def _get_messages(self, call: RestCall, channel_id: str) -> Answer:
+        channel = self._channel(channel_id)
+        if channel.guild and not channel.bot_permissions & READ_MESSAGE_HISTORY:
+            return 200, []
+        form = Form()
+        limit = int(call.query.get("limit", 50))
+        PAGE_SIZE(form, limit, "limit")
+        self._judge(call, form)
+        found = self._visible(channel)
+        if after := call.query.get("after"):
+            found = [stored for stored in found if int(stored.data["id"]) > int(after)][:limit]
+        if before := call.query.get("before"):
+            found = [stored for stored in found if int(stored.data["id"]) < int(before)]
+        return 200, [self._shown(stored) for stored in reversed(found[-limit:])]
+
+    @route("GET PATCH DELETE", r"/channels/(\d+)/messages/(\d+)")
+    def _one_message(self, call: RestCall, channel_id: str, message_id: str) -> Answer:
+        needed = [READ_MESSAGE_HISTORY] if call.method == "GET" else []
+        channel = self._channel(channel_id, *needed)
+        stored = next((s for s in self._visible(channel) if s.data["id"] == message_id), None)
+        if stored is None:
+            raise DiscordError(404, 10008, "Unknown Message")
+        return self._apply(call, stored, ("users", "roles", "everyone"))
+
+    def _add_channel(self, channel: Channel) -> Channel:
+        with self._changed:
+            self._channels[channel.id] = channel
+            if channel.guild:
+                channel.guild.channels.append(channel)
+                self._emit_channel("CREATE", channel)
+            return channel
+
+    def _emit_channel(self, what: str, channel: Channel) -> None:
+        if channel.guild and channel.guild.bot_is_member:
+            event = f"THREAD_{what}" if channel.parent_id else f"CHANNEL_{what}"
+            self._gateway.emit(
+                event, {**channel._payload(), "newly_created": what == "CREATE"}, GUILDS
+            )
+
+    def _delete_channel(self, channel: Channel) -> None:
+        with self._changed:
+            assert channel.guild, "a DM can't be deleted"
+            for thread in [c for c in channel.guild.channels if c._parent is channel]:
+                self._delete_channel(thread)
+            channel.deleted = True
+            del self._channels[channel.id]
+            channel.guild.channels.remove(channel)
+            self._emit_channel("DELETE", channel)
+
+    # ------------------------------------------------------------------ guilds, users, commands
+
+    def _my_guild(self, guild_id: str, refusal: DiscordError) -> Guild:
+        guild = self._guilds.get(int(guild_id))
+        if guild is None or not guild.bot_is_member:
+            raise refusal
+        return guild
+
+    @route("GET", r"/users/(@me|\d+)")
+    def _get_user(self, call: RestCall, user_id: str) -> Answer:
+        if user_id in ("@me", str(self.bot_user_id)):
+            return 200, self._bot
+        if int(user_id) not in self._people:
+            raise DiscordError(404, 10013, "Unknown User")
+        return 200, self._people[int(user_id)]._user()
+
+    @route("POST", r"/users/@me/channels")
+    def _open_dm(self, call: RestCall) -> Answer:
+        form = Form()
+        OPEN_DM(form, call.body, "")
+        self._judge(call, form)
+        if int(call.body["recipient_id"]) not in self._people:
+            raise DiscordError(400, 50033, "Invalid Recipient(s)")
+        return 200, self._people[int(call.body["recipient_id"])]._dm._payload()
+
+    @route("GET", r"/guilds/(\d+)")
+    def _get_guild(self, call: RestCall, guild_id: str) -> Answer:
+        return 200, self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))._payload()
+
+    @route("GET", r"/guilds/(\d+)/members/(\d+)")
+    def _get_member(self, call: RestCall, guild_id: str, user_id: str) -> Answer:
+        guild = self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))
+        if user_id == str(self.bot_user_id):
+            return 200, member_object(self._bot, (guild._bot_role_id,))
+        if int(user_id) not in self._people:
+            raise DiscordError(404, 10007, "Unknown Member")
+        return 200, member_object(self._people[int(user_id)]._user())
+
+    @route("GET", r"(?:/oauth2)?/applications/@me")
+    def _get_application(self, call: RestCall) -> Answer:
+        info: Json = {"id": str(self.application_id), "name": "ComfyGen", "description": ""}
+        info |= {"icon": None, "bot_public": False, "bot_require_code_grant": False, "flags": 0}
+        owner = user_object(self.guild._owner_id, "owner", "Owner")
+        return 200, {**info, "verify_key": "5eed" * 16, "owner": owner, "team": None}
+
+    @route("GET PUT", r"/applications/(\d+)(?:/guilds/(\d+))?/commands")
+    def _application_commands(
+        self, call: RestCall, application_id: str, guild_id: str | None
+    ) -> Answer:
+        if application_id != str(self.application_id):
+            message = "You are not authorized to perform this action on this application"
+            raise DiscordError(403, 20012, message)
+        missing = DiscordError(403, 50001, "Missing Access")
+        scope = self._my_guild(guild_id, missing).id if guild_id else None
+        if call.method == "GET":
+            return 200, self.commands.get(scope, [])
+        form = Form()
+        COMMANDS(form, call.body, "")
+        if not form.errors:
+            check_commands(form, call.body)
+        self._judge(call, form)
+        old = {command["name"]: command["id"] for command in self.commands.get(scope, [])}
+        base: Json = {"type": 1, "application_id": str(self.application_id), "options": []}
+        base |= {"contexts": None, "integration_types": [0], "default_member_permissions": None}
+        base |= {"dm_permission": True, "nsfw": False, "guild_id": scope and str(scope)}
+        registered = []
+        for sent in call.body:
+            given = {key: value for key, value in sent.items() if value is not None}
+            ids = {"id": old.get(sent["name"], str(snowflake())), "version": str(snowflake())}
+            registered.append({**base, **given, **ids})
+        self.commands[scope] = registered
+        self.syncs += 1
+        return 200, registered
+
+
+def _new_upload(channel: Channel, filename: str, content: bytes) -> Json:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", filename)  # as Discord does
+    upload_id = str(snowflake())
+    path = f"attachments/{channel.id}/{upload_id}/{name}?ex=7fffffff&is=60000000&hm=5eed"
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    upload = {"id": upload_id, "filename": name, "size": len(content), "content_type": kind}
+    upload["url"] = f"https://cdn.discordapp.com/{path}"
+    return {**upload, "proxy_url": f"https://media.discordapp.net/{path}"}
