@@ -387,7 +387,7 @@ class ComfyClient:
 
     # Inside
 
-    def _json(self, method: str, path: str, *, read: float = READ_SECONDS) -> dict[str, Any]:
+    def _json(self, method: str, path: str, *, read: float | None = None) -> dict[str, Any]:
         status, content = self._call(method, path, read=read)
         return self._checked(status, content, f"{method} {path}")
 
@@ -414,10 +414,11 @@ class ComfyClient:
         params: Mapping[str, str] | None = None,
         body: object = None,
         limit: int = JSON_LIMIT,
-        read: float = READ_SECONDS,
+        read: float | None = None,
     ) -> tuple[int, bytes]:
         """One request; the status and the whole body. The transport's errors end here."""
         what = f"{method} {path}"
+        seconds = READ_SECONDS if read is None else read
         try:
             # A redirect is not followed: it would turn a POST into a GET, and leads to a login.
             with self._session.request(
@@ -425,7 +426,7 @@ class ComfyClient:
                 self._base + path,
                 params=params,
                 json=body,
-                timeout=(CONNECT_SECONDS, read),
+                timeout=(CONNECT_SECONDS, seconds),
                 stream=True,
                 allow_redirects=False,
             ) as response:
@@ -433,7 +434,7 @@ class ComfyClient:
                     raise Unreachable(f"{what}: status {response.status_code}")
                 if 300 <= response.status_code < 400:
                     raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
-                return response.status_code, _body(response, limit, BODY_READS * read, what)
+                return response.status_code, _body(response, limit, BODY_READS * seconds, what)
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a host name that cannot be one.
             raise Unreachable(f"{what}: {_cause(error)}") from error

@@ -50,7 +50,7 @@ class House:
         bot = Bot(
             self.installation,
             None if offline else self.discord,
-            environment=environment,
+            environment={"SHORT_WAITS": "1", **(environment or {})},
             arguments=arguments,
             forks=self._forks,
         )

@@ -6,6 +6,7 @@ KILL_AT, for the crash tests, names a point between two statements at which the 
 itself: `before:Class.method` or `after:Class.method` of one of the modules below comfygen.
 LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late;
 READY_AFTER, for the same, is how many seconds discord.py waits for more servers after the last.
+With SHORT_WAITS the program's own waits for what has failed are a fraction of what they are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ KILLABLE = {"Store": "store", "ComfyClient": "comfy_client"}
 TICK = 0.005  # seconds between two looks at the loop
 LATE = 0.001  # less is the resolution of its clock
 
+# Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays.
+SHORT_WAITS: dict[str, dict[str, Any]] = {
+    "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
+    "report": {"RETRY_PAUSES": (0.05, 0.5)},
+    "store": {"BUSY_SECONDS": 1.0},
+}
+
 
 def kill_at(point: str) -> None:
     """Wrap the named method so that the process dies right before or right after its call."""
@@ -41,6 +49,15 @@ def kill_at(point: str) -> None:
         return result
 
     setattr(owner, method_name, wrapped)
+
+
+def shorten_waits() -> None:
+    """Set SHORT_WAITS, each in place of a constant of the same name."""
+    for module_name, values in SHORT_WAITS.items():
+        module = importlib.import_module(module_name)
+        for name, value in values.items():
+            assert hasattr(module, name), f"{module_name}.py has no {name} any more"
+            setattr(module, name, value)
 
 
 def watch_loop(path: str) -> None:
@@ -95,6 +112,8 @@ def main() -> None:
     point_to_stand_in()
     sys.argv = sys.argv[1:]
     sys.path[0] = str(program.parent)
+    if os.environ.get("SHORT_WAITS"):
+        shorten_waits()
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
     if path := os.environ.get("LOOP_STALL_FILE"):
