@@ -887,17 +887,17 @@ def test_gens_options_are_in_the_form() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"seed": "-1"}, f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."),
-        ({"model": "bass_1.0"}, r"There is no model `bass_1.0`. The nearest: base\_1.0."),
+        (("", "", "-1"), f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."),
+        (("", "bass_1.0", ""), r"There is no model `bass_1.0`. The nearest: base\_1.0."),
     ],
 )
 def test_a_wrong_option_of_gen_is_refused_and_the_older_form_goes_on(
-    options: dict[str, str], sentence: str
+    options: tuple[str, str, str], sentence: str
 ) -> None:
     async def story(house: House) -> None:
         older = await house.open("a bear")
         with pytest.raises(FormError) as refused:
-            await house.open(**options)
+            await house.open(*options)
         assert refused.value.public == sentence
         assert house.draft(older.key()).positive_prompt == "a bear"
 
