@@ -30,6 +30,7 @@ from report import (
     ReportPart,
     batches,
     failure_embed,
+    job_button,
     job_mark,
     job_view,
     may_work_later,
@@ -300,6 +301,13 @@ def test_a_jobs_mark_and_its_buttons_name_the_job() -> None:
     assert job_mark(JOB_ID) == "job 01234567"
 
 
+def test_buttons_about_several_jobs_tell_which_is_which() -> None:
+    async def check() -> None:
+        assert job_button(JOB_ID, "cancel", " number 2").label == "Cancel number 2"
+
+    asyncio.run(check())
+
+
 def test_a_result_shows_its_settings() -> None:
     embed = result_embed(a_job(cfg=3.5, seed=0))
     assert embed.description == r"a \*red\* fox"
@@ -389,6 +397,12 @@ class Posted:
         del self.channel.messages[self.id]
 
 
+def is_after(message: Posted, other: datetime | Posted) -> bool:
+    if isinstance(other, datetime):
+        return message.created_at > other
+    return message.id > other.id
+
+
 class FakeChannel:
     """A channel, or the DM with a person. Notes what is done, and fails as told."""
 
@@ -454,12 +468,9 @@ class FakeChannel:
         self, *, after: datetime | Posted, limit: int, oldest_first: bool = True
     ) -> AsyncIterator[Posted]:
         await self.act("history")
-        for message in list(self.messages.values())[:limit]:
-            is_later = (
-                message.created_at > after if isinstance(after, datetime) else message.id > after.id
-            )
-            if is_later:
-                yield message
+        found = [message for message in self.messages.values() if is_after(message, after)]
+        for message in (found if oldest_first else found[::-1])[:limit]:
+            yield message
 
     def count(self, kind: str) -> int:
         return self.acts.count(kind)
@@ -490,7 +501,7 @@ class FakeDiscord:
         self.user = BOT
         self.channel = FakeChannel(world)
         self.dm = FakeChannel(world)
-        self.filesize_limit = 10 * MIB
+        self.filesize_limit: int | None = 10 * MIB  # None: the bot does not know the server
         self.spoken_to: list[int] = []
 
     def is_ready(self) -> bool:
@@ -507,7 +518,8 @@ class FakeDiscord:
 
     def get_guild(self, guild_id: int) -> Any:
         assert guild_id == GUILD
-        return SimpleNamespace(filesize_limit=self.filesize_limit)
+        limit = self.filesize_limit
+        return SimpleNamespace(filesize_limit=limit) if limit is not None else None
 
     def get_partial_messageable(self, channel_id: int) -> FakeChannel:
         assert channel_id == CHANNEL
@@ -823,6 +835,20 @@ def test_a_message_whose_answer_was_lost_is_not_posted_twice(world: World) -> No
     world.run(story)
 
 
+def test_a_message_that_an_earlier_run_could_not_note_is_found_by_its_nonce(world: World) -> None:
+    async def story() -> None:
+        world.channel.lost_answers = 2
+        job_id = world.running()
+        world.start(job_id)
+        await world.until(lambda: "its progress cannot be shown" in world.log())
+        world.restarted()
+        world.start(job_id)
+        message = await world.announced(job_id)
+        assert list(world.channel.messages.values()) == [message]
+
+    world.run(story)
+
+
 def test_the_message_of_an_earlier_run_of_the_bot_is_used_again(world: World) -> None:
     async def story() -> None:
         job_id = world.running()
@@ -958,6 +984,7 @@ def test_a_failing_post_is_tried_again_without_the_parts_that_arrived(world: Wor
         await world.reported(job_id)
         assert world.channel.files == [f"{job_id[:8]}-{number}.png" for number in range(1, 13)]
         assert world.channel.contents == [f"<@{USER}>", ""]
+        assert len(world.comfy.asked) == 12  # they were not held in memory until then
         assert "not reported yet, trying again" in world.log()
 
     world.run(story)
@@ -1086,6 +1113,21 @@ def test_a_job_that_may_be_posted_already_is_looked_for_first(world: World) -> N
     world.run(story)
 
 
+def test_a_report_is_found_whatever_was_said_after_it(world: World) -> None:
+    async def story() -> None:
+        job_id = world.completed()
+        world.channel.put(
+            embeds=[result_embed(world.job(job_id))], files={f"{job_id[:8]}-1.png": b""}
+        )
+        for _ in range(3000):
+            world.channel.put(author=SOMEBODY)
+        await world.reporter.catch_up()
+        await world.reported(job_id)
+        assert world.channel.count("send") == 0
+
+    world.run(story)
+
+
 def test_what_others_post_is_no_report(world: World) -> None:
     async def story() -> None:
         job_id = world.completed()
@@ -1174,6 +1216,7 @@ def test_what_discord_finds_too_large_is_sent_again_smaller(world: World) -> Non
 
 def test_only_the_parts_that_are_not_there_yet_are_sent_smaller(world: World) -> None:
     async def story() -> None:
+        world.channel.forgets_nonces = True
         world.channel.fail("send", None, http_error(413))
         job_id = world.completed([f"{number}.png" for number in range(1, 12)])
         world.reporter.job_ended(job_id, [b"x"] * 11)
@@ -1196,6 +1239,21 @@ def test_what_is_too_large_in_every_form_is_reported_in_words(world: World) -> N
         assert world.channel.files == []
         assert TOO_LARGE in world.channel.texts
         assert world.channel.count("send") == 5
+
+    world.run(story)
+
+
+def test_what_is_too_large_after_a_part_that_arrived_is_reported_in_words_too(
+    world: World,
+) -> None:
+    async def story() -> None:
+        world.channel.fail("send", None, *[http_error(413)] * 4)
+        job_id = world.completed([f"{number}.png" for number in range(1, 12)])
+        world.reporter.job_ended(job_id, [b"x"] * 11)
+        await world.reported(job_id)
+        assert len(world.channel.files) == 10
+        assert world.channel.contents == [f"<@{USER}>"] * 2
+        assert TOO_LARGE in world.channel.texts
 
     world.run(story)
 
@@ -1249,17 +1307,21 @@ def test_where_the_channel_is_closed_the_person_gets_it_alone(world: World, stat
     world.run(story)
 
 
-def test_a_dm_has_the_limit_of_a_plain_account(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["a DM", "a server that the bot does not know"])
+def test_where_nothing_is_known_the_smallest_limit_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     async def story() -> None:
         monkeypatch.setattr(discord.utils, "DEFAULT_FILE_SIZE_LIMIT_BYTES", 100)
-        world.channel.fail("send", http_error(403))
+        if place == "a DM":
+            world.channel.fail("send", http_error(403))
+        else:
+            world.discord.filesize_limit = None
         world.comfy.sizes["webp;90"] = 100
         job_id = world.completed()
         world.reporter.job_ended(job_id, [b"x" * 101])
         await world.reported(job_id)
-        assert world.discord.dm.files == [f"{job_id[:8]}-1.webp"]
+        assert world.channel.files + world.discord.dm.files == [f"{job_id[:8]}-1.webp"]
 
     world.run(story)
 
@@ -1466,6 +1528,27 @@ def test_an_error_of_our_own_in_what_was_handed_over_is_logged(
                 assert record.getMessage() == "a report could not be begun"
                 assert record.exc_info is not None
                 assert record.exc_info[0] is ZeroDivisionError
+
+    world.run(story)
+
+
+def test_what_the_end_of_the_loop_cancels_is_no_error(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled: list[str] = []
+
+    def cancel(reporter: Reporter, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+        cancelled.append("once")
+        raise asyncio.CancelledError
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Reporter, "_start_task", cancel)
+            world.reporter.job_ended(world.completed())
+            await world.turns()
+        assert cancelled == ["once"]
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
     world.run(story)
 
