@@ -1,0 +1,1179 @@
+"""The form without Discord: drafts, names, menus, modals, and `Forms` with a fake interaction."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import discord
+import pytest
+
+import binder
+import form
+from comfy_client import ComfyOptions
+from comfygen import HANDLERS
+from form import (
+    EXPIRED_FORM,
+    FORM_FIELDS,
+    OLDER_FORM,
+    SENT_FORM,
+    ControlId,
+    Draft,
+    Drafts,
+    ExpiredForm,
+    FormError,
+    Forms,
+    PromptModal,
+    Stage,
+    StaleForm,
+    check_offered,
+    display_name,
+    ends_of,
+    escaped,
+    find_model,
+    form_embed,
+    form_view,
+    matching_models,
+    menu_options,
+    nearest,
+    new_seed,
+    parse_cfg,
+    parse_seed,
+    parse_steps,
+    quoted,
+    retry_view,
+    without_half_emoji,
+)
+from store import Job, JobParams, JobStatus
+from tests.limits import embed_faults, menu_faults, modal_faults, view_faults
+
+SEED_MAX = 2**64 - 1
+MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
+OPTIONS = ComfyOptions(MODELS, ("euler", "heun", "dpmpp_2m"), ("normal", "karras"))
+DEFAULTS = binder.Defaults("base_1.0.safetensors", "dpmpp_2m", "karras", "30", "5.5")
+TYPED = {
+    "positive_prompt": " a fox ",
+    "negative_prompt": " fog\n",
+    "steps": " 33",
+    "cfg": "7.5 ",
+    "seed": " 9 ",
+}
+# Discord's own 4,000 characters of what makes an embed longest, and of what is longest as it is.
+LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, "🦊" * 4000]
+LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
+
+
+def filled_draft(**changes: Any) -> Draft:
+    values: dict[str, Any] = {
+        "model": "old.ckpt",
+        "sampler": "heun",
+        "scheduler": "normal",
+        "steps": 12,
+        "cfg": 3.5,
+        "positive_prompt": "a bear",
+        "negative_prompt": "rain",
+        "seed": 5,
+    }
+    return Draft(OPTIONS, **{**values, **changes})
+
+
+def settings_in(draft: Draft) -> tuple[Any, ...]:
+    """Everything that a person chooses or types."""
+    texts = (draft.positive_prompt, draft.negative_prompt)
+    return (draft.model, draft.sampler, draft.scheduler, draft.steps, draft.cfg, *texts, draft.seed)
+
+
+def job(**changes: Any) -> Job:
+    values: dict[str, Any] = {
+        "user_id": "1",
+        "guild_id": "2",
+        "channel_id": "3",
+        "model": "old.ckpt",
+        "sampler": "heun",
+        "scheduler": "karras",
+        "steps": 17,
+        "cfg": 3.5,
+        "positive_prompt": "a job's prompt",
+        "negative_prompt": "a job's fog",
+        "seed": 42,
+        "id": "0" * 36,
+        "status": JobStatus.COMPLETED,
+        "discord_message_id": None,
+        "comfy_prompt_id": None,
+        "output_images": (),
+        "error_message": None,
+        "created_at": 1,
+        "started_at": 2,
+        "completed_at": 3,
+        "delivered_at": None,
+    }
+    return Job(**{**values, **changes})
+
+
+# The draft: menus
+
+
+def test_a_menus_index_chooses_and_leaves_the_rest_alone() -> None:
+    draft = filled_draft()
+    draft.choose("model", "index:1")
+    assert settings_in(draft) == ("Flux/flux1-dev.safetensors", *settings_in(filled_draft())[1:])
+
+
+def test_a_chosen_sampler_brings_the_first_scheduler_with_it() -> None:
+    draft = filled_draft(scheduler="karras")
+    draft.choose("sampler", "index:2")
+    assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "normal")
+    draft.choose("scheduler", "index:1")
+    assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "karras")
+
+
+def test_a_page_token_turns_the_page_of_that_menu_and_chooses_nothing() -> None:
+    draft = filled_draft()
+    draft.choose("sampler", "page:2")
+    draft.choose("model", "page:1")
+    assert draft.pages == {"sampler": 2, "model": 1}
+    assert settings_in(draft) == settings_in(filled_draft())
+
+
+def test_only_what_the_server_offers_is_adopted() -> None:
+    draft = Draft(OPTIONS)
+    assert [draft.adopt(name, "karras") for name in FORM_FIELDS] == [False, False, True]
+    assert (draft.model, draft.sampler, draft.scheduler) == (None, None, "karras")
+
+
+# The draft: the modal's texts
+
+
+def test_the_texts_of_the_modal_are_merged_without_the_space_around_them() -> None:
+    draft = filled_draft(typed={"steps": "abc"})
+    assert draft.take(TYPED) == []
+    assert settings_in(draft)[3:] == (33, 7.5, "a fox", "fog", 9)
+    assert draft.typed == {}
+
+
+def test_an_empty_seed_and_negative_prompt_are_fine() -> None:
+    draft = filled_draft()
+    assert draft.take({"positive_prompt": "a fox", "steps": "1", "cfg": "1", "seed": " "}) == []
+    assert (draft.negative_prompt, draft.seed) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("positive_prompt", "", "**Prompt** is empty: describe the picture in a few words."),
+        ("positive_prompt", " \n\t", "**Prompt** is empty: describe the picture in a few words."),
+        ("steps", "0", "**Steps** is `0`: give a whole number from 1 to 150."),
+        ("steps", "151", "**Steps** is `151`: give a whole number from 1 to 150."),
+        ("steps", " ", "**Steps** is empty: give a whole number from 1 to 150."),
+        ("cfg", "30.1", "**CFG** is `30.1`: give a number from 1 to 30, for example 7 or 7.5."),
+        ("cfg", "7,5", "**CFG** is `7,5`: give a number from 1 to 30, for example 7 or 7.5."),
+        (
+            "seed",
+            str(SEED_MAX + 1),
+            f"**Seed** is `{SEED_MAX + 1}`: give a whole number from 0 to {SEED_MAX}, or leave it"
+            " empty for a random one.",
+        ),
+    ],
+)
+def test_a_wrong_text_is_refused_with_its_sentence_and_all_texts_stay_as_typed(
+    name: str, text: str, sentence: str
+) -> None:
+    draft = filled_draft()
+    typed = {**TYPED, name: text}
+    assert draft.take(typed) == [sentence]
+    assert settings_in(draft) == settings_in(filled_draft())
+    assert draft.typed == typed
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    typed = {"positive_prompt": "", "steps": "x", "cfg": "y", "seed": "z"}
+    starts = [problem.split(" is ")[0] for problem in Draft(OPTIONS).take(typed)]
+    assert starts == ["**Prompt**", "**Steps**", "**CFG**", "**Seed**"]
+
+
+# The draft: where it starts, what it lacks, what becomes of it
+
+
+def test_a_draft_starts_from_the_workflow_files_own_values() -> None:
+    draft = Draft(OPTIONS)
+    draft.start_from(DEFAULTS)
+    assert settings_in(draft)[:5] == ("base_1.0.safetensors", "dpmpp_2m", "karras", 30, 5.5)
+
+
+def test_values_of_the_file_that_are_not_offered_or_out_of_range_are_left_out() -> None:
+    draft = Draft(OPTIONS)
+    draft.start_from(binder.Defaults("gone.safetensors", "", "karras", "1000", "abc"))
+    assert settings_in(draft)[:5] == (None, None, "karras", 20, 7.0)
+
+
+@pytest.mark.parametrize("source", [filled_draft(), job(cfg=3.5, steps=12, negative_prompt="rain")])
+def test_earlier_settings_come_without_their_prompt_and_seed(source: Draft | Job) -> None:
+    draft = Draft(OPTIONS, positive_prompt="mine", seed=1)
+    draft.take_settings(source)
+    expected = ("old.ckpt", "heun", source.scheduler, 12, 3.5, "mine", "rain", 1)
+    assert settings_in(draft) == expected
+
+
+def test_earlier_settings_that_are_not_offered_any_more_change_nothing() -> None:
+    draft = Draft(OPTIONS, model="base_1.0.safetensors")
+    draft.take_settings(job(model="gone.safetensors", sampler="gone"))
+    assert settings_in(draft)[:4] == ("base_1.0.safetensors", None, "karras", 17)
+
+
+def test_what_is_missing_is_named() -> None:
+    assert Draft(OPTIONS).missing() == ["a model", "a sampler", "a scheduler", "a prompt"]
+    assert filled_draft(sampler=None, positive_prompt="").missing() == ["a sampler", "a prompt"]
+    assert filled_draft().missing() == []
+
+
+def test_a_finished_draft_becomes_a_job_as_it_stands() -> None:
+    params = filled_draft().job_params(11, 22, 33, random_seeds=True)
+    assert params == JobParams(
+        user_id="11",
+        guild_id="22",
+        channel_id="33",
+        model="old.ckpt",
+        sampler="heun",
+        scheduler="normal",
+        steps=12,
+        cfg=3.5,
+        positive_prompt="a bear",
+        negative_prompt="rain",
+        seed=5,
+    )
+
+
+def test_a_job_has_a_new_seed_only_where_none_was_given_and_seeds_are_random(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(form, "new_seed", lambda: 77)
+
+    def seed(given: int | None, *, random_seeds: bool) -> int | None:
+        draft = filled_draft(seed=given)
+        return draft.job_params(1, 2, 3, random_seeds=random_seeds).seed
+
+    assert seed(None, random_seeds=True) == 77
+    assert seed(None, random_seeds=False) is None
+    assert seed(0, random_seeds=True) == 0
+    assert seed(0, random_seeds=False) == 0
+
+
+def test_new_seeds_differ_and_are_in_range() -> None:
+    seeds = {new_seed() for _ in range(100)}
+    assert len(seeds) == 100
+    assert all(0 <= seed <= SEED_MAX for seed in seeds)
+    assert max(seeds) > 2**56  # the whole range: 100 draws miss its top 255/256 never
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model": "Flux/flux1-dve.safetensors"},
+            "The model `flux1-dve` is not offered any more. The nearest: flux1-dev. Choose another"
+            " with /gen.",
+        ),
+        ({"sampler": "zzzzz"}, "The sampler `zzzzz` is not offered any more. Choose another with"),
+        ({"scheduler": "exotic"}, "The scheduler `exotic` is not offered any more."),
+    ],
+)
+def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], sentence: str) -> None:
+    check_offered(job(), OPTIONS)
+    with pytest.raises(FormError) as refused:
+        check_offered(job(**changes), OPTIONS)
+    assert refused.value.public.startswith(sentence)
+
+
+# The drafts of all people
+
+
+def test_each_person_has_a_draft_of_their_own() -> None:
+    drafts, first, second = Drafts(), Draft(OPTIONS), Draft(OPTIONS)
+    drafts.put(1, first)
+    drafts.put(2, second)
+    assert drafts.get(1, first.key) is first
+    assert drafts.get(2, second.key) is second
+    with pytest.raises(StaleForm):
+        drafts.get(2, first.key)
+
+
+def test_a_newer_draft_makes_the_older_form_stale() -> None:
+    drafts, older, newer = Drafts(), Draft(OPTIONS), Draft(OPTIONS)
+    drafts.put(1, older)
+    drafts.put(1, newer)
+    assert older.key != newer.key
+    assert drafts.last(1) is newer
+    with pytest.raises(StaleForm, match=OLDER_FORM) as stale:
+        drafts.get(1, older.key)
+    assert not isinstance(stale.value, ExpiredForm)  # that would open a third form
+
+
+def test_a_form_without_a_draft_is_expired() -> None:
+    drafts = Drafts()
+    assert drafts.last(1) is None
+    with pytest.raises(ExpiredForm, match=EXPIRED_FORM):
+        drafts.get(1, "0")
+
+
+def test_a_sent_form_is_of_no_use_and_still_the_persons_last() -> None:
+    drafts, draft = Drafts(), Draft(OPTIONS)
+    drafts.put(1, draft)
+    draft.stage = Stage.SENDING
+    assert drafts.get(1, draft.key) is draft  # it may come back, if sending fails
+    draft.stage = Stage.SENT
+    with pytest.raises(StaleForm, match=SENT_FORM) as stale:
+        drafts.get(1, draft.key)
+    assert not isinstance(stale.value, ExpiredForm)
+    assert drafts.last(1) is draft
+
+
+def test_only_the_newest_drafts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form, "DRAFT_LIMIT", 2)
+    drafts = Drafts()
+    for user_id in (1, 2, 1, 3):  # the second of person 1 is newer than that of person 2
+        drafts.put(user_id, Draft(OPTIONS))
+    assert [drafts.last(user_id) is not None for user_id in (1, 2, 3)] == [True, False, True]
+
+
+# What is typed
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("1", 1),
+        ("150", 150),
+        (" 20\n", 20),
+        ("007", 7),
+        *(
+            (text, None)
+            for text in ["0", "151", "", " ", "-1", "+5", "1.0", "1e1", "0x10", "00020"]
+        ),
+        *((text, None) for text in ["２０", "٢", "²", "1 0", "1_0", "nan", "9" * 5000]),  # noqa: RUF001
+    ],
+)
+def test_steps_are_a_whole_number_in_range_in_plain_digits(text: str, steps: int | None) -> None:
+    assert parse_steps(text) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "cfg"),
+    [
+        ("1", 1.0),
+        ("30", 30.0),
+        ("30.0", 30.0),
+        (" 7.5 ", 7.5),
+        *((text, None) for text in ["0.99", "30.01", "", "-7", "7,5", "7.", ".5", "1e1", "nan"]),
+        *((text, None) for text in ["inf", "٣", "7 .5", "7.5.1", "1_0", "7." + "0" * 5000]),
+    ],
+)
+def test_cfg_is_a_number_in_range_in_plain_digits(text: str, cfg: float | None) -> None:
+    assert parse_cfg(text) == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [("", None), (" ", None), ("0", 0), (" 7 ", 7), (str(SEED_MAX), SEED_MAX)],
+)
+def test_a_seed_is_a_whole_number_or_nothing(text: str, seed: int | None) -> None:
+    assert parse_seed(text) == seed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [str(SEED_MAX + 1), "-1", "1.5", "abc", "１", "1 2", "0x1", "9" * 5000],  # noqa: RUF001
+)
+def test_any_other_seed_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        parse_seed(text)
+
+
+# Names and texts, as they are shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a.safetensors", "a"),
+        ("SDXL/deep/a_1.0.SafeTensors", "a_1.0"),
+        ("SDXL\\a.ckpt", "a"),
+        ("a.pt", "a"),
+        ("a.pth", "a"),
+        ("a.txt", "a.txt"),
+        ("folder/.safetensors", "folder/.safetensors"),
+    ],
+)
+def test_a_models_name_is_its_file_without_folders_and_extension(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+
+
+def test_the_nearest_names_are_named_and_have_no_markdown() -> None:
+    offered = ["sd/base_1.0.safetensors", "sd/base_1.1.safetensors", "zzz.ckpt"]
+    assert nearest("other/bass_1.0.ckpt", offered) == r" The nearest: base\_1.0, base\_1.1."
+    assert nearest("qqqq", offered) == ""
+
+
+def test_at_most_three_nearest_names_are_named_and_none_is_long() -> None:
+    text = nearest("a" * 300, [f"{'a' * 300}{number}" for number in range(9)])
+    assert text.count(", ") == 2
+    assert len(text) < 350
+
+
+LONG_MODELS = [f"{'x' * 80}/{'y' * 80}{number}.safetensors" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("old.ckpt", "old.ckpt"),
+        ("OLD.CKPT", "old.ckpt"),
+        ("Flux1-Dev", "Flux/flux1-dev.safetensors"),
+        ("flux/", "Flux/flux1-dev.safetensors"),
+        ("1", "base_1.0.safetensors"),  # of several, the server's first
+        (ends_of(LONG_MODELS[3], 100), LONG_MODELS[3]),
+    ],
+)
+def test_a_model_is_found_by_its_name_or_any_part_of_it(text: str, found: str) -> None:
+    assert find_model(text, [*MODELS, *LONG_MODELS]) == found
+
+
+def test_the_closest_way_to_name_a_model_wins() -> None:
+    models = ["new/fox2.ckpt", "new/FOX.ckpt", "fox"]
+    assert find_model("fox", models) == "fox"
+    assert find_model("Fox", models) == "new/FOX.ckpt"
+    assert find_model("ox", models) == "new/fox2.ckpt"
+
+
+def test_a_model_that_is_not_there_is_answered_with_the_nearest() -> None:
+    with pytest.raises(FormError) as refused:
+        find_model("bass_1.0", MODELS)
+    assert refused.value.public == r"There is no model `bass_1.0`. The nearest: base\_1.0."
+
+
+def test_autocomplete_offers_what_contains_the_text_in_the_servers_order() -> None:
+    assert matching_models("", MODELS) == list(MODELS)
+    assert matching_models("FLUX", MODELS) == ["Flux/flux1-dev.safetensors"]
+    assert matching_models("x/", MODELS) == ["Flux/flux1-dev.safetensors"]
+    assert matching_models("nothing", MODELS) == []
+
+
+def test_autocomplete_stays_within_discords_limits() -> None:
+    twins = ["x" * 90 + middle + "y" * 90 for middle in ("1", "2")]  # shortened, they are the same
+    offered = matching_models("x", [*twins, *LONG_MODELS, *(f"x{n}" for n in range(99))])
+    assert len(offered) == len(set(offered)) == 25
+    assert all(len(name) <= 100 for name in offered)
+
+
+def test_markdown_has_no_effect() -> None:
+    assert escaped("*a* _b_ ~c~ `d` |e| [f](g) \\") == (
+        r"\*a\* \_b\_ \~c\~ \`d\` \|e\| \[f](g) " + "\\\\"
+    )
+    assert escaped("# a\n - b\n> c\nd - # >") == "\\# a\n \\- b\n\\> c\nd - # >"
+
+
+@pytest.mark.parametrize("text", [*LONG_TEXTS, "x" * 1022 + "[[[["])
+@pytest.mark.parametrize("limit", [200, 1024, 4096])
+def test_an_escaped_text_is_within_its_limit_and_never_ends_in_half_an_escape(
+    text: str, limit: int
+) -> None:
+    shown = escaped(text, limit)
+    assert 0 < len(shown) <= limit
+    body = shown.removesuffix("…")
+    assert (len(body) - len(body.rstrip("\\"))) % 2 == 0
+
+
+def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
+    assert ends_of("abcdefghij", 10) == "abcdefghij"
+    assert ends_of("abcdefghijk", 10) == "abcd…ghijk"
+    assert ends_of("abcdefghijk", 9) == "abcd…hijk"
+
+
+def test_what_was_typed_is_quoted_short_and_cannot_end_the_quotation() -> None:
+    assert quoted("a`b") == "`a'b`"
+    assert quoted(" \n") == "empty"
+    assert len(quoted("x" * 4000)) == 42
+
+
+def test_half_an_emoji_is_replaced_and_a_whole_one_kept() -> None:
+    assert without_half_emoji("a \ud83e b \U0001f98a") == "a ? b \U0001f98a"
+
+
+# Menus
+
+
+def names(count: int) -> list[str]:
+    return [f"{'deep/' * 30}{'n' * 120}-{number}.safetensors" for number in range(count)]
+
+
+def pages_of(values: Sequence[str], chosen: str | None) -> list[list[discord.SelectOption]]:
+    """Every page of a menu, as More… leads from one to the next."""
+    pages = [menu_options(values, chosen, 0)]
+    while pages[-1][-1].value.startswith("page:"):
+        assert pages[-1][-1].label == "More…"
+        assert len(pages) < 50, "More… has no end"
+        pages.append(menu_options(values, chosen, int(pages[-1][-1].value.removeprefix("page:"))))
+    return pages
+
+
+def indexes(options: Sequence[discord.SelectOption]) -> list[int]:
+    tokens = [option.value.partition(":") for option in options]
+    return [int(number) for kind, _, number in tokens if kind == "index"]
+
+
+@pytest.mark.parametrize("count", [1, 25, 26, 44, 47, 300])
+def test_every_entry_of_a_menu_is_reachable_and_every_page_within_the_limits(count: int) -> None:
+    values = names(count)
+    for chosen in (None, "not offered", values[0], values[count // 2], values[-1]):
+        pages = pages_of(values, chosen)
+        assert [fault for page in pages for fault in menu_faults(page)] == []
+        assert {index for page in pages for index in indexes(page)} == set(range(count))
+        assert len(pages) == (1 if count <= 25 else math.ceil(count / 22))
+
+
+@pytest.mark.parametrize("count", [25, 26, 47, 300])
+def test_the_chosen_entry_is_on_every_page_and_nothing_else_is_chosen(count: int) -> None:
+    values = names(count)
+    for chosen in range(count):
+        for page in pages_of(values, values[chosen]):
+            assert [o.value for o in page if o.default] == [f"index:{chosen}"]
+    assert not any(o.default for page in pages_of(values, None) for o in page)
+
+
+@pytest.mark.parametrize("count", [26, 47, 300])
+def test_back_leads_back_and_both_ways_tell_what_is_there(count: int) -> None:
+    values = names(count)
+    pages = pages_of(values, None)
+    assert pages[0][0].value == "index:0"
+    for number, page in enumerate(pages[1:], 1):
+        assert (page[0].label, page[0].value) == ("Back", f"page:{number - 1}")
+    for before, after in itertools.pairwise(pages):
+        for turn, target in ((before[-1], after), (after[0], before)):
+            there = indexes(target)
+            assert turn.description == f"{there[0] + 1} to {there[-1] + 1} of {count}"
+
+
+def test_an_entry_shows_its_name_and_where_it_differs_its_path() -> None:
+    short, long = menu_options(["euler", "Flux/flux1-dev.safetensors"], None, 0)
+    assert (short.label, short.description) == ("euler", None)
+    assert (long.label, long.description) == ("flux1-dev", "Flux/flux1-dev.safetensors")
+
+
+# The form and the modal
+
+
+def on_loop(check: Callable[[], None]) -> None:
+    """discord.py makes controls on a running loop."""
+
+    async def run() -> None:
+        check()
+
+    asyncio.run(run())
+
+
+def test_the_forms_controls_lead_to_their_handlers_and_name_their_draft() -> None:
+    def check() -> None:
+        draft = filled_draft()
+        for view, actions in (
+            (form_view(draft), [*FORM_FIELDS, "edit", "generate"]),
+            (retry_view(draft), ["retry"]),
+        ):
+            children: list[Any] = view.children
+            controls = [ControlId.parse(child.custom_id) for child in children]
+            assert controls == [ControlId("form", action, draft.key) for action in actions]
+            assert all((control.area, control.action) in HANDLERS for control in controls)
+            assert [str(control) for control in controls] == [c.custom_id for c in children]
+
+    on_loop(check)
+
+
+@pytest.mark.parametrize(
+    ("text", "control"),
+    [
+        ("job:cancel:a:b", ControlId("job", "cancel", "a:b")),
+        ("job:cancel", ControlId("job", "cancel", "")),
+        ("job", ControlId("job", "", "")),
+        ("", ControlId("", "", "")),
+    ],
+)
+def test_any_custom_id_can_be_read(text: str, control: ControlId) -> None:
+    assert ControlId.parse(text) == control
+
+
+def test_the_form_shows_in_each_menu_what_is_chosen_on_the_page_that_was_turned_to() -> None:
+    def check() -> None:
+        many = ComfyOptions(tuple(names(300)), tuple(names(47)), tuple(names(26)))
+        draft = Draft(many, sampler=names(47)[1], pages={"sampler": 2})
+        menus = {
+            item.placeholder: item.options
+            for item in form_view(draft).children
+            if isinstance(item, discord.ui.Select)
+        }
+        assert list(menus) == ["Model", "Sampler", "Scheduler"]
+        assert indexes(menus["Model"]) == list(range(22))
+        assert indexes(menus["Sampler"]) == [1, 44, 45, 46]
+        assert [option.default for option in menus["Sampler"]] == [False, True, False, False, False]
+
+    on_loop(check)
+
+
+def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
+    def check() -> None:
+        many = ComfyOptions((LONG_NAME, *names(300)), tuple(names(47)), tuple(names(26)))
+        for text in LONG_TEXTS:
+            draft = Draft(
+                many,
+                model=LONG_NAME,
+                sampler=names(47)[46],
+                scheduler=names(26)[25],
+                steps=150,
+                cfg=29.999999999,
+                positive_prompt=text,
+                negative_prompt=text,
+                seed=SEED_MAX,
+            )
+            assert embed_faults(form_embed(draft)) == []
+            assert view_faults(form_view(draft)) == []
+            assert view_faults(retry_view(draft)) == []
+            assert modal_faults(PromptModal(draft, "retry")) == []
+        assert embed_faults(form_embed(Draft(many))) == []
+
+    on_loop(check)
+
+
+def test_discord_py_is_given_nothing_to_remember() -> None:
+    def check() -> None:
+        draft = Draft(OPTIONS)
+        controls = (form_view(draft), retry_view(draft), PromptModal(draft, "edit"))
+        assert all(control.is_finished() for control in controls)
+        assert all(control.timeout is None for control in controls[:2])  # that is a timer
+
+    on_loop(check)
+
+
+def values_in(modal: PromptModal) -> dict[str, str | None]:
+    """What a modal's inputs hold when it opens."""
+    shown: Any = modal.to_dict()
+    fields = [label["component"] for label in shown["components"]]
+    return {field["custom_id"]: field.get("value") for field in fields}
+
+
+def test_the_modal_opens_with_the_draft_in_it() -> None:
+    def check() -> None:
+        draft = filled_draft(seed=0, cfg=7.0)
+        modal = PromptModal(draft, "edit")
+        assert ControlId.parse(modal.custom_id) == ControlId("modal", "edit", draft.key)
+        assert values_in(modal) == {
+            "positive_prompt": "a bear",
+            "negative_prompt": "rain",
+            "steps": "12",
+            "cfg": "7",
+            "seed": "0",
+        }
+        empty = values_in(PromptModal(Draft(OPTIONS), "edit"))
+        assert (empty["positive_prompt"], empty["seed"]) == (None, None)
+
+    on_loop(check)
+
+
+def test_the_modal_opens_with_what_was_typed_before_even_where_that_was_nothing() -> None:
+    def check() -> None:
+        draft = filled_draft()
+        draft.take({**TYPED, "steps": "abc", "seed": ""})
+        assert values_in(PromptModal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
+
+    on_loop(check)
+
+
+def test_an_answer_is_demanded_only_where_the_bot_needs_one() -> None:
+    def check() -> None:
+        shown: Any = PromptModal(Draft(OPTIONS), "edit").to_dict()
+        fields = [label["component"] for label in shown["components"]]
+        demanded = {field["custom_id"] for field in fields if field["required"]}
+        assert demanded == {"positive_prompt", "steps", "cfg"}
+
+    on_loop(check)
+
+
+@pytest.mark.parametrize("shape", ["label", "row"])
+def test_the_texts_of_a_modal_are_read_in_both_shapes(shape: str) -> None:
+    fields = [
+        {"type": 4, "custom_id": "positive_prompt", "value": "half \ud83e"},
+        {"type": 4, "custom_id": "seed", "value": None},
+        {"type": 4, "custom_id": "cfg"},
+    ]
+    components: list[dict[str, Any]] = [
+        {"type": 18, "component": field} if shape == "label" else {"type": 1, "components": [field]}
+        for field in fields
+    ]
+    components.insert(1, {"type": 10, "id": 5})  # a text between them
+    assert PromptModal.texts(components) == {
+        "positive_prompt": "half ?",
+        "seed": "",
+        "cfg": "",
+    }
+
+
+# The forms of all people
+
+
+class Refused(Exception):
+    """What the fake check of the place raises."""
+
+
+class FakeInteraction:
+    """One click, command or modal. Notes how it is answered; as with Discord, there is one first
+    answer, and what changes the message comes after it."""
+
+    def __init__(self, user_id: int = 1, *, token_is_over: bool = False) -> None:
+        self.user = SimpleNamespace(id=user_id)
+        self.response = FakeResponse(self)
+        self.token_is_over = token_is_over
+        self.answers: list[tuple[str, dict[str, Any]]] = []
+
+    async def edit_original_response(self, **changes: Any) -> None:
+        self._follow("edit_original_response", changes)
+
+    async def delete_original_response(self) -> None:
+        self._follow("delete_original_response", {})
+
+    def _follow(self, kind: str, what: dict[str, Any]) -> None:
+        assert self.answers, "there is no original response yet"
+        if self.token_is_over:
+            response: Any = SimpleNamespace(status=401, reason="Unauthorized")
+            raise discord.HTTPException(response, {"code": 50027, "message": "Invalid token"})
+        self.answers.append((kind, what))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.answers]
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The last answer's arguments."""
+        return self.answers[-1][1]
+
+    def fields(self) -> dict[str, str]:
+        """The form, as the last answer shows it."""
+        return {field.name: field.value for field in self.shown["embed"].fields}
+
+    def key(self) -> str:
+        """The key that the controls of the last answer carry."""
+        (key,) = {ControlId.parse(child.custom_id).key for child in self.shown["view"].children}
+        return key
+
+
+class FakeResponse:
+    """`interaction.response`."""
+
+    def __init__(self, interaction: FakeInteraction) -> None:
+        self._interaction = interaction
+
+    async def send_message(self, content: str | None = None, **more: Any) -> None:
+        self._first("send_message", {"content": content, **more})
+
+    async def edit_message(self, **changes: Any) -> None:
+        self._first("edit_message", changes)
+
+    async def send_modal(self, modal: PromptModal) -> None:
+        self._first("send_modal", {"modal": modal})
+
+    async def defer(self, **more: Any) -> None:
+        self._first("defer", more)
+
+    def _first(self, kind: str, what: dict[str, Any]) -> None:
+        assert self._interaction.answers == [], "an interaction has one first answer"
+        self._interaction.answers.append((kind, what))
+
+
+class House:
+    """`Forms`, and people who use them."""
+
+    def __init__(self, options: ComfyOptions = OPTIONS) -> None:
+        self.is_allowed = True
+        self.places: list[FakeInteraction] = []  # asked about
+        self.forms = self.restarted(options)
+
+    def restarted(self, options: ComfyOptions = OPTIONS) -> Forms:
+        """New forms, without a memory."""
+        self.forms = Forms(options, DEFAULTS, "blurry", self._check_place)
+        return self.forms
+
+    def _check_place(self, interaction: Any) -> None:
+        self.places.append(interaction)
+        if not self.is_allowed:
+            raise Refused
+
+    async def open(
+        self, prompt: str = "", model: str = "", seed: str = "", *, user_id: int = 1
+    ) -> FakeInteraction:
+        """/gen."""
+        interaction: Any = FakeInteraction(user_id)
+        await self.forms.open(interaction, prompt, model, seed)
+        return interaction  # type: ignore[no-any-return]
+
+    async def choose(self, key: str, name: str, token: str, user_id: int = 1) -> FakeInteraction:
+        interaction: Any = FakeInteraction(user_id)
+        await self.forms.choose(interaction, key, name, token)
+        return interaction  # type: ignore[no-any-return]
+
+    async def modal(self, key: str, origin: str = "edit") -> PromptModal:
+        """What the button shows."""
+        interaction: Any = FakeInteraction()
+        await self.forms.show_modal(interaction, key, origin)
+        assert interaction.kinds == ["send_modal"]
+        modal: PromptModal = interaction.shown["modal"]
+        return modal
+
+    async def submit(
+        self, key: str, origin: str = "edit", *, user_id: int = 1, **texts: str
+    ) -> FakeInteraction:
+        """The modal, filled in with TYPED but for these."""
+        interaction: Any = FakeInteraction(user_id)
+        components = [
+            {"type": 18, "component": {"custom_id": name, "value": text}}
+            for name, text in {**TYPED, **texts}.items()
+        ]
+        await self.forms.take_modal(interaction, key, origin, components)
+        return interaction  # type: ignore[no-any-return]
+
+    def draft(self, key: str) -> Draft:
+        interaction: Any = FakeInteraction()
+        return self.forms.draft(interaction, key)
+
+
+def play(story: Callable[[House], Awaitable[None]]) -> None:
+    """Run a story on a loop of its own."""
+
+    async def run() -> None:
+        await story(House())
+
+    asyncio.run(run())
+
+
+def test_gen_opens_a_form_for_the_callers_eyes_with_the_files_values() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open()
+        assert opened.kinds == ["send_message"]
+        assert opened.shown["ephemeral"] is True
+        assert opened.fields() == {
+            "Model": r"base\_1.0",
+            "Sampler": r"dpmpp\_2m",
+            "Scheduler": "karras",
+            "Steps": "30",
+            "CFG": "5.5",
+            "Seed": "random",
+            "Prompt": "not written yet: press Edit Prompts & Settings",
+            "Negative prompt": "blurry",
+        }
+        assert house.draft(opened.key()).missing() == ["a prompt"]
+
+    play(story)
+
+
+def test_gens_options_are_in_the_form() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open(" a fox ", "flux", "0")
+        shown = opened.fields()
+        assert (shown["Prompt"], shown["Model"], shown["Seed"]) == ("a fox", "flux1-dev", "0")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("", "", "-1"), f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."),
+        (("", "bass_1.0", ""), r"There is no model `bass_1.0`. The nearest: base\_1.0."),
+    ],
+)
+def test_a_wrong_option_of_gen_is_refused_and_the_older_form_goes_on(
+    options: tuple[str, str, str], sentence: str
+) -> None:
+    async def story(house: House) -> None:
+        older = await house.open("a bear")
+        with pytest.raises(FormError) as refused:
+            await house.open(*options)
+        assert refused.value.public == sentence
+        assert house.draft(older.key()).positive_prompt == "a bear"
+
+    play(story)
+
+
+def test_there_is_no_form_where_the_place_is_refused() -> None:
+    async def story(house: House) -> None:
+        older = await house.open("a bear")
+        house.is_allowed = False
+        with pytest.raises(Refused):
+            await house.open("a fox")
+        assert house.draft(older.key()).positive_prompt == "a bear"
+
+    play(story)
+
+
+def test_a_choice_shows_the_form_again_in_place() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        chosen = await house.choose(key, "sampler", "index:1")
+        assert chosen.kinds == ["edit_message"]
+        assert chosen.shown["content"] is None  # a note that stood there before goes
+        assert (chosen.fields()["Sampler"], chosen.fields()["Scheduler"]) == ("heun", "normal")
+        assert chosen.key() == key
+
+    play(story)
+
+
+def test_nobody_uses_the_form_of_another_person() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        with pytest.raises(ExpiredForm):
+            await house.choose(key, "sampler", "index:1", user_id=2)
+        await house.open(user_id=2)
+        with pytest.raises(StaleForm, match=OLDER_FORM):
+            await house.choose(key, "sampler", "index:1", user_id=2)
+
+    play(story)
+
+
+def test_a_modal_that_is_right_shows_the_form_with_its_texts() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        assert values_in(await house.modal(key))["steps"] == "30"
+        taken = await house.submit(key)
+        assert taken.kinds == ["edit_message"]
+        shown = taken.fields()
+        assert (shown["Prompt"], shown["Negative prompt"]) == ("a fox", "fog")
+        assert (shown["Steps"], shown["CFG"], shown["Seed"]) == ("33", "7.5", "9")
+
+    play(story)
+
+
+def test_a_refused_modal_is_corrected_and_the_complaint_goes() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open()
+        key = opened.key()
+        refused = await house.submit(key, steps="abc", cfg="7,5")
+        assert refused.kinds == ["send_message"]
+        assert refused.shown["ephemeral"] is True
+        first, second = refused.shown["content"].splitlines()
+        assert first.startswith("**Steps** is `abc`")
+        assert second.startswith("**CFG** is `7,5`")
+        assert refused.key() == key
+
+        again = await house.modal(key, "retry")
+        assert ControlId.parse(again.custom_id).action == "retry"
+        assert values_in(again) == {**TYPED, "steps": "abc", "cfg": "7,5"}
+        still = await house.submit(key, "retry", steps="0")
+        assert still.kinds == ["edit_message"]  # the complaint changes, there is no second one
+        assert still.shown["content"].startswith("**Steps** is `0`")
+        assert still.key() == key
+
+        corrected = await house.submit(key, "retry", steps="9")
+        assert corrected.kinds == ["defer", "delete_original_response"]
+        assert opened.kinds == ["send_message", "edit_original_response"]
+        assert (opened.fields()["Steps"], opened.fields()["Prompt"]) == ("9", "a fox")
+        assert opened.key() == key
+
+    play(story)
+
+
+def test_a_corrected_modal_updates_the_form_where_it_was_last_shown() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open()
+        chosen = await house.choose(opened.key(), "model", "index:2")
+        await house.submit(opened.key(), steps="abc")
+        await house.submit(opened.key(), "retry")
+        assert chosen.kinds == ["edit_message", "edit_original_response"]  # the newer token
+        assert opened.kinds == ["send_message"]
+
+    play(story)
+
+
+def test_after_the_forms_token_is_over_the_complaint_becomes_the_form() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open()
+        key = opened.key()
+        opened.token_is_over = True
+        await house.submit(key, steps="abc")
+        corrected = await house.submit(key, "retry")
+        assert corrected.kinds == ["defer", "edit_original_response"]
+        assert corrected.shown["content"] is None
+        assert (corrected.fields()["Steps"], corrected.key()) == ("33", key)
+
+        await house.submit(key, steps="abc")
+        later = await house.submit(key, "retry", steps="8")
+        assert later.kinds == ["defer", "delete_original_response"]
+        assert corrected.fields()["Steps"] == "8"  # from now on, the form is there
+
+    play(story)
+
+
+@pytest.mark.parametrize("origin", ["edit", "retry"])
+def test_a_modal_from_before_a_restart_becomes_a_new_form_with_what_was_typed(origin: str) -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        house.restarted()
+        house.places.clear()
+        taken = await house.submit(key, origin)
+        assert house.places == [taken]
+        assert taken.kinds == ["edit_message"]
+        note = "The bot was restarted, so this form is new; what you typed is in it."
+        assert taken.shown["content"] == note
+        assert (taken.fields()["Prompt"], taken.fields()["Steps"]) == ("a fox", "33")
+        assert taken.fields()["Sampler"] == r"dpmpp\_2m"
+        assert taken.key() != key
+        assert house.draft(taken.key()).missing() == []
+
+    play(story)
+
+
+def test_a_wrong_modal_from_before_a_restart_says_what_is_wrong_and_keeps_the_texts() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        house.restarted()
+        taken = await house.submit(key, steps="abc")
+        note, problem = taken.shown["content"].splitlines()
+        assert note.startswith("The bot was restarted")
+        assert problem.startswith("**Steps** is `abc`")
+        assert values_in(await house.modal(taken.key())) == {**TYPED, "steps": "abc"}
+
+    play(story)
+
+
+def test_a_modal_from_before_a_restart_opens_no_form_where_the_place_is_refused() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        house.restarted()
+        house.is_allowed = False
+        with pytest.raises(Refused):
+            await house.submit(key)
+        with pytest.raises(ExpiredForm):
+            house.draft(key)
+
+    play(story)
+
+
+@pytest.mark.parametrize("origin", ["edit", "retry"])
+@pytest.mark.parametrize("text", ["a *fox*", *LONG_TEXTS])
+def test_a_modal_of_an_older_form_gives_back_what_was_typed(origin: str, text: str) -> None:
+    async def story(house: House) -> None:
+        older, newer = await house.open(), await house.open("a bear")
+        answer = await house.submit(older.key(), origin, positive_prompt=text)
+        assert answer.kinds == ["send_message"]
+        assert answer.shown["ephemeral"] is True
+        assert answer.shown["content"] == f"{OLDER_FORM} This is what you typed:"
+        assert answer.shown["embed"].description == escaped(text, 4096)
+        assert embed_faults(answer.shown["embed"]) == []
+        assert house.draft(newer.key()).positive_prompt == "a bear"
+
+    play(story)
+
+
+def test_a_modal_of_a_sent_form_gives_back_what_was_typed() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open("a bear")).key()
+        house.draft(key).stage = Stage.SENT
+        answer = await house.submit(key)
+        assert answer.shown["content"] == f"{SENT_FORM} This is what you typed:"
+        assert answer.shown["embed"].description.strip() == "a fox"
+
+    play(story)
+
+
+def test_edit_opens_a_form_with_the_job_in_it_in_place_of_the_deferred_answer() -> None:
+    async def story(house: House) -> None:
+        older = await house.open("a bear")
+        await house.submit(older.key(), steps="abc")
+        interaction: Any = FakeInteraction()
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await house.forms.open_from(interaction, job())
+        assert interaction.kinds == ["defer", "edit_original_response"]
+        assert interaction.fields() == {
+            "Model": "old",
+            "Sampler": "heun",
+            "Scheduler": "karras",
+            "Steps": "17",
+            "CFG": "3.5",
+            "Seed": "42",
+            "Prompt": "a job's prompt",
+            "Negative prompt": "a job's fog",
+        }
+        # Not the older form's refused texts: they would cover the job's.
+        assert values_in(await house.modal(interaction.key()))["steps"] == "17"
+        with pytest.raises(StaleForm, match=OLDER_FORM):
+            house.draft(older.key())
+        await house.submit(interaction.key(), cfg="abc")
+        await house.submit(interaction.key(), "retry")
+        assert interaction.kinds[2:] == ["edit_original_response"]
+
+    play(story)
+
+
+def test_edit_falls_back_on_the_file_where_the_jobs_model_is_gone() -> None:
+    async def story(house: House) -> None:
+        interaction: Any = FakeInteraction()
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await house.forms.open_from(interaction, job(model="gone.ckpt", seed=None))
+        shown = interaction.fields()
+        assert (shown["Model"], shown["Sampler"]) == (r"base\_1.0", "heun")
+        assert shown["Seed"] == "random"
+
+    play(story)
+
+
+def test_a_new_form_keeps_what_was_filled_in_and_never_sent() -> None:
+    async def story(house: House) -> None:
+        first = await house.open()
+        await house.choose(first.key(), "model", "index:2")
+        await house.submit(first.key())
+        await house.submit(first.key(), steps="abc", positive_prompt="a poem")
+        second = await house.open()
+        shown = second.fields()
+        assert (shown["Model"], shown["Prompt"], shown["Seed"]) == ("old", "a fox", "9")
+        values = values_in(await house.modal(second.key()))
+        assert (values["steps"], values["positive_prompt"]) == ("abc", "a poem")
+        other = await house.open(user_id=2)
+        assert other.fields()["Model"] == r"base\_1.0"
+
+    play(story)
+
+
+def test_gens_own_prompt_and_seed_win_over_what_was_refused_before() -> None:
+    async def story(house: House) -> None:
+        await house.submit((await house.open()).key(), steps="abc", seed="x")
+        values = values_in(await house.modal((await house.open("a wolf", seed="3")).key()))
+        assert values["positive_prompt"] == "a wolf"
+        assert values["seed"] == "3"
+        assert values["steps"] == "abc"
+
+    play(story)
+
+
+def test_a_form_after_a_sent_one_has_its_settings_and_not_its_prompt_and_seed() -> None:
+    async def story(house: House) -> None:
+        first = await house.open()
+        await house.submit(first.key())
+        house.draft(first.key()).stage = Stage.SENT
+        shown = (await house.open()).fields()
+        assert (shown["Steps"], shown["Negative prompt"]) == ("33", "fog")
+        assert shown["Prompt"].startswith("not written yet")
+        assert shown["Seed"] == "random"
+
+    play(story)
+
+
+def test_new_forms_offer_the_lists_of_the_last_refresh_and_older_ones_keep_theirs() -> None:
+    async def story(house: House) -> None:
+        older = await house.open()
+        house.forms.options = ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        chosen = await house.choose(older.key(), "model", "index:1")
+        assert chosen.fields()["Model"] == "flux1-dev"
+        newer = await house.open()
+        assert newer.fields()["Model"] == "not chosen"
+        assert (await house.choose(newer.key(), "model", "index:0")).fields()["Model"] == "new"
+
+    play(story)
