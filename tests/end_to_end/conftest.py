@@ -30,7 +30,7 @@ def running_house(
 @pytest.fixture
 def shared(running_house: House) -> Iterator[House]:
     """The house that the tests of a module share: each has a channel of its own there, brings its
-    own people, and finds the bot idle and ComfyUI as it was at first."""
+    own people, and finds the bot idle, its feed connected, and ComfyUI as it was at first."""
     running_house.channel = running_house.spare.pop()
     yield running_house
     comfyui = running_house.comfyui
@@ -41,3 +41,4 @@ def shared(running_house: House) -> Iterator[House]:
     comfyui.pictures_per_prompt = None
     comfyui.progress_state = True
     running_house.settle()
+    comfyui.wait_for(lambda c: bool(c.listeners))  # the feed, if the test has cut it
