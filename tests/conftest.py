@@ -40,18 +40,3 @@ def house(tmp_path: Path, comfyui: ComfyUIStandIn, forks: ForkServer | None) -> 
         house = House(tmp_path / "comfygen", discord, comfyui, forks)
         yield house
         house.check()
-
-
-@pytest.fixture(scope="module")
-def shared_house(
-    tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None
-) -> Iterator[House]:
-    """A house with one running bot for all tests of a module; each takes a new person."""
-    with DiscordStandIn() as discord, ComfyUIStandIn() as comfyui:
-        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui, forks)
-        # A channel for each test: Discord allows five messages in five seconds in one.
-        house.spare = [discord.guild.add_channel(f"pictures-{number}") for number in range(99)]
-        ids = (house.channel.id, *(channel.id for channel in house.spare))
-        house.start(ALLOWED_CHANNEL_IDS=",".join(map(str, ids)))
-        yield house
-        house.check()

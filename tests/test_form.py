@@ -50,7 +50,7 @@ from form import (
     without_half_emoji,
 )
 from store import Job, JobParams, JobStatus
-from tests.limits import embed_faults, menu_faults, modal_faults, view_faults
+from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 
 SEED_MAX = 2**64 - 1
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")

@@ -40,7 +40,7 @@ from report import (
     running_embed,
 )
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
-from tests.limits import embed_faults, view_faults
+from tests.standins.discord.limits import embed_faults, view_faults
 
 LIMIT = 10.0  # seconds that anything may take which has to come
 HOUR_MS = 60 * 60 * 1000

@@ -109,7 +109,7 @@ class ComfyUIStandIn:
     To look at: `requests`; `posted`, (prompt id, workflow) of each accepted POST /prompt;
     `executed`, the ids of prompts that began to run in order of their start (those answered from
     the cache are not in it); `finished`, the ids whose history was written, whatever the outcome;
-    `interrupted`; `history`, `pending`, `running`, `held`, `pictures`.
+    `interrupted`; `history`, `pending`, `running`, `held`, `listeners`, `pictures`.
     """
 
     def __init__(
@@ -234,6 +234,11 @@ class ComfyUIStandIn:
     def held(self) -> str | None:
         """The id of the prompt that has done its steps and waits for release()."""
         return self._held or None
+
+    @property
+    def listeners(self) -> list[str]:
+        """The client ids of the open WebSockets."""
+        return list(self._sockets)
 
     def hold(self) -> None:
         """From now on each prompt waits after its last step until release()."""

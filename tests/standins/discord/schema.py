@@ -279,6 +279,7 @@ _EMBED = _object(
     },
     "type video provider flags",
 )
+EMBEDS = _array(_EMBED, 10)
 
 _CUSTOM_ID = {"custom_id*": _text(100, 1)}
 _EMOJI = _object({"name": _text(32)}, "id animated")
@@ -342,7 +343,7 @@ _ATTACHMENT = _object(
 )
 _MESSAGE: dict[str, Rule] = {
     "content": _text(2000),
-    "embeds": _array(_EMBED, 10),
+    "embeds": EMBEDS,
     "allowed_mentions": _MENTIONS,
     "attachments": _array(_ATTACHMENT, 10),
     "tts": _boolean,
@@ -492,10 +493,10 @@ def _component_problems(component: Json) -> Iterator[str]:
             yield f"min_length and value: must be {most} or fewer"
 
 
-def check_message(form: Form, draft: Stored, mentions: Json) -> None:
-    """The rules between the fields of a message; the fields themselves are right."""
+def check_embeds(form: Form, embeds: list[Json]) -> None:
+    """The rules between the texts of a message's embeds; the fields themselves are right."""
     total = 0
-    for index, embed in enumerate(draft.embeds):
+    for index, embed in enumerate(embeds):
         texts = message_texts({"embeds": [embed]})
         total += sum(len(text.strip()) for text in texts)
         if not texts and not embed.get("image") and not embed.get("thumbnail"):
@@ -503,6 +504,11 @@ def check_message(form: Form, draft: Stored, mentions: Json) -> None:
             form.error(at, "BASE_TYPE_REQUIRED", "This field is required")
     if total > 6000:
         form.error("embeds", "MAX_EMBED_SIZE_EXCEEDED", "Embed size exceeds maximum size of 6000")
+
+
+def check_message(form: Form, draft: Stored, mentions: Json) -> None:
+    """The rules between the fields of a message; the fields themselves are right."""
+    check_embeds(form, draft.embeds)
     for key in ("users", "roles"):
         ids = [str(mention) for mention in mentions.get(key) or []]
         if len(set(ids)) != len(ids) or (ids and key in (mentions.get("parse") or [])):

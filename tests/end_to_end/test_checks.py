@@ -1,0 +1,251 @@
+"""What is checked before a start and by --check, and the starts that are refused (M1)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.common import run
+from tests.harness.bot import Bot
+from tests.harness.house import House
+
+
+def refusal(house: House, **changes: str) -> list[str]:
+    """The critical lines of a start that fails with exit code 1."""
+    bot = house.start(ready=False, **changes)
+    assert bot.wait() == 1, bot.output
+    return [line for line in bot.lines if " CRITICAL " in line]
+
+
+def test_a_wrong_configuration_is_told_whole_one_line_each(house: House) -> None:
+    bot = house.start(ready=False, DISCORD_TOKEN="", ALLOWED_CHANNEL_IDS="x", LOG_LEVEL="loud")
+    assert bot.wait() == 1
+    named = [line.split()[1] for line in bot.lines if line.startswith("configuration:")]
+    assert sorted(named) == ["ALLOWED_CHANNEL_IDS", "DISCORD_TOKEN", "LOG_LEVEL"]
+
+
+def test_the_checks_are_logged_in_order_before_discord_is_asked(house: House) -> None:
+    bot = house.start()
+    order = ["check: database", "check: ComfyUI", "check: options: 31", "check: workflow", "invite"]
+    places = [bot.output.index(text) for text in order]
+    assert places == sorted(places)
+    assert "permissions=274878024704" in bot.wait_for_line("invite link")
+    assert f"client_id={house.discord.application_id}" in bot.wait_for_line("invite link")
+
+
+def test_comfyui_that_is_down_refuses_the_start(house: House) -> None:
+    house.comfyui.go_down()
+    (line,) = refusal(house)
+    assert "COMFY_BASE_URL" in line
+
+
+def test_a_login_page_in_place_of_comfyui_refuses_the_start(house: House) -> None:
+    house.comfyui.fault("*", "login page", None)
+    (line,) = refusal(house)
+    assert "login" in line
+
+
+def without(info: dict[str, Any], *texts: str) -> dict[str, Any]:
+    return {name: c for name, c in info.items() if not any(text in name for text in texts)}
+
+
+def test_missing_node_classes_refuse_the_start_with_a_line_for_each(house: House) -> None:
+    house.comfyui.object_info = without(house.comfyui.object_info, "Checkpoint", "KSampler")
+    loader, sampler = refusal(house)
+    assert "Mikey" in loader
+    assert "Efficiency" in sampler
+
+
+def test_plain_samplers_are_a_warning_and_no_refusal(house: House) -> None:
+    house.comfyui.object_info = without(house.comfyui.object_info, "(Efficient)")
+    bot = house.start()
+    assert "WARNING" in bot.wait_for_line("plain KSampler")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"nodes": [], "links": []}', "Export (API)"),
+        ('{"152": {"inputs": {"ckpt_name": "x"}}}', "no node 268"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_broken_workflow_file_refuses_the_start(
+    house: House, content: str | None, said: str
+) -> None:
+    house.installation.workflow.unlink()
+    if content is not None:
+        house.installation.workflow.write_text(content, "utf-8")
+    (line,) = refusal(house)
+    assert said in line
+
+
+def test_several_things_broken_are_one_line_each(house: House) -> None:
+    house.comfyui.go_down()
+    house.installation.workflow.unlink()
+    house.installation.database.parent.mkdir()
+    house.installation.database.write_bytes(b"no database at all" * 100)
+    lines = refusal(house)
+    assert len(lines) == 3
+
+
+def damaged(database: Path) -> None:
+    database.write_bytes(b"no database at all" * 1000)
+
+
+def newer(database: Path) -> None:
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+
+
+def a_folder(database: Path) -> None:
+    database.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(damaged, "damaged"), (newer, "version 999"), (a_folder, "unable to open")],
+)
+def test_a_database_that_cannot_be_used_refuses_the_start(
+    house: House, spoil: Callable[[Path], None], said: str
+) -> None:
+    database = house.installation.database
+    database.parent.mkdir()
+    spoil(database)
+    before = database.read_bytes() if database.is_file() else None
+    (line,) = refusal(house)
+    assert said in line
+    assert before is None or database.read_bytes() == before
+
+
+def test_a_locked_database_refuses_the_start(house: House) -> None:
+    house.installation.database.parent.mkdir()
+    connection = sqlite3.connect(house.installation.database, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    (line,) = refusal(house)
+    connection.close()
+    assert "locked" in line
+
+
+def test_a_wrong_token_refuses_the_start_and_is_not_shown(house: House) -> None:
+    wrong = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.wrong-wrong-wrong-wrong-wrong-wrong-wr"
+    (line,) = refusal(house, DISCORD_TOKEN=wrong, LOG_LEVEL="debug")
+    assert "DISCORD_TOKEN" in line
+    assert wrong not in house.bots[-1].output
+
+
+def test_a_client_id_of_another_application_refuses_the_start(house: House) -> None:
+    (line,) = refusal(house, DISCORD_CLIENT_ID="4711")
+    assert "DISCORD_CLIENT_ID" in line
+    assert str(house.discord.application_id) in line
+
+
+def test_discord_out_of_reach_refuses_the_start(house: House) -> None:
+    house.installation.configure(house.settings)
+    bot = house.run(ready=False, offline=True)
+    assert bot.wait(60) == 1
+    (line,) = [line for line in bot.lines if " CRITICAL " in line]
+    assert "internet" in line
+
+
+def test_a_server_without_the_bot_refuses_the_start(house: House) -> None:
+    stranger = house.discord.add_guild("strangers", bot_is_member=False)
+    (line,) = refusal(house, DISCORD_GUILD_ID=str(stranger.id))
+    assert "invite" in line
+
+
+def test_channels_the_bot_cannot_use_are_named_in_the_log(house: House) -> None:
+    bot = house.start(ALLOWED_CHANNEL_IDS=f"{house.channel.id},4711")
+    assert "4711" in bot.wait_for_line("does not see channel")
+
+
+def test_a_gateway_that_refuses_is_one_clear_line(house: House) -> None:
+    house.discord.refuse_gateway(True)
+    (line,) = refusal(house)
+    assert "internet" in line
+    assert len(house.bots[-1].lines) < 40
+
+
+def lines_of(bot: Bot, state: str) -> list[str]:
+    return [line for line in bot.lines if line.startswith(state)]
+
+
+def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
+    assert run(house, "--check", "--offline").process.returncode == 0
+    assert not house.installation.database.exists()
+    house.start().stop()
+    identifies = house.discord.identifies
+    bot = run(house, "--check")
+    assert bot.process.returncode == 0, bot.output
+    assert lines_of(bot, "FAILED") == lines_of(bot, "warning") == []
+    areas = {line.split()[1] for line in lines_of(bot, "ok")}
+    assert areas == {"configuration", "database", "ComfyUI", "options", "workflow", "Discord"}
+    for text in ("0.3.64", "31 models", str(house.discord.application_id), "all permissions"):
+        assert text in bot.output
+    assert "commands are registered" in bot.output
+    assert house.discord.identifies == identifies  # nobody saw it online
+
+
+def test_check_offline_leaves_discord_out(house: House) -> None:
+    bot = run(house, "--check", "--offline", offline=True)
+    assert bot.process.returncode == 0, bot.output
+    assert "Discord" not in bot.output
+
+
+def test_check_tells_everything_that_is_wrong_and_what_to_do(house: House) -> None:
+    house.comfyui.go_down()
+    house.installation.workflow.write_text('{"nodes": [], "links": []}', "utf-8")
+    house.installation.database.parent.mkdir()
+    house.installation.database.write_bytes(b"no database at all" * 1000)
+    house.channel.delete()
+    bot = run(house, "--check", DISCORD_CLIENT_ID="4711", QUEUE_CONCURRENCY="2")
+    assert bot.process.returncode == 1
+    failed = "\n".join(lines_of(bot, "FAILED"))
+    for text in (
+        "QUEUE_CONCURRENCY",
+        "COMFY_BASE_URL",
+        "Export (API)",
+        "damaged",
+        "DISCORD_CLIENT_ID",
+    ):
+        assert text in failed
+    (warning,) = [line for line in lines_of(bot, "warning") if "does not see" in line]
+    assert str(house.channel.id) in warning
+
+
+def test_check_names_unknown_classes_with_the_nearest_and_values_not_offered(
+    house: House,
+) -> None:
+    workflow = json.loads(house.installation.workflow.read_text("utf-8"))
+    workflow["240"]["class_type"] = "LatentUpscaleByy"
+    workflow["250"]["inputs"]["upscale_method"] = "magic"
+    workflow["152"]["inputs"]["ckpt_name"] = "not-here.safetensors"
+    house.installation.workflow.write_text(json.dumps(workflow), "utf-8")
+    bot = run(house, "--check", "--offline")
+    assert bot.process.returncode == 0
+    unknown, model, value = sorted(
+        (line for line in lines_of(bot, "warning")), key=lambda line: line.find("240") < 0
+    )
+    assert "'LatentUpscaleByy'" in unknown
+    assert "'LatentUpscaleBy'" in unknown
+    assert "not-here.safetensors" in model + value
+    assert "'magic'" in model + value
+
+
+def test_check_tells_a_wrong_token_and_missing_permissions(house: House) -> None:
+    house.channel.bot_permissions &= ~(1 << 15)
+    bot = run(house, "--check")
+    assert "lacks attach files" in bot.output
+    wrong = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.wrong-wrong-wrong-wrong-wrong-wrong-wr"
+    bot = run(house, "--check", DISCORD_TOKEN=wrong)
+    assert bot.process.returncode == 1
+    assert any("DISCORD_TOKEN" in line for line in lines_of(bot, "FAILED"))
+    assert wrong not in bot.output

@@ -1,0 +1,329 @@
+"""The bot as such: its start and end, the commands and where they work, the buttons (M1, M10)."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.common import result_of
+from tests.harness.house import House
+from tests.harness.steps import ask_for, fields, fill_in, generate, open_form, queued, text_of
+from tests.standins.discord.schema import EPHEMERAL
+
+MANAGE_GUILD = 1 << 5
+MANAGE_MESSAGES = 1 << 13
+
+
+def test_help_explains_itself_without_a_configuration(house: House) -> None:
+    bot = house.run(ready=False, arguments=("--help",))
+    assert bot.wait() == 0
+    assert "README" in bot.output
+
+
+def test_commands_go_to_one_server_when_it_is_given_and_everywhere_otherwise(house: House) -> None:
+    names = {"gen", "queue", "refresh"}
+    guild = house.discord.guild.id
+    house.start(DISCORD_GUILD_ID=str(guild)).stop()
+    assert {command["name"] for command in house.discord.commands[guild]} == names
+    assert not house.discord.commands.get(None)
+    house.start()
+    assert {command["name"] for command in house.discord.commands[None]} == names
+
+
+def test_the_token_is_in_no_line_even_at_the_finest_level(house: House) -> None:
+    bot = house.start(LOG_LEVEL="trace")
+    ask_for(house.discord.person(), house.channel, "a fox")
+    house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))
+    bot.stop()
+    assert house.discord.token not in bot.output
+    assert "IHDR" not in bot.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_current_job_finish_and_keeps_the_others(
+    house: House, number: signal.Signals
+) -> None:
+    house.comfyui.hold()
+    bot = house.start()
+    first, second = house.discord.person("first"), house.discord.person("second")
+    ask_for(first, house.channel, "in work")
+    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+    ask_for(second, house.channel, "waiting")
+    bot.signal(number)
+    bot.wait_for_line("shutting down")
+    late = house.discord.person().slash("gen", house.channel).wait()
+    assert "restarting" in late.texts[0]
+    house.comfyui.release()
+    assert bot.wait() == 0
+    (message,) = house.channel.messages
+    assert message["content"] == f"<@{first.id}>"
+    assert message["attachments"]
+    house.start()
+    message = house.discord.wait_for_message(
+        house.channel, lambda m: m["content"] == f"<@{second.id}>"
+    )
+    assert message["attachments"]
+
+
+def test_a_second_signal_ends_at_once_and_the_job_is_taken_up_later(house: House) -> None:
+    house.comfyui.hold()
+    bot = house.start()
+    ask_for(house.discord.person(), house.channel, "in work")
+    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+    bot.signal(signal.SIGINT)
+    bot.wait_for_line("shutting down")
+    bot.signal(signal.SIGINT)
+    assert bot.wait() == 130
+    house.comfyui.release()
+    house.start()
+    house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))
+    assert len(house.comfyui.posted) == 1
+
+
+def test_the_grace_bounds_the_shutdown(house: House) -> None:
+    house.comfyui.hold()
+    bot = house.start(SHUTDOWN_GRACE_MS="200")
+    ask_for(house.discord.person(), house.channel, "in work")
+    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+    assert bot.stop() == 0
+    assert "taken up at the next start" in bot.output
+
+
+def test_clicks_are_answered_while_a_job_runs(house: House) -> None:
+    house.comfyui.hold()
+    house.start()
+    ask_for(house.discord.person(), house.channel, "in work")
+    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+    barrier = threading.Barrier(5)
+    answered: list[float | None] = []
+
+    def one_person() -> None:
+        barrier.wait(20)
+        answered.append(open_form(house.discord.person(), house.channel).acknowledged_after)
+
+    threads = [threading.Thread(target=one_person) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(answered) == 5
+    assert all(seconds is not None and seconds < 3 for seconds in answered)
+
+
+def test_a_signal_during_the_login_ends_it_without_a_traceback(house: House) -> None:
+    house.discord.fault("GET", "/users/@me", "hang")
+    bot = house.start(ready=False)
+    house.discord.wait_for(lambda d: any("/users/@me" in r.path for r in d.requests))
+    bot.signal(signal.SIGTERM)
+    assert bot.wait() == 0
+
+
+def test_a_comfyui_that_hangs_does_not_hold_the_shutdown_up(house: House) -> None:
+    bot = house.start(SHUTDOWN_GRACE_MS="500")
+    ask_for(house.discord.person(), house.channel, "a fox")
+    house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))
+    house.comfyui.fault("*", "hang", None)
+    before = len(house.comfyui.requests)
+    member = house.discord.person()
+    owner = house.discord.person("owner", permissions=member.permissions | 1 << 5)
+    owner.slash("refresh", house.channel).wait()
+    house.comfyui.wait_for(
+        lambda c: any("object_info" in request.path for request in c.requests[before:])
+    )
+    assert bot.stop() == 0
+
+
+def test_ctrl_c_during_the_checks_ends_without_a_traceback(house: House) -> None:
+    house.comfyui.fault("GET /object_info", "hang", None)
+    bot = house.start(ready=False)
+    house.comfyui.wait_for(lambda c: any("object_info" in r.path for r in c.requests))
+    bot.signal(signal.SIGINT)
+    house.comfyui.clear_faults()
+    assert bot.wait() == 130
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--offline",), ("--steps", "5"), ("--check", "--once", "x")]
+)
+def test_arguments_that_make_no_sense_are_refused(house: House, arguments: tuple[str, ...]) -> None:
+    bot = house.run(ready=False, arguments=arguments)
+    assert bot.wait() == 2
+
+
+def test_queue_shows_what_runs_who_waits_and_ones_own_jobs_with_cancel(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second = shared.discord.person("first"), shared.discord.person("second")
+    before = len(shared.comfyui.posted)
+    ask_for(first, shared.channel, "in work")
+    shared.comfyui.wait_for(lambda c: len(c.posted) == before + 1)
+    for number in range(2):
+        ask_for(second, shared.channel, f"waiting {number}")
+    reply = second.slash("queue", shared.channel).wait()
+    shown = reply.wait_message(lambda m: bool(m["embeds"]))
+    assert shown["flags"] & 64
+    text = text_of(shown)
+    assert f"**now** <@{first.id}>" in text
+    assert f"**1** <@{second.id}>" in text
+    assert f"**2** <@{second.id}>" in text
+    assert "waiting 0" in text
+    assert "in work" not in text
+    second.press(shown, "Cancel number 2").wait()
+    shared.discord.wait_for(
+        lambda _: (
+            shared.installation.rows("SELECT status FROM jobs WHERE positive_prompt = 'waiting 1'")
+            == [("cancelled",)]
+        )
+    )
+    shown = reply.wait_message(lambda m: "Cancelled" in m["content"])
+    assert "waiting 0" in text_of(shown)
+    assert "waiting 1" not in text_of(shown)
+    empty = shared.discord.person().slash("queue", shared.channel).wait()
+    other = empty.wait_message(lambda m: bool(m["embeds"]))
+    assert other["components"] == []
+
+
+def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: House) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "again please", steps="17", cfg="3.5", seed="42")
+    first = result_of(shared, owner)
+    other.press(first, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+    second = result_of(shared, other)
+    expected = {**fields(first), "Seed": fields(second)["Seed"]}
+    assert fields(second) == expected
+    assert fields(second)["Seed"] != "42"
+    assert second["embeds"][0]["description"] == "again please"
+
+
+def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "edit me", steps="17", cfg="3.5", negative_prompt="fog")
+    form = other.press(result_of(shared, owner), "Edit")
+    form.wait_message(lambda message: bool(message["embeds"]))
+    assert form.message is not None
+    assert form.message["flags"] & 64
+    shown = fields(form.message)
+    assert (shown["Steps"], shown["CFG"], shown["Prompt"]) == ("17", "3.5", "edit me")
+    assert shown["Negative prompt"] == "fog"
+    fill_in(other, form, positive_prompt="edited")
+    queued(other, form)
+    assert result_of(shared, other)["embeds"][0]["description"] == "edited"
+
+
+def test_delete_is_for_the_person_who_asked_and_moderators(shared: House) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    shared.comfyui.pictures_per_prompt = 12
+    ask_for(owner, shared.channel, "delete me")
+    result = result_of(shared, owner)
+    shared.discord.wait_for(lambda _: len(shared.channel.messages) == 2)
+    other.press(result, "Delete").wait().wait_message(lambda m: "Only the person" in m["content"])
+    assert len(shared.channel.messages) == 2
+    owner.press(result, "Delete").wait()
+    shared.discord.wait_for(lambda _: shared.channel.messages == [])
+    shared.comfyui.pictures_per_prompt = None
+    ask_for(owner, shared.channel, "delete me too")
+    moderator = shared.discord.person("mod", permissions=other.permissions | MANAGE_MESSAGES)
+    moderator.press(result_of(shared, owner), "Delete").wait()
+    shared.discord.wait_for(lambda _: shared.channel.messages == [])
+
+
+def test_refresh_reads_the_lists_again_and_what_vanished_is_caught_at_generate(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    fill_in(person, form, positive_prompt="a fox")
+    models = list(shared.comfyui.models)
+    with pytest.raises(AssertionError):  # a member is not even offered the command
+        person.slash("refresh", shared.channel)
+    owner = shared.discord.person("owner", permissions=person.permissions | MANAGE_GUILD)
+    try:
+        shared.comfyui.models = [m for m in models if m != "sd_xl_base_1.0.safetensors"]
+        done = owner.slash("refresh", shared.channel).wait()
+        done.wait_message(lambda m: "1 gone" in m["content"])
+        answer = generate(person, form)
+        answer.wait_message(lambda m: "not offered any more" in m["content"])
+        assert any("The nearest" in text for text in answer.texts)
+    finally:
+        shared.comfyui.models = models
+        owner.slash("refresh", shared.channel).wait().wait_message(
+            lambda m: "1 new" in m["content"]
+        )
+    queued(person, form)
+
+
+def test_refresh_is_refused_to_members_whose_server_shows_them_the_command_all_the_same(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = shared.discord.person()
+    for commands in shared.discord.commands.values():
+        for command in commands:
+            if command["name"] == "refresh":  # as an admin does it, in the server's settings
+                monkeypatch.setitem(command, "default_member_permissions", None)
+    before = len(shared.comfyui.requests)
+    answer = member.slash("refresh", shared.channel).wait()
+    assert answer.texts == ["Only members who may manage the server can do that."]
+    assert answer.message is not None
+    assert answer.message["flags"] & 64
+    shared.settle()
+    asked = [request.path for request in shared.comfyui.requests[before:]]
+    assert not [path for path in asked if "object_info" in path]
+
+
+def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
+    shared: House, tmp_path: Any
+) -> None:
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "before the restart")
+    result = result_of(shared, person)
+    shared.settle()
+    shared.bots[-1].stop()
+    shared.run()
+    person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+    result_of(shared, person, 2)
+    shared.settle()
+    connection = sqlite3.connect(shared.installation.database)
+    with connection:
+        connection.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(person.id),))
+    connection.close()
+    gone = person.press(result, "Again").wait()
+    gone.wait_message(lambda m: "does not know it any more" in m["content"])
+
+
+def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    fill_in(person, form, positive_prompt="only once")
+    shared.discord.fault("POST", r"/webhooks/\d+/[^/]+$", "reset", 2)
+    reply = generate(person, form)
+    form.wait_message(lambda message: not message["components"])
+    assert not any("try again" in text for text in reply.texts)
+    assert result_of(shared, person)["attachments"]
+
+
+def test_another_channel_is_refused_and_the_right_one_named(shared: House) -> None:
+    elsewhere = shared.discord.guild.add_channel("elsewhere")
+    person = shared.discord.person()
+    reply = person.slash("gen", elsewhere).wait()
+    assert reply.message is not None
+    assert reply.message["flags"] & EPHEMERAL
+    assert "<#" in reply.texts[0]
+    assert not reply.message["components"]
+
+
+def test_a_direct_message_is_refused_politely(shared: House) -> None:
+    reply = shared.discord.person().slash("gen", None).wait()
+    assert "direct messages" in reply.texts[0]
+
+
+def test_a_thread_of_an_allowed_channel_counts_as_that_channel(shared: House) -> None:
+    thread = shared.discord.guild.add_thread(shared.channel, "foxes")
+    person = shared.discord.person()
+    ask_for(person, thread, "a fox in a thread")
+    message = shared.discord.wait_for_message(thread, lambda m: bool(m["attachments"]))
+    assert message["content"] == f"<@{person.id}>"

@@ -1,0 +1,80 @@
+"""--once: a picture without Discord."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.common import run
+from tests.harness.house import House
+
+
+def test_once_makes_one_picture_without_discord(house: House, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    arguments = ["--once", "a red fox", "--steps", "9", "--cfg", "4.5", "--sampler", "heun"]
+    arguments += ["--scheduler", "beta", "--negative", "fog", "--seed", "7", "--model", "flux1"]
+    bot = run(
+        house, *arguments, "--out", str(out), offline=True, DISCORD_TOKEN="", ALLOWED_CHANNEL_IDS=""
+    )
+    assert bot.process.returncode == 0, bot.output
+    (path,) = out.iterdir()
+    assert path.read_bytes() in house.comfyui.pictures.values()
+    assert str(path) in bot.output
+    assert "9 steps, CFG 4.5, seed 7" in bot.output
+    assert "100%" in bot.output or "pass 1 of 4" in bot.output
+    ((_, workflow),) = house.comfyui.posted
+    assert workflow["268"]["inputs"]["text"] == "a red fox"
+    assert workflow["4"]["inputs"]["text"] == "fog"
+    base = workflow["239"]["inputs"]
+    assert (base["steps"], base["cfg"], base["seed"]) == (9, 4.5, 7)
+    assert (base["sampler_name"], base["scheduler"]) == ("heun", "beta")
+    assert "flux1" in workflow["152"]["inputs"]["ckpt_name"]
+
+
+def test_once_takes_the_seed_0_for_a_seed(house: House, tmp_path: Path) -> None:
+    bot = run(house, "--once", "a fox", "--seed", "0", "--out", str(tmp_path), offline=True)
+    assert bot.process.returncode == 0, bot.output
+    assert "seed 0" in bot.output
+    ((_, workflow),) = house.comfyui.posted
+    assert workflow["239"]["inputs"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--steps", "many"), "Steps"),
+        (("--model", "nothing-like-it"), "no model"),
+        (("--sampler", "euleer"), "euler"),
+        (("--seed", "-1"), "Seed"),
+    ],
+)
+def test_once_refuses_what_the_form_would_refuse(
+    house: House, arguments: tuple[str, str], said: str
+) -> None:
+    bot = run(house, "--once", "a fox", *arguments, offline=True)
+    assert bot.process.returncode == 1
+    assert said in bot.output
+    assert house.comfyui.posted == []
+
+
+def test_once_tells_why_there_is_no_picture(house: House) -> None:
+    house.comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device")
+    bot = run(house, "--once", "a fox", offline=True)
+    assert bot.process.returncode == 1
+    assert "too big for the GPU" in bot.output
+    house.comfyui.go_down()
+    bot = run(house, "--once", "a fox", offline=True)
+    assert bot.process.returncode == 1
+    assert "COMFY_BASE_URL" in bot.output
+
+
+def test_once_leaves_the_gpu_free_after_ctrl_c(house: House) -> None:
+    house.comfyui.hold()
+    house.installation.configure(house.settings)
+    bot = house.run(ready=False, offline=True, arguments=("--once", "a fox"))
+    house.comfyui.wait_for(lambda c: bool(c.running))
+    bot.signal(signal.SIGINT)
+    assert bot.wait() == 130
+    assert len(house.comfyui.interrupted) == 1

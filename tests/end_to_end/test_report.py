@@ -1,0 +1,259 @@
+"""What the channel sees of a job: its progress, its pictures whatever their size, its failure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.common import result_of
+from tests.harness.house import House
+from tests.harness.steps import ask_for, fields, fill_in, labels, open_form, queued, text_of
+
+
+def test_a_person_gets_the_very_picture_that_comfyui_made(shared: House) -> None:
+    mira = shared.discord.person("mira")
+    form = open_form(mira, shared.channel)
+    assert form.message is not None
+    model = labels(form.message, "Model")[2]
+    mira.select(form.message, "Model", model).wait()
+    mira.select(form.message, "Sampler", "euler").wait()
+    mira.select(form.message, "Scheduler", "karras").wait()
+    prompt = "a red fox in the snow, " + "very detailed, " * 20
+    fill_in(mira, form, positive_prompt=prompt, negative_prompt="blurry", steps="12", cfg="6.5")
+    queued(mira, form)
+
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{mira.id}>" and bool(m["attachments"])
+    )
+    (attachment,) = message["attachments"]
+    assert shared.discord.attachment_bytes(attachment) in shared.comfyui.pictures.values()
+    assert [user["id"] for user in message["mentions"]] == [str(mira.id)]
+    shown = fields(message)
+    assert (shown["Sampler"], shown["Scheduler"]) == ("euler", "karras")
+    assert (shown["Steps"], shown["CFG"]) == ("12", "6.5")
+    assert shown["Model"].replace("\\", "") in model
+    description = message["embeds"][0]["description"]
+    assert description.startswith("a red fox in the snow")
+    assert len(description) <= 200
+    _, workflow = shared.comfyui.posted[-1]
+    assert workflow["268"]["inputs"]["text"] == prompt.strip()
+    assert workflow["4"]["inputs"]["text"] == "blurry"
+    row = shared.installation.rows(
+        "SELECT status, output_images, started_at <= completed_at FROM jobs"
+        " WHERE discord_user_id = ?",
+        str(mira.id),
+    )
+    assert row == [("completed", f'["{list(shared.comfyui.pictures)[-1]}"]', 1)]
+
+
+def test_a_prompt_pings_nobody_and_breaks_no_embed(shared: House) -> None:
+    person = shared.discord.person()
+    ask_for(
+        person, shared.channel, f"@everyone <@{shared.discord.person().id}> **bold** `code` # x"
+    )
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{person.id}>" and bool(m["attachments"])
+    )
+    assert [user["id"] for user in message["mentions"]] == [str(person.id)]
+    assert not message["mention_everyone"]
+    assert r"\*\*bold\*\*" in message["embeds"][0]["description"]
+    sent = [r.body for r in shared.discord.requests if f"<@{person.id}>" in str(r.body)]
+    assert [body["allowed_mentions"]["users"] for body in sent] == [[person.id]]
+    assert all(not body["allowed_mentions"]["parse"] for body in sent)
+
+
+def test_the_longest_prompts_fit(shared: House) -> None:
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "*" * 4000, negative_prompt="_" * 4000)
+    shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{person.id}>" and bool(m["attachments"])
+    )
+
+
+def test_a_job_that_fails_is_reported_without_a_path_and_the_next_one_runs(shared: House) -> None:
+    shared.comfyui.fail_next(
+        "safetensors_rust.SafetensorError",
+        "Error while deserializing header: header too large in /home/owner/ComfyUI/models/x y.ckpt",
+    )
+    unlucky, lucky = shared.discord.person(), shared.discord.person()
+    ask_for(unlucky, shared.channel, "a broken model")
+    failure = shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{unlucky.id}>"
+    )
+    text = text_of(failure)
+    assert "Error while deserializing header" in text
+    assert "a broken model" in text
+    assert "/home" not in text
+    assert "owner/" not in text
+    assert "Traceback" not in text
+    assert [user["id"] for user in failure["mentions"]] == [str(unlucky.id)]
+    ask_for(lucky, shared.channel, "a whole model")
+    shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{lucky.id}>" and bool(m["attachments"])
+    )
+    status = shared.installation.rows(
+        "SELECT status, error_message IS NOT NULL FROM jobs WHERE discord_user_id = ?",
+        str(unlucky.id),
+    )
+    assert status == [("failed", 1)]
+
+
+def test_out_of_memory_is_said_in_plain_words(shared: House) -> None:
+    shared.comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device 0 would exceed…")
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "something huge")
+    failure = shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{person.id}>"
+    )
+    assert "too big for the GPU" in text_of(failure)
+
+
+def test_a_refused_workflow_names_node_input_and_value(shared: House) -> None:
+    person = shared.discord.person()
+    models = list(shared.comfyui.models)
+    vanished = "sd_xl_base_1.0.safetensors"  # the workflow file's own, chosen from the start
+    shared.comfyui.models = [model for model in models if model != vanished]
+    try:
+        ask_for(person, shared.channel, "a model that vanished")
+        failure = shared.discord.wait_for_message(
+            shared.channel, lambda m: m["content"] == f"<@{person.id}>"
+        )
+    finally:
+        shared.comfyui.models = models
+    text = text_of(failure)
+    assert "152" in text
+    assert "ckpt\\_name" in text
+    assert vanished in text.replace("\\", "")
+
+
+def test_more_than_ten_pictures_come_in_several_messages(shared: House) -> None:
+    shared.comfyui.pictures_per_prompt = 12
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "a dozen foxes")
+    first = shared.discord.wait_for_message(
+        shared.channel, lambda m: m["content"] == f"<@{person.id}>" and bool(m["attachments"])
+    )
+    messages = shared.channel.messages
+    shared.discord.wait_for(lambda d: len(shared.channel.messages) > messages.index(first) + 1)
+    rest = shared.channel.messages[messages.index(first) + 1]
+    assert (len(first["attachments"]), len(rest["attachments"])) == (10, 2)
+    sent = [
+        shared.discord.attachment_bytes(attachment)
+        for message in (first, rest)
+        for attachment in message["attachments"]
+    ]
+    assert sent == list(shared.comfyui.pictures.values())[-12:]
+
+
+def percentages(house: House, message: dict[str, Any]) -> list[int]:
+    """What the progress message has shown, edit by edit."""
+    shown = []
+    for entry in house.channel.history:
+        if entry["message"]["id"] == message["id"] and entry["event"] != "delete":
+            shown += re.findall(r"(\d+)%", text_of(entry["message"]))
+    return [int(text) for text in shown]
+
+
+@pytest.mark.parametrize("progress_state", [True, False], ids=["newer", "older-server"])
+def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result(
+    shared: House, progress_state: bool
+) -> None:
+    shared.comfyui.progress_state = progress_state
+    shared.comfyui.seconds_per_step = 0.12  # 50 steps in four passes
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "a slow fox")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    assert message["mentions"] == []
+    (stored,) = shared.installation.rows(
+        "SELECT discord_message_id FROM jobs WHERE discord_user_id = ?", str(person.id)
+    )
+    result = result_of(shared, person)
+    assert stored in ((None,), (message["id"],))
+    assert [user["id"] for user in result["mentions"]] == [str(person.id)]
+    shared.settle()
+    shown = percentages(shared, message)
+    assert len(shown) >= 2
+    assert shown == sorted(shown)
+    edits = [e for e in shared.channel.history if e["message"]["id"] == message["id"]]
+    assert any("of 4" in text_of(entry["message"]) for entry in edits)
+    assert all("<t:" in text_of(entry["message"]) for entry in edits[:-1])
+    times = [entry["time"] for entry in edits if entry["event"] == "edit"]
+    assert all(later - earlier > 1.9 for earlier, later in itertools.pairwise(times))
+    assert [m["id"] for m in shared.channel.messages] == [result["id"]]
+
+
+def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared: House) -> None:
+    shared.comfyui.fault("WS /ws", "404", None)
+    shared.comfyui.go_down()
+    shared.comfyui.come_up()
+    shared.comfyui.hold()
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "no feed")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    assert re.search(r"<t:\d{10}:R>", text_of(message))
+    assert "%" not in text_of(message)
+    shared.comfyui.release()
+    assert result_of(shared, person)["attachments"]
+
+
+def test_cancelling_a_queued_job_leaves_the_running_ones_message_alone(shared: House) -> None:
+    shared.comfyui.seconds_per_step = 0.1
+    runner, waiter = shared.discord.person(), shared.discord.person()
+    ask_for(runner, shared.channel, "in work")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    waiting = ask_for(waiter, shared.channel, "changed my mind")
+    waiter.press(waiting, "Cancel").wait()
+    shared.discord.wait_for(lambda _: len(percentages(shared, message)) >= 2)
+    assert result_of(shared, runner)["attachments"]
+
+
+def test_a_picture_over_the_limit_is_re_encoded_and_the_message_says_so(shared: House) -> None:
+    shared.comfyui.picture_bytes = 12 * 2**20
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "huge")
+    result = result_of(shared, person)
+    assert "compressed" in result["content"]
+    (attachment,) = result["attachments"]
+    assert attachment["filename"].endswith(".webp")
+    assert attachment["size"] <= 10 * 2**20
+
+
+def test_a_413_all_the_same_is_answered_with_the_next_smaller_step(shared: House) -> None:
+    shared.discord.fault("POST", rf"/channels/{shared.channel.id}/messages$", 413, 2)
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "refused twice")
+    result = result_of(shared, person)
+    assert result["attachments"][0]["filename"].endswith(".jpg")
+    assert "compressed" in result["content"]
+
+
+def test_a_picture_too_large_in_every_form_is_still_reported(shared: House) -> None:
+    shared.discord.fault("POST", rf"/channels/{shared.channel.id}/messages$", 413, 4)
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "much too large")
+    assert "too large for Discord" in text_of(result_of(shared, person))
+
+
+def test_ten_large_pictures_come_as_they_were_made_in_as_many_messages_as_it_takes(
+    shared: House,
+) -> None:
+    shared.comfyui.pictures_per_prompt = 10
+    shared.comfyui.picture_bytes = 5 * 2**20
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "ten large ones")
+    result_of(shared, person)
+    shared.settle()
+    files = [a for message in shared.channel.messages for a in message["attachments"]]
+    assert [file["filename"].rpartition("-")[2] for file in files] == [
+        f"{number}.png" for number in range(1, 11)
+    ]
+    assert len(shared.channel.messages) == 3
