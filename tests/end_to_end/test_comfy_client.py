@@ -31,7 +31,7 @@ def test_the_whole_flow_works_behind_a_prefix_and_a_required_header(
     house_behind_a_proxy: House,
 ) -> None:
     house = house_behind_a_proxy
-    house.comfyui.seconds_per_step = 0.08
+    house.comfyui.seconds_per_step = 0.04
     bot = house.start(COMFY_HEADERS=f"X-Api-Key: {KEY}; X-Other: 1", LOG_LEVEL="debug")
     person = house.discord.person()
     ask_for(person, house.channel, "behind a proxy")

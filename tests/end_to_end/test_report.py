@@ -162,7 +162,7 @@ def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result
     shared: House, progress_state: bool
 ) -> None:
     shared.comfyui.progress_state = progress_state
-    shared.comfyui.seconds_per_step = 0.12  # 50 steps in four passes
+    shared.comfyui.seconds_per_step = 0.08  # 50 steps in four passes
     person = shared.discord.person()
     ask_for(person, shared.channel, "a slow fox")
     message = shared.discord.wait_for_message(
@@ -204,7 +204,7 @@ def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared:
 
 
 def test_cancelling_a_queued_job_leaves_the_running_ones_message_alone(shared: House) -> None:
-    shared.comfyui.seconds_per_step = 0.1
+    shared.comfyui.seconds_per_step = 0.07
     runner, waiter = shared.discord.person(), shared.discord.person()
     ask_for(runner, shared.channel, "in work")
     message = shared.discord.wait_for_message(
