@@ -72,6 +72,8 @@ def discord() -> Iterator[DiscordStandIn]:
         bot = subprocess.Popen([sys.executable, "-c", BOT], env=environment)
         try:
             standin.wait_for(lambda s: s.connected, what="the bot")
+            # An answer: it has received READY, too, and could resume its session from here on.
+            standin.person("first").slash("gen", standin.guild.add_channel("first")).wait()
             yield standin
         finally:
             bot.kill()
