@@ -1,7 +1,7 @@
 """The workflow file and the locked binding: the only file that knows node ids.
 
-Pure functions: nothing here does I/O but `load()`, and no argument is ever modified. Called from
-the event loop (a dry run before a job is accepted) and from the worker thread (the real thing).
+Pure functions: nothing here does I/O except `load()`, and no argument is ever modified. Called from
+the thread pool, before a job is accepted, and from the worker's thread, which makes it.
 The rules are architecture.md §5; what a real workflow looks like is comfyui.md.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -37,9 +37,10 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 # The inputs whose values come from a list that the server offers.
 OPTION_INPUTS = ("ckpt_name", "sampler_name", "scheduler")
 
-DEFAULT_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
+ASSUMED_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
 SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
+FILE_NAME_INPUT = "filename_prefix"
 
 
 @dataclass(frozen=True)
@@ -141,17 +142,37 @@ def bind(job: JobParams, workflow: object) -> BindResult:
     return Valid(bound)
 
 
-def reseed(workflow: Workflow, seed: int) -> Workflow:
+def reseed(
+    workflow: Workflow, seed: int, maxima: Mapping[tuple[str, str], int] | None = None
+) -> Workflow:
     """A deep copy with new seeds, so that ComfyUI does not answer from its cache (design.md).
 
-    The base pass gets `seed` (0 to 2**64 - 1) itself. Every other literal seed keeps its distance
-    to the base pass's: so what was equal in the file stays equal, and what differed differs.
+    The base pass gets `seed` (0 to SEED_MAX) itself. Every other literal seed keeps its distance
+    to the base pass's: so what was equal in the file stays equal, and what differed differs, as
+    far as the server's `maxima`, by class and input, leave room.
     """
     seeded = copy.deepcopy(workflow)
     base = _base_seed(workflow)
-    for inputs, field in _literal_seeds(seeded):
-        inputs[field] = (seed + inputs[field] - base) % (SEED_MAX + 1)
+    for node, name in _literal_seeds(workflow):
+        value = seed
+        if base is not None and (node, name) != base:
+            class_type = str(workflow[node].get("class_type"))
+            most = min((maxima or {}).get((class_type, name), SEED_MAX), SEED_MAX)
+            distance = workflow[node]["inputs"][name] - workflow[base[0]]["inputs"][base[1]]
+            value = (seed + distance) % (most + 1)
+        seeded[node]["inputs"][name] = value
     return seeded
+
+
+def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
+    """A deep copy whose saving nodes begin their file names otherwise: they run again, and the
+    rest comes from ComfyUI's cache (comfyui.md)."""
+    renamed = copy.deepcopy(workflow)
+    for node in renamed:
+        inputs = _inputs(renamed, node)
+        if isinstance(inputs, dict) and isinstance(inputs.get(FILE_NAME_INPUT), str):
+            inputs[FILE_NAME_INPUT] += ending
+    return renamed
 
 
 def defaults(workflow: Workflow) -> Defaults:
@@ -184,7 +205,7 @@ def sampler_steps(workflow: Workflow) -> dict[str, int]:
         inputs = _inputs(workflow, node) if node in workflow else None
         if isinstance(inputs, dict) and "steps" in inputs and "sampler_name" in inputs:
             own = inputs["steps"]
-            steps[node] = own if isinstance(own, int) and own > 0 else DEFAULT_STEPS
+            steps[node] = own if isinstance(own, int) and own > 0 else ASSUMED_STEPS
     return steps
 
 
@@ -222,27 +243,30 @@ def _inputs(workflow: Workflow, node: str) -> Any:
     return entry.get("inputs") if isinstance(entry, dict) else None
 
 
-def _literal_seeds(workflow: Workflow) -> Iterator[tuple[dict[str, Any], str]]:
+def _literal_seeds(workflow: Workflow) -> Iterator[tuple[str, str]]:
+    """Node and input of every seed that stands in the file as a number."""
     for node in workflow:
         inputs = _inputs(workflow, node)
-        for field in SEED_INPUTS:
-            if isinstance(inputs, dict) and type(inputs.get(field)) is int:
-                yield inputs, field
+        for name in SEED_INPUTS:
+            if isinstance(inputs, dict) and type(inputs.get(name)) is int:
+                yield node, name
 
 
-def _base_seed(workflow: Workflow) -> int:
-    """The literal seed that the base pass runs with: its own, or of the node it is linked to."""
+def _base_seed(workflow: Workflow) -> tuple[str, str] | None:
+    """Node and input of the number that the base pass runs with: its own, or of the node it is
+    linked to; else the first there is."""
     node = BASE_PASS
     for _ in workflow:  # no chain of links is longer than the workflow
         inputs = _inputs(workflow, node)
         inputs = inputs if isinstance(inputs, dict) else {}
-        value = next((inputs[field] for field in SEED_INPUTS if field in inputs), None)
+        name = next((name for name in SEED_INPUTS if name in inputs), "")
+        value = inputs.get(name)
         if type(value) is int:
-            return value
+            return node, name
         node = str(value[0]) if isinstance(value, list) and value else ""
         if node not in workflow:
             break
-    return next((inputs[field] for inputs, field in _literal_seeds(workflow)), 0)
+    return next(_literal_seeds(workflow), None)
 
 
 def _finite(text: str) -> float:

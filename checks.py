@@ -8,17 +8,21 @@ the event loop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, TypeVar
 
 import discord
 from discord import app_commands
 
 import binder
-from comfy_client import ComfyClient, ComfyError, ComfyOptions, ObjectInfo, OptionsMissing
+import object_info
+from comfy_client import ComfyClient, ComfyError, Unreachable
+from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from report import AWAY
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
@@ -26,7 +30,11 @@ from worker import load_workflow
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LITTLE_DISK = 2**30  # bytes
+PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
+TRY_EVERY = 0.5  # seconds
 INVITE_SCOPES = ("bot", "applications.commands")
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -69,6 +77,7 @@ class Inspection:
         self.checks: list[Check] = []
         self.store: Store | None = None
         self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+        self.info: ObjectInfo | None = None
         self.options: ComfyOptions | None = None
         self.workflow = load_workflow(settings.workflow_path)
 
@@ -80,8 +89,8 @@ class Inspection:
     def run(self) -> None:
         """Every check that needs no Discord, in order."""
         self._database()
-        info = self._comfyui()
-        self._workflow(info)
+        self._comfyui()
+        self._workflow()
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -111,13 +120,12 @@ class Inspection:
         if free < LITTLE_DISK:
             self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
 
-    def _comfyui(self) -> ObjectInfo | None:
-        info = None
+    def _comfyui(self) -> None:
         try:
-            self._note("ComfyUI", "ok", self.client.version())
-            waiting = len(self.client.queue().pending)
+            self._note("ComfyUI", "ok", self._patiently(self.client.version))
+            waiting = len(self._patiently(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
-            info = self.client.object_info()
+            self.info = info = self._patiently(functools.partial(object_info.fetch, self.client))
             workflow = self.workflow
             bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
             self.options = options = info.options(bound_classes)
@@ -128,14 +136,25 @@ class Inspection:
                 self._note("options", "FAILED", problem)
         except ComfyError as error:
             self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
-        return info
 
-    def _workflow(self, info: ObjectInfo | None) -> None:
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask ComfyUI, and again: one reset, or a proxy's 502, is no reason to refuse a start."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask()
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TRY_EVERY)
+
+    def _workflow(self) -> None:
         path = self.settings.workflow_path
         if not self.workflow.ok:
             self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
             return
         self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
+        info = self.info
         if info is None:
             return
         for node, class_type in binder.classes(self.workflow.workflow).items():

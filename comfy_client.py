@@ -1,6 +1,6 @@
 """ComfyUI over HTTP: the only file that talks to the server.
 
-Owns the session, the routes, the meaning of the answers, and the option lists. Imports nothing of
+Owns the session, the routes, the meaning of the answers, and the progress feed. Imports nothing of
 ours and knows neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
 from the worker thread or from the event loop's thread pool, never on the loop itself.
 `ProgressFeed` alone lives on the loop.
@@ -10,14 +10,15 @@ How the server really behaves is written down in comfyui.md: look there if a rul
 from __future__ import annotations
 
 import asyncio
-import difflib
+import contextlib
 import json
 import logging
+import math
 import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -35,20 +36,19 @@ JSON_LIMIT = 64 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
+FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
 END_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 DETAIL_LENGTH = 200  # of a server's own words, as shown to people
+ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
+HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
+MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
-# The chains of architecture.md §6, each class with both of its spellings (comfyui.md).
-MIKEY_LOADER = ("CheckpointLoaderSimpleMikey", "Checkpoint Loader Simple Mikey")
-LOADERS = (*MIKEY_LOADER, "CheckpointLoaderSimple")
-ANY_LOADER = "CheckpointLoader"
-EFFICIENT_SAMPLERS = (
-    "KSamplerAdvancedEfficient",
-    "KSampler Adv. (Efficient)",
-    "KSamplerEfficient",
-    "KSampler (Efficient)",
+# The first bytes of what may be posted: picture and video formats, `.` for any byte.
+MAGIC = re.compile(
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*"
+    rb"|....ftyp|\x1aE\xdf\xa3|\xff\x0a|\0\0\0\x0cJXL |\x76\x2f\x31\x01",
+    re.DOTALL,
 )
-PLAIN_SAMPLER = "KSampler"
 
 
 class ComfyError(Exception):
@@ -77,7 +77,10 @@ class BadAnswer(ComfyError):
 
 
 class Refused(ComfyError):
-    """The server did not accept the workflow; the public sentence names node, input and value."""
+    """The server did not accept the workflow; the public sentence names node, input and value.
+    `was_queued`: it took a part of it, which may be at work."""
+
+    was_queued = False
 
 
 class NodeFailed(ComfyError):
@@ -105,22 +108,25 @@ class NoPictures(ComfyError):
     gone = "The picture was made, but it is no longer on the image server. Run /gen again."
 
 
+class NoPreview(ComfyError):
+    """The server cannot re-encode a file: a video, or a picture too large for the format."""
+
+    public = "The picture could not be made smaller on the image server."
+
+
+class Removed(ComfyError):
+    """The prompt was taken out of the server's queue by somebody else."""
+
+    public = (
+        "The owner of the image server removed this picture from ComfyUI's queue."
+        " Run /gen to ask for it again."
+    )
+
+
 class TimedOut(ComfyError):
-    """A prompt took longer than the owner allows."""
+    """A prompt ran longer than the owner allows."""
 
     public = "The picture took too long and was stopped. Try fewer steps or a smaller model."
-
-
-class OptionsMissing(ComfyError):
-    """The server offers no model, sampler or scheduler to choose from. `problems` has one line
-    for each, for the owner."""
-
-    def __init__(self, problems: Collection[str]) -> None:
-        super().__init__(
-            "; ".join(problems),
-            "The image server offers nothing to choose from. Please tell the bot's owner.",
-        )
-        self.problems = tuple(problems)
 
 
 class ImageRef(NamedTuple):
@@ -152,6 +158,7 @@ class HistoryEntry:
 
     images: tuple[ImageRef, ...]
     error: ComfyError | None = None
+    from_cache: bool = False  # some nodes did not run: a file may be that of an earlier prompt
 
     def pictures(self) -> tuple[ImageRef, ...]:
         """The pictures; raises the error, or NoPictures if there is neither."""
@@ -164,109 +171,20 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class Queue:
-    """The prompt ids the server runs and has waiting, other people's included."""
+    """The prompt ids the server runs and has waiting, in their order, other people's included."""
 
     running: tuple[str, ...]
     pending: tuple[str, ...]
+    own_ids: Mapping[str, str] = field(default_factory=dict)  # of our prompts, by the id asked for
+
+    def before(self, prompt_id: str) -> int:
+        """How many prompts run or wait before this one, which is in the queue."""
+        if prompt_id in self.running:
+            return 0
+        return len(self.running) + self.pending.index(prompt_id)
 
     def __contains__(self, prompt_id: object) -> bool:
         return prompt_id in self.running or prompt_id in self.pending
-
-
-@dataclass(frozen=True)
-class ComfyOptions:
-    """What a person may choose from (architecture.md §4), verbatim and in the server's order."""
-
-    models: tuple[str, ...]
-    samplers: tuple[str, ...]
-    schedulers: tuple[str, ...]
-
-
-class ObjectInfo:
-    """The node classes of a server, `{class: {"input": {"required": {name: spec}}}}`."""
-
-    def __init__(self, classes: Mapping[str, Any]) -> None:
-        self._classes = classes
-
-    def __contains__(self, class_type: object) -> bool:
-        return class_type in self._classes
-
-    def nearest(self, class_type: str) -> str | None:
-        """The known class whose name resembles this one most."""
-        close = difflib.get_close_matches(class_type, list(self._classes), n=1)
-        return close[0] if close else None
-
-    def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
-        """The list an input of a class takes its value from, in either shape (comfyui.md); None
-        if the class is unknown or the input is free."""
-        try:
-            inputs = self._classes[class_type]["input"]
-            spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
-            values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
-        except (LookupError, TypeError, AttributeError):
-            return None
-        if not isinstance(values, list):
-            return None
-        return tuple(value for value in values if isinstance(value, str) and value.strip())
-
-    def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
-        """The lists found by the chains of architecture.md §6, and of them only what the class of
-        every bound node accepts too. `bound_classes` maps the class of a node that jobs are written
-        to onto those of its inputs that take a value from a list. Raises OptionsMissing, which
-        names what was looked for and what to install."""
-        problems: list[str] = []
-        loader = self._first(LOADERS) or self._first(
-            name for name in self._classes if ANY_LOADER in name.replace(" ", "")
-        )
-        if loader is None:
-            problems.append(
-                f"no checkpoint loader found: looked for {', '.join(LOADERS)} and any class with"
-                f" {ANY_LOADER} in its name; install the Mikey Nodes in ComfyUI and restart it"
-            )
-        sampler = self._first((*EFFICIENT_SAMPLERS, PLAIN_SAMPLER))
-        if sampler is None:
-            problems.append(
-                f"no sampler found: looked for {', '.join(EFFICIENT_SAMPLERS)} and {PLAIN_SAMPLER};"
-                " install the Efficiency Nodes in ComfyUI and restart it"
-            )
-        elif sampler == PLAIN_SAMPLER:
-            log.warning(
-                "the Efficiency Nodes are not installed in ComfyUI: offering the lists of plain"
-                " KSampler; the workflow may behave differently"
-            )
-        for class_type in bound_classes.keys() - self._classes.keys():
-            log.warning("ComfyUI does not know the node class %r of the workflow", class_type)
-        lists: dict[str, tuple[str, ...]] = {}
-        owners = {"ckpt_name": loader, "sampler_name": sampler, "scheduler": sampler}
-        for field, owner in owners.items():
-            if owner is not None:
-                lists[field] = self._accepted(owner, field, bound_classes)
-                if not lists[field]:
-                    problems.append(self._nothing_left(field, owner, bound_classes))
-        if problems:
-            raise OptionsMissing(problems)
-        return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
-
-    def _first(self, names: Iterable[str]) -> str | None:
-        return next((name for name in names if name in self._classes), None)
-
-    def _accepted(
-        self, owner: str, field: str, bound: Mapping[str, Collection[str]]
-    ) -> tuple[str, ...]:
-        """What `owner` lists for an input and every bound class with that input takes, in order."""
-        values = dict.fromkeys(self.choices(owner, field) or ())
-        for class_type, fields in bound.items():
-            allowed = self.choices(class_type, field) if field in fields else None
-            if allowed is not None:
-                taken = set(allowed)
-                values = {value: None for value in values if value in taken}
-        return tuple(values)
-
-    def _nothing_left(self, field: str, owner: str, bound: Mapping[str, Collection[str]]) -> str:
-        if field == "ckpt_name" and not self.choices(owner, field):
-            return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
-        classes = sorted(name for name, fields in bound.items() if field in fields)
-        return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
 
 
 class ComfyClient:
@@ -281,6 +199,9 @@ class ComfyClient:
         self.client_id = uuid.uuid4().hex
         self._session = requests.Session()
         self._session.headers.update(self.headers)
+        if any(name.lower() == "authorization" for name in self.headers):
+            # Else requests would put what a .netrc says in its place.
+            self._session.auth = lambda request: request
         # A proxy set for the web would not find the way back to this machine.
         if urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1"):
             self._session.trust_env = False
@@ -317,7 +238,12 @@ class ComfyClient:
         """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
         which on older servers is another. Raises Refused also if the server took the workflow
         but dropped some of its outputs: what was queued of it is stopped first."""
-        body = {"prompt": workflow, "client_id": self.client_id, "prompt_id": prompt_id}
+        body = {
+            "prompt": workflow,
+            "client_id": self.client_id,
+            "prompt_id": prompt_id,
+            "extra_data": {ASKED_ID: prompt_id},
+        }
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
         if status == 400:
@@ -331,7 +257,9 @@ class ComfyClient:
                 self.cancel(accepted)
             except ComfyError as error:
                 log.warning("prompt %s could not be stopped: %s", accepted, error)
-            raise _refusal(answer)
+            refusal = _refusal(answer)
+            refusal.was_queued = True
+            raise refusal
         return accepted
 
     def history(self, prompt_id: str) -> HistoryEntry | None:
@@ -342,7 +270,19 @@ class ComfyClient:
             return None
         if not isinstance(entry, dict):
             raise BadAnswer(f"GET {path}: the entry is not an object")
-        return HistoryEntry(_images(entry.get("outputs")), _failure(entry.get("status")))
+        status = entry.get("status")
+        return HistoryEntry(_images(entry.get("outputs")), _failure(status), _used_cache(status))
+
+    def find_ended(self, asked_id: str) -> str | None:
+        """The id of an ended prompt that was submitted with this id to an older server, which gave
+        it another (GET /history); None if there is none."""
+        try:
+            entries = self._json("GET", "/history", params={"max_items": str(HISTORY_SEARCHED)})
+        except BadAnswer as error:  # more than is read of one answer, say
+            log.debug("the history could not be searched: %s", error)
+            return None
+        rows = [entry.get("prompt") for entry in _dicts(list(entries.values()))]
+        return _ids_asked_for(rows).get(asked_id)
 
     def queue(self) -> Queue:
         """GET /queue."""
@@ -351,18 +291,27 @@ class ComfyClient:
         if not isinstance(running, list) or not isinstance(pending, list):
             # An empty queue would mean that our prompt is lost, and has to be submitted again.
             raise BadAnswer("GET /queue: the answer has no queue")
-        return Queue(_prompt_ids(running), _prompt_ids(pending))
+        own_ids = _ids_asked_for([*running, *pending])
+        return Queue(_prompt_ids(running), _prompt_ids(pending), own_ids)
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
-        """GET /view: the bytes of one picture, or re-encoded by the server with `preview` as
-        "webp;90" or "jpeg;80". NoPictures if the server has it no more."""
+        """GET /view: the bytes of one picture or video, or re-encoded by the server with `preview`
+        as "webp;90" or "jpeg;80". NoPictures if the server has it no more, NoPreview if it cannot
+        re-encode it, BadAnswer for bytes of no known format."""
         params = {**ref._asdict(), **({"preview": preview} if preview else {})}
         status, content = self._call(
-            "GET", "/view", params=params, limit=PICTURE_LIMIT, read=SLOW_READ_SECONDS
+            "GET",
+            "/view",
+            params=params,
+            limit=PICTURE_LIMIT,
+            read=SLOW_READ_SECONDS,
+            final=(500,) if preview else (),  # ComfyUI's own; a proxy's are 502 and more
         )
         if status == 404:
             raise NoPictures(f"{ref} is not on the server any more", NoPictures.gone)
-        if status != 200 or _is_page(content):
+        if status == 500:
+            raise NoPreview(f"GET /view: {ref} cannot be re-encoded as {preview}")
+        if status != 200 or not MAGIC.match(content):
             raise BadAnswer(f"GET /view: status {status}, and no picture")
         return content
 
@@ -377,18 +326,21 @@ class ComfyClient:
         if prompt_id in self.queue().running:
             self._order("/interrupt", {"prompt_id": prompt_id})
 
-    def object_info(self) -> ObjectInfo:
-        """GET /object_info: what the server's node classes accept."""
-        return ObjectInfo(self._json("GET", "/object_info", read=SLOW_READ_SECONDS))
-
-    def fetch_options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
-        """What a person may choose from: `ObjectInfo.options` of the server as it is now."""
-        return self.object_info().options(bound_classes)
+    def object_info(self) -> dict[str, Any]:
+        """GET /object_info: what the server's node classes accept, as object_info.py reads it."""
+        return self._json("GET", "/object_info", read=SLOW_READ_SECONDS)
 
     # Inside
 
-    def _json(self, method: str, path: str, *, read: float | None = None) -> dict[str, Any]:
-        status, content = self._call(method, path, read=read)
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        read: float | None = None,
+    ) -> dict[str, Any]:
+        status, content = self._call(method, path, params=params, read=read)
         return self._checked(status, content, f"{method} {path}")
 
     def _order(self, path: str, body: object) -> None:
@@ -415,8 +367,10 @@ class ComfyClient:
         body: object = None,
         limit: int = JSON_LIMIT,
         read: float | None = None,
+        final: Collection[int] = (),
     ) -> tuple[int, bytes]:
-        """One request; the status and the whole body. The transport's errors end here."""
+        """One request; the status and the whole body. The transport's errors end here, and so do
+        the statuses that say "later", but those that are `final`."""
         what = f"{method} {path}"
         seconds = READ_SECONDS if read is None else read
         try:
@@ -430,7 +384,8 @@ class ComfyClient:
                 stream=True,
                 allow_redirects=False,
             ) as response:
-                if response.status_code == 429 or response.status_code >= 500:
+                later = response.status_code == 429 or response.status_code >= 500
+                if later and response.status_code not in final:
                     raise Unreachable(f"{what}: status {response.status_code}")
                 if 300 <= response.status_code < 400:
                     raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
@@ -441,16 +396,33 @@ class ComfyClient:
 
 
 class Progress:
-    """How far one prompt is, over all its sampler nodes; never goes back.
+    """How far one prompt is, over all its sampler nodes, and what it waits for before.
 
-    `steps` maps the ids of the sampler nodes onto their steps, in the order they run.
+    `steps` maps the ids of the sampler nodes onto their steps, in the order they run. The fraction
+    never goes back, but for `restart()`. Written by the feed and by whoever waits for the prompt.
     """
 
     def __init__(self, prompt_id: str, steps: Mapping[str, int]) -> None:
         self.prompt_id = prompt_id
         self._steps = dict(steps)
+        self.restart()
+
+    def restart(self) -> None:
+        """It begins anew: ComfyUI has not run any of it."""
         self._done = dict.fromkeys(self._steps, 0.0)  # 0 to 1 for each node
         self.seen = False  # whether the feed has said anything about the sampler nodes
+        self.is_away = False  # whether ComfyUI does not answer
+        self.before: int | None = None  # how many prompts run or wait before it, once known
+        self.ran_since: float | None = None  # Unix time, once it runs
+        self.step = (0, 0)  # of the node at work: the step and how many there are
+        self.round = 1  # a node may do all its steps several times, once for each face, say
+        self._node = ""  # the one at work
+
+    def runs(self) -> None:
+        """It is its turn now."""
+        self.before = 0
+        if self.ran_since is None:
+            self.ran_since = time.time()
 
     @property
     def fraction(self) -> float:
@@ -471,24 +443,30 @@ class Progress:
 
     def take(self, event: str, data: Mapping[str, Any]) -> None:
         """Merge an event of the feed, of a server with or without `progress_state`."""
+        if event in ("execution_start", "progress", "progress_state", "executed"):
+            self.runs()
         if event == "progress":
             self._reach(data.get("node"), data.get("value"), data.get("max"))
         elif event == "progress_state" and isinstance(data.get("nodes"), dict):
             for node, state in data["nodes"].items():
                 if isinstance(state, dict) and state.get("state") != "pending":
-                    self._reach(node, state.get("value"), state.get("max"))
+                    at_work = state.get("state") == "running"
+                    self._reach(node, state.get("value"), state.get("max"), at_work=at_work)
         elif event == "executed":
-            self._reach(data.get("node"), 1, 1)
+            self._reach(data.get("node"), 1, 1, at_work=False)
         elif event == "execution_cached" and isinstance(data.get("nodes"), list):
             for node in data["nodes"]:
-                self._reach(node, 1, 1)
+                self._reach(node, 1, 1, at_work=False)
 
-    def _reach(self, node: object, value: object, maximum: object) -> None:
-        numbers = isinstance(value, int | float) and isinstance(maximum, int | float)
-        if not numbers or not isinstance(node, str) or node not in self._done:
+    def _reach(self, node: object, value: object, maximum: object, *, at_work: bool = True) -> None:
+        if not isinstance(node, str) or node not in self._done:
             return
-        assert isinstance(value, int | float)  # for mypy, as is the next
-        assert isinstance(maximum, int | float)
+        if not isinstance(value, int | float) or not isinstance(maximum, int | float):
+            return
+        if not math.isfinite(value) or not math.isfinite(maximum):  # JSON of Python's has both
+            return
+        if at_work:
+            self._step_reached(node, int(value), int(maximum))
         done = min(max(value / maximum, 0.0), 1.0) if maximum > 0 else 0.0
         self._done[node] = max(self._done[node], done)
         # A node runs only after those before it: what the feed missed of them is made up for.
@@ -497,6 +475,13 @@ class Progress:
                 break
             self._done[earlier] = 1.0
         self.seen = True
+
+    def _step_reached(self, node: str, value: int, maximum: int) -> None:
+        if node != self._node:
+            self._node, self.round = node, 1
+        elif value < self.step[0]:
+            self.round += 1
+        self.step = (value, maximum)
 
 
 class ProgressFeed:
@@ -511,6 +496,14 @@ class ProgressFeed:
     ) -> None:
         self._client = client
         self._on_event = on_event
+        self._connections = 0
+        self._is_connected = False
+
+    @property
+    def connection(self) -> int:
+        """The number of the connection that holds now, 0 for none. While it stays the same, the
+        server has not restarted."""
+        return self._connections if self._is_connected else 0
 
     async def run(self) -> None:
         """Listen until cancelled; reconnects with a growing pause."""
@@ -519,15 +512,19 @@ class ProgressFeed:
             while True:
                 try:
                     async with session.ws_connect(
-                        self._client.feed_url, heartbeat=30, max_msg_size=JSON_LIMIT
+                        self._client.feed_url, heartbeat=FEED_HEARTBEAT, max_msg_size=JSON_LIMIT
                     ) as socket:
                         log.debug("progress feed: connected")
+                        self._connections += 1
+                        self._is_connected = True
                         async for message in socket:
                             pause = FEED_PAUSES[0]
                             if message.type is aiohttp.WSMsgType.TEXT:
                                 self._take(message.data)
                 except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
                     log.debug("progress feed: %s", error)
+                finally:
+                    self._is_connected = False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, FEED_PAUSES[1])
 
@@ -693,11 +690,20 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
     )
 
 
+def _used_cache(status: object) -> bool:
+    """Whether the status of a history entry tells of nodes that did not run."""
+    messages = status.get("messages") if isinstance(status, dict) else None
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, list) and message[:1] == ["execution_cached"]:
+            return any(data.get("nodes") for data in _dicts(message[1:]))
+    return False
+
+
 def _images(outputs: object) -> tuple[ImageRef, ...]:
-    """Every picture once, in order; previews only if nothing was saved (comfyui.md)."""
+    """Every picture and video once, in order; previews only if nothing was saved (comfyui.md)."""
     found: dict[ImageRef, None] = {}
-    for output in (outputs if isinstance(outputs, dict) else {}).values():
-        for image in _dicts(output.get("images") if isinstance(output, dict) else None):
+    for output in _dicts(list(outputs.values()) if isinstance(outputs, dict) else None):
+        for image in [image for key in MEDIA_KEYS for image in _dicts(output.get(key))]:
             name = image.get("filename")
             if isinstance(name, str) and name:
                 subfolder, kind = image.get("subfolder"), image.get("type")
@@ -707,8 +713,19 @@ def _images(outputs: object) -> tuple[ImageRef, ...]:
 
 
 def _prompt_ids(rows: list[Any]) -> tuple[str, ...]:
-    """The ids of `[[number, prompt_id, prompt, …], …]`."""
-    return tuple(str(row[1]) for row in rows if isinstance(row, list) and len(row) > 1)
+    """The ids of `[[number, prompt_id, prompt, extra_data, outputs], …]`, in the order of the
+    numbers: the server keeps a heap."""
+    items = [row for row in rows if isinstance(row, list) and len(row) > 1]
+    with contextlib.suppress(TypeError):
+        items.sort(key=lambda row: row[0])
+    return tuple(str(row[1]) for row in items)
+
+
+def _ids_asked_for(rows: Iterable[Any]) -> dict[str, str]:
+    """The prompt ids of such rows by the id that we asked for."""
+    items = [row for row in rows if isinstance(row, list) and len(row) > 3]
+    extras = [(row[3], str(row[1])) for row in items if isinstance(row[3], dict)]
+    return {str(extra[ASKED_ID]): prompt_id for extra, prompt_id in extras if ASKED_ID in extra}
 
 
 def _dicts(items: object) -> Iterable[dict[str, Any]]:

@@ -6,9 +6,9 @@ clicks and modals. The way of a job, from file to file: `/gen` opens a form (for
 hands it to the worker (worker.py), which asks ComfyUI (comfy_client.py) for the bound workflow
 (binder.py) and notes each step (store.py); report.py shows the channel what came of it.
 
-Two threads share the work. The event loop runs everything of discord.py and must never block: what
-waits for a disk or a socket goes through `asyncio.to_thread`. The worker's thread runs one job at a
-time and never touches a discord object.
+Four kinds of threads share the work. The event loop runs everything of discord.py and must never
+block: what waits for a disk or a socket goes to its pool (`asyncio.to_thread`). The worker makes
+one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touches a discord object.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import discord
 from discord import app_commands
 
 import binder
+import object_info
 from checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
@@ -45,11 +46,9 @@ from checks import (
     print_checks,
     unusable_comfyui,
 )
-from comfy_client import ComfyClient, ComfyError, ComfyOptions, ProgressFeed, Unreachable, shortened
+from comfy_client import ComfyClient, ComfyError, ProgressFeed, Unreachable, shortened
 from form import (
-    CFG_RANGE,
     EXPIRED_FORM,
-    STEPS_RANGE,
     ControlId,
     Controls,
     FormError,
@@ -63,8 +62,9 @@ from form import (
     new_seed,
     without_half_emoji,
 )
-from once import OnceError, make_one_picture
-from report import AWAY, Reporter, job_button, job_view
+from object_info import ComfyOptions, ObjectInfo
+from once import OnceError, add_options, make_one_picture
+from report import AWAY, HANGING, Reporter, job_button, job_view, see_failure
 from settings import (
     DAY_MS,
     PROMPT_LIMIT,
@@ -83,7 +83,9 @@ log = logging.getLogger("comfygen")
 Interaction = discord.Interaction[Any]
 
 EXIT_INTERRUPTED = 130
-POOL_THREADS = 4  # for what the event loop may not wait for: the database, files, ComfyUI
+# For what the event loop may not wait for: the database, files, ComfyUI. More than there can be
+# reports and /refresh that hang on ComfyUI, so that a click finds a thread for the database.
+POOL_THREADS = HANGING + 5
 QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
@@ -151,7 +153,7 @@ async def refresh(interaction: Interaction) -> None:
     bot: ComfyGen = interaction.client
     await interaction.response.defer(ephemeral=True)
     before = bot.forms.options
-    bot.forms.options = now = await asyncio.to_thread(bot.fetch_options)
+    now = await asyncio.to_thread(bot.read_lists)
     new = len(set(now.models) - set(before.models))
     gone = len(set(before.models) - set(now.models))
     await interaction.followup.send(
@@ -167,8 +169,10 @@ COMMAND_NAMES = {command.name for command in COMMANDS}
 
 async def queue_message(bot: ComfyGen, user_id: int) -> tuple[discord.Embed, Controls]:
     """What runs, who waits, and the person's own jobs with Cancel."""
-    running = await asyncio.to_thread(bot.store.by_status, JobStatus.RUNNING)
+    # In this order: a job that starts in between is then in both, and not in neither.
     queued = await asyncio.to_thread(bot.store.by_status, JobStatus.QUEUED)
+    running = await asyncio.to_thread(bot.store.by_status, JobStatus.RUNNING)
+    queued = [job for job in queued if job.id not in {other.id for other in running}]
     lines = [
         f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
         for job in running
@@ -245,7 +249,7 @@ async def generate(bot: ComfyGen, interaction: Interaction, control: ControlId) 
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
     await say_queued(interaction, queued)
-    await interaction.edit_original_response(content=None, embed=form_embed(draft), view=None)
+    await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
 
 
 async def again(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
@@ -271,22 +275,24 @@ async def edit(bot: ComfyGen, interaction: Interaction, control: ControlId) -> N
 
 
 async def delete(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Delete: every message of the result goes."""
+    """Delete: every message of the result goes, also if retention has removed the job's row."""
     await interaction.response.defer()
-    job = await bot.job(control.key)
-    check_may_change(interaction, job)
-    if interaction.message is not None:
-        await bot.reporter.remove(interaction.message, job)
+    message = interaction.message
+    assert message is not None  # a button stands in one
+    job = await asyncio.to_thread(bot.store.get, control.key)
+    mention = re.match(r"<@(\d+)>", message.content)
+    check_may_change(interaction, job.user_id if job else mention[1] if mention else "")
+    await bot.reporter.remove(message, control.key, job)
     with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
         await interaction.delete_original_response()
-    log.info("job %s: its result was deleted by user %d", job.id, interaction.user.id)
+    log.info("job %s: its result was deleted by user %d", control.key, interaction.user.id)
 
 
 async def cancel(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
     """Cancel, of a queued or running job."""
     await interaction.response.defer()
     job = await bot.job(control.key)
-    check_may_change(interaction, job)
+    check_may_change(interaction, job.user_id)
     if not await asyncio.to_thread(bot.worker.cancel, job.id):
         raise Refusal("Too late: this job has ended already.")
     log.info("job %s: cancelled by user %d", job.id, interaction.user.id)
@@ -297,14 +303,22 @@ async def cancel(bot: ComfyGen, interaction: Interaction, control: ControlId) ->
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
         changes["embed"], changes["view"] = await queue_message(bot, interaction.user.id)
-    await interaction.edit_original_response(content="Cancelled.", **changes)
+    await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
 
 
-def check_may_change(interaction: Interaction, job: Job) -> None:
+def check_may_change(interaction: Interaction, asker_id: str) -> None:
     """Refusal for everybody but the person who asked and moderators."""
-    is_owner = job.user_id == str(interaction.user.id)
+    is_owner = asker_id == str(interaction.user.id)
     if not is_owner and not interaction.permissions.manage_messages:
         raise Refusal("Only the person who asked for it and moderators can do that.")
+
+
+async def tidy(edit: Awaitable[object]) -> None:
+    """An edit after the work is done. That it fails is no reason to say that anything has."""
+    try:
+        await edit
+    except AWAY as error:
+        log.warning("Discord did not take an edit: %s", error)
 
 
 async def say_queued(interaction: Interaction, queued: Queued) -> None:
@@ -356,9 +370,11 @@ class ComfyGen(discord.Client):
         settings: Settings,
         store: Store,
         client: ComfyClient,
+        info: ObjectInfo,
         options: ComfyOptions,
-        defaults: binder.Defaults,
+        workflow: binder.Workflow,
     ) -> None:
+        """What the checks have opened and read."""
         super().__init__(
             intents=discord.Intents(guilds=True),
             allowed_mentions=discord.AllowedMentions.none(),
@@ -368,6 +384,7 @@ class ComfyGen(discord.Client):
         self.store = store
         self.comfy = client
         negative_prompt = settings.default_negative_prompt
+        defaults = binder.defaults(workflow)
         self.forms = Forms(options, defaults, negative_prompt, self.check_place)
         self.reporter = Reporter(self, store, client)
         self.worker = Worker(
@@ -377,7 +394,10 @@ class ComfyGen(discord.Client):
             timeout=settings.comfy_timeout,
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
+            connection=lambda: self.feed.connection,
         )
+        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        self.feed = ProgressFeed(client, self.worker.hear)
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
@@ -385,6 +405,20 @@ class ComfyGen(discord.Client):
             self.tree.add_command(command)
 
     # Connecting
+
+    async def connect(self, *, reconnect: bool = True) -> None:
+        """As discord.py does it, which gives up if the gateway refuses the very first connection:
+        that is waited for like any later one."""
+        backoff = discord.backoff.ExponentialBackoff()
+        while True:
+            try:
+                return await super().connect(reconnect=reconnect)
+            except AttributeError:  # it asks for the session of a connection that never was
+                if self.ws is not None:
+                    raise
+            seconds = backoff.delay()
+            log.warning("Discord's gateway does not answer yet, trying again in %.0f s", seconds)
+            await asyncio.sleep(seconds)
 
     async def setup_hook(self) -> None:
         """Once, after the login and before the gateway (discord.py)."""
@@ -398,11 +432,12 @@ class ComfyGen(discord.Client):
         await self._register_commands()
         await self.reporter.catch_up()
         await asyncio.to_thread(self.worker.start)
-        feed = ProgressFeed(self.comfy, self.worker.hear)
         self._background = [
             asyncio.create_task(self._keep_house()),
-            asyncio.create_task(feed.run()),
+            asyncio.create_task(self.feed.run()),
         ]
+        for task in self._background:
+            task.add_done_callback(see_failure)
 
     async def _keep_house(self) -> None:
         """At the start and once a day: remove the rows that the owner does not want to keep."""
@@ -463,6 +498,9 @@ class ComfyGen(discord.Client):
 
     async def answer_error(self, interaction: Interaction, error: Exception) -> None:
         """Turn what a handler raised into an answer for the person."""
+        if self.is_closed():  # aiohttp's complaint of that is no error of ours
+            log.warning("the end of the bot has cut an answer off: %s", error)
+            return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
         elif isinstance(error, AWAY):
@@ -471,11 +509,11 @@ class ComfyGen(discord.Client):
             log.error("a handler failed", exc_info=error)
         try:
             await _answer(interaction, error)
-        except AWAY as failure:
+        except (*AWAY, RuntimeError) as failure:  # the latter if the bot ends at this moment
             log.warning("an answer did not reach Discord: %s", failure)
 
     def check_place(self, interaction: Interaction) -> None:
-        """Refusal but in an allowed channel or a thread of one, and while shutting down."""
+        """Refusal while shutting down, and outside of the allowed channels and their threads."""
         if self.worker.stopping:
             raise Refusal(RESTARTING)
         if interaction.guild_id is None:
@@ -497,12 +535,16 @@ class ComfyGen(discord.Client):
             raise Refusal("This job is so old that the bot does not know it any more.")
         return job
 
-    def fetch_options(self) -> ComfyOptions:
-        """What ComfyUI offers now. Blocks."""
+    def read_lists(self) -> ComfyOptions:
+        """Read what ComfyUI offers now. Blocks."""
+        info = object_info.fetch(self.comfy)
         workflow = load_workflow(self.settings.workflow_path)
-        return self.comfy.fetch_options(
-            binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        )
+        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
+        self.forms.options = info.options(bound_classes)
+        if workflow.ok:
+            self.forms.defaults = binder.defaults(workflow.workflow)
+        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        return self.forms.options
 
     # The end
 
@@ -516,10 +558,13 @@ class ComfyGen(discord.Client):
         last_resort = threading.Timer(grace + 5.0, os._exit, (0,))
         last_resort.daemon = True
         last_resort.start()
-        if not await asyncio.to_thread(self.worker.join, grace):
+        # Not in the thread pool, all of which may hang on ComfyUI.
+        finished = asyncio.wrap_future(self.worker.finished)
+        if not (await asyncio.wait([finished], timeout=grace))[0]:
             log.warning("the current job is not finished; it is taken up at the next start")
             self.worker.abort()
-        await self.reporter.drain(max(0.0, deadline - self.loop.time()))
+        if self.is_ready():  # without a connection yet, every report waits for one
+            await self.reporter.drain(max(0.0, deadline - self.loop.time()))
 
     def stop_tasks(self) -> None:
         """Drop what is still going on; the next start takes it up."""
@@ -531,7 +576,9 @@ class ComfyGen(discord.Client):
 
 async def answer_unknown(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
     """A control that this version of the bot does not have."""
-    raise StaleForm(EXPIRED_FORM)
+    if control.area == "form":
+        raise StaleForm(EXPIRED_FORM)
+    raise Refusal("This button is of another version of the bot.")
 
 
 async def _answer(interaction: Interaction, error: Exception) -> None:
@@ -544,8 +591,9 @@ async def _answer(interaction: Interaction, error: Exception) -> None:
             await interaction.response.send_message(sentence, ephemeral=True)
             return
     except discord.HTTPException as failure:
-        if failure.code != ACKNOWLEDGED_ALREADY:  # else only the answer was lost
+        if failure.code != ACKNOWLEDGED_ALREADY:
             raise
+        # The first answer did arrive, only Discord's reply to it was lost.
     await interaction.followup.send(sentence, ephemeral=True)
 
 
@@ -559,10 +607,10 @@ def prepare(settings: Settings) -> ComfyGen | None:
     inspection.run()
     for check in inspection.checks:
         log_check(check)
-    store, options, workflow = inspection.store, inspection.options, inspection.workflow
-    if inspection.passed and store is not None and options is not None and workflow.ok:
-        defaults = binder.defaults(workflow.workflow)
-        return ComfyGen(settings, store, inspection.client, options, defaults)
+    store, workflow = inspection.store, inspection.workflow
+    info, options = inspection.info, inspection.options
+    if inspection.passed and store and info and options and workflow.ok:
+        return ComfyGen(settings, store, inspection.client, info, options, workflow.workflow)
     inspection.close()
     return None
 
@@ -570,51 +618,72 @@ def prepare(settings: Settings) -> ComfyGen | None:
 async def serve(bot: ComfyGen, token: str) -> int:
     """Run the bot until a signal or an error ends it; the exit code."""
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(POOL_THREADS, "pool"))
+    pool = ThreadPoolExecutor(POOL_THREADS, "pool")
+    loop.set_default_executor(pool)
     stop = asyncio.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            # Nothing is lost: what is unfinished stands in the database.
-            log.warning("second signal: ended at once")
-            os._exit(EXIT_INTERRUPTED)
-        loop.call_soon_threadsafe(stop.set)
-
-    # Not loop.add_signal_handler, which Windows does not have.
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), on_signal)
+    set_signal_handlers(loop, stop)
     async with bot:
         connection = asyncio.create_task(bot.start(token))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({connection, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
             await bot.shut_down()
+        while not connection.done():
+            # Before Python 3.12 wait_for() swallows it if what it waits for ends just then.
             connection.cancel()
+            await asyncio.wait({connection}, timeout=0.5)
         stopped.cancel()
         bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
-    known = (StartupError, StoreError, *AWAY)
-    # discord.py trips over its own feet if the gateway refuses the very first connection.
-    if isinstance(outcome, known) or (isinstance(outcome, AttributeError) and bot.ws is None):
+    if isinstance(outcome, (StartupError, StoreError, *AWAY)):
         log.critical("%s", explanation(outcome))
     elif isinstance(outcome, Exception):
         log.critical("the bot ended by an error of its own", exc_info=outcome)
+    # asyncio waits for its pool at the end, and a thread may hang on ComfyUI: it gets a new one.
+    pool.shutdown(wait=False, cancel_futures=True)
+    loop.set_default_executor(ThreadPoolExecutor(1))
     return 0 if stop.is_set() else 1
+
+
+def set_signal_handlers(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """The first signal sets `stop`, a second one ends the process at once."""
+
+    def on_signal(*_: object) -> None:
+        if stop.is_set():
+            # Nothing is lost: what is unfinished stands in the database.
+            log.warning("second signal: ended at once")
+            os._exit(EXIT_INTERRUPTED)
+        stop.set()
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            # Its wake-up file descriptor is what ends the loop's wait, whenever the signal comes.
+            loop.add_signal_handler(number, on_signal)
+        except NotImplementedError:  # Windows, whose loop has that descriptor from the start
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
 
 def run(settings: Settings) -> int:
     """The bot, from its checks to its end; the exit code."""
-    # People click while the worker unpacks a large picture: the loop then waits a tenth as long.
+    # Threads take turns ten times as often, so that a click need not wait for the worker while it
+    # unpacks a large picture.
     sys.setswitchinterval(0.0005)
     bot = prepare(settings)
     if bot is None:
         return 1
     try:
-        return asyncio.run(serve(bot, settings.token))
+        code = asyncio.run(serve(bot, settings.token))
     finally:
         bot.store.close()
         bot.comfy.close()
+    if any(thread.name.startswith("pool") for thread in threading.enumerate()):
+        # It hangs on ComfyUI, and Python would wait for it.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -628,19 +697,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     mode.add_argument("--check", action="store_true", help="check everything a start needs")
     mode.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
-    once = parser.add_argument_group("with --once (default: as the workflow file says)")
-    once.add_argument("--model", help="any part of a model's name")
-    once.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE))
-    once.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE))
-    once.add_argument("--sampler")
-    once.add_argument("--scheduler")
-    once.add_argument("--negative", metavar="PROMPT", help="what to keep out of the picture")
-    once.add_argument("--seed", help="0 to 2**64 - 1")
-    once.add_argument("--out", metavar="DIR", type=Path, help="where to save it (default: here)")
+    names = add_options(parser)
     parsed = parser.parse_args(arguments)
     if parsed.offline and not parsed.check:
         parser.error("--offline goes with --check")
-    names = ("model", "steps", "cfg", "sampler", "scheduler", "negative", "seed", "out")
     if parsed.once is None and any(getattr(parsed, name) is not None for name in names):
         parser.error("options for one picture go with --once")
     parsed.out = parsed.out or Path()
@@ -673,11 +733,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Unreachable as error:
-        print(unusable_comfyui(settings, error), file=sys.stderr)
-    except (OnceError, FormError, ComfyError, StoreError, OSError) as error:
-        unmarked = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
-        print(unmarked, file=sys.stderr)
+        complain(settings, unusable_comfyui(settings, error))
+    except FormError as error:  # a sentence with Discord's markdown
+        complain(settings, re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error)))
+    except (OnceError, ComfyError, StoreError, OSError) as error:
+        complain(settings, str(error))
     return 1
+
+
+def complain(settings: Settings, text: str) -> None:
+    """Why it did not work, to the terminal."""
+    print(redact(text, *settings.secrets), file=sys.stderr)
 
 
 if __name__ == "__main__":

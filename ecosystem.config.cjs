@@ -23,6 +23,8 @@ module.exports = {
       // Longer than SHUTDOWN_GRACE_MS (60 s), within which the current job is finished.
       kill_timeout: 75000,
       max_memory_restart: "1G",
+      // Large pictures go back to the system as soon as they are posted (glibc).
+      env: { MALLOC_MMAP_THRESHOLD_: "262144" },
     },
   ],
 };

@@ -1,8 +1,8 @@
 """What one person fills in: the draft, its menus, its modal.
 
 Owns the drafts in memory, what may be typed into them, how names are shown, and the messages and
-modals of a form. Everything here runs on the event loop, but the pure functions. What lies behind
-Generate is not known here.
+modals of a form. Everything here runs on the event loop, except the pure functions. What lies
+behind Generate is not known here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import discord
 
 import binder
 from binder import SEED_MAX
-from comfy_client import ComfyOptions, shortened
+from comfy_client import shortened
+from object_info import ComfyOptions
 from settings import PROMPT_LIMIT
 from store import Job, JobParams
 
 # What a person may ask for (architecture.md §3.3), and Discord's limits (design.md).
 STEPS_RANGE = (1, 150)
 CFG_RANGE = (1.0, 30.0)
+RANDOM_SEEDS = 2**32
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
 FIELD_LIMIT = 1024
@@ -137,7 +139,7 @@ class Draft:
                 f"**Seed** is {quoted(typed['seed'])}: give a whole number from 0 to"
                 f" {SEED_MAX}, or leave it empty for a random one."
             )
-        if steps is None or cfg is None or problems:
+        if steps is None or cfg is None or problems:  # the first two again for mypy
             self.typed = dict(typed)
             return problems
         self.steps, self.cfg, self.seed, self.positive_prompt = steps, cfg, seed, positive
@@ -218,8 +220,8 @@ class Drafts:
 
 
 def new_seed() -> int:
-    """A random seed, 0 to SEED_MAX."""
-    return secrets.randbelow(SEED_MAX + 1)
+    """A random seed, short enough for a phone and for every node (design.md)."""
+    return secrets.randbelow(RANDOM_SEEDS)
 
 
 def check_offered(params: JobParams, options: ComfyOptions) -> None:
@@ -502,7 +504,8 @@ class PromptModal(discord.ui.Modal):
 
 
 class Forms:
-    """Opens forms, and keeps each in step with its draft. `options` is what new forms offer."""
+    """Opens forms, and keeps each in step with its draft. `options` is what new forms offer,
+    `defaults` what they start with."""
 
     def __init__(
         self,
@@ -514,7 +517,7 @@ class Forms:
         """`negative_prompt` is what a first form starts with; `check_place` raises if there may be
         no form where an interaction comes from."""
         self.options = options
-        self._defaults = defaults
+        self.defaults = defaults
         self._negative_prompt = negative_prompt
         self._check_place = check_place
         self._drafts = Drafts()
@@ -614,7 +617,7 @@ class Forms:
         """A draft with the person's last settings, or those of the workflow file, as far as the
         server offers them. What was typed into a form that was never sent is kept, too."""
         draft = Draft(self.options, negative_prompt=self._negative_prompt)
-        draft.start_from(self._defaults)
+        draft.start_from(self.defaults)
         last = self._drafts.last(user_id)
         if last is not None:
             draft.take_settings(last)

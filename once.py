@@ -1,7 +1,7 @@
 """--once: one picture without Discord.
 
 Owns the job of the command line and its way through store, client and worker, in a database of its
-own; the pictures are saved in a folder. Knows no Discord.
+own; the pictures are saved in a folder. Needs no connection to Discord.
 """
 
 from __future__ import annotations
@@ -10,21 +10,44 @@ import argparse
 import asyncio
 import functools
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import binder
-from comfy_client import ComfyClient, ComfyOptions, ImageRef, Progress, ProgressFeed
-from form import Draft, find_model, nearest
+import object_info
+from binder import SEED_MAX
+from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
+from form import CFG_RANGE, STEPS_RANGE, Draft, FormError, find_model, nearest
+from object_info import ComfyOptions
 from settings import Settings
 from store import Job, JobParams, Store
 from worker import Worker, load_workflow
 
+STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
 PROGRESS_EVERY = 0.5  # seconds between two lines of progress
 
 
 class OnceError(Exception):
     """Why there is no picture; `str()` is for the owner."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of one picture to the command line; their names."""
+    group = parser.add_argument_group("with --once (default: as the workflow file says)")
+    options = [
+        group.add_argument("--model", help="any part of a model's name"),
+        group.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE)),
+        group.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE)),
+        group.add_argument("--sampler"),
+        group.add_argument("--scheduler"),
+        group.add_argument("--negative", metavar="PROMPT", help="what to keep out of the picture"),
+        group.add_argument("--seed", help=f"0 to {SEED_MAX}"),
+        group.add_argument(
+            "--out", metavar="DIR", type=Path, help="where to save it (default: here)"
+        ),
+    ]
+    return [option.dest for option in options]
 
 
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -36,14 +59,15 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     arguments.out.mkdir(parents=True, exist_ok=True)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
-        bound_classes = binder.bound_classes(loaded.workflow)
-        options = await asyncio.to_thread(client.fetch_options, bound_classes)
+        info = await asyncio.to_thread(object_info.fetch, client)
+        options = info.options(binder.bound_classes(loaded.workflow))
         params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
         seed = "of the file" if params.seed is None else params.seed
         numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
         print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
         with closing(Store(Path(folder) / "once.db")) as store:
-            job, pictures = await run_once(settings, client, store, params)
+            maxima = info.maxima(binder.SEED_INPUTS)
+            job, pictures = await run_once(settings, client, store, params, maxima)
     if not pictures:
         raise OnceError(job.error_message or "There is no picture.")
     for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
@@ -55,7 +79,11 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
 
 
 async def run_once(
-    settings: Settings, client: ComfyClient, store: Store, params: JobParams
+    settings: Settings,
+    client: ComfyClient,
+    store: Store,
+    params: JobParams,
+    seed_maxima: Mapping[tuple[str, str], int],
 ) -> tuple[Job, list[bytes]]:
     """One step of a worker, with a line of progress meanwhile."""
     pictures: list[bytes] = []
@@ -68,10 +96,12 @@ async def run_once(
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, made: pictures.extend(made),
     )
+    worker.seed_maxima = seed_maxima
     job_id = store.insert(params)
     feed = asyncio.create_task(ProgressFeed(client, worker.hear).run())
     # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
-    work = asyncio.get_running_loop().run_in_executor(None, worker.step, job_id)
+    loop = asyncio.get_running_loop()
+    work = loop.run_in_executor(None, worker.step, job_id)
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=PROGRESS_EVERY)
@@ -83,6 +113,7 @@ async def run_once(
         feed.cancel()
         worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
         await work
+        await loop.run_in_executor(None, worker.sweeper.finish, STOP_SECONDS)
     job = store.get(job_id)
     assert job is not None
     return job, pictures
@@ -115,5 +146,5 @@ def once_params(
     if not problems and draft.missing():
         problems.append(f"Still missing: {', '.join(draft.missing())}.")
     if problems:
-        raise OnceError("\n".join(problems))
+        raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)

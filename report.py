@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import heapq
 import io
+import itertools
 import logging
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ from comfy_client import (
     ComfyClient,
     ImageRef,
     NoPictures,
+    NoPreview,
     Progress,
     Unreachable,
     shortened,
 )
-from form import Controls, button, display_name, ends_of, escaped
+from form import ControlId, Controls, button, display_name, ends_of, escaped
 from settings import DAY_MS
 from store import Job, JobStatus, Store, StoreError, unix_ms
 
@@ -50,15 +53,25 @@ REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a re
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
+PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
+HANGING = 3  # posts at most that others pass by: each holds its pictures in memory
+TRY_SECONDS = 20.0  # for one message, and more by its size over the slowest uplink that counts:
+UPLINK = 50_000  # bytes per second
+CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
+LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
+
+NEW, OLD = 0, 1  # who posts first: a new result, or one that is tried again
 
 # What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
 ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
 SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
+MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # nothing smaller can be had of these
 
 TOO_LARGE = (
     "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
     " output folder."
 )
+TOO_LARGE_ALONE = "too large for Discord, to be found in ComfyUI's output folder."
 
 
 def may_work_later(error: Exception) -> bool:
@@ -92,8 +105,14 @@ def job_view(job_id: str, *actions: str) -> Controls:
 
 
 def job_mark(job_id: str) -> str:
-    """How a message shows which job it is about, to people and to `Reporter._posted_marks`."""
+    """How a message shows people which job it is about."""
     return f"job {job_id[:8]}"
+
+
+def buttons_of(message: discord.Message) -> set[str]:
+    """The custom ids of a message's buttons: they tell our messages about one job from others."""
+    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
+    return {item.custom_id or "" for row in rows for item in row.children}
 
 
 def nonce(job_id: str, part: object) -> str:
@@ -130,15 +149,29 @@ def failure_embed(job: Job) -> discord.Embed:
 
 
 def running_embed(job: Job, progress: Progress) -> discord.Embed:
-    """A job that is being made. The time is Discord's own, which counts without an edit."""
-    lines = [f"started <t:{(job.started_at or 0) // 1000}:R>"]
+    """A job that is being made, or what it waits for. The time is Discord's own, which counts
+    without an edit."""
+    embed = discord.Embed(description=_prompt_of(job), colour=discord.Colour.blurple())
+    return embed.add_field(name="Progress", value="\n".join(_progress_lines(job, progress)))
+
+
+def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
+    if progress.is_away:
+        yield "ComfyUI does not answer, waiting"
+        return
+    if progress.before:
+        others = f"{progress.before} other prompts are"
+        others = "1 other prompt is" if progress.before == 1 else others
+        yield f"Waiting: {others} before it in ComfyUI"
+        return
     if progress.seen:
         filled = round(progress.fraction * BAR_LENGTH)
         bar = "█" * filled + "░" * (BAR_LENGTH - filled)
-        passes = f"pass {progress.current_pass} of {progress.passes}"
-        lines.insert(0, f"`{bar}` {progress.fraction:.0%}, {passes}")
-    embed = discord.Embed(description=_prompt_of(job), colour=discord.Colour.blurple())
-    return embed.add_field(name="Progress", value="\n".join(lines))
+        line = f"`{bar}` {progress.fraction:.0%}, pass {progress.current_pass} of {progress.passes}"
+        step, steps = progress.step
+        line += f", step {step} of {steps}" if steps else ""
+        yield line + (f", round {progress.round}" if progress.round > 1 else "")
+    yield f"started <t:{int(progress.ran_since or (job.started_at or 0) / 1000)}:R>"
 
 
 def _prompt_of(job: Job) -> str:
@@ -155,13 +188,17 @@ class Picture:
     encoding: str = ""
 
 
+FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+
+
 @dataclass(frozen=True)
 class ReportPart:
-    """One message of a report: the arguments of `send()`, and the marks by which it is found in a
-    channel's history."""
+    """One message of a report: the arguments of `send()`, the marks by which it is found in a
+    channel's history, and the bytes of its files."""
 
     marks: tuple[str, ...]
     message: Mapping[str, Any]
+    size: int
 
 
 def report_parts(
@@ -183,7 +220,7 @@ def report_parts(
             "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),
         }
         if from_start and batch.start == 0:
-            marks.append(job_mark(job.id))
+            marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, "again", "edit", "delete")
             message["embed"] = result_embed(job) if pictures else failure_embed(job)
@@ -192,7 +229,8 @@ def report_parts(
             )
         try:
             if marks:
-                yield ReportPart(tuple(marks), message)
+                size = sum(len(picture.data) for picture in chosen)
+                yield ReportPart(tuple(marks), message, size)
         finally:  # discord.py's File is a cycle, which would hold the bytes for a while
             for file in message["files"]:
                 file.fp.close()
@@ -213,13 +251,170 @@ def batches(sizes: Sequence[int]) -> Iterator[slice]:
 # Their way to Discord
 
 
-@dataclass
 class RunningMessage:
-    """The "Generating…" message of the job that runs: the task that keeps it, and what ends it."""
+    """The "Generating…" message of a job, in the channel while it runs.
 
-    progress: Progress
-    job_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
+    Its id is in the row (Job.discord_message_id), empty while a post of it has begun and its answer
+    has not come: then it is looked for, so that it is neither doubled nor left behind.
+    """
+
+    def __init__(
+        self, client: discord.Client, store: Store, job_id: str, progress: Progress | None = None
+    ) -> None:
+        """`progress` is what it shows; a message of an earlier run that is only to be closed has
+        none."""
+        self._client = client
+        self._store = store
+        self._job_id = job_id
+        self._progress = progress or Progress("", {})
+        self._job_ended = asyncio.Event()
+        self._message_id: str | None = None  # once it is known; the row may not have it yet
+        self._may_be_doubled = False  # by a post whose answer was lost
+        self.task: asyncio.Task[None] | None = None  # of `keep()`
+
+    async def keep(self) -> None:
+        """Post it when the job has run for a second, and edit it when there is progress to show,
+        until the job has ended."""
+        pause, shown = ANNOUNCE_AFTER, None
+        message: discord.PartialMessage | None = None
+        job = None
+        while not await _wait(self._job_ended, pause):  # a quick job needs no message
+            try:
+                if message is None:
+                    job = await asyncio.to_thread(self._store.get, self._job_id)
+                    if job is None or job.status is not JobStatus.RUNNING:
+                        return
+                    new = running_embed(job, self._progress)
+                    message, is_new = await self._find_or_post(job, new)
+                    shown = new if is_new else None  # one of an earlier run shows what was then
+                    pause = EDIT_EVERY
+                if self._message_id is None:
+                    self._message_id = str(message.id)
+                    await asyncio.to_thread(self._store.announced, self._job_id, self._message_id)
+                assert job is not None
+                embed = running_embed(job, self._progress)
+                if embed != shown:
+                    await asyncio.wait_for(message.edit(embed=embed), TRY_SECONDS)
+                    shown = embed
+            except Exception as error:
+                if not may_work_later(error):
+                    log.warning("job %s: its progress cannot be shown: %s", self._job_id, error)
+                    return
+                log.debug("job %s: its progress was not shown: %s", self._job_id, error)
+
+    async def _find_or_post(
+        self, job: Job, embed: discord.Embed
+    ) -> tuple[discord.PartialMessage, bool]:
+        """The message, and whether it was posted now, not by an earlier try or run."""
+        channel = self._client.get_partial_messageable(int(job.channel_id))
+        if job.discord_message_id is None:
+            await asyncio.to_thread(self._store.announced, job.id, "")
+        elif job.discord_message_id:
+            return channel.get_partial_message(int(job.discord_message_id)), False
+        elif not self._may_be_doubled:
+            # An earlier run has tried. What this one has tried, the nonce keeps from being doubled.
+            self._may_be_doubled = True
+            for message_id in await self._find(channel, job):
+                return channel.get_partial_message(message_id), False
+        self._may_be_doubled = True
+        posting = channel.send(
+            f"Generating for <@{job.user_id}>",
+            embed=embed,
+            view=job_view(job.id, "cancel"),
+            nonce=nonce(job.id, "run"),
+        )
+        message = await asyncio.wait_for(posting, TRY_SECONDS)
+        # Not after a first try that went well; what an earlier one has left is looked for later.
+        self._may_be_doubled = job.discord_message_id is not None
+        return channel.get_partial_message(message.id), True
+
+    async def _find(self, channel: discord.PartialMessageable, job: Job) -> list[int]:
+        """Its id, out of the channel's history; several if it was posted more than once."""
+        mark = str(ControlId("job", "cancel", job.id))
+        messages = own_messages(self._client, channel, job.started_at, job.completed_at)
+        return [message.id async for message in messages if mark in buttons_of(message)]
+
+    async def stop(self) -> None:
+        """The job has ended: no more edits."""
+        self._job_ended.set()
+        if self.task is not None:
+            _, unfinished = await asyncio.wait([self.task], timeout=PATIENCE)
+            for task in unfinished:  # it hangs; what it may have posted is looked for
+                task.cancel()
+
+    async def close(self, job: Job) -> None:
+        """It goes with the result; of a cancelled job it says so."""
+        known = self._message_id or job.discord_message_id
+        if known is None:
+            return
+        channel = self._client.get_partial_messageable(int(job.channel_id))
+        ids = [int(known)] if known else []
+        if self._may_be_doubled or not known:
+            ids += [other for other in await self._find(channel, job) if other not in ids]
+        for message_id in ids:
+            message = channel.get_partial_message(message_id)
+            try:
+                if job.status is JobStatus.CANCELLED and message_id == ids[0]:
+                    text = f"Cancelled: the picture for <@{job.user_id}>"
+                    await message.edit(content=text, view=None)
+                else:
+                    await message.delete()
+            except discord.HTTPException as error:
+                if error.status not in CLOSED:
+                    raise
+                log.debug("job %s: its message is gone already: %s", job.id, error)
+
+
+class Turns:
+    """Who posts next into one channel: one at a time, new results before what is tried again. A
+    post that hangs does not keep the others waiting."""
+
+    hanging = 0  # posts that others have passed by, in all channels
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self.is_taken = False
+
+    @contextlib.asynccontextmanager
+    async def turn(self, priority: int) -> AsyncIterator[None]:
+        """Wait for the turn, and have it for the body."""
+        loop = asyncio.get_running_loop()
+        if self.is_taken:
+            ready = loop.create_future()
+            heapq.heappush(self._waiting, (priority, next(self._numbers), ready))
+            try:
+                await ready
+            except asyncio.CancelledError:
+                if ready.done() and not ready.cancelled():
+                    self._next()
+                raise
+        self.is_taken = True
+        given_up = [False]
+        timer = loop.call_later(PATIENCE, self._pass_by, given_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if given_up[0]:
+                Turns.hanging -= 1
+            else:
+                self._next()
+
+    def _pass_by(self, given_up: list[bool]) -> None:
+        if Turns.hanging < HANGING:
+            Turns.hanging += 1
+            given_up[0] = True
+            self._next()
+
+    def _next(self) -> None:
+        self.is_taken = False
+        while self._waiting:
+            *_, ready = heapq.heappop(self._waiting)
+            if not ready.done():
+                self.is_taken = True
+                ready.set_result(None)
+                return
 
 
 class Reporter:
@@ -230,9 +425,10 @@ class Reporter:
         self._client = client
         self._store = store
         self._comfy = comfy
-        self._posting = asyncio.Lock()
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
+        self._reporting: set[str] = set()  # ids of jobs whose end was told
 
     # What happens to a job; any thread may call these
 
@@ -252,14 +448,18 @@ class Reporter:
             work.close()
             log.warning("Discord is gone already; what is left is reported at the next start")
         else:
-            future.add_done_callback(_see_failure)
+            future.add_done_callback(see_failure)
 
     # The program's start and end
 
     async def catch_up(self) -> None:
-        """Report the jobs that ended in an earlier run and were not reported then."""
+        """Report the jobs that ended in an earlier run and were not reported then; new ones come
+        first."""
+        left: defaultdict[str, list[str]] = defaultdict(list)
         for job in await asyncio.to_thread(self._store.undelivered):
-            await self._start_report(job.id, may_be_posted=True)
+            left[job.channel_id].append(job.id)
+        for job_ids in left.values():
+            self._start_task(self._deliver(job_ids, [], priority=OLD))
 
     async def drain(self, seconds: float) -> None:
         """Wait so long for the reports that are on their way."""
@@ -277,138 +477,92 @@ class Reporter:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # The running message
-
-    async def _start_message(self, job_id: str, progress: Progress) -> None:
-        self._running[job_id] = running = RunningMessage(progress)
-        running.task = self._start_task(self._keep_message(job_id, running))
-
-    async def _keep_message(self, job_id: str, running: RunningMessage) -> None:
-        """The one message in the channel while a job runs (Job.discord_message_id): posted when it
-        has run for a second, and edited when there is progress to show."""
-        try:
-            job = await asyncio.to_thread(self._store.get, job_id)
-            ran = (unix_ms() - (job.started_at or 0)) / 1000 if job else 0.0
-            if await _wait(running.job_ended, max(0.0, ANNOUNCE_AFTER - ran)):
-                return  # a quick job needs no message
-            job = await asyncio.to_thread(self._store.get, job_id)
-            if job is None or job.status is not JobStatus.RUNNING:
-                return
-            shown = running_embed(job, running.progress)
-            message = await self._running_message(job, shown)
-            while not await _wait(running.job_ended, EDIT_EVERY):
-                embed = running_embed(job, running.progress)
-                if embed != shown:
-                    try:
-                        await message.edit(embed=embed)
-                        shown = embed
-                    except Exception as error:
-                        if not may_work_later(error):
-                            raise
-                        log.debug("job %s: its progress was not shown: %s", job_id, error)
-        except (*AWAY, StoreError) as error:
-            log.warning("job %s: its progress cannot be shown: %s", job_id, error)
-
-    async def _running_message(
-        self, job: Job, embed: discord.Embed
-    ) -> discord.Message | discord.PartialMessage:
-        """The job's message: posted now, or by an earlier run of the bot."""
-        channel = self._client.get_partial_messageable(int(job.channel_id))
-        if job.discord_message_id is not None:
-            return channel.get_partial_message(int(job.discord_message_id))
-        send = functools.partial(
-            channel.send,
-            f"Generating for <@{job.user_id}>",
-            embed=embed,
-            view=job_view(job.id, "cancel"),
-            nonce=nonce(job.id, "run"),
-        )
-        try:
-            message = await send()
-        except NO_ANSWER:
-            message = await send()  # perhaps only its answer was lost: the nonce finds it
-        await asyncio.to_thread(self._store.announced, job.id, str(message.id))
-        return message
-
-    async def _close_message(self, job: Job) -> None:
-        """The "Generating…" message goes with the result; of a cancelled job it says so."""
-        if job.discord_message_id is None:
-            return
-        channel = self._client.get_partial_messageable(int(job.channel_id))
-        message = channel.get_partial_message(int(job.discord_message_id))
-        try:
-            if job.status is JobStatus.CANCELLED:
-                text = f"Cancelled: the picture for <@{job.user_id}>"
-                await message.edit(content=text, view=None)
-            else:
-                await message.delete()
-        except (discord.Forbidden, discord.NotFound) as error:
-            log.debug("job %s: its message is gone already: %s", job.id, error)
-
     # The report
 
-    async def _start_report(
-        self, job_id: str, pictures: Sequence[bytes] = (), *, may_be_posted: bool = False
-    ) -> None:
+    async def _start_message(self, job_id: str, progress: Progress) -> None:
+        running = RunningMessage(self._client, self._store, job_id, progress)
+        self._running[job_id] = running
+        running.task = self._start_task(running.keep())
+        running.task.add_done_callback(lambda _: self._running.pop(job_id, None))
+
+    async def _start_report(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        if job_id in self._reporting:  # told twice: a second try beside the first might double it
+            return
+        self._reporting.add(job_id)
         running = self._running.pop(job_id, None)
-        if running is not None:
-            running.job_ended.set()
-        self._start_task(self._deliver(job_id, pictures, running, may_be_posted))
+        task = self._start_task(self._deliver([job_id], list(pictures), running))
+        task.add_done_callback(lambda _: self._reporting.discard(job_id))
 
     async def _deliver(
         self,
-        job_id: str,
-        pictures: Sequence[bytes],
-        running: RunningMessage | None,
-        may_be_posted: bool,
+        job_ids: Sequence[str],
+        pictures: list[bytes],
+        running: RunningMessage | None = None,
+        priority: int = NEW,
     ) -> None:
-        """Report a job that has ended, however long it takes; one job at a time. What an earlier
-        try, or an earlier run, may have posted is looked for before each further try."""
-        if self._posting.locked() or not self._client.is_ready():
-            pictures = ()  # it has to wait: fetched again then, not held until then
+        """Report jobs that have ended, however long it takes; `pictures` and `running` are of the
+        only one. A report that has to wait gives its pictures up, and fetches them again then."""
+        if running is not None:
+            await running.stop()
+        if not self._client.is_ready():
+            pictures.clear()
         await self._client.wait_until_ready()
         first_pause, longest_pause = RETRY_PAUSES
         pause = first_pause
         while True:
-            try:
-                async with self._posting:
-                    if running is not None and running.task is not None:
-                        await asyncio.wait([running.task])  # its message goes with the report
-                    await self._report(job_id, pictures, may_be_posted)
+            left = []
+            for job_id in job_ids:
+                try:
+                    await self._report(job_id, pictures, running, priority)
+                except Exception as error:
+                    if not may_work_later(error):
+                        log.error("job %s: cannot be reported", job_id, exc_info=error)
+                        continue
+                    level = logging.WARNING if pause == first_pause else logging.DEBUG
+                    log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
+                    left.append(job_id)
+            if not left:
                 return
-            except Exception as error:
-                if not may_work_later(error):
-                    log.error("job %s: cannot be reported", job_id, exc_info=error)
-                    return
-                level = logging.WARNING if pause == first_pause else logging.DEBUG
-                log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
-            pictures, may_be_posted = (), True
+            pictures.clear()
+            job_ids, priority = left, OLD
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest_pause)
 
-    async def _report(self, job_id: str, pictures: Sequence[bytes], may_be_posted: bool) -> None:
+    async def _report(
+        self,
+        job_id: str,
+        pictures: list[bytes],
+        running: RunningMessage | None,
+        priority: int,
+    ) -> None:
         """One try at the report."""
         job = await asyncio.to_thread(self._store.get, job_id)
         if job is None or job.delivered_at is not None:
             return
+        message_ids: list[str] = []
         if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
             log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
-        elif job.status is not JobStatus.CANCELLED:
-            await self._post(job, pictures, may_be_posted)
-        await self._close_message(job)
-        await asyncio.to_thread(self._store.delivered, job_id)
+        elif job.status is not JobStatus.CANCELLED or job.error_message:
+            turns = self._turns[job.channel_id]
+            if turns.is_taken:
+                pictures.clear()
+            async with turns.turn(priority):
+                message_ids = await self._post(job, pictures)
+        await (running or RunningMessage(self._client, self._store, job_id)).close(job)
+        await asyncio.to_thread(self._store.delivered, job_id, message_ids)
         log.info("job %s: closed as %s", job_id, job.status.value)
 
-    async def _post(self, job: Job, originals: Sequence[bytes], may_be_posted: bool) -> None:
-        """Into the channel; if that is closed to the bot, to the person alone."""
+    async def _post(self, job: Job, originals: Sequence[bytes]) -> list[str]:
+        """Into the channel; if that is closed to the bot, to the person alone. The ids of the
+        messages."""
+        if job.report_tried_at is None:  # later tries look first for what this one has posted
+            await asyncio.to_thread(self._store.report_tried, job.id)
         channel = self._client.get_partial_messageable(int(job.channel_id))
         guild = self._client.get_guild(int(job.guild_id))
         smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
         try:
-            posted = await self._posted_marks(channel, job) if may_be_posted else set()
             limit = guild.filesize_limit if guild else smallest
-            await self._send(channel, job, originals, limit, posted)
-            return
+            return await self._send(channel, job, originals, limit)
         except discord.HTTPException as error:
             if error.status not in CLOSED:
                 raise
@@ -416,98 +570,163 @@ class Reporter:
         note = f" The bot may not post in <#{job.channel_id}>, so here it is."
         try:
             person = await self._client.create_dm(discord.Object(int(job.user_id)))
-            posted = await self._posted_marks(person, job) if may_be_posted else set()
-            await self._send(person, job, originals, smallest, posted, note)
+            return await self._send(person, job, originals, smallest, note)
         except discord.HTTPException as error:
             if error.status not in CLOSED:
                 raise
             log.error("job %s: cannot be reported to anybody: %s", job.id, error)
+        return []
 
     async def _send(
         self,
-        place: discord.abc.Messageable,
+        place: discord.PartialMessageable | discord.DMChannel,
         job: Job,
         originals: Sequence[bytes],
         limit: int,
-        posted: Collection[str],
         note: str = "",
-    ) -> None:
-        """The parts of the report that are not posted yet. What Discord finds too large all the
-        same is sent again, smaller."""
-        done = set(posted)
+    ) -> list[str]:
+        """The parts of the report that are not posted yet; the ids of all of them. What Discord
+        finds too large all the same is sent again, smaller."""
+        done = await self._posted(place, job) if job.report_tried_at is not None else {}
+
+        async def post(pictures: Sequence[Picture], about: Job, note: str) -> None:
+            from_start = FIRST_PART not in done
+            for part in report_parts(about, pictures, from_start=from_start, note=note):
+                seconds = TRY_SECONDS + part.size / UPLINK
+                message = await asyncio.wait_for(place.send(**part.message), seconds)
+                done.update(dict.fromkeys(part.marks, str(message.id)))
+
         for encoding in ENCODINGS:
-            pictures = await asyncio.to_thread(self._pictures, job, originals, encoding, limit)
-            if job.output_images and not pictures:
-                job = replace(job, error_message=NoPictures.gone)
+            pictures, too_large = await asyncio.to_thread(
+                self._pictures, job, originals, encoding, limit
+            )
+            about, more = job, note
+            if too_large and pictures:
+                more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
+            elif too_large:
+                about = replace(job, error_message=TOO_LARGE)
+            elif job.output_images and not pictures:
+                about = replace(job, error_message=NoPictures.gone)
             left = [picture for picture in pictures if picture.mark not in done]
-            from_start = job_mark(job.id) not in done
             try:
-                for part in report_parts(job, left, from_start=from_start, note=note):
-                    await place.send(**part.message)
-                    done.update(part.marks)
-                return
+                await post(left, about, more)
+                return list(dict.fromkeys(done.values()))
             except discord.HTTPException as error:
                 if error.status != 413:
                     raise
                 log.info("job %s: Discord finds it too large: %s", job.id, error)
-        job = replace(job, error_message=TOO_LARGE)
-        for part in report_parts(job, [], from_start=True, note=note):
-            await place.send(**part.message)
+        if FIRST_PART in done:  # the first message came through: it says what is missing
+            missing = sum(picture.mark not in done for picture in pictures) + too_large
+            text = f"<@{job.user_id}>{note}\n{missing} of {len(pictures) + too_large}: "
+            first = place.get_partial_message(int(done[FIRST_PART]))
+            await first.edit(content=text + TOO_LARGE_ALONE)
+        else:
+            await post([], replace(job, error_message=TOO_LARGE), note)
+        return list(dict.fromkeys(done.values()))
 
     def _pictures(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
-    ) -> list[Picture]:
+    ) -> tuple[list[Picture], int]:
         """The job's pictures with this encoding, or the first after it that is within the limit
-        (bytes). Without those that the server has no more. Blocks."""
-        pictures = []
+        (bytes), and how many cannot be made small enough. Without those that the server has no
+        more. Blocks."""
+        pictures, too_large = [], 0
         for number, name in enumerate(job.output_images):
-            ref = ImageRef.parse(name)
-            for step in ENCODINGS[ENCODINGS.index(encoding) :]:
-                try:
-                    as_made = originals and not step
-                    data = originals[number] if as_made else self._comfy.image(ref, step)
-                except NoPictures as error:
-                    log.error("job %s: %s", job.id, error)
-                    break
-                if len(data) <= limit or step == ENCODINGS[-1]:
-                    suffix = SUFFIXES[step.partition(";")[0]] if step else Path(ref.filename).suffix
-                    pictures.append(Picture(f"{job.id[:8]}-{number + 1}", data, suffix, step))
-                    break
-        return pictures
+            mark = f"{job.id[:8]}-{number + 1}"
+            as_made = originals[number] if originals else None
+            try:
+                picture = self._picture(ImageRef.parse(name), mark, as_made, encoding, limit)
+            except NoPictures as error:
+                log.error("job %s: %s", job.id, error)
+                continue
+            if picture is None:
+                too_large += 1
+            else:
+                pictures.append(picture)
+        return pictures, too_large
 
-    async def _posted_marks(self, channel: discord.abc.Messageable, job: Job) -> set[str]:
-        """The marks of our own messages since the job ended. Discord forgets a nonce after some
-        minutes; this finds what was posted before a longer absence."""
-        marks: set[str] = set()
-        # Discord's clock decides, and this machine's may be ahead of it.
-        since = datetime.fromtimestamp((job.completed_at or 0) / 1000, timezone.utc)
-        since -= timedelta(hours=1)
-        try:
-            async for message in channel.history(after=since, limit=2000, oldest_first=True):
-                if message.author == self._client.user:
-                    marks.update(Path(file.filename).stem for file in message.attachments)
-                    if job.discord_message_id != str(message.id):
-                        marks.update(embed.footer.text or "" for embed in message.embeds)
-        except (discord.Forbidden, discord.NotFound):
-            log.debug("job %s: the channel's history is closed to the bot", job.id)
-        return marks
+    def _picture(
+        self, ref: ImageRef, mark: str, as_made: bytes | None, encoding: str, limit: int
+    ) -> Picture | None:
+        """One picture within the limit, None if there is no way; raises NoPictures."""
+        suffix = Path(ref.filename).suffix
+        for step in ENCODINGS[ENCODINGS.index(encoding) :]:
+            if step and suffix.lower() in MOVING:
+                return None
+            try:
+                data = self._comfy.image(ref, step) if step or as_made is None else as_made
+            except NoPreview as error:  # the next format may take what this one does not
+                log.info("%s", error)
+                continue
+            if len(data) <= limit:
+                suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
+                return Picture(mark, data, suffix, step)
+        return None
 
-    async def remove(self, message: discord.Message, job: Job) -> None:
-        """Delete: every message of the job's result goes; `message` is the first."""
-        if len(job.output_images) > 1:
-            async for later in message.channel.history(after=message, limit=20):
-                names = [attachment.filename for attachment in later.attachments]
-                if later.author == self._client.user and any(
-                    name.startswith(job.id[:8]) for name in names
-                ):
-                    with contextlib.suppress(discord.NotFound):
-                        await later.delete()
+    async def _posted(self, place: discord.abc.Messageable, job: Job) -> dict[str, str]:
+        """The parts of the report that earlier tries have posted: message ids by mark. Discord
+        forgets a nonce after some minutes; this finds them also hours later."""
+        found: dict[str, str] = {}
+        first = str(ControlId("job", "again", job.id))
+        everything = 1 + len(job.output_images)
+        async for message in own_messages(
+            self._client, place, job.completed_at, job.report_tried_at
+        ):
+            stems = [Path(file.filename).stem for file in message.attachments]
+            marks = [stem for stem in stems if stem.startswith(f"{job.id[:8]}-")]
+            marks += [FIRST_PART] if first in buttons_of(message) else []
+            found.update(dict.fromkeys(marks, str(message.id)))
+            if len(found) == everything:
+                break
+        # From now on this try may have posted something, too.
+        await asyncio.to_thread(self._store.report_tried, job.id)
+        return found
+
+    async def remove(self, message: discord.Message, job_id: str, job: Job | None) -> None:
+        """Delete: the later messages of a result go; `message` is its first. `job` is None if its
+        row has been removed."""
+        ids: Sequence[str] = job.report_message_ids if job else ()
+        place = self._client.get_partial_messageable(message.channel.id)
+        if not ids and (job is None or len(job.output_images) > 1):
+            posted_ms = int(message.created_at.timestamp() * 1000)
+            ids = [
+                str(later.id)
+                async for later in own_messages(self._client, place, posted_ms, posted_ms)
+                if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
+            ]
+        for later_id in ids:
+            if later_id != str(message.id):
+                with contextlib.suppress(discord.NotFound):
+                    await place.get_partial_message(int(later_id)).delete()
 
 
-def _see_failure(future: Future[None]) -> None:
-    """A coroutine that the worker handed over has ended: an error of its own must not vanish."""
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.error("a report could not be begun", exc_info=error)
+async def own_messages(
+    client: discord.Client,
+    place: discord.abc.Messageable,
+    since_ms: int | None,
+    until_ms: int | None,
+) -> AsyncIterator[discord.Message]:
+    """Our messages that may have been posted between these times (Unix ms, of this machine's
+    clock; None: now), oldest first, however many others there are."""
+    since, until = (
+        datetime.fromtimestamp((unix_ms() if ms is None else ms) / 1000, timezone.utc)
+        for ms in (since_ms, until_ms)
+    )
+    try:
+        history = place.history(after=since - CLOCK_ERROR, limit=None, oldest_first=True)
+        async for message in history:
+            if message.created_at > until + CLOCK_ERROR + LATE:
+                return
+            if message.author == client.user:
+                yield message
+    except (discord.Forbidden, discord.NotFound):
+        log.debug("the history of a channel is closed to the bot")
+
+
+def see_failure(work: Future[None] | asyncio.Future[None]) -> None:
+    """When work has ended that nobody waits for: an error of its own must not vanish."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.error("work in the background has failed", exc_info=error)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

@@ -1,9 +1,9 @@
 """The jobs table: the only file with SQL.
 
 Owns the SQLite database: its schema, its migrations, and every statement that reads or changes a
-job. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker thread and the event
-loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait for
-the disk, so the event loop itself never calls in here directly.
+job. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker, the sweeper and the
+event loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait
+for the disk, so the bot's event loop never calls in here directly.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import sqlite3
 import sys
 import threading
@@ -20,6 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN delivered_at INTEGER",
         "CREATE INDEX idx_jobs_undelivered ON jobs(status) WHERE delivered_at IS NULL",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN on_server INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN report_tried_at INTEGER",
+        "ALTER TABLE jobs ADD COLUMN report_message_ids TEXT",
+        "UPDATE jobs SET on_server = 1 WHERE status = 'running'",
+        "UPDATE jobs SET report_tried_at = completed_at WHERE delivered_at IS NULL",
+        "CREATE INDEX idx_jobs_on_server ON jobs(status) WHERE on_server",
+    ),
 )
 
 
@@ -91,6 +101,12 @@ class DatabaseCorrupt(StoreError):
 
 class DatabaseTooNew(StoreError):
     """The file was written by a newer version of this program."""
+
+
+class DatabaseGone(StoreError):
+    """The file was deleted or replaced while the bot works on it."""
+
+    public = "The bot's job list is not available. Please tell the bot's owner."
 
 
 class DatabaseUnusable(StoreError):
@@ -127,7 +143,13 @@ class JobParams:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(JobParams):
-    """One row. Times are Unix milliseconds; `output_images` are names that comfy_client reads."""
+    """One row. Times are Unix milliseconds; `output_images` are names that comfy_client reads.
+
+    `discord_message_id` is of the running message: None if none was begun, empty while a post has
+    begun and its id is not known. `on_server`: ComfyUI may have a prompt of it that has not ended.
+    `report_tried_at`: when the last try to report it began; `report_message_ids`: the messages it
+    was reported with.
+    """
 
     id: str
     status: JobStatus
@@ -139,17 +161,26 @@ class Job(JobParams):
     started_at: int | None
     completed_at: int | None
     delivered_at: int | None
+    on_server: bool = False
+    report_tried_at: int | None = None
+    report_message_ids: tuple[str, ...] = ()
 
     @property
     def prompt_id(self) -> str:
-        """The id of its prompt in ComfyUI: the job's own, but on servers that give theirs."""
+        """The id to ask ComfyUI for: the job's own, unless an older server gave another, or the
+        picture had to be made once more."""
         return self.comfy_prompt_id or self.id
 
 
 # The column of each field of a job; those with Discord's ids have a longer name.
 LONGER_NAMES = {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
 COLUMNS = {field.name: LONGER_NAMES.get(field.name, field.name) for field in fields(Job)}
-ADDED_LATER = {"seed", "delivered_at"}  # by migrations after the first
+ADDED_BY = {  # columns by the migration that added them, but for the first
+    2: {"seed", "delivered_at"},
+    3: {"on_server", "report_tried_at", "report_message_ids"},
+}
+FINAL = "('completed', 'failed', 'cancelled')"
+PURGED_AT_ONCE = 500  # rows of one transaction, so that nobody waits long
 
 
 def unix_ms() -> int:
@@ -184,11 +215,16 @@ class Store:
                     self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._cleanup.callback(self._connection.close)
+                self._identity = _identity(self._path)
+                self._cleanup.callback(self._empty_journal)
                 self._connection.row_factory = sqlite3.Row
+                # sqlite3 would refuse all rows of an answer for one text that is not UTF-8.
+                self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
                 self._check()
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._migrate()
+            self._close_unknown_states()
             with self._transaction():
                 pass  # a file that may be read and not written is found out here, not by a job
         except StoreError:
@@ -199,6 +235,16 @@ class Store:
         """Close the file; calling it again does nothing."""
         with self._lock:
             self._cleanup.close()
+
+    def _empty_journal(self) -> None:
+        """SQLite leaves its journal (`-wal`) in place if the database is not there any more, and
+        would replay it into whatever file has that name next."""
+        if self._is_gone():
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _is_gone(self) -> bool:
+        return _identity(self._path) != self._identity
 
     # Reading
 
@@ -213,10 +259,16 @@ class Store:
 
     def undelivered(self) -> list[Job]:
         """Jobs in a final state whose report has not reached Discord, oldest first."""
-        return self._select(
-            "WHERE status IN ('completed', 'failed', 'cancelled') AND delivered_at IS NULL"
-            " ORDER BY rowid"
+        return self._select(f"WHERE status IN {FINAL} AND delivered_at IS NULL ORDER BY rowid")
+
+    def unwanted(self) -> list[tuple[str, str]]:
+        """The jobs in a final state of which ComfyUI may still have a prompt, with the prompt's
+        id, oldest first."""
+        rows = self._rows(
+            f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE status IN {FINAL}"
+            " AND on_server ORDER BY rowid"
         )
+        return [(str(row[0]), str(row[1])) for row in rows]
 
     def position(self, job_id: str) -> int | None:
         """The place in the queue, from 1: the queued jobs before this one, plus 1
@@ -237,12 +289,19 @@ class Store:
             "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
             " ORDER BY rowid DESC LIMIT 20"
         )
-        return sorted(int(row[0]) for row in rows)[len(rows) // 2] if rows else None
+        times = sorted(row[0] for row in rows if isinstance(row[0], int))
+        return times[len(times) // 2] if times else None
 
     # Changing
 
     def insert(self, params: JobParams) -> str:
-        """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk."""
+        """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk.
+        DatabaseGone if that would be into a file that nobody will read again."""
+        if self._is_gone():
+            raise DatabaseGone(
+                f"the database {self._path} was deleted or replaced while the bot works on it:"
+                " nothing is queued any more; restart the bot, with the old file if there is one"
+            )
         job_id = str(uuid.uuid4())
         row: dict[str, object] = {"id": job_id, "created_at": self._now()}
         for field in fields(JobParams):
@@ -257,7 +316,8 @@ class Store:
     def start(self, job_id: str) -> bool:
         """queued → running."""
         return self._change(
-            "UPDATE jobs SET status = 'running', started_at = ? WHERE id = ? AND status = 'queued'",
+            "UPDATE jobs SET status = 'running', started_at = ?, on_server = 1"
+            " WHERE id = ? AND status = 'queued'",
             self._now(),
             job_id,
         )
@@ -273,31 +333,41 @@ class Store:
     def complete(self, job_id: str, images: Sequence[str]) -> bool:
         """running → completed, with the names of its pictures."""
         return self._change(
-            "UPDATE jobs SET status = 'completed', output_images = ?, completed_at = ?"
-            " WHERE id = ? AND status = 'running'",
+            "UPDATE jobs SET status = 'completed', output_images = ?, completed_at = ?,"
+            " on_server = 0 WHERE id = ? AND status = 'running'",
             json.dumps(list(images)),
             self._now(),
             job_id,
         )
 
-    def fail(self, job_id: str, message: str) -> bool:
-        """running → failed, with a sentence fit for the person who asked."""
+    def fail(self, job_id: str, message: str, *, on_server: bool = False) -> bool:
+        """running → failed, with a sentence fit for the person who asked. `on_server`: its prompt
+        may still be there, and has to be stopped."""
         return self._change(
-            "UPDATE jobs SET status = 'failed', error_message = ?, completed_at = ?"
+            "UPDATE jobs SET status = 'failed', error_message = ?, completed_at = ?, on_server = ?"
             " WHERE id = ? AND status = 'running'",
             message,
             self._now(),
+            on_server,
             job_id,
         )
 
-    def cancel(self, job_id: str, leaving: JobStatus) -> bool:
-        """`leaving`, which is queued or running, → cancelled."""
+    def cancel(self, job_id: str, leaving: JobStatus, message: str | None = None) -> bool:
+        """`leaving`, which is queued or running, → cancelled; with a sentence for the person who
+        asked if it was somebody else's doing."""
         return self._change(
-            "UPDATE jobs SET status = 'cancelled', completed_at = ?"
+            "UPDATE jobs SET status = 'cancelled', error_message = ?, completed_at = ?"
             " WHERE id = ? AND status = ? AND status IN ('queued', 'running')",
+            message,
             self._now(),
             job_id,
             leaving.value,
+        )
+
+    def off_server(self, job_id: str) -> bool:
+        """Note that ComfyUI has no prompt of an ended job any more."""
+        return self._change(
+            f"UPDATE jobs SET on_server = 0 WHERE id = ? AND status IN {FINAL}", job_id
         )
 
     def announced(self, job_id: str, message_id: str) -> bool:
@@ -306,30 +376,70 @@ class Store:
             "UPDATE jobs SET discord_message_id = ? WHERE id = ?", message_id, job_id
         )
 
-    def purge(self, before: int) -> int:
-        """Remove the reported jobs that ended before this time (Unix ms); how many there were."""
-        with self._transaction() as connection:
-            return connection.execute(
-                "DELETE FROM jobs WHERE completed_at < ? AND delivered_at IS NOT NULL"
-                " AND status IN ('completed', 'failed', 'cancelled')",
-                (before,),
-            ).rowcount
-
-    def delivered(self, job_id: str) -> bool:
-        """Note that the report of a finished job has reached Discord."""
+    def report_tried(self, job_id: str) -> bool:
+        """Note that the report of an ended job is about to be posted."""
         return self._change(
-            "UPDATE jobs SET delivered_at = ? WHERE id = ? AND delivered_at IS NULL"
-            " AND status IN ('completed', 'failed', 'cancelled')",
+            f"UPDATE jobs SET report_tried_at = ? WHERE id = ? AND status IN {FINAL}",
             self._now(),
             job_id,
         )
+
+    def delivered(self, job_id: str, message_ids: Sequence[str] = ()) -> bool:
+        """Note that the report of an ended job has reached Discord, in these messages."""
+        return self._change(
+            "UPDATE jobs SET delivered_at = ?, report_message_ids = ?"
+            f" WHERE id = ? AND delivered_at IS NULL AND status IN {FINAL}",
+            self._now(),
+            json.dumps(list(message_ids)),
+            job_id,
+        )
+
+    def purge(self, before: int) -> int:
+        """Remove the reported jobs that ended before this time (Unix ms); how many there were.
+        A part at a time, so that others get their turn."""
+        total, gone = 0, PURGED_AT_ONCE
+        while gone == PURGED_AT_ONCE:
+            with self._transaction() as connection:
+                gone = connection.execute(
+                    "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs WHERE completed_at < ?"
+                    f" AND delivered_at IS NOT NULL AND NOT on_server AND status IN {FINAL}"
+                    " LIMIT ?)",
+                    (before, PURGED_AT_ONCE),
+                ).rowcount
+            total += gone
+            time.sleep(0)  # whoever waits for the lock has it next
+        return total
 
     # Inside
 
     def _select(self, condition: str, *values: object) -> list[Job]:
         columns = ", ".join(f"{column} AS {name}" for name, column in COLUMNS.items())
-        rows = self._rows(f"SELECT {columns} FROM jobs {condition}", *values)
-        return [_job(row) for row in rows]
+        jobs = []
+        for row in self._rows(f"SELECT {columns} FROM jobs {condition}", *values):
+            try:
+                jobs.append(_job(row))
+            except (ValueError, TypeError, RecursionError) as error:
+                self._close_unreadable(str(row["id"]), error)
+        return jobs
+
+    def _close_unknown_states(self) -> None:
+        """Such a row is in none of the lists, so nobody would ever come across it."""
+        states = sorted(status.value for status in JobStatus)
+        gaps = [f"status < '{states[0]}'", f"status > '{states[-1]}'"]
+        # As ranges, so that the index finds them among a million others at once.
+        gaps += [f"status > '{low}' AND status < '{high}'" for low, high in pairwise(states)]
+        self._select(f"WHERE {' OR '.join(gaps)}")
+
+    def _close_unreadable(self, job_id: str, error: Exception) -> None:
+        """One row that somebody has damaged must not keep the others from being made."""
+        log.error("job %s: its row cannot be read (%s), so it is closed as failed", job_id, error)
+        self._change(
+            "UPDATE jobs SET status = 'failed', error_message = 'The row could not be read.',"
+            " completed_at = ?1, delivered_at = ?1"
+            " WHERE id = ?2 AND (delivered_at IS NULL OR status != 'failed')",
+            self._now(),
+            job_id,
+        )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         with self._lock, self._translated():
@@ -376,7 +486,8 @@ class Store:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
-        expected = set(COLUMNS.values()) - (ADDED_LATER if version < 2 else set())
+        later = (names for number, names in ADDED_BY.items() if number > version)
+        expected = set(COLUMNS.values()).difference(*later)
         if columns and not columns >= expected:
             raise DatabaseUnusable(
                 f"the database {self._path} belongs to another program: set DB_PATH to another file"
@@ -415,9 +526,41 @@ def _instance_lock(database: Path) -> Iterator[None]:
         yield
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _job(row: sqlite3.Row) -> Job:
+    """The row as a job; ValueError, TypeError or RecursionError if it is not one that this program
+    wrote."""
     values: dict[str, Any] = dict(row)
     values["status"] = JobStatus(values["status"])
-    values["output_images"] = tuple(json.loads(values["output_images"] or "[]"))
+    values["output_images"] = _names(values["output_images"])
+    values["report_message_ids"] = _names(values["report_message_ids"])
     values["seed"] = None if values["seed"] is None else int(values["seed"])
+    values["on_server"] = bool(values["on_server"])
+    for name in ("created_at", "steps", "cfg"):
+        float(values[name])
+    for name in ("started_at", "completed_at", "delivered_at", "report_tried_at"):
+        if not isinstance(values[name], int | None):
+            raise TypeError(f"{name} is no number")
+    for field in fields(JobParams):
+        if field.type == "str" and not isinstance(values[field.name], str):
+            raise TypeError(f"{field.name} is no text")
+    if values["status"] is JobStatus.COMPLETED:
+        for name in ("started_at", "completed_at"):
+            if not isinstance(values[name], int):
+                raise TypeError(f"it is completed without {name}")
     return Job(**values)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    names = json.loads(text or "[]")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("its pictures are no list of names")
+    return tuple(names)

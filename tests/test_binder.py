@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import binder
+import form
 from store import JobParams
 
 SHIPPED = Path(__file__).resolve().parent.parent / "workflows/multisampler/base.json"
@@ -364,6 +366,94 @@ def test_seeds_wrap_at_64_bits_and_stay_apart() -> None:
     assert all(0 <= value < 2**64 for value in values)
     assert values[0] == values[4] == 2**64 - 1
     assert len(set(values)) == 4
+
+
+def of_classes(workflow: Any, **classes: str) -> Any:
+    """The same nodes with these classes."""
+    return {n: {**e, "class_type": classes.get(f"n{n}", "Any")} for n, e in workflow.items()}
+
+
+@pytest.mark.parametrize("most", [2**64 - 1, 2**53, 2**50, 2**32 - 1, 1000, 1, 0])
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1, 2**53 + 1, SEED, 2**64 - 1])
+def test_derived_seeds_stay_within_what_their_class_takes_and_the_typed_one_is_as_typed(
+    most: int, seed: int
+) -> None:
+    maxima = {("FaceDetailer", "seed"): most, ("Seed Generator (Image Saver)", "seed"): most}
+    workflow = deployed()
+    workflow["118"]["inputs"]["seed"] = workflow["301"]["inputs"]["seed"] - 7  # below the base's
+    result = binder.reseed(workflow, seed, maxima)
+    assert result["301"]["inputs"]["seed"] == seed  # by which the base pass runs
+    for node in ("52", "118"):
+        assert 0 <= result[node]["inputs"]["seed"] <= most
+    free = binder.reseed(workflow, seed)
+    assert result["249"] == free["249"]  # its class has no limit here
+    for node in ("52", "118"):
+        if free[node]["inputs"]["seed"] <= most and seed >= 7:
+            assert result[node] == free[node]
+
+
+def test_a_limit_is_of_one_class_and_of_one_of_its_inputs() -> None:
+    workflow = graph(base=0, other=0, another=0)
+    workflow["another"]["inputs"]["noise_seed"] = 0
+    workflow = of_classes(workflow, nother="Small", nanother="Small")
+    result = binder.reseed(workflow, 1005, {("Small", "noise_seed"): 999, ("Any", "seed"): 9})
+    values = {f"{n} {k}": v for n, e in result.items() for k, v in e["inputs"].items()}
+    assert values == {
+        "239 seed": 1005,
+        "other seed": 1005,
+        "another seed": 1005,
+        "another noise_seed": 5,
+    }
+
+
+def test_seeds_with_the_same_limit_stay_apart_and_what_was_equal_stays_equal() -> None:
+    workflow = of_classes(graph(base=3, a=3, b=4, c=4, d=5), na="S", nb="S", nc="S", nd="S")
+    result = binder.reseed(workflow, 2**63 + 999, {("S", "seed"): 999})
+    a, b, c, d = (result[node]["inputs"]["seed"] for node in "abcd")
+    assert b == c
+    assert len({a, b, d}) == 3
+
+
+@both_workflows
+@pytest.mark.parametrize("seed", [0, SEED, 2**64 - 1])
+def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) -> None:
+    """Byte for byte, so that a seed gives the picture that it gave before."""
+    wide = {(c, s): 2**64 - 1 for c in binder.classes(make()).values() for s in binder.SEED_INPUTS}
+    wider = dict.fromkeys(wide, 2**70)
+    plain = make()
+    base = plain["301" if make is deployed else "239"]["inputs"]["seed"]
+    for node in (*SAMPLERS, "301") if make is deployed else SAMPLERS:
+        value = plain[node]["inputs"]["seed"]
+        if isinstance(value, int):
+            plain[node]["inputs"]["seed"] = (seed + value - base) % 2**64
+    expected = json.dumps(plain)
+    for maxima in (None, {}, {("Unheard", "seed"): 5}, wide, wider):
+        assert json.dumps(binder.reseed(make(), seed, maxima)) == expected
+
+
+def test_a_random_seed_is_short_enough_for_every_node_and_for_javascript(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len({form.new_seed() for _ in range(100)}) > 90
+    monkeypatch.setattr(secrets, "randbelow", lambda limit: limit - 1)
+    assert form.new_seed() == 2**32 - 1
+
+
+# with_new_file_names
+
+
+def test_only_the_names_that_saving_nodes_begin_with_change() -> None:
+    workflow = {**shipped(), "version": 0.4, "nothing": {"inputs": None}}
+    workflow["900"] = {"class_type": "Any", "inputs": {"filename_prefix": ["5", 0]}}
+    names = {
+        (node, "filename_prefix"): f"{entry['inputs']['filename_prefix']}-12345678"
+        for node, entry in shipped().items()
+        if "filename_prefix" in entry["inputs"]
+    }
+    assert names
+    before = json.dumps(workflow)
+    assert difference(workflow, binder.with_new_file_names(workflow, "-12345678")) == names
+    assert json.dumps(workflow) == before
 
 
 CYCLE = {"base": ["n1", 0], "n1": ["n2", 0], "n2": ["n1", 0]}

@@ -19,7 +19,8 @@ import pytest
 from requests_mock import ANY
 
 import comfy_client as cc
-from comfy_client import ComfyClient, ComfyOptions, ImageRef, clean
+from comfy_client import ComfyClient, ImageRef, clean
+from object_info import ComfyOptions, ObjectInfo, OptionsMissing, fetch
 from tests.standins.comfyui.nodes import simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 
@@ -34,7 +35,7 @@ CALLS: dict[str, Any] = {
     "queue": lambda client: client.queue(),
     "image": lambda client: client.image(ImageRef("a.png")),
     "cancel": lambda client: client.cancel(ID),
-    "fetch_options": lambda client: client.fetch_options({}),
+    "fetch_options": lambda client: fetch(client).options({}),
 }
 
 
@@ -172,7 +173,7 @@ SAMPLER = {"KSamplerEfficient": node(sampler_name=["euler"], scheduler=["normal"
 def options(requests_mock, client):
     def options(info, bound=()):
         requests_mock.get(f"{URL}/object_info", json=info)
-        return client.fetch_options(dict(bound))
+        return fetch(client).options(dict(bound))
 
     return options
 
@@ -194,7 +195,7 @@ def test_the_lists_come_from_the_first_class_of_each_chain(options, caplog, firs
 
 
 def test_where_nothing_is_found_both_problems_say_what_was_looked_for(options):
-    with pytest.raises(cc.OptionsMissing) as caught:
+    with pytest.raises(OptionsMissing) as caught:
         options({"VAELoader": node(), "Sampler": node()})
     loader, sampler = caught.value.problems
     assert str(caught.value) == f"{loader}; {sampler}"
@@ -218,7 +219,7 @@ def test_where_nothing_is_found_both_problems_say_what_was_looked_for(options):
 )
 def test_an_empty_list_is_refused_and_says_why(options, name, info, words):
     bound = {"Bound": ("ckpt_name", "sampler_name", "scheduler")}
-    with pytest.raises(cc.OptionsMissing) as caught:
+    with pytest.raises(OptionsMissing) as caught:
         options({**LOADER, **SAMPLER, name: info}, bound)
     (problem,) = caught.value.problems
     assert all(word in problem for word in words), problem
@@ -241,6 +242,50 @@ def test_only_what_every_bound_class_accepts_is_offered_in_the_order_of_the_list
     assert "Unheard" in warning.getMessage()
 
 
+def limited(**most):
+    """A class whose inputs have these limits."""
+    inputs = {name: ["INT", {"default": 0, "min": 0, "max": m}] for name, m in most.items()}
+    return {"input": {"required": {"model": ["MODEL"], **inputs}}}
+
+
+def test_the_largest_value_of_an_input_is_read_wherever_the_class_has_it():
+    optional = {"seed": ["INT", {"max": 2**50}], "steps": ["INT", {"max": 9}]}
+    info = ObjectInfo(
+        {
+            "A": limited(seed=2**64 - 1, steps=10_000),
+            "B": limited(noise_seed=2**32 - 1, seed=7),
+            "C": {"input": {"required": {}, "optional": optional}},
+            "D": {"input": {"optional": {"seed": ["INT", {"max": 1}]}, **limited(seed=2)["input"]}},
+        }
+    )
+    assert info.maxima(("seed", "noise_seed")) == {
+        ("A", "seed"): 2**64 - 1,
+        ("B", "noise_seed"): 2**32 - 1,
+        ("B", "seed"): 7,
+        ("C", "seed"): 2**50,
+        ("D", "seed"): 2,
+    }
+
+
+NO_LIMITS = [["INT"], ["INT", {}], ["INT", {"max": None}], ["INT", {"max": "9"}], ["INT", 9], []]
+NO_LIMITS += ["INT", None, {"max": 9}, [["a"], {"tooltip": "…"}], ["INT", {"max": True}]]
+NO_LIMITS += [["INT", {"max": -1}], ["FLOAT", {"max": 9}], ["FLOAT", {"max": 0.5}]]
+
+
+@pytest.mark.parametrize("spec", NO_LIMITS, ids=str)
+def test_an_input_that_tells_no_largest_whole_number_has_none(spec):
+    for group in ("required", "optional"):
+        assert ObjectInfo({"A": {"input": {group: {"seed": spec}}}}).maxima(("seed",)) == {}
+    for entry in (None, [], {}, {"input": None}, {"input": {"required": None}}):
+        assert ObjectInfo({"A": entry}).maxima(("seed",)) == {}
+
+
+def test_the_limits_come_with_the_lists_of_a_real_server(live):
+    maxima = fetch(live).maxima(("seed", "noise_seed"))
+    assert maxima["FaceDetailer", "seed"] == 2**64 - 1
+    assert maxima["KSampler Adv. (Efficient)", "noise_seed"] == 2**64 - 1
+
+
 # Submitting
 
 
@@ -256,6 +301,7 @@ def test_a_prompt_is_posted_with_our_ids_and_the_id_in_the_answer_counts(
 ):
     assert ask("submit", {"prompt_id": ID, "number": 3, "node_errors": {}}) == ID
     body = {"prompt": WORKFLOW, "client_id": client.client_id, "prompt_id": ID}
+    body["extra_data"] = {"comfygen_id": ID}
     assert requests_mock.last_request.json() == body
     assert len(client.client_id) > 8
     assert ask("submit", {"prompt_id": "of an older server"}) == "of an older server"
@@ -371,7 +417,7 @@ def test_no_path_reaches_people_through_any_field_of_an_answer(ask, text):
 def test_every_error_has_a_sentence_for_people_and_a_detail_for_the_log():
     kinds = [kind for kind in vars(cc).values() if isinstance(kind, type)]
     for kind in filter(lambda kind: issubclass(kind, cc.ComfyError), kinds):
-        error = kind(["/home/SECRET"] if kind is cc.OptionsMissing else "/home/SECRET")
+        error = kind(["/home/SECRET"] if kind is OptionsMissing else "/home/SECRET")
         assert str(error) == "/home/SECRET"
         assert_for_people(error.public)
 
@@ -405,7 +451,7 @@ TEMP = {"images": [image("preview.png", "temp")]}
 SAVED = {"images": [image("b.png", subfolder="day 1"), image("a.png")]}
 NAMELESS = [None, 7, "x.png", {}, {"filename": None}, {"filename": ""}]
 JUNK: dict[str, Any] = {"1": "text", "2": None, "3": {"images": []}, "4": {"images": "none"}}
-JUNK |= {"5": {"gifs": [image("c.gif")], "animated": [True]}, "6": {"images": NAMELESS}}
+JUNK |= {"5": {"audio": [image("c.flac")], "animated": [True]}, "6": {"images": NAMELESS}}
 BARE = {"images": [{"filename": "bare.png"}]}
 B_AND_A = [ImageRef("b.png", "day 1"), ImageRef("a.png")]
 
@@ -428,6 +474,17 @@ def test_a_prompt_that_has_not_finished_has_no_history_and_one_that_is_no_object
 def test_pictures_are_the_saved_ones_and_previews_only_without_them(ask, outputs, pictures):
     for answer in (finished(outputs), finished({**JUNK, **outputs}), {ID: {"outputs": outputs}}):
         assert list(ask("history", answer).pictures()) == pictures
+
+
+def test_videos_and_animations_are_results_like_pictures(ask):
+    outputs = {
+        "1": {"gifs": [image("a.mp4")]},
+        "2": {"videos": [image("b.webm", subfolder="day 1")]},
+        "3": {"images": [image("c.webp")], "animated": [True]},
+        "4": {"gifs": [image("preview.mp4", "temp")]},
+    }
+    expected = [ImageRef("a.mp4"), ImageRef("b.webm", "day 1"), ImageRef("c.webp")]
+    assert list(ask("history", finished(outputs)).pictures()) == expected
 
 
 def test_a_failed_node_is_named_with_the_kind_and_the_first_line(ask):
@@ -469,6 +526,111 @@ def test_the_queue_holds_the_ids_of_everybodys_prompts(ask):
     assert [name in queue for name in ("r", "q", ID)] == [True, True, False]
 
 
+def waits(*rows):
+    """The answer of GET /queue with a prompt that runs and these that wait, as they come."""
+    return {"queue_running": [[0, "runs", {}, {}, []]], "queue_pending": list(rows)}
+
+
+def test_the_place_of_a_prompt_is_by_its_number_the_server_keeps_a_heap(ask):
+    heap = [(1, "a"), (4, "d"), (2, "b"), (5, "e"), (-3, "front"), (3.5, "c")]
+    queue = ask("queue", waits(*([number, name, {}, {}, []] for number, name in heap)))
+    order = ["runs", "front", "a", "b", "c", "d", "e"]
+    assert [queue.before(name) for name in order] == list(range(7))
+
+
+def test_a_prompt_that_runs_has_none_before_it_and_numbers_of_no_kind_leave_the_order(ask):
+    queue = ask("queue", waits([2, "a", {}, {}], ["x", "b", {}, {}], [1, "c", {}, {}]))
+    assert queue.pending == ("a", "b", "c")
+    assert [queue.before("runs"), queue.before("c")] == [0, 3]
+
+
+ASKED = {"comfygen_id": ID, "client_id": "of ours"}
+
+
+@pytest.mark.parametrize("where", ["queue_running", "queue_pending"])
+def test_a_prompt_is_found_in_the_queue_by_the_id_that_we_asked_for(ask, where):
+    rows = [[1, "theirs", {}, {"client_id": "page"}, []], [2, "given", {}, ASKED, []]]
+    rows += [[3, "short"], [4, "odd", {}, None, []], "junk"]
+    queue = ask("queue", {"queue_running": [], "queue_pending": [], where: rows})
+    assert queue.own_ids == {ID: "given"}
+
+
+def test_an_ended_prompt_is_found_in_the_history_by_the_id_that_we_asked_for(
+    ask, requests_mock, client
+):
+    answer = {
+        "older": {"prompt": [1, "older", {}, {"comfygen_id": "another"}, []], "outputs": {}},
+        "given": {"prompt": [2, "given", {}, ASKED, []], "outputs": {}},
+        "page": {"prompt": [3, "page", {}, {}, []]},
+        "odd": {"prompt": None},
+        "junk": 7,
+    }
+    requests_mock.get(f"{URL}/history", json=answer)
+    assert client.find_ended(ID) == "given"
+    assert client.find_ended("of nobody") is None
+    (query,) = {request.query for request in requests_mock.request_history}
+    assert query == "max_items=200"  # a history may hold ten thousand whole workflows
+    requests_mock.get(f"{URL}/history", json={})
+    assert client.find_ended(ID) is None
+
+
+def test_a_history_that_cannot_be_searched_holds_nothing_and_one_out_of_reach_is_no_answer(
+    requests_mock, client
+):
+    requests_mock.get(f"{URL}/history", status_code=404)
+    assert client.find_ended(ID) is None
+    requests_mock.get(f"{URL}/history", status_code=502)
+    assert type(error_of(client.find_ended, ID)) is cc.Unreachable
+
+
+def test_the_id_that_we_asked_for_comes_back_from_the_queue_and_the_history(comfyui, live):
+    comfyui.hold()
+    for number in range(2):
+        live.submit(simple_workflow(seed=number), f"{ID[:-1]}{number}")
+    first, second = f"{ID[:-1]}0", f"{ID[:-1]}1"
+    comfyui.wait_for(lambda c: c.held == first)
+    queue = live.queue()
+    assert queue.own_ids == {first: first, second: second}
+    assert [queue.before(name) for name in (first, second)] == [0, 1]
+    comfyui.release()
+    comfyui.wait_for(lambda c: second in c.finished)
+    assert live.find_ended(first) == first
+
+
+def test_a_history_entry_tells_whether_some_nodes_came_from_the_cache(ask):
+    cached = ["execution_cached", {"nodes": ["4", "5"], "prompt_id": ID}]
+    none = ["execution_cached", {"nodes": [], "prompt_id": ID}]
+    assert ask("history", finished({"9": SAVED}, messages=[cached])).from_cache is True
+    odd = [["execution_cached"], ["execution_cached", None], "junk", []]
+    for messages in ([none], [], 7, *([one] for one in odd)):
+        assert ask("history", finished({"9": SAVED}, messages=messages)).from_cache is False
+    assert ask("history", {ID: {"outputs": {"9": SAVED}}}).from_cache is False
+
+
+# How far a prompt is
+
+
+def test_a_prompt_that_begins_anew_is_at_nothing_and_waits_for_nobody_knows_how_many():
+    progress = cc.Progress(ID, {"239": 10, "52": 10})
+    assert (progress.fraction, progress.before, progress.ran_since) == (0, None, None)
+    progress.take("progress", {"node": "239", "value": 5, "max": 10})
+    assert (progress.fraction, progress.before) == (0.25, 0)
+    assert progress.ran_since is not None
+    progress.restart()
+    assert (progress.fraction, progress.before, progress.ran_since) == (0, None, None)
+    assert (progress.seen, progress.step, progress.round) == (False, (0, 0), 1)
+
+
+@pytest.mark.parametrize("event", ["execution_start", "progress", "progress_state", "executed"])
+def test_a_prompt_that_the_feed_speaks_of_runs(event):
+    progress = cc.Progress(ID, {"239": 10})
+    progress.before = 3
+    progress.take("execution_cached", {"nodes": []})
+    assert progress.before == 3
+    progress.take(event, {})
+    assert progress.before == 0
+
+
 def test_a_picture_is_asked_for_as_the_history_names_it(requests_mock, client):
     view = requests_mock.get(f"{URL}/view", content=b"\x89PNG\r\n")
     assert client.image(ImageRef("ä & b?#+.png", "day 1/x", "temp")) == b"\x89PNG\r\n"
@@ -476,6 +638,34 @@ def test_a_picture_is_asked_for_as_the_history_names_it(requests_mock, client):
     assert query == {"filename": ["ä & b?#+.png"], "subfolder": ["day 1/x"], "type": ["temp"]}
     client.image(ImageRef("a.png"), "webp;90")
     assert parse_qs(urlsplit(view.last_request.url).query)["preview"] == ["webp;90"]
+
+
+FORMATS = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\n\0\0\0WEBPVP8 "]
+FORMATS += [b"\0\0\0\x1cftypavif", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3", b"BM\x8a\0"]
+
+
+@pytest.mark.parametrize("start", FORMATS)
+def test_pictures_and_videos_are_known_by_their_first_bytes(requests_mock, client, start):
+    requests_mock.get(f"{URL}/view", content=start + b"\n" * 50)
+    assert client.image(ImageRef("a")).startswith(start)
+
+
+@pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"fLaC\0", b"<html>", b"RIFF"])
+def test_bytes_of_no_picture_are_a_bad_answer(requests_mock, client, content):
+    requests_mock.get(f"{URL}/view", content=content)
+    with pytest.raises(cc.BadAnswer):
+        client.image(ImageRef("a.png"))
+
+
+def test_what_the_server_cannot_re_encode_is_no_outage(requests_mock, client):
+    requests_mock.get(f"{URL}/view", status_code=500)
+    with pytest.raises(cc.NoPreview):
+        client.image(ImageRef("a.mp4"), "webp;90")
+    with pytest.raises(cc.Unreachable):
+        client.image(ImageRef("a.mp4"))
+    requests_mock.get(f"{URL}/view", status_code=502)
+    with pytest.raises(cc.Unreachable):
+        client.image(ImageRef("a.mp4"), "webp;90")
 
 
 def test_the_name_of_a_picture_can_be_written_down_and_read_again():
@@ -495,7 +685,7 @@ def test_a_job_goes_from_the_lists_to_the_bytes_of_its_picture(prefix, newest):
     comfyui = ComfyUIStandIn(prefix=prefix, required_headers=key)
     with comfyui as comfy, closing(ComfyClient(comfy.url, key)) as client:
         comfy.newest = newest
-        lists = client.fetch_options({"FaceDetailer": ("sampler_name", "scheduler")})
+        lists = fetch(client).options({"FaceDetailer": ("sampler_name", "scheduler")})
         assert list(lists.models) == comfy.models
         assert [name in lists.schedulers for name in ("AYS SDXL", "GITS")] == [True, False]
         assert client.submit(simple_workflow(lists.models[-1]), ID) == ID

@@ -15,7 +15,6 @@ import pytest
 
 import binder
 import form
-from comfy_client import ComfyOptions
 from comfygen import HANDLERS
 from form import (
     EXPIRED_FORM,
@@ -49,6 +48,7 @@ from form import (
     retry_view,
     without_half_emoji,
 )
+from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 
@@ -265,9 +265,9 @@ def test_a_job_has_a_new_seed_only_where_none_was_given_and_seeds_are_random(
 
 def test_new_seeds_differ_and_are_in_range() -> None:
     seeds = {new_seed() for _ in range(100)}
-    assert len(seeds) == 100
-    assert all(0 <= seed <= SEED_MAX for seed in seeds)
-    assert max(seeds) > 2**56  # the whole range: 100 draws miss its top 255/256 never
+    assert len(seeds) > 95
+    assert all(0 <= seed < 2**32 for seed in seeds)  # ten digits at most on a phone
+    assert max(seeds) > 2**24  # the whole range: 100 draws miss its top 255/256 never
 
 
 @pytest.mark.parametrize(

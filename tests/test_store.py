@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ import pytest
 import store
 from store import (
     DatabaseCorrupt,
+    DatabaseGone,
     DatabaseInUse,
     DatabaseLocked,
     DatabaseTooNew,
@@ -115,12 +117,22 @@ def create(path: Path, script: str, version: int) -> None:
 def create_with_rows(path: Path, version: int) -> None:
     create(path, DOCUMENT, version)
     insert = (
-        "INSERT INTO jobs (id, status, output_images, created_at, discord_user_id, model, cfg,"
-        " discord_guild_id, discord_channel_id, sampler, scheduler, steps, positive_prompt)"
-        " VALUES (?, ?, ?, ?, '1', 'm', 7, '2', '3', 's', 'c', 20, 'a fox')"
+        "INSERT INTO jobs (id, status, output_images, created_at, started_at, completed_at, cfg,"
+        " discord_user_id, discord_guild_id, discord_channel_id, model, sampler, scheduler, steps,"
+        " positive_prompt) VALUES (?, ?, ?, ?, ?, ?, 7, '1', '2', '3', 'm', 's', 'c', 20, 'a fox')"
     )
-    sql(path, insert, "first", "completed", '["a.png", "b/é.png"]', NOON)
-    sql(path, insert, "second", "queued", None, NOON + 1)
+    sql(path, insert, "first", "completed", '["a.png", "b/é.png"]', NOON, NOON, NOON + 2)
+    sql(path, insert, "second", "queued", None, NOON + 1, None, None)
+    sql(path, insert, "third", "running", None, NOON + 2, NOON + 3, None)
+
+
+def put_into(path: Path, status: JobStatus, *job_ids: str) -> None:
+    """Make these jobs stand there, with the times that belong to it; without ids, all."""
+    times = {QUEUED: (None, None), RUNNING: (NOON, None)}.get(status, (NOON, NOON))
+    change = "UPDATE jobs SET status = ?, started_at = ?, completed_at = ?"
+    for job_id in job_ids or (None,):
+        where = " WHERE id = ?" if job_id else ""
+        sql(path, change + where, status.value, *times, *filter(None, [job_id]))
 
 
 def race(count: int, act: Callable[[int], object]) -> list[Any]:
@@ -158,7 +170,14 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
     columns, indexes = schema(path)
     assert columns[:19] == old_columns
     added = [column[1:] for column in columns[19:]]
-    assert added == [("seed", "TEXT", 0, None, 0), ("delivered_at", "INTEGER", 0, None, 0)]
+    assert added == [
+        ("seed", "TEXT", 0, None, 0),
+        ("delivered_at", "INTEGER", 0, None, 0),
+        ("on_server", "INTEGER", 1, "0", 0),
+        ("report_tried_at", "INTEGER", 0, None, 0),
+        ("report_message_ids", "TEXT", 0, None, 0),
+    ]
+    assert len(store.MIGRATIONS) == 3
     assert old_indexes.items() <= indexes.items()
 
 
@@ -181,6 +200,10 @@ def test_a_file_of_the_first_version_keeps_its_rows(path: Path, version: int) ->
         assert (first.status, first.output_images) == (COMPLETED, ("a.png", "b/é.png"))
         assert (second.status, second.created_at, second.cfg) == (QUEUED, NOON + 1, 7.0)
         assert (second.seed, second.delivered_at, second.negative_prompt) == (None, None, "")
+        # What may have been posted, and reported, by then is known from now on.
+        third = got(jobs, "third")
+        assert [job.on_server for job in (first, second, third)] == [False, False, True]
+        assert [job.report_tried_at for job in (first, second, third)] == [NOON + 2, None, None]
         assert [jobs.position(job_id) for job_id in ("second", jobs.insert(PARAMS))] == [1, 2]
 
 
@@ -193,7 +216,7 @@ def test_a_migration_that_fails_leaves_the_version_before_it(
         patch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, broken))
         with pytest.raises(StoreError):
             Store(path)
-    assert sql(path, "PRAGMA user_version") == [(2,)]
+    assert sql(path, "PRAGMA user_version") == [(len(store.MIGRATIONS),)]
     assert "half" not in {column[1] for column in schema(path)[0]}
     with closing(Store(path)) as jobs:
         assert len(jobs.by_status(QUEUED)) == 1
@@ -387,7 +410,7 @@ def test_jobs_are_listed_and_counted_in_the_order_they_came_whatever_the_clock_d
     assert [jobs.position(job_id) for job_id in ids] == [1, 2, 3, 4, 5, 6, 7]
     assert [job.id for job in jobs.by_status(QUEUED)] == ids
     for number, status in ((5, RUNNING), (1, RUNNING), (2, COMPLETED), (3, FAILED), (4, CANCELLED)):
-        sql(path, "UPDATE jobs SET status = ? WHERE id = ?", status.value, ids[number])
+        put_into(path, status, ids[number])
     assert [jobs.position(job_id) for job_id in ids] == [1, None, None, None, None, None, 2]
     listed = {status: [job.id for job in jobs.by_status(status)] for status in JobStatus}
     assert (listed[QUEUED], listed[RUNNING]) == ([ids[0], ids[6]], [ids[1], ids[5]])
@@ -415,23 +438,52 @@ def change(act: Change, *states: JobStatus, **effect: object) -> tuple[Change, s
 
 ENDED = {"completed_at": LATER}
 CHANGES = {
-    "start": change(Store.start, QUEUED, status=RUNNING, started_at=LATER),
+    "start": change(Store.start, QUEUED, status=RUNNING, started_at=LATER, on_server=True),
     "submitted": change(lambda s, i: s.submitted(i, "pid"), RUNNING, comfy_prompt_id="pid"),
     "complete": change(
         lambda s, i: s.complete(i, ["a.png"]),
         RUNNING,
         status=COMPLETED,
         output_images=("a.png",),
+        on_server=False,
         **ENDED,
     ),
     "fail": change(
-        lambda s, i: s.fail(i, "no"), RUNNING, status=FAILED, error_message="no", **ENDED
+        lambda s, i: s.fail(i, "no"),
+        RUNNING,
+        status=FAILED,
+        error_message="no",
+        on_server=False,
+        **ENDED,
+    ),
+    "fail on the server": change(
+        lambda s, i: s.fail(i, "no", on_server=True),
+        RUNNING,
+        status=FAILED,
+        error_message="no",
+        on_server=True,
+        **ENDED,
     ),
     "cancel queued": change(lambda s, i: s.cancel(i, QUEUED), QUEUED, status=CANCELLED, **ENDED),
     "cancel running": change(lambda s, i: s.cancel(i, RUNNING), RUNNING, status=CANCELLED, **ENDED),
+    "cancel for a reason": change(
+        lambda s, i: s.cancel(i, RUNNING, "The owner did."),
+        RUNNING,
+        status=CANCELLED,
+        error_message="The owner did.",
+        **ENDED,
+    ),
     "cancel completed": change(lambda s, i: s.cancel(i, COMPLETED)),
+    "off server": change(Store.off_server, *FINAL, on_server=False),
+    "report tried": change(Store.report_tried, *FINAL, report_tried_at=LATER),
     "announced": change(lambda s, i: s.announced(i, "987"), *JobStatus, discord_message_id="987"),
-    "delivered": change(Store.delivered, *FINAL, delivered_at=LATER),
+    "delivered": change(
+        lambda s, i: s.delivered(i, ["987", "988"]),
+        *FINAL,
+        delivered_at=LATER,
+        report_message_ids=("987", "988"),
+    ),
+    "delivered nowhere": change(Store.delivered, *FINAL, delivered_at=LATER),
 }
 
 
@@ -442,7 +494,8 @@ def test_a_change_is_made_only_from_the_state_it_leaves(
 ) -> None:
     act, allowed, effect = CHANGES[name]
     job_id, bystander = jobs.insert(PARAMS), jobs.insert(PARAMS)
-    sql(path, "UPDATE jobs SET status = ?", status.value)
+    put_into(path, status)
+    sql(path, "UPDATE jobs SET on_server = ?", status is not QUEUED)
     before, other = got(jobs, job_id), got(jobs, bystander)
     clock.ms = LATER
     assert act(jobs, job_id) is (status in allowed)
@@ -458,7 +511,7 @@ ONCE = ["start", "complete", "fail", "cancel queued", "cancel running", "deliver
 def test_of_sixteen_threads_one_makes_the_change(path: Path, jobs: Store, name: str) -> None:
     act, allowed, _ = CHANGES[name]
     job_id = jobs.insert(PARAMS)
-    sql(path, "UPDATE jobs SET status = ?", min(allowed).value)
+    put_into(path, min(allowed))
     assert sorted(race(16, lambda _: act(jobs, job_id)), key=str) == [False] * 15 + [True]
 
 
@@ -471,7 +524,8 @@ def test_of_two_changes_from_one_state_one_wins_and_the_row_agrees(
     path: Path, jobs: Store, clock: Clock, names: tuple[str, str]
 ) -> None:
     job_id = jobs.insert(PARAMS)
-    sql(path, "UPDATE jobs SET status = ?", *(status.value for status in CHANGES[names[0]][1]))
+    put_into(path, *CHANGES[names[0]][1])
+    sql(path, "UPDATE jobs SET on_server = (status = 'running')")
     before = got(jobs, job_id)
     clock.ms = LATER
     results = race(16, lambda n: CHANGES[names[n % 2]][0](jobs, job_id) and names[n % 2])
@@ -490,7 +544,7 @@ def test_a_final_job_is_undelivered_until_it_is_delivered_once(
 ) -> None:
     ids = [jobs.insert(PARAMS) for _ in JobStatus]
     for job_id, status in zip(ids, reversed(JobStatus), strict=True):
-        sql(path, "UPDATE jobs SET status = ? WHERE id = ?", status.value, job_id)
+        put_into(path, status, job_id)
     assert [job.id for job in jobs.undelivered()] == ids[:3]
     assert jobs.delivered(ids[1])
     clock.ms += 7
@@ -518,6 +572,237 @@ def test_only_jobs_that_ended_and_were_reported_before_a_time_are_purged(
     assert jobs.position(jobs.insert(PARAMS)) == 2
 
 
+def test_many_old_jobs_are_purged_in_parts_until_none_is_left(
+    path: Path, jobs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PURGED_AT_ONCE", 3)
+    transactions: list[str] = []
+    jobs._connection.set_trace_callback(transactions.append)
+    for count, parts in ((0, 1), (2, 1), (3, 2), (8, 3)):
+        for _ in range(count):
+            jobs.insert(PARAMS)
+        put_into(path, COMPLETED)
+        sql(path, "UPDATE jobs SET delivered_at = 1")
+        kept = jobs.insert(PARAMS)
+        transactions.clear()
+        assert jobs.purge(NOON + 1) == count
+        assert sum("DELETE" in statement for statement in transactions) == parts
+        assert sql(path, "SELECT id FROM jobs") == [(kept,)]
+        sql(path, "DELETE FROM jobs")
+
+
+def test_a_job_whose_prompt_may_still_be_in_comfyui_is_not_purged(path: Path, jobs: Store) -> None:
+    busy, old = jobs.insert(PARAMS), jobs.insert(PARAMS)
+    put_into(path, CANCELLED)
+    sql(path, "UPDATE jobs SET delivered_at = 1, on_server = (id = ?)", busy)
+    assert jobs.purge(NOON + 1) == 1
+    assert (jobs.get(busy) is None, jobs.get(old) is None) == (False, True)
+    jobs.off_server(busy)
+    assert jobs.purge(NOON + 1) == 1
+
+
+# What ComfyUI may still have
+
+
+def test_the_prompts_nobody_wants_are_those_of_ended_jobs_that_comfyui_may_have(
+    path: Path, jobs: Store
+) -> None:
+    """By the id that ComfyUI gave, if it gave one, and oldest first."""
+    wanted, unwanted = [], []
+    for status in JobStatus:
+        for on_server in (True, False):
+            job_id = jobs.insert(PARAMS)
+            put_into(path, status, job_id)
+            sql(path, "UPDATE jobs SET on_server = ? WHERE id = ?", on_server, job_id)
+            (unwanted if on_server and status in FINAL else wanted).append(job_id)
+    sql(path, "UPDATE jobs SET comfy_prompt_id = 'theirs' WHERE id = ?", unwanted[1])
+    first, second, third = unwanted
+    assert jobs.unwanted() == [(first, first), (second, "theirs"), (third, third)]
+    assert jobs.off_server(second)
+    assert jobs.unwanted() == [(first, first), (third, third)]
+
+
+@pytest.mark.parametrize(
+    ("end", "is_unwanted"),
+    [
+        ("complete", False),
+        ("fail", False),
+        ("fail on the server", True),
+        ("cancel running", True),
+        ("cancel for a reason", True),
+    ],
+)
+def test_a_job_that_began_leaves_a_prompt_behind_if_it_ends_without_it(
+    jobs: Store, end: str, is_unwanted: bool
+) -> None:
+    job_id = jobs.insert(PARAMS)
+    jobs.start(job_id)
+    assert jobs.unwanted() == []
+    CHANGES[end][0](jobs, job_id)
+    assert jobs.unwanted() == [(job_id, job_id)] * is_unwanted
+
+
+def test_a_job_cancelled_before_it_began_leaves_no_prompt_behind(jobs: Store) -> None:
+    jobs.cancel(jobs.insert(PARAMS), QUEUED)
+    assert jobs.unwanted() == []
+
+
+# Rows that somebody has damaged
+
+DAMAGES: dict[str, tuple[JobStatus, str, object]] = {
+    "pictures that break off": (COMPLETED, "output_images", '["a.png'),
+    "pictures that are no JSON": (COMPLETED, "output_images", "a.png"),
+    "pictures that are an object": (COMPLETED, "output_images", '{"a.png": 1}'),
+    "pictures that are a text": (COMPLETED, "output_images", '"a.png"'),
+    "pictures that are no texts": (COMPLETED, "output_images", '["a.png", null]'),
+    "pictures of endless depth": (COMPLETED, "output_images", "[" * 200_000),
+    "pictures that are no Unicode": (COMPLETED, "output_images", b"\xff"),
+    "messages that break off": (FAILED, "report_message_ids", "["),
+    "an unknown status": (RUNNING, "status", "done"),
+    "no status": (RUNNING, "status", ""),
+    "completed, and never started": (COMPLETED, "started_at", None),
+    "completed, and never ended": (COMPLETED, "completed_at", None),
+    "failed at no time": (FAILED, "completed_at", "yesterday"),
+    "started at no time": (RUNNING, "started_at", "yesterday"),
+    "a seed that is no number": (QUEUED, "seed", "twelve"),
+    "a seed that is empty": (RUNNING, "seed", ""),
+    "steps that are no number": (QUEUED, "steps", "many"),
+    "a time that is no number": (QUEUED, "created_at", "yesterday"),
+    "a prompt that is no text": (QUEUED, "positive_prompt", b"\0"),
+}
+
+
+def damage(path: Path, job_id: str, name: str) -> JobStatus:
+    """Write into the row what this program never does; the state it is then in."""
+    status, column, value = DAMAGES[name]
+    put_into(path, status, job_id)
+    kind = "CAST(? AS TEXT)" if value == b"\xff" else "?"
+    sql(path, f"UPDATE jobs SET {column} = {kind} WHERE id = ?", value, job_id)
+    return status
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_row_that_cannot_be_read_is_closed_as_failed_and_logged_with_its_id(
+    path: Path, jobs: Store, clock: Clock, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    job_id = jobs.insert(PARAMS)
+    damage(path, job_id, name)
+    clock.ms = LATER
+    assert jobs.get(job_id) is None
+    (record,) = caplog.records
+    assert (record.levelname, job_id in record.getMessage()) == ("ERROR", True)
+    row = "SELECT status, completed_at, delivered_at, error_message FROM jobs"
+    closed = sql(path, row)
+    assert closed == [("failed", LATER, LATER, "The row could not be read.")]
+    clock.ms += 1
+    jobs.get(job_id)
+    assert sql(path, row) == closed
+    assert [jobs.undelivered(), *map(jobs.by_status, (QUEUED, RUNNING))] == [[], [], []]
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_every_method_goes_on_with_the_rows_beside_a_damaged_one(
+    path: Path, jobs: Store, name: str
+) -> None:
+    before, damaged, after = (jobs.insert(PARAMS) for _ in range(3))
+    status = damage(path, damaged, name)
+    put_into(path, status, before, after)
+    assert [job.id for job in jobs.by_status(status)] == [before, after]
+    damage(path, damaged, name)
+    if status in FINAL:
+        assert [job.id for job in jobs.undelivered()] == [before, after]
+    assert [got(jobs, job_id).id for job_id in (before, after)] == [before, after]
+    assert [act(jobs, after) for act, _, _ in CHANGES.values()].count(True) > 0
+    new = jobs.insert(PARAMS)
+    waiting = jobs.by_status(QUEUED)  # which closes a damaged one before it is counted
+    assert (waiting[-1].id, jobs.position(new)) == (new, len(waiting))
+    jobs.typical_ms()
+    jobs.unwanted()
+
+
+def test_a_damaged_row_that_was_reported_long_ago_is_closed_too(path: Path, jobs: Store) -> None:
+    job_id = jobs.insert(PARAMS)
+    damage(path, job_id, "an unknown status")
+    sql(path, "UPDATE jobs SET delivered_at = ?", NOON - 1)
+    assert jobs.get(job_id) is None
+    assert sql(path, "SELECT status FROM jobs") == [("failed",)]
+    assert jobs.purge(NOON + 1) == 1
+
+
+def test_the_prompt_of_a_damaged_row_is_stopped_like_any_other_that_nobody_wants(
+    path: Path, jobs: Store
+) -> None:
+    job_id = jobs.insert(PARAMS)
+    jobs.start(job_id)
+    sql(path, "UPDATE jobs SET seed = 'twelve'")
+    assert jobs.by_status(RUNNING) == []
+    assert jobs.unwanted() == [(job_id, job_id)]
+
+
+# A file that goes away under the bot
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace_by_another(path: Path) -> None:
+    other = path.with_name("other.db")
+    with closing(Store(other)):
+        pass
+    other.replace(path)
+
+
+def replace_by_a_copy(path: Path) -> None:
+    """What restoring a backup does, while the bot runs."""
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps an open file in its place")
+@pytest.mark.parametrize("act", [delete, replace_by_another, replace_by_a_copy])
+def test_nothing_is_queued_in_a_file_that_nobody_will_read_again_and_running_jobs_go_on(
+    path: Path, jobs: Store, act: Callable[[Path], None]
+) -> None:
+    running, queued = jobs.insert(PARAMS), jobs.insert(PARAMS)
+    jobs.start(running)
+    act(path)
+    with pytest.raises(DatabaseGone, match=r"deleted or replaced.*restart") as caught:
+        jobs.insert(PARAMS)
+    assert str(path) in str(caught.value)
+    assert str(path.parent) not in caught.value.public
+    assert "owner" in caught.value.public
+    assert jobs.complete(running, ["a.png"])
+    assert got(jobs, running).status is COMPLETED
+    assert jobs.delivered(running, ["987"])
+    assert jobs.cancel(queued, QUEUED)
+    assert jobs.by_status(QUEUED) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps an open file in its place")
+def test_a_lost_file_is_whole_and_what_takes_its_place_is_read_as_it_is(path: Path) -> None:
+    backup, moved = path.with_name("backup.db"), path.with_name("moved.db")
+    with closing(Store(backup)) as jobs:
+        kept = [jobs.insert(PARAMS) for _ in range(3)]
+    with closing(Store(path)) as jobs:
+        lost = [jobs.insert(PARAMS) for _ in range(30)]
+        path.rename(moved)
+        backup.rename(path)
+    for file, ids in ((path, kept), (moved, lost)):
+        with closing(Store(file)) as jobs:
+            assert [job.id for job in jobs.by_status(QUEUED)] == ids
+
+
+def test_a_row_in_an_unknown_state_is_closed_at_the_next_start(path: Path, jobs: Store) -> None:
+    damaged, good = jobs.insert(PARAMS), jobs.insert(PARAMS)
+    damage(path, damaged, "an unknown status")
+    jobs.close()
+    with closing(Store(path)) as jobs:
+        assert sql(path, "SELECT status FROM jobs") == [("failed",), ("queued",)]
+        assert [job.id for job in jobs.by_status(QUEUED)] == [good]
+
+
 # The end
 
 
@@ -528,6 +813,7 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
     jobs.close()
     uses: list[Callable[[], object]] = [
         *(lambda: jobs.get(job_id), lambda: jobs.by_status(QUEUED), jobs.undelivered),
+        *(jobs.unwanted, jobs.typical_ms),
         *(lambda: jobs.position(job_id), lambda: jobs.insert(PARAMS), lambda: jobs.purge(NOON)),
         *(lambda act=act: act(jobs, job_id) for act, _, _ in CHANGES.values()),
     ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.harness.bot import Bot
 from tests.harness.house import House
+from tests.harness.steps import fill_in, labels, open_form
 from tests.standins.discord.people import Person
+
+POST_MESSAGE = r"/channels/\d+/messages$"
 
 
 def run(house: House, *arguments: str, offline: bool = False, **changes: str) -> Bot:
@@ -15,6 +19,13 @@ def run(house: House, *arguments: str, offline: bool = False, **changes: str) ->
     bot = house.run(ready=False, offline=offline, arguments=arguments)
     bot.wait(60)
     return bot
+
+
+def seconds_to_stop(bot: Bot) -> float:
+    """How long a stop with exit code 0 takes."""
+    began = time.monotonic()
+    assert bot.stop() == 0
+    return time.monotonic() - began
 
 
 def result_of(house: House, person: Person, number: int = 1) -> dict[str, Any]:
@@ -32,3 +43,32 @@ def jobs_of(house: House, person: Person) -> int:
     """How many rows a person has."""
     query = "SELECT count(*) FROM jobs WHERE discord_user_id = ?"
     return int(house.installation.rows(query, str(person.id))[0][0])
+
+
+def results(house: House, person: Person) -> list[dict[str, Any]]:
+    """The results a person has in the channel."""
+    mention = f"<@{person.id}>"
+    return [
+        message
+        for message in house.channel.messages
+        if message["content"] == mention and message["attachments"]
+    ]
+
+
+def press_generate(house: House, person: Person, prompt: str = "a fox") -> None:
+    """Up to the press of Generate, without waiting for its answer."""
+    form = open_form(person, house.channel)
+    assert form.message is not None
+    person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
+    fill_in(person, form, positive_prompt=prompt)
+    person.press(form.message, "Generate")
+
+
+def expect_exactly_one_result(house: House, person: Person) -> None:
+    """Once all is done, the channel has that and nothing else."""
+    house.discord.wait_for(lambda d: bool(results(house, person)))
+    house.settle()
+    (message,) = results(house, person)
+    (attachment,) = message["attachments"]
+    assert house.discord.attachment_bytes(attachment) in house.comfyui.pictures.values()
+    assert [m for m in house.channel.messages if m is not message] == []

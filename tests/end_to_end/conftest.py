@@ -39,6 +39,7 @@ def shared(running_house: House) -> Iterator[House]:
     comfyui.seconds_per_step = 0.0
     comfyui.picture_bytes = 0
     comfyui.pictures_per_prompt = None
+    comfyui.saved_as = ("images", ".png")
     comfyui.progress_state = True
     running_house.settle()
     comfyui.wait_for(lambda c: bool(c.listeners))  # the feed, if the test has cut it

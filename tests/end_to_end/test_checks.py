@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.common import run
+from tests.end_to_end.common import press_generate, run, seconds_to_stop
 from tests.harness.bot import Bot
 from tests.harness.house import House
 
@@ -167,11 +167,42 @@ def test_channels_the_bot_cannot_use_are_named_in_the_log(house: House) -> None:
     assert "4711" in bot.wait_for_line("does not see channel")
 
 
-def test_a_gateway_that_refuses_is_one_clear_line(house: House) -> None:
+@pytest.mark.parametrize("kind", ["reset", "502", "truncate"])
+def test_a_start_survives_a_hiccup_of_comfyui_at_every_question(house: House, kind: str) -> None:
+    for route in ("GET /system_stats", "GET /queue", "GET /object_info"):
+        house.comfyui.fault(route, kind)
+    bot = house.start()
+    assert "31 models" in bot.output
+    assert not [line for line in bot.lines if " CRITICAL " in line]
+
+
+@pytest.fixture
+def refused(house: House) -> Bot:
+    """A bot with a job to report, which Discord's gateway has refused several times."""
+    house.installation.configure(house.settings)
+    killed = house.run(environment={"KILL_AT": "after:Store.complete"})
+    press_generate(house, house.discord.person())
+    killed.wait()
     house.discord.refuse_gateway(True)
-    (line,) = refusal(house)
-    assert "internet" in line
-    assert len(house.bots[-1].lines) < 40
+    bot = house.run(ready=False)
+    house.discord.wait_for(lambda discord: discord.refusals >= 4)
+    assert bot.process.poll() is None
+    return bot
+
+
+def test_a_gateway_that_refuses_is_waited_for(house: House, refused: Bot) -> None:
+    assert "WARNING" in refused.wait_for_line("gateway does not answer yet")
+    house.discord.refuse_gateway(False)
+    refused.wait_for_line("connected as")
+    house.settle()
+    assert len(house.channel.messages) == 1
+    assert "object has no attribute" not in refused.output
+    assert len(refused.lines) < 40
+
+
+def test_a_signal_ends_the_wait_for_the_gateway(refused: Bot) -> None:
+    assert seconds_to_stop(refused) < 10  # and the report is for the next start
+    assert "object has no attribute" not in refused.output
 
 
 def lines_of(bot: Bot, state: str) -> list[str]:

@@ -70,8 +70,11 @@ def test_once_tells_why_there_is_no_picture(house: House) -> None:
     assert "COMFY_BASE_URL" in bot.output
 
 
-def test_once_leaves_the_gpu_free_after_ctrl_c(house: House) -> None:
+@pytest.mark.parametrize("failing", [None, "POST /queue", "POST /interrupt"])
+def test_once_leaves_the_gpu_free_after_ctrl_c(house: House, failing: str | None) -> None:
     house.comfyui.hold()
+    if failing:  # what the worker tries at once, and the first try after that
+        house.comfyui.fault(failing, "502", 2)
     house.installation.configure(house.settings)
     bot = house.run(ready=False, offline=True, arguments=("--once", "a fox"))
     house.comfyui.wait_for(lambda c: bool(c.running))

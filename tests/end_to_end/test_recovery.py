@@ -7,47 +7,23 @@ from __future__ import annotations
 
 import re
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.common import (
+    POST_MESSAGE,
+    expect_exactly_one_result,
+    press_generate,
+    results,
+)
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fill_in, labels, open_form, text_of
+from tests.harness.steps import ask_for, text_of
 from tests.standins.discord.people import Person
 
-POST_MESSAGE = r"/channels/\d+/messages$"
 Arrange = Callable[[House, Callable[[], None]], None]
-
-
-def results(house: House, person: Person) -> list[dict[str, Any]]:
-    """The results a person has in the channel."""
-    mention = f"<@{person.id}>"
-    return [
-        message
-        for message in house.channel.messages
-        if message["content"] == mention and message["attachments"]
-    ]
-
-
-def press_generate(house: House, person: Person, prompt: str = "a fox") -> None:
-    """Up to the press of Generate, without waiting for its answer."""
-    form = open_form(person, house.channel)
-    assert form.message is not None
-    person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
-    fill_in(person, form, positive_prompt=prompt)
-    person.press(form.message, "Generate")
-
-
-def expect_exactly_one_result(house: House, person: Person) -> None:
-    house.discord.wait_for(lambda d: bool(results(house, person)))
-    house.settle()
-    (message,) = results(house, person)
-    (attachment,) = message["attachments"]
-    assert house.discord.attachment_bytes(attachment) in house.comfyui.pictures.values()
-    assert [m for m in house.channel.messages if m is not message] == []
 
 
 def before_the_submission(house: House, act: Callable[[], None]) -> None:
@@ -171,7 +147,7 @@ def test_a_time_out_is_stopped_although_comfyui_falters(house: House) -> None:
     house.comfyui.wait_for(lambda c: bool(c.posted))
     house.comfyui.fault("GET /queue", "502", 2)
     house.discord.wait_for_message(house.channel, lambda m: "took too long" in text_of(m))
-    assert len(house.comfyui.interrupted) == 1
+    house.comfyui.wait_for(lambda c: bool(c.interrupted), 60)  # in the background, after that
 
 
 def test_running_and_queued_jobs_are_taken_up_in_their_order(house: House) -> None:
@@ -195,10 +171,7 @@ def test_what_ended_more_than_a_day_ago_is_not_reported_any_more(house: House) -
     bot = house.run(environment={"KILL_AT": "after:Store.complete"})
     press_generate(house, house.discord.person())
     bot.wait()
-    connection = sqlite3.connect(house.installation.database)
-    with connection:
-        connection.execute("UPDATE jobs SET completed_at = completed_at - 25 * 3600 * 1000")
-    connection.close()
+    house.installation.change("UPDATE jobs SET completed_at = completed_at - 25 * 3600 * 1000")
     again = house.run()
     again.wait_for_line("more than 24 h ago")
     house.settle()
@@ -261,19 +234,162 @@ def test_a_hanging_answer_is_given_up_and_asked_again(house: House) -> None:
 def test_a_time_out_stops_this_prompt_alone(house: House) -> None:
     house.comfyui.interrupt_ignores_body = True
     house.comfyui.hold()
-    foreign = house.comfyui.submit_foreign()
-    house.comfyui.wait_for(lambda c: foreign in c.executed)
     house.start(COMFY_TIMEOUT_MS="1000")
     person = house.discord.person()
     press_generate(house, person)
+    house.comfyui.wait_for(lambda c: bool(c.held))
+    ours, foreign = house.comfyui.held, house.comfyui.submit_foreign()
     message = house.discord.wait_for_message(house.channel, lambda m: "took too long" in text_of(m))
     assert message["content"] == f"<@{person.id}>"
-    assert house.comfyui.interrupted == []
-    assert house.comfyui.pending == []
+    house.comfyui.wait_for(lambda c: c.held == foreign)
+    assert house.comfyui.interrupted == [ours]
     house.comfyui.release()
     ask_for(person, house.channel, "next")
     house.discord.wait_for(lambda d: bool(results(house, person)))
     assert foreign in house.comfyui.finished
+
+
+def looks_at_the_queue(house: House) -> int:
+    return sum(request.matches("GET /queue") for request in house.comfyui.requests)
+
+
+def test_jobs_behind_a_long_prompt_of_somebody_else_all_complete(house: House) -> None:
+    house.comfyui.hold()
+    foreign = house.comfyui.submit_foreign()
+    house.comfyui.wait_for(lambda c: c.held == foreign)
+    house.start(COMFY_TIMEOUT_MS="5000")
+    people = [house.discord.person(f"p{number}") for number in range(3)]
+    for person in people:
+        ask_for(person, house.channel, f"for {person.name}")
+    house.comfyui.wait_for(lambda c: bool(c.posted))
+    # The wait looks each two seconds: after four, more than the time of a job is over.
+    house.comfyui.wait_for(lambda c: looks_at_the_queue(house) >= 4, 60)
+    assert house.comfyui.pending == [house.comfyui.posted[0][0]]
+    house.comfyui.release()
+    house.settle(60)
+    assert [len(results(house, person)) for person in people] == [1, 1, 1]
+    assert house.installation.rows("SELECT DISTINCT status FROM jobs") == [("completed",)]
+
+
+def test_a_job_that_waits_behind_somebody_elses_prompt_is_cancelled_alone(house: House) -> None:
+    house.comfyui.interrupt_ignores_body = True
+    house.comfyui.hold()
+    foreign = house.comfyui.submit_foreign()
+    house.comfyui.wait_for(lambda c: c.held == foreign)
+    house.start()
+    person = house.discord.person()
+    message = ask_for(person, house.channel, "changed my mind")
+    house.comfyui.wait_for(lambda c: bool(c.pending))
+    person.press(message, "Cancel").wait()
+    house.comfyui.wait_for(lambda c: not c.pending)
+    assert (house.comfyui.held, house.comfyui.interrupted) == (foreign, [])
+    house.comfyui.release()
+    house.comfyui.wait_for(lambda c: foreign in c.finished)
+
+
+def cancel_while_comfyui_is_down(house: House, person: Person) -> str:
+    """A job that runs, ComfyUI away, the job cancelled; the id of its prompt, which goes on."""
+    house.comfyui.hold()
+    message = ask_for(person, house.channel, "changed my mind")
+    house.comfyui.wait_for(lambda c: bool(c.held))
+    prompt_id = house.comfyui.held
+    assert prompt_id is not None
+    house.comfyui.go_down()
+    house.bots[-1].wait_for_line("ComfyUI does not answer")
+    answer = person.press(message, "Cancel").wait()
+    answer.wait_message(lambda m: "Cancelled" in m["content"])
+    assert house.installation.rows("SELECT status FROM jobs") == [("cancelled",)]
+    return prompt_id
+
+
+def expect_stopped_and_forgotten(house: House, prompt_id: str) -> None:
+    house.comfyui.wait_for(lambda c: c.interrupted == [prompt_id], 60)
+    query = "SELECT count(*) FROM jobs WHERE on_server"
+    house.comfyui.wait_for(lambda c: house.installation.rows(query) == [(0,)], 60)
+
+
+def test_what_was_cancelled_while_comfyui_was_down_is_stopped_when_it_is_up(house: House) -> None:
+    bot = house.start()
+    person = house.discord.person()
+    prompt_id = cancel_while_comfyui_is_down(house, person)
+    bot.wait_for_line("cannot be stopped yet")
+    house.comfyui.come_up()
+    expect_stopped_and_forgotten(house, prompt_id)
+    house.comfyui.release()
+    ask_for(person, house.channel, "something else")
+    house.discord.wait_for(lambda d: bool(results(house, person)), 60)
+    house.settle()
+
+
+def test_what_was_cancelled_before_a_kill_is_stopped_after_the_next_start(house: House) -> None:
+    """The bot died between the cancellation and the stop."""
+    bot = house.start()
+    prompt_id = cancel_while_comfyui_is_down(house, house.discord.person())
+    bot.kill()
+    house.comfyui.come_up()
+    assert house.comfyui.held == prompt_id
+    house.run()
+    expect_stopped_and_forgotten(house, prompt_id)
+    assert len(house.comfyui.posted) == 1
+
+
+def test_a_submission_that_arrives_after_its_cancellation_is_stopped(house: House) -> None:
+    house.start()
+    person = house.discord.person()
+    house.comfyui.hold()
+    house.comfyui.fault("POST /prompt", "hang")
+    message = ask_for(person, house.channel, "changed my mind")
+    house.comfyui.wait_for(lambda c: any(r.matches("POST /prompt") for r in c.requests))
+    answer = person.press(message, "Cancel").wait()
+    answer.wait_message(lambda m: "Cancelled" in m["content"])
+    ((job_id, status),) = house.installation.rows("SELECT id, status FROM jobs")
+    assert (status, house.comfyui.posted) == ("cancelled", [])
+    house.comfyui.clear_faults()
+    expect_stopped_and_forgotten(house, job_id)
+
+
+def test_what_the_owner_takes_out_of_the_queue_is_cancelled_and_the_person_told(
+    house: House,
+) -> None:
+    house.comfyui.hold()
+    foreign = house.comfyui.submit_foreign()
+    house.comfyui.wait_for(lambda c: c.held == foreign)
+    house.start()
+    person = house.discord.person()
+    press_generate(house, person)
+    house.comfyui.wait_for(lambda c: bool(c.pending))
+    house.comfyui.take_out(house.comfyui.pending[0])
+    # Its row says so, with the sentence for the person.
+    query = "SELECT status FROM jobs"
+    house.comfyui.wait_for(lambda c: house.installation.rows(query) == [("cancelled",)], 60)
+    ((sentence,),) = house.installation.rows("SELECT error_message FROM jobs")
+    assert "removed this picture from ComfyUI's queue" in sentence
+    told = house.discord.wait_for_message(house.channel, lambda m: bool(m["mentions"]))
+    assert [user["id"] for user in told["mentions"]] == [str(person.id)]
+    assert sentence in text_of(told).replace("\\", "")
+    house.settle()
+    assert len(house.comfyui.posted) == 1
+    assert house.comfyui.interrupted == []
+
+
+def test_a_cached_picture_whose_file_was_deleted_is_made_again(house: House) -> None:
+    house.start()
+    person = house.discord.person()
+    ask_for(person, house.channel, "a fox", seed="5")
+    house.discord.wait_for(lambda d: len(results(house, person)) == 1)
+    (name,) = house.comfyui.pictures
+    house.comfyui.forget_file(name)
+    ask_for(person, house.channel, "a fox", seed="5")
+    house.discord.wait_for(lambda d: len(results(house, person)) == 2)
+    house.settle()
+    ids = [prompt_id for prompt_id, _ in house.comfyui.posted]
+    assert len(set(ids)) == 3
+    rows = house.installation.rows("SELECT comfy_prompt_id FROM jobs ORDER BY rowid")
+    assert rows == [(ids[0],), (ids[2],)]
+    (again,) = house.comfyui.pictures
+    assert again != name
+    (attachment,) = results(house, person)[1]["attachments"]
+    assert house.discord.attachment_bytes(attachment) == house.comfyui.pictures[again]
 
 
 @pytest.mark.parametrize("kind", [502, "reset", "lost answer", "rate limit"])
@@ -302,6 +418,54 @@ def test_ten_failures_of_discord_in_a_row_delay_the_result_and_not_the_gpu(house
     house.discord.wait_for(lambda d: bool(results(house, second)), 60)
     house.settle(60)
     assert len(results(house, first)) == len(results(house, second)) == 1
+
+
+def test_one_post_that_hangs_holds_up_nobody_elses_result(house: House) -> None:
+    elsewhere = house.discord.guild.add_channel("elsewhere")
+    bot = house.start(ALLOWED_CHANNEL_IDS=f"{house.channel.id},{elsewhere.id}")
+    stuck, near, far = (house.discord.person(name) for name in ("stuck", "near", "far"))
+    press_generate(house, near)  # discord.py sends one request alone until it knows the limits
+    house.discord.wait_for(lambda d: bool(results(house, near)))
+    house.discord.fault("POST", rf"/channels/{house.channel.id}/messages$", "hang")
+    press_generate(house, stuck)
+    house.discord.wait_for(lambda d: any(call.fault == "hang" for call in d.requests))
+    press_generate(house, near)
+    ask_for(far, elsewhere, "in another channel")
+    house.discord.wait_for_message(elsewhere, lambda m: bool(m["attachments"]))
+    # Long before the one that hangs is given up (report.TRY_SECONDS).
+    house.discord.wait_for(lambda d: len(results(house, near)) == 2, 10)
+    assert results(house, stuck) == []
+    bot.kill()
+    house.run()
+    house.settle()
+    assert [len(results(house, person)) for person in (near, stuck)] == [2, 1]
+    assert len(house.channel.messages) == 3
+
+
+def test_a_new_result_comes_before_a_long_backlog(house: House) -> None:
+    house.discord.rate_limits = False
+    bot = house.start()
+    person = house.discord.person()
+    press_generate(house, person)
+    expect_exactly_one_result(house, person)
+    bot.kill()
+    columns = [row[1] for row in house.installation.rows("PRAGMA table_info(jobs)")]
+    same = ", ".join(name for name in columns if name not in ("id", "delivered_at"))
+    house.installation.change(
+        "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+        f" INSERT INTO jobs (id, {same}) SELECT printf('%036d', i), {same} FROM jobs, n",
+    )
+    house.installation.change(
+        "UPDATE jobs SET status = 'failed', output_images = NULL, error_message = 'It broke.',"
+        " report_tried_at = NULL, discord_message_id = NULL WHERE delivered_at IS NULL",
+    )
+    bot = house.run()
+    newcomer = house.discord.person("new")
+    press_generate(house, newcomer)
+    house.discord.wait_for(lambda d: bool(results(house, newcomer)))
+    left = "SELECT count(*) FROM jobs WHERE delivered_at IS NULL"
+    assert house.installation.rows(left)[0][0] > 100
+    bot.kill()
 
 
 def test_a_lost_gateway_loses_no_result(house: House) -> None:
@@ -464,6 +628,42 @@ def test_the_running_message_goes_when_the_result_comes_also_after_a_restart(
     expect_exactly_one_result(house, person)
 
 
+def test_a_running_message_that_was_posted_right_before_a_kill_is_taken_up_and_goes(
+    house: House,
+) -> None:
+    house.discord.nonce_memory = 0
+    house.comfyui.hold()
+    bot = house.start()
+    house.discord.after("POST", POST_MESSAGE, bot.process.kill)
+    person = house.discord.person()
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    (message,) = house.channel.messages
+    house.run()
+    house.discord.wait_for(lambda d: message["edited_timestamp"] is not None)
+    assert house.channel.messages == [message]
+    house.comfyui.release()
+    expect_exactly_one_result(house, person)
+
+
+def test_a_result_is_found_behind_thousands_of_messages(house: House) -> None:
+    house.discord.nonce_memory = 0
+    house.comfyui.pictures_per_prompt = 12
+    house.installation.configure(house.settings)
+    bot = house.run(environment={"KILL_AT": "before:Store.delivered"})
+    person, others = house.discord.person(), house.discord.person("others")
+    # Half of them between its two messages.
+    house.discord.after("POST", POST_MESSAGE, lambda: others.say(house.channel, times=2500))
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    others.say(house.channel, times=2500)
+    house.run()
+    house.settle()
+    shown = [len(m["attachments"]) for m in house.channel.messages if m["attachments"]]
+    assert shown == [10, 2]
+    assert len(house.channel.messages) == 5002
+
+
 def test_finished_jobs_are_removed_after_the_days_the_owner_set(house: House) -> None:
     bot = house.start()
     person = house.discord.person()
@@ -471,13 +671,10 @@ def test_finished_jobs_are_removed_after_the_days_the_owner_set(house: House) ->
         ask_for(person, house.channel, f"picture {number}")
         house.settle()
     bot.stop()
-    connection = sqlite3.connect(house.installation.database)
-    with connection:
-        connection.execute(
-            "UPDATE jobs SET completed_at = completed_at - 8 * 24 * 3600 * 1000"
-            " WHERE positive_prompt = 'picture 0'"
-        )
-    connection.close()
+    house.installation.change(
+        "UPDATE jobs SET completed_at = completed_at - 8 * 24 * 3600 * 1000"
+        " WHERE positive_prompt = 'picture 0'",
+    )
     house.start().stop()
     assert len(house.installation.rows("SELECT id FROM jobs")) == 2
     house.start(JOB_RETENTION_DAYS="7").wait_for_line("1 jobs older than 7 days removed")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
+import sqlite3
 from typing import Any
 
 import pytest
@@ -173,7 +175,7 @@ def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result
         "SELECT discord_message_id FROM jobs WHERE discord_user_id = ?", str(person.id)
     )
     result = result_of(shared, person)
-    assert stored in ((None,), (message["id"],))
+    assert stored in (("",), (message["id"],))  # its post has begun, or its answer is noted
     assert [user["id"] for user in result["mentions"]] == [str(person.id)]
     shared.settle()
     shown = percentages(shared, message)
@@ -199,6 +201,20 @@ def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared:
     )
     assert re.search(r"<t:\d{10}:R>", text_of(message))
     assert "%" not in text_of(message)
+    shared.comfyui.release()
+    assert result_of(shared, person)["attachments"]
+
+
+def test_the_message_says_that_a_job_waits_behind_somebody_elses_prompt(shared: House) -> None:
+    shared.comfyui.hold()
+    foreign = shared.comfyui.submit_foreign()
+    shared.comfyui.wait_for(lambda c: c.held == foreign)
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "waits")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Waiting: 1 other prompt is before it" in text_of(m)
+    )
+    assert "started" not in text_of(message)
     shared.comfyui.release()
     assert result_of(shared, person)["attachments"]
 
@@ -257,3 +273,71 @@ def test_ten_large_pictures_come_as_they_were_made_in_as_many_messages_as_it_tak
         f"{number}.png" for number in range(1, 11)
     ]
     assert len(shared.channel.messages) == 3
+
+
+def test_a_picture_that_cannot_be_re_encoded_is_reported_in_words(shared: House) -> None:
+    shared.comfyui.picture_bytes = 12 * 2**20
+    shared.comfyui.hold()  # long enough for the message that shows the progress
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "too large for every format")
+    shared.discord.wait_for_message(shared.channel, lambda m: "Generating for" in m["content"])
+    before = len(shared.comfyui.requests)
+    # The picture as it was made comes, and nothing smaller.
+    shared.comfyui.after("GET /view", lambda _: shared.comfyui.fault("GET /view", "500", None))
+    shared.comfyui.release()
+    assert "too large for Discord" in text_of(result_of(shared, person))
+    shared.settle()
+    assert [m["content"] for m in shared.channel.messages] == [f"<@{person.id}>"]
+    fetched = [r for r in shared.comfyui.requests[before:] if r.matches("GET /view")]
+    assert ["preview" in request.query for request in fetched] == [False, True, True, True]
+
+
+def test_a_video_is_posted_as_it_was_made(shared: House) -> None:
+    shared.comfyui.saved_as = ("gifs", ".mp4")
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "a fox that runs")
+    (attachment,) = result_of(shared, person)["attachments"]
+    assert attachment["filename"].endswith("-1.mp4")
+    (name, video) = list(shared.comfyui.pictures.items())[-1]
+    assert name.endswith(".mp4")
+    assert shared.discord.attachment_bytes(attachment) == video
+
+
+def test_delete_takes_every_message_of_a_result_whatever_was_said_in_between(
+    shared: House,
+) -> None:
+    """Also if the daily clean-up has removed its row."""
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    moderator = shared.discord.person("mod", permissions=other.permissions | 1 << 13)
+    for who, pictures, has_row in ((owner, 12, True), (owner, 12, False), (moderator, 1, False)):
+        shared.channel = shared.spare.pop()  # so that no rate limit is reached
+        shared.comfyui.pictures_per_prompt = pictures
+        shared.discord.after(  # between the two messages, or after the only one
+            "POST",
+            rf"/channels/{shared.channel.id}/messages$",
+            lambda: other.say(shared.channel, times=200),
+        )
+        ask_for(owner, shared.channel, "delete me")
+        result = result_of(shared, owner)
+        shared.settle()
+        if not has_row:
+            database = sqlite3.connect(shared.installation.database)
+            with contextlib.closing(database), database:
+                database.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(owner.id),))
+        refused = other.press(result, "Delete").wait()
+        refused.wait_message(lambda m: "Only the person" in m["content"])
+        assert files_in(shared) == pictures
+        who.press(result, "Delete").wait()
+        shared.discord.wait_for(lambda _: not posted_by_the_bot(shared))
+        assert len(shared.channel.messages) == 200
+
+
+def posted_by_the_bot(house: House) -> list[dict[str, Any]]:
+    """Its messages in the channel."""
+    own = str(house.discord.bot_user_id)
+    return [m for m in house.channel.messages if m["author"]["id"] == own]
+
+
+def files_in(house: House) -> int:
+    """How many pictures the channel shows."""
+    return sum(len(message["attachments"]) for message in house.channel.messages)

@@ -97,7 +97,7 @@ def test_a_job_over_its_time_is_stopped_reported_and_followed_by_the_next(house:
     person = house.discord.person()
     ask_for(person, house.channel, "too slow")
     house.discord.wait_for_message(house.channel, lambda m: "took too long" in text_of(m))
-    assert len(house.comfyui.interrupted) == 1
+    house.comfyui.wait_for(lambda c: len(c.interrupted) == 1)
     house.comfyui.release()
     ask_for(person, house.channel, "quick")
     house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,14 +31,23 @@ SETTINGS = {
 }
 
 
+@functools.cache
+def compiled_program() -> Path:
+    """A copy of the program with its compiled modules, as after an owner's first start."""
+    folder = Path(tempfile.mkdtemp(prefix="comfygen-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in PROGRAM:
+        shutil.copy2(file, folder)
+    compileall.compile_dir(folder, quiet=1)
+    return folder
+
+
 class Installation:
     """A folder with a copy of the program and a `.env`, like an owner's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in PROGRAM:
-            shutil.copy(file, folder)
+        shutil.copytree(compiled_program(), folder, dirs_exist_ok=True)
         shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
         self.workflow = folder / "workflows/multisampler/base.json"
         self.database = folder / "data/comfygen.db"
@@ -48,6 +61,12 @@ class Installation:
         """Look into the database, as an owner with the sqlite3 shell would."""
         with contextlib.closing(sqlite3.connect(self.database, timeout=20)) as connection:
             return connection.execute(query, values).fetchall()
+
+    def change(self, statement: str, *values: object) -> None:
+        """Change the database behind the bot's back."""
+        connection = sqlite3.connect(self.database, timeout=20)
+        with contextlib.closing(connection), connection:  # the latter commits
+            connection.execute(statement, values)
 
 
 class Bot:

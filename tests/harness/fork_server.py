@@ -14,6 +14,7 @@ but after it, at the end of this file, and ends as any Python program does.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -113,6 +114,7 @@ def become(order: Order) -> None:
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # else each child would copy all of that memory when it ends, to tidy it up
     order = Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     if order is not None:
         become(order)

@@ -4,6 +4,8 @@
 and then does what `python comfygen.py` does. DISCORD_API and DISCORD_GATEWAY hold the addresses.
 KILL_AT, for the crash tests, names a point between two statements at which the process kills
 itself: `before:Class.method` or `after:Class.method` of one of the modules below comfygen.
+PAUSE_AT and PAUSE_PORT, for the tests of a locked database, name another such point and a port of
+this machine: the first call there connects to it, and goes on when that connection is closed.
 LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late;
 READY_AFTER, for the same, is how many seconds discord.py waits for more servers after the last.
 With SHORT_WAITS the program's own waits for what has failed are a fraction of what they are.
@@ -16,39 +18,67 @@ import functools
 import importlib
 import os
 import signal
+import socket
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-KILLABLE = {"Store": "store", "ComfyClient": "comfy_client"}
+MODULES = {"Store": "store", "ComfyClient": "comfy_client"}
 TICK = 0.005  # seconds between two looks at the loop
 LATE = 0.001  # less is the resolution of its clock
 
 # Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays.
 SHORT_WAITS: dict[str, dict[str, Any]] = {
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
-    "report": {"RETRY_PAUSES": (0.05, 0.5)},
-    "store": {"BUSY_SECONDS": 1.0},
+    "checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
+    "report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
+    "store": {"BUSY_SECONDS": 0.3},
+    "worker": {
+        "DATABASE_PAUSE": 0.2,
+        "LATE_SECONDS": 0.3,
+        "PromptRun.LOOK_SECONDS": 0.5,
+        "Sweeper.AGAIN_SECONDS": 0.5,
+    },
 }
+GATEWAY_PAUSE = 0.05  # of what discord.py waits before it connects again: up to 2 s at first
 
 
-def kill_at(point: str) -> None:
-    """Wrap the named method so that the process dies right before or right after its call."""
+def call_at(point: str, act: Callable[[], object]) -> None:
+    """Wrap the named method so that `act` is called right before or right after each call."""
     moment, _, name = point.partition(":")
     class_name, _, method_name = name.partition(".")
-    owner = getattr(importlib.import_module(KILLABLE[class_name]), class_name)
+    owner = getattr(importlib.import_module(MODULES[class_name]), class_name)
     method = getattr(owner, method_name)
 
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            act()
         result = method(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if moment == "after":
+            act()
         return result
 
     setattr(owner, method_name, wrapped)
+
+
+def kill_at(point: str) -> None:
+    """The process dies there, as in a power cut."""
+    call_at(point, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def pause_at(point: str, port: int) -> None:
+    """The first thread that comes there tells the test, and waits for it."""
+    ports = [port]
+
+    def pause() -> None:
+        if ports:
+            with socket.create_connection(("127.0.0.1", ports.pop()), 20) as connection:
+                connection.recv(1)
+
+    call_at(point, pause)
 
 
 def shorten_waits() -> None:
@@ -56,8 +86,14 @@ def shorten_waits() -> None:
     for module_name, values in SHORT_WAITS.items():
         module = importlib.import_module(module_name)
         for name, value in values.items():
-            assert hasattr(module, name), f"{module_name}.py has no {name} any more"
-            setattr(module, name, value)
+            *classes, attribute = name.split(".")
+            owner: Any = functools.reduce(getattr, classes, module)
+            assert hasattr(owner, attribute), f"{module_name}.py has no {name} any more"
+            setattr(owner, attribute, value)
+    from discord.backoff import ExponentialBackoff
+
+    delay = ExponentialBackoff.delay
+    ExponentialBackoff.delay = lambda own: delay(own) * GATEWAY_PAUSE  # type: ignore[assignment]
 
 
 def watch_loop(path: str) -> None:
@@ -116,6 +152,8 @@ def main() -> None:
         shorten_waits()
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
+    if point := os.environ.get("PAUSE_AT"):
+        pause_at(point, int(os.environ["PAUSE_PORT"]))
     if path := os.environ.get("LOOP_STALL_FILE"):
         watch_loop(path)
     module = types.ModuleType("__main__")

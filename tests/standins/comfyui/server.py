@@ -102,7 +102,8 @@ class ComfyUIStandIn:
 
     Set at any time: `object_info` (what is installed), `seconds_per_step`, `history_delay` (between
     the event execution_success and the history), `picture_size`, `picture_bytes` (PNGs are padded
-    to it), `pictures_per_prompt` (None: batch_size), `progress_state` (False: an older server's
+    to it), `pictures_per_prompt` (None: batch_size), `saved_as` (where a node that saves names its
+    files in its outputs, and their suffix), `progress_state` (False: an older server's
     feed), `newest` (missing_node_type; prompt ids must be canonical UUIDs), `jobs_api` (POST
     /api/jobs/{id}/cancel exists), `interrupt_ignores_body` (an older server's).
 
@@ -128,6 +129,7 @@ class ComfyUIStandIn:
         self.picture_size = (192, 192)
         self.picture_bytes = 0
         self.pictures_per_prompt: int | None = None
+        self.saved_as = ("images", ".png")
         self.progress_state = True
         self.newest = False
         self.jobs_api = False
@@ -293,6 +295,19 @@ class ComfyUIStandIn:
             f"not within {seconds} s; running {self.running}, pending {self.pending}, "
             f"finished {self.finished[-5:]}; the last requests:\n{recent}"
         )
+
+    def forget_file(self, name: str) -> None:
+        """As when the owner deletes a picture: history and cache still name it."""
+
+        def delete() -> None:
+            for key in [key for key in self._files if key[2] == name]:
+                del self._files[key]
+
+        self._in_loop(delete)
+
+    def take_out(self, prompt_id: str) -> None:
+        """As when the owner removes a waiting prompt in ComfyUI's page."""
+        self._in_loop(lambda: self._dequeue(prompt_id))
 
     # --- faults ---
 
@@ -605,6 +620,8 @@ class ComfyUIStandIn:
 
     async def _post_queue(self, request: web.Request) -> web.Response:
         data = await request.json()
+        if data.get("clear"):
+            self._pending.clear()
         for prompt_id in data.get("delete", []):
             self._dequeue(prompt_id)
         self._queue_updated()
@@ -623,7 +640,10 @@ class ComfyUIStandIn:
             prompt_id = request.match_info["id"]
             found = {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
             return web.json_response(found)
-        return web.json_response(self.history)
+        entries = list(self.history.items())
+        if "max_items" in request.query:
+            entries = entries[-int(request.query["max_items"]) :]
+        return web.json_response(dict(entries))
 
     async def _post_interrupt(self, request: web.Request) -> web.Response:
         data: Json = {}
@@ -881,7 +901,7 @@ class ComfyUIStandIn:
         inputs, name = run.prompt[node_id]["inputs"], run.prompt[node_id]["class_type"]
         if name == "SaveImage":
             prefix = inputs["filename_prefix"]
-            return {"images": self._save(run, "output", inputs["images"][0], prefix)}
+            return {self.saved_as[0]: self._save(run, "output", inputs["images"][0], prefix)}
         if "(Efficient)" not in name:
             return None
         decoded, method = self._decodes(inputs), inputs["preview_method"]
@@ -908,7 +928,7 @@ class ComfyUIStandIn:
         images = []
         for index in range(count):
             number = self._counters[prefix] = self._counters.get(prefix, 0) + 1
-            filename = f"{stem}_{number:05}_.png"
+            filename = f"{stem}_{number:05}_{self.saved_as[1] if kind == 'output' else '.png'}"
             seed = f"{run.signatures[source]} {index}".encode()
             picture = draw_png(seed, size, texts, self.picture_bytes)
             self._files[kind, subfolder, filename] = picture

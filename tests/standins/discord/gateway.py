@@ -55,6 +55,7 @@ class Gateway:
         self.identifies = 0
         self.resumes = 0
         self.refusing = False
+        self.refused = 0
         self._sessions: list[_Session] = []
         self._connections: list[_Connection] = []
 
@@ -79,6 +80,9 @@ class Gateway:
 
     async def accept(self, request: web.Request) -> web.StreamResponse:
         if self.refusing:
+            with self._standin._changed:
+                self.refused += 1
+                self._standin._changed.notify_all()
             return web.Response(status=503)
         ws = web.WebSocketResponse(max_msg_size=MIB)
         await ws.prepare(request)

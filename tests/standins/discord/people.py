@@ -303,6 +303,13 @@ class Person:
         """The messages in the DM with the bot, oldest first."""
         return self._dm.messages
 
+    def say(self, channel: Channel, text: str = "hello", times: int = 1) -> None:
+        """Writes into a channel, as often as told."""
+        with self._standin._changed:
+            for _ in range(times):
+                data = {"author": self._user(), "content": text}
+                self._standin._store(Stored(data, channel))
+
     def slash(self, command: str, channel: Channel | None = None, /, **options: Any) -> Reply:
         """Uses a command in a channel; no channel: in the DM."""
         return self._use_command(COMMAND, command, channel or self._dm, options)

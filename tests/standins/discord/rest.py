@@ -131,6 +131,11 @@ class RestServer:
         assert isinstance(kind, int) or kind in kinds, f"{kind!r} is none of {kinds}"
         self._faults.append(Fault(method, path_pattern, kind, times, seconds, code))
 
+    def clear_faults(self) -> None:
+        """Nothing goes wrong any more; a request that hangs goes on hanging for its time."""
+        with self._changed:
+            self._faults.clear()
+
     def before(self, method: str, path_pattern: str, callback: Callable[[], object]) -> None:
         """Calls back once, in the server's thread, when such a request has arrived; it is applied
         afterwards, whether the bot still lives or not."""

@@ -102,7 +102,7 @@ class DiscordStandIn(RestServer):
     first answer), `token_lifetime` (15 min for an interaction's token), `nonce_memory` (how long a
     nonce is recognised). To read: `violations`; `requests`; `commands` (by guild id; None: global)
     and `syncs` (how often they were PUT); `rate_limited` (answers 429); `connected`, `identifies`,
-    `resumes` (gateway).
+    `resumes`, `refusals` (gateway).
     """
 
     def __init__(self, *, token: str | None = None) -> None:
@@ -212,6 +212,11 @@ class DiscordStandIn(RestServer):
     def identifies(self) -> int:
         """How often a bot began a session."""
         return self._gateway.identifies
+
+    @property
+    def refusals(self) -> int:
+        """How often a bot was refused at the gateway."""
+        return self._gateway.refused
 
     @property
     def resumes(self) -> int:

@@ -1,0 +1,1 @@
+"""Random faults, kills and restarts against the real process."""
