@@ -13,7 +13,6 @@ one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touch
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import functools
@@ -23,6 +22,7 @@ import re
 import signal
 import sys
 import threading
+import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,14 +44,12 @@ from checks import (
     explanation,
     log_check,
     print_checks,
-    unusable_comfyui,
 )
-from comfy_client import ComfyClient, ComfyError, ProgressFeed, Unreachable, shortened
+from comfy_client import ComfyClient, ComfyError, ProgressFeed, shortened
 from form import (
     EXPIRED_FORM,
     ControlId,
     Controls,
-    FormError,
     Forms,
     Stage,
     StaleForm,
@@ -63,8 +61,7 @@ from form import (
     without_half_emoji,
 )
 from object_info import ComfyOptions, ObjectInfo
-from once import OnceError, add_options, make_one_picture
-from report import AWAY, HANGING, Reporter, job_button, job_view, see_failure
+from report import AWAY, Reporter, job_button, job_view, see_failure
 from settings import (
     DAY_MS,
     PROMPT_LIMIT,
@@ -83,9 +80,10 @@ log = logging.getLogger("comfygen")
 Interaction = discord.Interaction[Any]
 
 EXIT_INTERRUPTED = 130
-# For what the event loop may not wait for: the database, files, ComfyUI. More than there can be
-# reports and /refresh that hang on ComfyUI, so that a click finds a thread for the database.
-POOL_THREADS = HANGING + 5
+# For what the event loop may not wait for. ComfyUI, which may hang for long, has threads apart, so
+# that a click always finds one for the database.
+POOL_THREADS = 4
+COMFYUI_THREADS = 4
 QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
@@ -153,7 +151,7 @@ async def refresh(interaction: Interaction) -> None:
     bot: ComfyGen = interaction.client
     await interaction.response.defer(ephemeral=True)
     before = bot.forms.options
-    now = await asyncio.to_thread(bot.read_lists)
+    now = await bot.loop.run_in_executor(bot.comfyui_threads, bot.read_lists)
     new = len(set(now.models) - set(before.models))
     gone = len(set(before.models) - set(now.models))
     await interaction.followup.send(
@@ -386,7 +384,8 @@ class ComfyGen(discord.Client):
         negative_prompt = settings.default_negative_prompt
         defaults = binder.defaults(workflow)
         self.forms = Forms(options, defaults, negative_prompt, self.check_place)
-        self.reporter = Reporter(self, store, client)
+        self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
+        self.reporter = Reporter(self, store, client, self.comfyui_threads)
         self.worker = Worker(
             store,
             client,
@@ -572,6 +571,7 @@ class ComfyGen(discord.Client):
         self.reporter.drop()
         for task in self._background:
             task.cancel()
+        self.comfyui_threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def answer_unknown(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
@@ -686,8 +686,14 @@ def run(settings: Settings) -> int:
     return code
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; ends the program if it makes no sense."""
+def parse_arguments(arguments: Sequence[str]) -> Any:
+    """The command line, an attribute for each option; ends the program if it makes no sense."""
+    if not arguments:  # a start of the bot needs no parser
+        return types.SimpleNamespace(check=False, once=None, offline=False)
+    import argparse
+
+    from once import add_options
+
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
         description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
@@ -709,7 +715,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python comfygen.py`; the exit code."""
-    options = parse_arguments(arguments)
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     problems: Sequence[str] = ()
     try:
         settings = load_settings(read_environment(), for_discord=options.once is None)
@@ -727,23 +733,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return print_checks(settings, problems, COMMAND_NAMES, offline=options.offline)
         if options.once is not None:
-            return asyncio.run(make_one_picture(settings, options))
+            from once import run_once
+
+            return run_once(settings, options)
         return run(settings)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except Unreachable as error:
-        complain(settings, unusable_comfyui(settings, error))
-    except FormError as error:  # a sentence with Discord's markdown
-        complain(settings, re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error)))
-    except (OnceError, ComfyError, StoreError, OSError) as error:
-        complain(settings, str(error))
+    except (StoreError, OSError) as error:
+        print(redact(str(error), *settings.secrets), file=sys.stderr)
     return 1
-
-
-def complain(settings: Settings, text: str) -> None:
-    """Why it did not work, to the terminal."""
-    print(redact(text, *settings.secrets), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ behind Generate is not known here.
 
 from __future__ import annotations
 
-import difflib
 import re
 import secrets
 from collections import OrderedDict
@@ -277,6 +276,8 @@ def display_name(name: str) -> str:
 
 def nearest(name: str, offered: Sequence[str]) -> str:
     """A finished sentence with the offered names that resemble one, or none."""
+    import difflib  # not before somebody mistypes a name
+
     shown = {display_name(value).lower(): display_name(value) for value in offered}
     close = difflib.get_close_matches(display_name(name).lower(), list(shown), n=3, cutoff=0.4)
     names = ", ".join(escaped(ends_of(shown[key], 100)) for key in close)

@@ -6,7 +6,6 @@ Pure, but for `fetch()`, which asks the server. Knows no workflow and no node id
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +60,8 @@ class ObjectInfo:
 
     def nearest(self, class_type: str) -> str | None:
         """The known class whose name resembles this one most."""
+        import difflib  # no start needs it
+
         close = difflib.get_close_matches(class_type, list(self._classes), n=1)
         return close[0] if close else None
 

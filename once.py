@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,10 +19,18 @@ from pathlib import Path
 import binder
 import object_info
 from binder import SEED_MAX
-from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
+from checks import unusable_comfyui
+from comfy_client import (
+    ComfyClient,
+    ComfyError,
+    ImageRef,
+    Progress,
+    ProgressFeed,
+    Unreachable,
+)
 from form import CFG_RANGE, STEPS_RANGE, Draft, FormError, find_model, nearest
 from object_info import ComfyOptions
-from settings import Settings
+from settings import Settings, redact
 from store import Job, JobParams, Store
 from worker import Worker, load_workflow
 
@@ -50,6 +60,20 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     return [option.dest for option in options]
 
 
+def run_once(settings: Settings, options: argparse.Namespace) -> int:
+    """One picture, from the command line's options to its file; the exit code."""
+    try:
+        return asyncio.run(make_one_picture(settings, options))
+    except Unreachable as error:
+        text = unusable_comfyui(settings, error)
+    except FormError as error:  # a sentence with Discord's markdown
+        text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
+    except (OnceError, ComfyError) as error:
+        text = str(error)
+    print(redact(text, *settings.secrets), file=sys.stderr)
+    return 1
+
+
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
     """One job with these arguments; the exit code is 0 if its pictures are saved. Raises OnceError,
     or what the layers below raise."""
@@ -67,7 +91,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
         with closing(Store(Path(folder) / "once.db")) as store:
             maxima = info.maxima(binder.SEED_INPUTS)
-            job, pictures = await run_once(settings, client, store, params, maxima)
+            job, pictures = await run_job(settings, client, store, params, maxima)
     if not pictures:
         raise OnceError(job.error_message or "There is no picture.")
     for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
@@ -78,7 +102,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     return 0
 
 
-async def run_once(
+async def run_job(
     settings: Settings,
     client: ComfyClient,
     store: Store,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import heapq
 import io
 import itertools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -421,10 +422,18 @@ class Reporter:
     """Reports each job, however long that takes; a job that has ended is tried again until it is
     reported, by the next start at the latest."""
 
-    def __init__(self, client: discord.Client, store: Store, comfy: ComfyClient) -> None:
+    def __init__(
+        self,
+        client: discord.Client,
+        store: Store,
+        comfy: ComfyClient,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """`threads` are for the pictures that have to be fetched from ComfyUI."""
         self._client = client
         self._store = store
         self._comfy = comfy
+        self._threads = threads
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -597,9 +606,10 @@ class Reporter:
                 done.update(dict.fromkeys(part.marks, str(message.id)))
 
         for encoding in ENCODINGS:
-            pictures, too_large = await asyncio.to_thread(
-                self._pictures, job, originals, encoding, limit
-            )
+            find = functools.partial(self._pictures, job, originals, encoding, limit)
+            fit = originals and not encoding and max(map(len, originals)) <= limit
+            loop = asyncio.get_running_loop()
+            pictures, too_large = find() if fit else await loop.run_in_executor(self._threads, find)
             about, more = job, note
             if too_large and pictures:
                 more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
