@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
+OUTAGE_PAUSES = (0.2, 5.0)  # seconds between two calls of a ComfyUI that is away: growing
 DATABASE_PAUSE = 2.0  # seconds between two tries of a statement that must be made
 
 UNEXPECTED = "Something went wrong inside the bot. Please try again, or tell its owner."
@@ -678,7 +679,8 @@ class Outage:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
         self.error = error
         self._failures += 1
-        return min(0.1 * 2.0 ** min(self._failures, 6), 5.0)
+        shortest, longest = OUTAGE_PAUSES
+        return min(shortest * 2.0 ** min(self._failures - 1, 9), longest)
 
     def over(self) -> None:
         """Note a call that worked."""

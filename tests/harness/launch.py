@@ -38,6 +38,7 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "worker": {
         "DATABASE_PAUSE": 0.2,
         "LATE_SECONDS": 0.3,
+        "OUTAGE_PAUSES": (0.02, 0.5),
         "PromptRun.LOOK_SECONDS": 0.5,
         "Sweeper.AGAIN_SECONDS": 0.5,
     },
@@ -90,7 +91,13 @@ def shorten_waits() -> None:
             owner: Any = functools.reduce(getattr, classes, module)
             assert hasattr(owner, attribute), f"{module_name}.py has no {name} any more"
             setattr(owner, attribute, value)
+    import discord
     from discord.backoff import ExponentialBackoff
+
+    async def at_once(client: discord.Client, shard: int | None, *, initial: bool = False) -> None:
+        """discord.py pauses 5 s before a new session after a lost one."""
+
+    discord.Client.before_identify_hook = at_once  # type: ignore[method-assign]
 
     delay = ExponentialBackoff.delay
     ExponentialBackoff.delay = lambda own: delay(own) * GATEWAY_PAUSE  # type: ignore[assignment]
