@@ -372,6 +372,12 @@ def button(
     return discord.ui.Button(custom_id=custom_id, label=label, style=style)
 
 
+def buttons_of(message: discord.Message) -> set[str]:
+    """The custom ids of a message's buttons: they tell our messages about one job from others."""
+    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
+    return {item.custom_id or "" for row in rows for item in row.children}
+
+
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
     """The menu for one of FORM_FIELDS, as the draft stands."""
     options = menu_options(draft.offered(name), getattr(draft, name), draft.pages.get(name, 0))

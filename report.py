@@ -35,7 +35,7 @@ from comfy_client import (
     Unreachable,
     shortened,
 )
-from form import ControlId, Controls, button, display_name, ends_of, escaped
+from form import ControlId, Controls, button, buttons_of, display_name, ends_of, escaped
 from settings import DAY_MS
 from store import Job, JobStatus, Store, StoreError, unix_ms
 
@@ -108,12 +108,6 @@ def job_view(job_id: str, *actions: str) -> Controls:
 def job_mark(job_id: str) -> str:
     """How a message shows people which job it is about."""
     return f"job {job_id[:8]}"
-
-
-def buttons_of(message: discord.Message) -> set[str]:
-    """The custom ids of a message's buttons: they tell our messages about one job from others."""
-    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
-    return {item.custom_id or "" for row in rows for item in row.children}
 
 
 def nonce(job_id: str, part: object) -> str:
@@ -597,19 +591,8 @@ class Reporter:
         """The parts of the report that are not posted yet; the ids of all of them. What Discord
         finds too large all the same is sent again, smaller."""
         done = await self._posted(place, job) if job.report_tried_at is not None else {}
-
-        async def post(pictures: Sequence[Picture], about: Job, note: str) -> None:
-            from_start = FIRST_PART not in done
-            for part in report_parts(about, pictures, from_start=from_start, note=note):
-                seconds = TRY_SECONDS + part.size / UPLINK
-                message = await asyncio.wait_for(place.send(**part.message), seconds)
-                done.update(dict.fromkeys(part.marks, str(message.id)))
-
         for encoding in ENCODINGS:
-            find = functools.partial(self._pictures, job, originals, encoding, limit)
-            fit = originals and not encoding and max(map(len, originals)) <= limit
-            loop = asyncio.get_running_loop()
-            pictures, too_large = find() if fit else await loop.run_in_executor(self._threads, find)
+            pictures, too_large = await self._at_hand(job, originals, encoding, limit)
             about, more = job, note
             if too_large and pictures:
                 more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
@@ -619,7 +602,7 @@ class Reporter:
                 about = replace(job, error_message=NoPictures.gone)
             left = [picture for picture in pictures if picture.mark not in done]
             try:
-                await post(left, about, more)
+                await self._post_parts(place, about, left, more, done)
                 return list(dict.fromkeys(done.values()))
             except discord.HTTPException as error:
                 if error.status != 413:
@@ -627,12 +610,36 @@ class Reporter:
                 log.info("job %s: Discord finds it too large: %s", job.id, error)
         if FIRST_PART in done:  # the first message came through: it says what is missing
             missing = sum(picture.mark not in done for picture in pictures) + too_large
-            text = f"<@{job.user_id}>{note}\n{missing} of {len(pictures) + too_large}: "
-            first = place.get_partial_message(int(done[FIRST_PART]))
-            await first.edit(content=text + TOO_LARGE_ALONE)
+            text = f"<@{job.user_id}>{note}\n{missing}"
+            text += f" of {len(pictures) + too_large}: {TOO_LARGE_ALONE}"
+            await place.get_partial_message(int(done[FIRST_PART])).edit(content=text)
         else:
-            await post([], replace(job, error_message=TOO_LARGE), note)
+            await self._post_parts(place, replace(job, error_message=TOO_LARGE), [], note, done)
         return list(dict.fromkeys(done.values()))
+
+    async def _post_parts(
+        self,
+        place: discord.abc.Messageable,
+        job: Job,
+        pictures: Sequence[Picture],
+        note: str,
+        done: dict[str, str],
+    ) -> None:
+        """Post what is missing, and note in `done` what has arrived: message ids by mark."""
+        from_start = FIRST_PART not in done
+        for part in report_parts(job, pictures, from_start=from_start, note=note):
+            seconds = TRY_SECONDS + part.size / UPLINK
+            message = await asyncio.wait_for(place.send(**part.message), seconds)
+            done.update(dict.fromkeys(part.marks, str(message.id)))
+
+    async def _at_hand(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> tuple[list[Picture], int]:
+        """What `_pictures` finds; in a thread if something has to be fetched."""
+        find = functools.partial(self._pictures, job, originals, encoding, limit)
+        if originals and not encoding and max(map(len, originals)) <= limit:
+            return find()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, find)
 
     def _pictures(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int

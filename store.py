@@ -220,7 +220,7 @@ class Store:
                 self._connection.row_factory = sqlite3.Row
                 # sqlite3 would refuse all rows of an answer for one text that is not UTF-8.
                 self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
-                self._check()
+                _check(self._connection, self._path)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._migrate()
@@ -474,35 +474,13 @@ class Store:
                 text += "; check its place and who may write there, or set DB_PATH to another file"
             raise kind(f"the database {self._path} cannot be used: {text}") from error
 
-    def _check(self) -> None:
-        """Refuse a file that this version must not write to. Only reads."""
-        version = self._version()
-        if version > len(MIGRATIONS):
-            raise DatabaseTooNew(
-                f"the database {self._path} is of version {version}, this program knows versions"
-                f" up to {len(MIGRATIONS)}: update the program or set DB_PATH to another file"
-            )
-        verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
-        later = (names for number, names in ADDED_BY.items() if number > version)
-        expected = set(COLUMNS.values()).difference(*later)
-        if columns and not columns >= expected:
-            raise DatabaseUnusable(
-                f"the database {self._path} belongs to another program: set DB_PATH to another file"
-            )
-
     def _migrate(self) -> None:
-        for number in range(self._version() + 1, len(MIGRATIONS) + 1):
+        for number in range(_version(self._connection) + 1, len(MIGRATIONS) + 1):
             with self._transaction() as connection:
                 for statement in MIGRATIONS[number - 1]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
             log.info("database: migration %d applied", number)
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextlib.contextmanager
@@ -524,6 +502,30 @@ def _instance_lock(database: Path) -> Iterator[None]:
                 " first, or set DB_PATH to another file"
             ) from error
         yield
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that this version must not write to. Only reads."""
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise DatabaseTooNew(
+            f"the database {path} is of version {version}, this program knows versions up to"
+            f" {len(MIGRATIONS)}: update the program or set DB_PATH to another file"
+        )
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    columns = {row["name"] for row in connection.execute("PRAGMA table_info(jobs)")}
+    later = (names for number, names in ADDED_BY.items() if number > version)
+    expected = set(COLUMNS.values()).difference(*later)
+    if columns and not columns >= expected:
+        raise DatabaseUnusable(
+            f"the database {path} belongs to another program: set DB_PATH to another file"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
