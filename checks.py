@@ -105,10 +105,12 @@ class Inspection:
         path = self.settings.db_path
         if not self._create and not path.exists():
             place = next(folder for folder in path.parents if folder.exists())
-            if os.access(place, os.W_OK):
+            if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
                 self._note("database", "ok", f"{path} is made by the first start")
             else:
-                self._note("database", "FAILED", f"{place} is not writable: set DB_PATH elsewhere")
+                self._note(
+                    "database", "FAILED", f"{place} is no writable folder: set DB_PATH elsewhere"
+                )
             return
         try:
             self.store = Store(path)

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
+POLL_PAUSES = (0.1, 2.0)  # seconds between two looks for the end of a prompt, and what share
+POLL_SHARE = 0.05  # of the wait so far a pause is
 OUTAGE_PAUSES = (0.2, 5.0)  # seconds between two calls of a ComfyUI that is away: growing
 DATABASE_PAUSE = 2.0  # seconds between two tries of a statement that must be made
 
@@ -529,11 +531,13 @@ class PromptRun:
             self._began = self._looked_at = time.monotonic()
 
     def _next_pause(self) -> float:
-        """So that noticing the end never costs more than 5 % of the wait."""
+        """So that noticing the end never costs more than POLL_SHARE of the wait."""
         if self._hurried:
             self._hurried -= 1
             return self.HURRIED_PAUSE
-        return min(max(0.05 * (time.monotonic() - self._began), 0.1), 2.0)
+        shortest, longest = POLL_PAUSES
+        waited = time.monotonic() - self._began
+        return min(max(POLL_SHARE * waited, shortest), longest)
 
     def _time_left(self) -> float:
         """The seconds that are left of its time. Counted is the time in which it runs or ComfyUI

@@ -225,6 +225,13 @@ def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
     assert house.discord.identifies == identifies  # nobody saw it online
 
 
+def test_check_sees_that_a_database_cannot_be_made_below_a_file(house: House) -> None:
+    bot = run(house, "--check", "--offline", DB_PATH=str(house.installation.workflow / "jobs.db"))
+    assert bot.process.returncode == 1
+    (line,) = lines_of(bot, "FAILED")
+    assert "DB_PATH" in line
+
+
 def test_check_offline_leaves_discord_out(house: House) -> None:
     bot = run(house, "--check", "--offline", offline=True)
     assert bot.process.returncode == 0, bot.output
