@@ -21,9 +21,10 @@ from discord import app_commands
 
 import binder
 import object_info
-from comfy_client import ComfyClient, ComfyError, Unreachable
+from channel import AWAY
+from comfy_client import ComfyClient
+from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
-from report import AWAY
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
 from worker import load_workflow

@@ -1,7 +1,7 @@
 """ComfyUI over HTTP: the only file that talks to the server.
 
-Owns the session, the routes, the meaning of the answers, and the progress feed. Imports nothing of
-ours and knows neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
+Owns the session, the routes, the meaning of the answers, and the progress feed. Knows
+neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
 from the worker thread or from the event loop's thread pool, never on the loop itself.
 `ProgressFeed` alone lives on the loop.
 How the server really behaves is written down in comfyui.md: look there if a rule here seems odd.
@@ -26,6 +26,17 @@ import aiohttp
 import requests
 import urllib3  # what requests is made of; its errors come out of `response.raw`
 
+from comfy_errors import (
+    BadAnswer,
+    ComfyError,
+    NoPictures,
+    NoPreview,
+    Unreachable,
+    dicts,
+    failure,
+    refusal,
+)
+
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
@@ -38,7 +49,6 @@ CHUNK = 2**18
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
 END_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
-DETAIL_LENGTH = 200  # of a server's own words, as shown to people
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
@@ -49,84 +59,6 @@ MAGIC = re.compile(
     rb"|....ftyp|\x1aE\xdf\xa3|\xff\x0a|\0\0\0\x0cJXL |\x76\x2f\x31\x01",
     re.DOTALL,
 )
-
-
-class ComfyError(Exception):
-    """Base of what can go wrong. `public` is a finished sentence for people, free of paths, URLs
-    and secrets; `str()` is the detail for the log."""
-
-    public = "Something went wrong on the image server. Please try again."
-
-    def __init__(self, detail: str, public: str | None = None) -> None:
-        super().__init__(detail)
-        if public is not None:
-            self.public = public
-
-
-class Unreachable(ComfyError):
-    """Refused, reset, timed out, 429 or 5xx: the same call may work later, and this one may have
-    been carried out all the same."""
-
-    public = "The image server cannot be reached right now. Please try again in a few minutes."
-
-
-class BadAnswer(ComfyError):
-    """Whatever answers is not a ComfyUI: a login page, a redirect, another program."""
-
-    public = "The image server gave an answer that makes no sense. Please tell the bot's owner."
-
-
-class Refused(ComfyError):
-    """The server did not accept the workflow; the public sentence names node, input and value.
-    `was_queued`: it took a part of it, which may be at work."""
-
-    was_queued = False
-
-
-class NodeFailed(ComfyError):
-    """A node raised an exception while the prompt ran."""
-
-
-class OutOfMemory(NodeFailed):
-    """The GPU's memory did not suffice."""
-
-    public = (
-        "The model is too big for the GPU at these settings. Try another model or fewer details."
-    )
-
-
-class Interrupted(ComfyError):
-    """The prompt was stopped on the server."""
-
-    public = "The picture was stopped on the image server. Run /gen to ask for it again."
-
-
-class NoPictures(ComfyError):
-    """The prompt succeeded without a picture, or its pictures are gone from the server."""
-
-    public = "The image server finished without a picture. Please tell the bot's owner."
-    gone = "The picture was made, but it is no longer on the image server. Run /gen again."
-
-
-class NoPreview(ComfyError):
-    """The server cannot re-encode a file: a video, or a picture too large for the format."""
-
-    public = "The picture could not be made smaller on the image server."
-
-
-class Removed(ComfyError):
-    """The prompt was taken out of the server's queue by somebody else."""
-
-    public = (
-        "The owner of the image server removed this picture from ComfyUI's queue."
-        " Run /gen to ask for it again."
-    )
-
-
-class TimedOut(ComfyError):
-    """A prompt ran longer than the owner allows."""
-
-    public = "The picture took too long and was stopped. Try fewer steps or a smaller model."
 
 
 class ImageRef(NamedTuple):
@@ -231,7 +163,7 @@ class ComfyClient:
         if not isinstance(system, dict):
             raise BadAnswer("GET /system_stats: the answer is not a ComfyUI's")
         version = system.get("comfyui_version")
-        devices = ", ".join(str(device.get("name")) for device in _dicts(stats.get("devices")))
+        devices = ", ".join(str(device.get("name")) for device in dicts(stats.get("devices")))
         return f"{version or 'of unknown version'} on {devices or 'unknown devices'}"
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
@@ -247,7 +179,7 @@ class ComfyClient:
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
         if status == 400:
-            raise _refusal(_parsed(content, "POST /prompt"))
+            raise refusal(_parsed(content, "POST /prompt"))
         answer = self._checked(status, content, "POST /prompt")
         accepted = answer.get("prompt_id")
         if not isinstance(accepted, str):
@@ -257,9 +189,9 @@ class ComfyClient:
                 self.cancel(accepted)
             except ComfyError as error:
                 log.warning("prompt %s could not be stopped: %s", accepted, error)
-            refusal = _refusal(answer)
-            refusal.was_queued = True
-            raise refusal
+            partly = refusal(answer)
+            partly.was_queued = True
+            raise partly
         return accepted
 
     def history(self, prompt_id: str) -> HistoryEntry | None:
@@ -271,7 +203,7 @@ class ComfyClient:
         if not isinstance(entry, dict):
             raise BadAnswer(f"GET {path}: the entry is not an object")
         status = entry.get("status")
-        return HistoryEntry(_images(entry.get("outputs")), _failure(status), _used_cache(status))
+        return HistoryEntry(_images(entry.get("outputs")), failure(status), _used_cache(status))
 
     def find_ended(self, asked_id: str) -> str | None:
         """The id of an ended prompt that was submitted with this id to an older server, which gave
@@ -281,7 +213,7 @@ class ComfyClient:
         except BadAnswer as error:  # more than is read of one answer, say
             log.debug("the history could not be searched: %s", error)
             return None
-        rows = [entry.get("prompt") for entry in _dicts(list(entries.values()))]
+        rows = [entry.get("prompt") for entry in dicts(list(entries.values()))]
         return _ids_asked_for(rows).get(asked_id)
 
     def queue(self) -> Queue:
@@ -543,36 +475,6 @@ def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
     return event in END_EVENTS or (event == "executing" and data.get("node") is None)
 
 
-# Where a path or an address begins. It may hold spaces and quotes, so nobody can say where it ends.
-PLACE = re.compile(
-    r"[a-z][a-z0-9+.-]*://"  # an address
-    r"|(?<![a-z0-9])[a-z]:[\\/]|\\\\"  # C:\ or \\server
-    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]"  # ~owner/ or /home, and not and/or
-    r"|%\w+%[\\/]|\bhost='|\b\d{1,3}(?:\.\d{1,3}){3}\b|\blocalhost:",
-    re.IGNORECASE | re.ASCII,
-)
-# The keys of services that nodes use. What of the bot's own is secret, settings.py knows.
-SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}", re.IGNORECASE)
-TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-
-def clean(text: object) -> str:
-    """The first line of a server's words for people: up to the first path or address, without
-    tokens and long lists."""
-    line = next(iter(str(text)[:2000].strip().splitlines()), "")
-    line = TERMINAL_CODES.sub("", line)
-    place = PLACE.search(line)
-    if place:
-        line = line[: place.start()].rstrip(" '\"(") + " …"
-    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", SECRET.sub("…", line))
-    return shortened(line.strip(), DETAIL_LENGTH)
-
-
-def shortened(text: str, limit: int) -> str:
-    """Cut at the end, with an ellipsis within the limit."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     # read1 gives what is there; read would wait for a whole chunk of a body that only drips.
     read1 = getattr(response.raw, "read1", None)
@@ -621,89 +523,20 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _refusal(answer: Mapping[str, Any]) -> Refused:
-    """Both shapes of a 400, and a 200 with node_errors, as one sentence (comfyui.md)."""
-    faults: list[str] = []
-    node_errors = answer.get("node_errors")
-    for node, entry in (node_errors if isinstance(node_errors, dict) else {}).items():
-        entry = entry if isinstance(entry, dict) else {}
-        for fault in _dicts(entry.get("errors")):
-            where = f"node {node} ({entry.get('class_type', 'unknown')})"
-            faults.append(clean(f"{where}, {_fault(fault)}"))
-    error = answer.get("error")
-    if not faults and isinstance(error, dict):
-        faults.append(clean(f"{error.get('message', '')} {error.get('details', '')}"))
-    elif not faults:
-        faults.append(clean(error or "no reason given"))
-    return Refused(
-        "; ".join(faults),
-        f"The image server refused this job: {shortened('; '.join(faults[:3]), 600)}."
-        " Choose other values with /gen, or tell the bot's owner.",
-    )
-
-
-def _fault(fault: Mapping[str, Any]) -> str:
-    """`input ckpt_name: Value not in list ('nope.ckpt')`."""
-    extra = fault.get("extra_info")
-    extra = extra if isinstance(extra, dict) else {}
-    details = str(fault.get("details", ""))
-    name = extra.get("input_name") or details.partition(":")[0]
-    text = f"input {name}: {fault.get('message', 'not accepted')}"
-    if "received_value" in extra:
-        return f"{text} ('{shortened(str(extra['received_value']), 80)}')"
-    quoted = re.match(r"[^:]*: ('[^']*'|\S+)", details)
-    return f"{text} ({shortened(quoted[1], 80)})" if quoted else text
-
-
-def _failure(status: object) -> ComfyError | None:
-    """What a history entry's status says went wrong; None for a success."""
-    if not isinstance(status, dict):
-        return None  # servers before 2024 wrote no status, and no entry for a failure
-    messages = status.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        event, data = message if isinstance(message, list) and len(message) == 2 else ("", None)
-        data = data if isinstance(data, dict) else {}
-        if event == "execution_interrupted":
-            return Interrupted(f"interrupted in node {data.get('node_id')}")
-        if event == "execution_error":
-            return _node_failure(data)
-    if status.get("status_str") == "error" or status.get("completed") is False:
-        return NodeFailed(
-            f"status {status.get('status_str')} without a reason",
-            "The picture failed on the image server. Try other settings.",
-        )
-    return None
-
-
-def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
-    # Never `traceback` (the owner's paths) nor `current_inputs` (whole prompts, other people's).
-    kind = str(data.get("exception_type", "error"))
-    words = clean(data.get("exception_message", ""))
-    detail = f"node {data.get('node_id')} ({data.get('node_type')}): {kind}: {words}"
-    if kind.endswith("OutOfMemoryError") or "out of memory" in words.lower():
-        return OutOfMemory(detail)
-    node = clean(data.get("node_type", "a node"))
-    return NodeFailed(
-        detail,
-        f"The picture failed in {node}: {clean(kind.rpartition('.')[2])}: {words}."
-        " Try another model or other settings; if it goes on, tell the bot's owner.",
-    )
-
-
 def _used_cache(status: object) -> bool:
     """Whether the status of a history entry tells of nodes that did not run."""
     messages = status.get("messages") if isinstance(status, dict) else None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, list) and message[:1] == ["execution_cached"]:
-            return any(data.get("nodes") for data in _dicts(message[1:]))
+            return any(data.get("nodes") for data in dicts(message[1:]))
     return False
 
 
 def _images(outputs: object) -> tuple[ImageRef, ...]:
     """Every picture and video once, in order; previews only if nothing was saved (comfyui.md)."""
     found: dict[ImageRef, None] = {}
-    for output in _dicts(list(outputs.values()) if isinstance(outputs, dict) else None):
-        for image in [image for key in MEDIA_KEYS for image in _dicts(output.get(key))]:
+    for output in dicts(list(outputs.values()) if isinstance(outputs, dict) else None):
+        for image in [image for key in MEDIA_KEYS for image in dicts(output.get(key))]:
             name = image.get("filename")
             if isinstance(name, str) and name:
                 subfolder, kind = image.get("subfolder"), image.get("type")
@@ -726,7 +559,3 @@ def _ids_asked_for(rows: Iterable[Any]) -> dict[str, str]:
     items = [row for row in rows if isinstance(row, list) and len(row) > 3]
     extras = [(row[3], str(row[1])) for row in items if isinstance(row[3], dict)]
     return {str(extra[ASKED_ID]): prompt_id for extra, prompt_id in extras if ASKED_ID in extra}
-
-
-def _dicts(items: object) -> Iterable[dict[str, Any]]:
-    return (item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))

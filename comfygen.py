@@ -3,8 +3,9 @@
 
 The bot and the way in: the command line, start and stop, Discord's events, and one router for
 clicks and modals. The way of a job, from file to file: `/gen` opens a form (form.py), Generate
-hands it to the worker (worker.py), which asks ComfyUI (comfy_client.py) for the bound workflow
-(binder.py) and notes each step (store.py); report.py shows the channel what came of it.
+(commands.py) hands it to the worker (worker.py), which asks ComfyUI (comfy_client.py) for the bound
+workflow (binder.py) and notes each step (store.py); running.py shows the channel how far it is, and
+report.py what came of it.
 
 Four kinds of threads share the work. The event loop runs everything of discord.py and must never
 block: what waits for a disk or a socket goes to its pool (`asyncio.to_thread`). The worker makes
@@ -14,16 +15,14 @@ one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touch
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ import discord
 from discord import app_commands
 
 import binder
-import object_info
+from channel import AWAY, see_failure
 from checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
@@ -45,26 +44,17 @@ from checks import (
     log_check,
     print_checks,
 )
-from comfy_client import ComfyClient, ComfyError, ProgressFeed, shortened
+from comfy_client import ComfyClient, ProgressFeed
+from comfy_errors import ComfyError
+from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
 from form import (
-    EXPIRED_FORM,
     ControlId,
-    Controls,
-    Forms,
-    Stage,
     StaleForm,
-    check_offered,
-    escaped,
-    form_embed,
-    matching_models,
-    new_seed,
-    without_half_emoji,
 )
 from object_info import ComfyOptions, ObjectInfo
-from report import AWAY, Reporter, job_button, job_view, see_failure
+from report import Reporter
 from settings import (
     DAY_MS,
-    PROMPT_LIMIT,
     ConfigError,
     Settings,
     load_settings,
@@ -72,289 +62,17 @@ from settings import (
     redact,
     set_up_logging,
 )
-from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
-from worker import Queued, Worker, load_workflow, public_sentence
+from store import Store, StoreError, unix_ms
+from worker import Worker, load_workflow, public_sentence
 
 log = logging.getLogger("comfygen")
-
-Interaction = discord.Interaction[Any]
 
 EXIT_INTERRUPTED = 130
 # For what the event loop may not wait for. ComfyUI, which may hang for long, has threads apart, so
 # that a click always finds one for the database.
 POOL_THREADS = 4
 COMFYUI_THREADS = 4
-QUEUE_TITLE = "The queue"
-QUEUE_SHOWN = 15  # waiting jobs that /queue lists
-OWN_SHOWN = 20  # of a person's own jobs, with a button each
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
-
-RESTARTING = "The bot is restarting. Please try again in a minute."
-
-
-class Refusal(Exception):
-    """Why the bot does not do what somebody asks; `public` is the finished sentence for them."""
-
-    @property
-    def public(self) -> str:
-        """The sentence."""
-        return str(self)
-
-
-# ---------------------------------------------------------------------------------------------
-# The commands
-
-
-@app_commands.command(name="gen", description="Make a picture on this server's own GPU")
-@app_commands.describe(
-    prompt="What the picture shows",
-    model="Type any part of a model's name",
-    seed="The same seed and settings give the same picture",
-)
-async def gen(
-    interaction: Interaction,
-    prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
-    model: str | None = None,
-    seed: str | None = None,
-) -> None:
-    """/gen (architecture.md §3.1); with options the form opens filled in."""
-    bot: ComfyGen = interaction.client
-    text = without_half_emoji(prompt or "")
-    await bot.forms.open(interaction, text, model or "", seed or "")
-
-
-@gen.autocomplete("model")
-async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
-    """The models that a person may mean."""
-    bot: ComfyGen = interaction.client
-    names = matching_models(current, bot.forms.options.models)
-    return [app_commands.Choice(name=name, value=name) for name in names]
-
-
-@app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")
-async def show_queue(interaction: Interaction) -> None:
-    """/queue, for the caller's eyes alone."""
-    bot: ComfyGen = interaction.client
-    bot.check_place(interaction)
-    await interaction.response.defer(ephemeral=True)
-    embed, view = await queue_message(bot, interaction.user.id)
-    await interaction.followup.send(embed=embed, view=view, ephemeral=True)
-
-
-@app_commands.command(name="refresh", description="Read ComfyUI's models and samplers again")
-@app_commands.default_permissions(manage_guild=True)
-async def refresh(interaction: Interaction) -> None:
-    """/refresh, for members who may manage the server: the option lists, without a restart."""
-    # Asked again: a server's settings can show the command to others.
-    if interaction.guild_id is None or not interaction.permissions.manage_guild:
-        raise Refusal("Only members who may manage the server can do that.")
-    bot: ComfyGen = interaction.client
-    await interaction.response.defer(ephemeral=True)
-    before = bot.forms.options
-    now = await bot.loop.run_in_executor(bot.comfyui_threads, bot.read_lists)
-    new = len(set(now.models) - set(before.models))
-    gone = len(set(before.models) - set(now.models))
-    await interaction.followup.send(
-        f"The lists are fresh: {len(now.models)} models ({new} new, {gone} gone),"
-        f" {len(now.samplers)} samplers, {len(now.schedulers)} schedulers.",
-        ephemeral=True,
-    )
-
-
-COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
-COMMAND_NAMES = {command.name for command in COMMANDS}
-
-
-async def queue_message(bot: ComfyGen, user_id: int) -> tuple[discord.Embed, Controls]:
-    """What runs, who waits, and the person's own jobs with Cancel."""
-    # In this order: a job that starts in between is then in both, and not in neither.
-    queued = await asyncio.to_thread(bot.store.by_status, JobStatus.QUEUED)
-    running = await asyncio.to_thread(bot.store.by_status, JobStatus.RUNNING)
-    queued = [job for job in queued if job.id not in {other.id for other in running}]
-    lines = [
-        f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
-        for job in running
-    ]
-    lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
-    if len(queued) > QUEUE_SHOWN:
-        lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
-    embed = discord.Embed(
-        title=QUEUE_TITLE,
-        description="\n".join(lines) or "Nothing is being made, and nobody waits.",
-        colour=discord.Colour.blurple(),
-    )
-    if queued and (estimate := await asyncio.to_thread(bot.worker.estimate, len(queued))):
-        embed.set_footer(text=f"all done in about {duration(estimate)}")
-    places = [(" the one now", job) for job in running]
-    places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-    own = [(place, job) for place, job in places if job.user_id == str(user_id)][:OWN_SHOWN]
-    for place, job in own:
-        prompt = escaped(shortened(job.positive_prompt, 100))
-        embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
-    return embed, Controls(*(job_button(job.id, "cancel", place) for place, job in own))
-
-
-def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
-    if seconds < 55:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
-
-
-# ---------------------------------------------------------------------------------------------
-# Clicks and modals: a handler for each control, by the area and the action of its custom id
-
-
-async def choose(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """A menu of the form."""
-    data: Any = interaction.data
-    await bot.forms.choose(interaction, control.key, control.action, data["values"][0])
-
-
-async def show_modal(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Edit Prompts & Settings, or Correct it."""
-    await bot.forms.show_modal(interaction, control.key, control.action)
-
-
-async def take_modal(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """A modal that was submitted."""
-    data: Any = interaction.data
-    await bot.forms.take_modal(interaction, control.key, control.action, data["components"])
-
-
-async def generate(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Generate (architecture.md §3.4): the draft becomes a job."""
-    draft = bot.forms.draft(interaction, control.key)
-    bot.check_place(interaction)
-    if missing := draft.missing():
-        raise Refusal(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
-    params = draft.job_params(
-        interaction.user.id,
-        interaction.guild_id,
-        interaction.channel_id,
-        random_seeds=bot.settings.random_seeds,
-    )
-    check_offered(params, bot.forms.options)
-    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
-        await interaction.response.defer()
-        return
-    draft.stage = Stage.SENDING  # before the first await
-    try:
-        await interaction.response.defer()
-        queued = await asyncio.to_thread(bot.worker.accept, params)
-        draft.stage = Stage.SENT
-    finally:
-        if draft.stage is Stage.SENDING:
-            draft.stage = Stage.OPEN
-    await say_queued(interaction, queued)
-    await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
-
-
-async def again(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Again: the same settings with a new seed, for whoever presses it."""
-    bot.check_place(interaction)
-    await interaction.response.defer(ephemeral=True, thinking=True)
-    params: JobParams = replace(
-        await bot.job(control.key),
-        user_id=str(interaction.user.id),
-        guild_id=str(interaction.guild_id),
-        channel_id=str(interaction.channel_id),
-        seed=new_seed(),
-    )
-    check_offered(params, bot.forms.options)
-    await say_queued(interaction, await asyncio.to_thread(bot.worker.accept, params))
-
-
-async def edit(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Edit: the form filled from that job, for whoever presses it."""
-    bot.check_place(interaction)
-    await interaction.response.defer(ephemeral=True, thinking=True)
-    await bot.forms.open_from(interaction, await bot.job(control.key))
-
-
-async def delete(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Delete: every message of the result goes, also if retention has removed the job's row."""
-    await interaction.response.defer()
-    message = interaction.message
-    assert message is not None  # a button stands in one
-    job = await asyncio.to_thread(bot.store.get, control.key)
-    mention = re.match(r"<@(\d+)>", message.content)
-    check_may_change(interaction, job.user_id if job else mention[1] if mention else "")
-    await bot.reporter.remove(message, control.key, job)
-    with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
-        await interaction.delete_original_response()
-    log.info("job %s: its result was deleted by user %d", control.key, interaction.user.id)
-
-
-async def cancel(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """Cancel, of a queued or running job."""
-    await interaction.response.defer()
-    job = await bot.job(control.key)
-    check_may_change(interaction, job.user_id)
-    if not await asyncio.to_thread(bot.worker.cancel, job.id):
-        raise Refusal("Too late: this job has ended already.")
-    log.info("job %s: cancelled by user %d", job.id, interaction.user.id)
-    bot.reporter.job_ended(job.id)
-    message = interaction.message
-    if message is None or not message.flags.ephemeral:
-        return
-    changes: dict[str, Any] = {"view": None}
-    if any(embed.title == QUEUE_TITLE for embed in message.embeds):
-        changes["embed"], changes["view"] = await queue_message(bot, interaction.user.id)
-    await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
-
-
-def check_may_change(interaction: Interaction, asker_id: str) -> None:
-    """Refusal for everybody but the person who asked and moderators."""
-    is_owner = asker_id == str(interaction.user.id)
-    if not is_owner and not interaction.permissions.manage_messages:
-        raise Refusal("Only the person who asked for it and moderators can do that.")
-
-
-async def tidy(edit: Awaitable[object]) -> None:
-    """An edit after the work is done. That it fails is no reason to say that anything has."""
-    try:
-        await edit
-    except AWAY as error:
-        log.warning("Discord did not take an edit: %s", error)
-
-
-async def say_queued(interaction: Interaction, queued: Queued) -> None:
-    """The answer to Generate and Again."""
-    about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
-    text = f"Queued! You are position **{queued.position}** in the queue{about}."
-    for is_last in (False, True):
-        try:
-            view = job_view(queued.job_id, "cancel")
-            await interaction.followup.send(text, view=view, ephemeral=True)
-            return
-        except AWAY as error:
-            # The job is safe: an error's "try again" would double it.
-            log.warning("job %s: its Queued! did not arrive: %s", queued.job_id, error)
-            if is_last or isinstance(error, discord.HTTPException):
-                return
-
-
-Handler = Callable[["ComfyGen", Interaction, ControlId], Awaitable[None]]
-
-HANDLERS: Mapping[tuple[str, str], Handler] = {
-    ("form", "model"): choose,
-    ("form", "sampler"): choose,
-    ("form", "scheduler"): choose,
-    ("form", "edit"): show_modal,
-    ("form", "retry"): show_modal,
-    ("form", "generate"): generate,
-    ("modal", "edit"): take_modal,
-    ("modal", "retry"): take_modal,
-    ("job", "cancel"): cancel,
-    ("job", "again"): again,
-    ("job", "edit"): edit,
-    ("job", "delete"): delete,
-}
-
-
-# ---------------------------------------------------------------------------------------------
-# The bot
 
 # discord.py warns twice at each start that it cannot speak; this bot never will.
 discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
@@ -381,9 +99,6 @@ class ComfyGen(discord.Client):
         self.settings = settings
         self.store = store
         self.comfy = client
-        negative_prompt = settings.default_negative_prompt
-        defaults = binder.defaults(workflow)
-        self.forms = Forms(options, defaults, negative_prompt, self.check_place)
         self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
         self.reporter = Reporter(self, store, client, self.comfyui_threads)
         self.worker = Worker(
@@ -396,6 +111,16 @@ class ComfyGen(discord.Client):
             connection=lambda: self.feed.connection,
         )
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        self.desk = Desk(
+            settings,
+            store,
+            client,
+            self.comfyui_threads,
+            self.worker,
+            self.reporter,
+            options,
+            workflow,
+        )
         self.feed = ProgressFeed(client, self.worker.hear)
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
@@ -485,7 +210,7 @@ class ComfyGen(discord.Client):
         control = ControlId.parse(data["custom_id"])
         handler = HANDLERS.get((control.area, control.action), answer_unknown)
         try:
-            await handler(self, interaction, control)
+            await handler(self.desk, interaction, control)
         except Exception as error:
             await self.answer_error(interaction, error)
 
@@ -510,40 +235,6 @@ class ComfyGen(discord.Client):
             await _answer(interaction, error)
         except (*AWAY, RuntimeError) as failure:  # the latter if the bot ends at this moment
             log.warning("an answer did not reach Discord: %s", failure)
-
-    def check_place(self, interaction: Interaction) -> None:
-        """Refusal while shutting down, and outside of the allowed channels and their threads."""
-        if self.worker.stopping:
-            raise Refusal(RESTARTING)
-        if interaction.guild_id is None:
-            raise Refusal("/gen works in a server's channel, not in direct messages.")
-        parent_id = getattr(interaction.channel, "parent_id", None)
-        if self.settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
-            here = [
-                f"<#{channel_id}>"
-                for channel_id in sorted(self.settings.channel_ids)
-                if getattr(self.get_channel(channel_id), "guild", None) == interaction.guild
-            ]
-            advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
-            raise Refusal(f"/gen is not available in this channel. Please {advice}.")
-
-    async def job(self, job_id: str) -> Job:
-        """The job that a button is about; Refusal if retention has removed it."""
-        job = await asyncio.to_thread(self.store.get, job_id)
-        if job is None:
-            raise Refusal("This job is so old that the bot does not know it any more.")
-        return job
-
-    def read_lists(self) -> ComfyOptions:
-        """Read what ComfyUI offers now. Blocks."""
-        info = object_info.fetch(self.comfy)
-        workflow = load_workflow(self.settings.workflow_path)
-        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        self.forms.options = info.options(bound_classes)
-        if workflow.ok:
-            self.forms.defaults = binder.defaults(workflow.workflow)
-        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
-        return self.forms.options
 
     # The end
 
@@ -572,13 +263,6 @@ class ComfyGen(discord.Client):
         for task in self._background:
             task.cancel()
         self.comfyui_threads.shutdown(wait=False, cancel_futures=True)
-
-
-async def answer_unknown(bot: ComfyGen, interaction: Interaction, control: ControlId) -> None:
-    """A control that this version of the bot does not have."""
-    if control.area == "form":
-        raise StaleForm(EXPIRED_FORM)
-    raise Refusal("This button is of another version of the bot.")
 
 
 async def _answer(interaction: Interaction, error: Exception) -> None:

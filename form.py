@@ -19,7 +19,18 @@ import discord
 
 import binder
 from binder import SEED_MAX
-from comfy_client import shortened
+from names import (
+    MENU_LIMIT,
+    OPTION_LIMIT,
+    display_name,
+    ends_of,
+    escaped,
+    find_model,
+    nearest,
+    quoted,
+    shortened,
+    without_half_emoji,
+)
 from object_info import ComfyOptions
 from settings import PROMPT_LIMIT
 from store import Job, JobParams
@@ -30,9 +41,6 @@ CFG_RANGE = (1.0, 30.0)
 RANDOM_SEEDS = 2**32
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
-FIELD_LIMIT = 1024
-OPTION_LIMIT = 100
-MENU_LIMIT = 25
 DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
 
 FORM_FIELDS = ("model", "sampler", "scheduler")
@@ -265,71 +273,6 @@ def parse_seed(text: str) -> int | None:
 # Names and texts, as they are shown
 
 
-def display_name(name: str) -> str:
-    """A model's file without its folders and its extension."""
-    base = re.split(r"[\\/]", name)[-1]
-    return (
-        re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE).strip()
-        or name
-    )
-
-
-def nearest(name: str, offered: Sequence[str]) -> str:
-    """A finished sentence with the offered names that resemble one, or none."""
-    import difflib  # not before somebody mistypes a name
-
-    shown = {display_name(value).lower(): display_name(value) for value in offered}
-    close = difflib.get_close_matches(display_name(name).lower(), list(shown), n=3, cutoff=0.4)
-    names = ", ".join(escaped(ends_of(shown[key], 100)) for key in close)
-    return f" The nearest: {names}." if names else ""
-
-
-def find_model(text: str, models: Sequence[str]) -> str:
-    """The model that a person names: as autocomplete gives it, or any part of it. FormError, with
-    the nearest names, if there is none."""
-    lower = text.lower()
-    exact = [model for model in models if text in (model, ends_of(model, OPTION_LIMIT))]
-    named = [model for model in models if lower in (model.lower(), display_name(model).lower())]
-    containing = [model for model in models if lower in model.lower()]
-    for found in (exact, named, containing):
-        if found:
-            return found[0]
-    raise FormError(f"There is no model {quoted(text)}.{nearest(text, models)}")
-
-
-def matching_models(text: str, models: Sequence[str]) -> list[str]:
-    """What autocomplete offers: the models with this text anywhere in their path, whatever its
-    case, as many as Discord shows."""
-    found = [model for model in models if text.lower() in model.lower()]
-    return list(dict.fromkeys(ends_of(model, OPTION_LIMIT) for model in found))[:MENU_LIMIT]
-
-
-def without_half_emoji(text: str) -> str:
-    """The text without lone surrogates, which are valid in JSON and nowhere else."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def ends_of(text: str, limit: int) -> str:
-    """Shortened in the middle: the ends of a name tell more than its middle."""
-    if len(text) <= limit:
-        return text
-    left = (limit - 1) // 2
-    return f"{text[:left]}…{text[len(text) - (limit - 1 - left) :]}"
-
-
-def escaped(text: str, limit: int = FIELD_LIMIT) -> str:
-    """Text of people or servers for an embed: markdown has no effect, length is bounded."""
-    # Not discord.utils.escape_markdown: it takes seconds for a prompt like `[[[…](](](`.
-    text = re.sub(r"[\\*_~`|\[]", r"\\\g<0>", text[:limit])
-    text = re.sub(r"^([ \t]*)([-#>])", r"\1\\\2", text, flags=re.MULTILINE)
-    return text if len(text) <= limit else text[: limit - 1].rstrip("\\") + "…"
-
-
-def quoted(text: str) -> str:
-    """What a person typed, within a sentence."""
-    return f"`{ends_of(text.replace('`', chr(39)), 40)}`" if text.strip() else "empty"
-
-
 # ---------------------------------------------------------------------------------------------
 # Controls: what is pressed, chosen and typed into
 
@@ -370,12 +313,6 @@ def button(
     """A button with the custom id of these parts."""
     custom_id = str(ControlId(area, action, key))
     return discord.ui.Button(custom_id=custom_id, label=label, style=style)
-
-
-def buttons_of(message: discord.Message) -> set[str]:
-    """The custom ids of a message's buttons: they tell our messages about one job from others."""
-    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
-    return {item.custom_id or "" for row in rows for item in row.children}
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comfy_client import ComfyClient, ComfyError
+from comfy_client import ComfyClient
+from comfy_errors import ComfyError
 
 log = logging.getLogger(__name__)
 

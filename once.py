@@ -20,15 +20,10 @@ import binder
 import object_info
 from binder import SEED_MAX
 from checks import unusable_comfyui
-from comfy_client import (
-    ComfyClient,
-    ComfyError,
-    ImageRef,
-    Progress,
-    ProgressFeed,
-    Unreachable,
-)
-from form import CFG_RANGE, STEPS_RANGE, Draft, FormError, find_model, nearest
+from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
+from comfy_errors import ComfyError, Unreachable
+from form import CFG_RANGE, STEPS_RANGE, Draft, FormError
+from names import UnknownName, find_model, nearest
 from object_info import ComfyOptions
 from settings import Settings, redact
 from store import Job, JobParams, Store
@@ -66,7 +61,7 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
         return asyncio.run(make_one_picture(settings, options))
     except Unreachable as error:
         text = unusable_comfyui(settings, error)
-    except FormError as error:  # a sentence with Discord's markdown
+    except (FormError, UnknownName) as error:  # a sentence with Discord's markdown
         text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
     except (OnceError, ComfyError) as error:
         text = str(error)

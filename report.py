@@ -16,50 +16,42 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import discord
 
-from comfy_client import (
-    BadAnswer,
-    ComfyClient,
-    ImageRef,
-    NoPictures,
-    NoPreview,
-    Progress,
-    Unreachable,
-    shortened,
+from channel import (
+    CLOSED,
+    PATIENCE,
+    TRY_SECONDS,
+    buttons_of,
+    job_view,
+    may_work_later,
+    nonce,
+    own_messages,
+    prompt_of,
+    see_failure,
 )
-from form import ControlId, Controls, button, buttons_of, display_name, ends_of, escaped
+from comfy_client import ComfyClient, ImageRef, Progress
+from comfy_errors import NoPictures, NoPreview
+from form import ControlId
+from names import display_name, ends_of, escaped
+from running import RunningMessage
 from settings import DAY_MS
-from store import Job, JobStatus, Store, StoreError, unix_ms
+from store import Job, JobStatus, Store, unix_ms
 
 log = logging.getLogger(__name__)
 
-# What a call to Discord raises: if nothing came back, and if Discord is away or refuses.
-NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-AWAY = (discord.DiscordException, *NO_ANSWER)
-CLOSED = (400, 403, 404)  # statuses of a channel that the bot cannot use; 400: archived, for one
 
 FILES_PER_MESSAGE = 10
 REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
-PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
-BAR_LENGTH = 20
 REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
-ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
-EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
-PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
 HANGING = 3  # posts at most that others pass by: each holds its pictures in memory
-TRY_SECONDS = 20.0  # for one message, and more by its size over the slowest uplink that counts:
 UPLINK = 50_000  # bytes per second
-CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
-LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
 
 NEW, OLD = 0, 1  # who posts first: a new result, or one that is tried again
 
@@ -75,34 +67,8 @@ TOO_LARGE = (
 TOO_LARGE_ALONE = "too large for Discord, to be found in ComfyUI's output folder."
 
 
-def may_work_later(error: Exception) -> bool:
-    """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
-    if isinstance(error, discord.HTTPException):
-        return error.status == 429 or error.status >= 500
-    passing = (discord.RateLimited, *NO_ANSWER, StoreError, Unreachable, BadAnswer)
-    return isinstance(error, passing)
-
-
 # ---------------------------------------------------------------------------------------------
 # The messages
-
-BUTTONS = {
-    "cancel": ("Cancel", discord.ButtonStyle.danger),
-    "again": ("Again", discord.ButtonStyle.primary),
-    "edit": ("Edit", discord.ButtonStyle.secondary),
-    "delete": ("Delete", discord.ButtonStyle.secondary),
-}
-
-
-def job_button(job_id: str, action: str, label_end: str = "") -> discord.ui.Button[Any]:
-    """The button with this action on a job; `label_end` tells it from others like it."""
-    label, style = BUTTONS[action]
-    return button("job", action, job_id, label + label_end, style)
-
-
-def job_view(job_id: str, *actions: str) -> Controls:
-    """Buttons about one job. They carry its id, so they work for ever, also after a restart."""
-    return Controls(*(job_button(job_id, action) for action in actions))
 
 
 def job_mark(job_id: str) -> str:
@@ -110,15 +76,9 @@ def job_mark(job_id: str) -> str:
     return f"job {job_id[:8]}"
 
 
-def nonce(job_id: str, part: object) -> str:
-    """Discord drops a second message with the same nonce. It may have 25 characters: of the id's
-    32 digits as many as fit."""
-    return f"{job_id.replace('-', '')[:20]}-{part}"
-
-
 def result_embed(job: Job) -> discord.Embed:
     """The settings of a finished job (architecture.md M9)."""
-    embed = discord.Embed(description=_prompt_of(job), colour=discord.Colour.green())
+    embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     for name, value in (
         ("Model", escaped(ends_of(display_name(job.model), 200))),
         ("Sampler", escaped(job.sampler)),
@@ -139,38 +99,8 @@ def failure_embed(job: Job) -> discord.Embed:
         description=escaped(job.error_message or "Nobody knows why.", 2000),
         colour=discord.Colour.red(),
     )
-    embed.add_field(name="Prompt", value=_prompt_of(job), inline=False)
+    embed.add_field(name="Prompt", value=prompt_of(job), inline=False)
     return embed.set_footer(text=job_mark(job.id))
-
-
-def running_embed(job: Job, progress: Progress) -> discord.Embed:
-    """A job that is being made, or what it waits for. The time is Discord's own, which counts
-    without an edit."""
-    embed = discord.Embed(description=_prompt_of(job), colour=discord.Colour.blurple())
-    return embed.add_field(name="Progress", value="\n".join(_progress_lines(job, progress)))
-
-
-def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
-    if progress.is_away:
-        yield "ComfyUI does not answer, waiting"
-        return
-    if progress.before:
-        others = f"{progress.before} other prompts are"
-        others = "1 other prompt is" if progress.before == 1 else others
-        yield f"Waiting: {others} before it in ComfyUI"
-        return
-    if progress.seen:
-        filled = round(progress.fraction * BAR_LENGTH)
-        bar = "█" * filled + "░" * (BAR_LENGTH - filled)
-        line = f"`{bar}` {progress.fraction:.0%}, pass {progress.current_pass} of {progress.passes}"
-        step, steps = progress.step
-        line += f", step {step} of {steps}" if steps else ""
-        yield line + (f", round {progress.round}" if progress.round > 1 else "")
-    yield f"started <t:{int(progress.ran_since or (job.started_at or 0) / 1000)}:R>"
-
-
-def _prompt_of(job: Job) -> str:
-    return escaped(shortened(job.positive_prompt, PROMPT_SHOWN))
 
 
 @dataclass(frozen=True)
@@ -244,120 +174,6 @@ def batches(sizes: Sequence[int]) -> Iterator[slice]:
 
 # ---------------------------------------------------------------------------------------------
 # Their way to Discord
-
-
-class RunningMessage:
-    """The "Generating…" message of a job, in the channel while it runs.
-
-    Its id is in the row (Job.discord_message_id), empty while a post of it has begun and its answer
-    has not come: then it is looked for, so that it is neither doubled nor left behind.
-    """
-
-    def __init__(
-        self, client: discord.Client, store: Store, job_id: str, progress: Progress | None = None
-    ) -> None:
-        """`progress` is what it shows; a message of an earlier run that is only to be closed has
-        none."""
-        self._client = client
-        self._store = store
-        self._job_id = job_id
-        self._progress = progress or Progress("", {})
-        self._job_ended = asyncio.Event()
-        self._message_id: str | None = None  # once it is known; the row may not have it yet
-        self._may_be_doubled = False  # by a post whose answer was lost
-        self.task: asyncio.Task[None] | None = None  # of `keep()`
-
-    async def keep(self) -> None:
-        """Post it when the job has run for a second, and edit it when there is progress to show,
-        until the job has ended."""
-        pause, shown = ANNOUNCE_AFTER, None
-        message: discord.PartialMessage | None = None
-        job = None
-        while not await _wait(self._job_ended, pause):  # a quick job needs no message
-            try:
-                if message is None:
-                    job = await asyncio.to_thread(self._store.get, self._job_id)
-                    if job is None or job.status is not JobStatus.RUNNING:
-                        return
-                    new = running_embed(job, self._progress)
-                    message, is_new = await self._find_or_post(job, new)
-                    shown = new if is_new else None  # one of an earlier run shows what was then
-                    pause = EDIT_EVERY
-                if self._message_id is None:
-                    self._message_id = str(message.id)
-                    await asyncio.to_thread(self._store.announced, self._job_id, self._message_id)
-                assert job is not None
-                embed = running_embed(job, self._progress)
-                if embed != shown:
-                    await asyncio.wait_for(message.edit(embed=embed), TRY_SECONDS)
-                    shown = embed
-            except Exception as error:
-                if not may_work_later(error):
-                    log.warning("job %s: its progress cannot be shown: %s", self._job_id, error)
-                    return
-                log.debug("job %s: its progress was not shown: %s", self._job_id, error)
-
-    async def _find_or_post(
-        self, job: Job, embed: discord.Embed
-    ) -> tuple[discord.PartialMessage, bool]:
-        """The message, and whether it was posted now, not by an earlier try or run."""
-        channel = self._client.get_partial_messageable(int(job.channel_id))
-        if job.discord_message_id is None:
-            await asyncio.to_thread(self._store.announced, job.id, "")
-        elif job.discord_message_id:
-            return channel.get_partial_message(int(job.discord_message_id)), False
-        elif not self._may_be_doubled:
-            # An earlier run has tried. What this one has tried, the nonce keeps from being doubled.
-            self._may_be_doubled = True
-            for message_id in await self._find(channel, job):
-                return channel.get_partial_message(message_id), False
-        self._may_be_doubled = True
-        posting = channel.send(
-            f"Generating for <@{job.user_id}>",
-            embed=embed,
-            view=job_view(job.id, "cancel"),
-            nonce=nonce(job.id, "run"),
-        )
-        message = await asyncio.wait_for(posting, TRY_SECONDS)
-        # Not after a first try that went well; what an earlier one has left is looked for later.
-        self._may_be_doubled = job.discord_message_id is not None
-        return channel.get_partial_message(message.id), True
-
-    async def _find(self, channel: discord.PartialMessageable, job: Job) -> list[int]:
-        """Its id, out of the channel's history; several if it was posted more than once."""
-        mark = str(ControlId("job", "cancel", job.id))
-        messages = own_messages(self._client, channel, job.started_at, job.completed_at)
-        return [message.id async for message in messages if mark in buttons_of(message)]
-
-    async def stop(self) -> None:
-        """The job has ended: no more edits."""
-        self._job_ended.set()
-        if self.task is not None:
-            _, unfinished = await asyncio.wait([self.task], timeout=PATIENCE)
-            for task in unfinished:  # it hangs; what it may have posted is looked for
-                task.cancel()
-
-    async def close(self, job: Job) -> None:
-        """It goes with the result; of a cancelled job it says so."""
-        known = self._message_id or job.discord_message_id
-        if known is None:
-            return
-        channel = self._client.get_partial_messageable(int(job.channel_id))
-        ids = [int(known)] if known else []
-        if self._may_be_doubled or not known:
-            ids += [other for other in await self._find(channel, job) if other not in ids]
-        for message_id in ids:
-            message = channel.get_partial_message(message_id)
-            try:
-                if job.status is JobStatus.CANCELLED and message_id == ids[0]:
-                    text = f"Cancelled: the picture for <@{job.user_id}>"
-                    await message.edit(content=text, view=None)
-                else:
-                    await message.delete()
-            except discord.HTTPException as error:
-                if error.status not in CLOSED:
-                    raise
-                log.debug("job %s: its message is gone already: %s", job.id, error)
 
 
 class Turns:
@@ -715,39 +531,3 @@ class Reporter:
             if later_id != str(message.id):
                 with contextlib.suppress(discord.NotFound):
                     await place.get_partial_message(int(later_id)).delete()
-
-
-async def own_messages(
-    client: discord.Client,
-    place: discord.abc.Messageable,
-    since_ms: int | None,
-    until_ms: int | None,
-) -> AsyncIterator[discord.Message]:
-    """Our messages that may have been posted between these times (Unix ms, of this machine's
-    clock; None: now), oldest first, however many others there are."""
-    since, until = (
-        datetime.fromtimestamp((unix_ms() if ms is None else ms) / 1000, timezone.utc)
-        for ms in (since_ms, until_ms)
-    )
-    try:
-        history = place.history(after=since - CLOCK_ERROR, limit=None, oldest_first=True)
-        async for message in history:
-            if message.created_at > until + CLOCK_ERROR + LATE:
-                return
-            if message.author == client.user:
-                yield message
-    except (discord.Forbidden, discord.NotFound):
-        log.debug("the history of a channel is closed to the bot")
-
-
-def see_failure(work: Future[None] | asyncio.Future[None]) -> None:
-    """When work has ended that nobody waits for: an error of its own must not vanish."""
-    if not work.cancelled() and (error := work.exception()) is not None:
-        log.error("work in the background has failed", exc_info=error)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event; False if the time is over first."""
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()

@@ -20,20 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import binder
-from comfy_client import (
-    BadAnswer,
-    ComfyClient,
-    ComfyError,
-    HistoryEntry,
-    ImageRef,
-    NoPictures,
-    Progress,
-    Refused,
-    Removed,
-    TimedOut,
-    Unreachable,
-    ends_prompt,
-)
+from comfy_client import ComfyClient, HistoryEntry, ImageRef, Progress, ends_prompt
+from comfy_errors import BadAnswer, ComfyError, NoPictures, Refused, Removed, TimedOut, Unreachable
 from settings import redact
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 

@@ -19,7 +19,9 @@ import pytest
 from requests_mock import ANY
 
 import comfy_client as cc
-from comfy_client import ComfyClient, ImageRef, clean
+import comfy_errors as ce
+from comfy_client import ComfyClient, ImageRef
+from comfy_errors import clean
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing, fetch
 from tests.standins.comfyui.nodes import simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
@@ -92,7 +94,7 @@ def assert_for_people(sentence):
 
 
 def error_of(call, *args):
-    with pytest.raises(cc.ComfyError) as caught:
+    with pytest.raises(ce.ComfyError) as caught:
         call(*args)
     assert_for_people(caught.value.public)
     return caught.value
@@ -322,7 +324,7 @@ def test_a_refusal_names_node_input_and_value_and_what_was_accepted_is_stopped(
     refused = error_of(ask, "submit", {"error": error, "node_errors": faults}, 400)
     dropped = error_of(ask, "submit", {"prompt_id": "theirs", "node_errors": faults})
     assert requests_mock.last_request.path == "/api/jobs/theirs/cancel"
-    assert type(refused) is type(dropped) is cc.Refused
+    assert type(refused) is type(dropped) is ce.Refused
     for word in ("152", "A Loader", "ckpt_name", "Value not in list", value):
         assert word in refused.public
         assert word in dropped.public
@@ -332,7 +334,7 @@ def test_dropped_outputs_are_a_refusal_even_if_the_rest_cannot_be_stopped(comfyu
     comfyui.fault("POST /jobs", "503")
     bad_output = {"class_type": "KSampler (Efficient)", "inputs": {}}
     error = error_of(live.submit, {**WORKFLOW, "10": bad_output}, ID)
-    assert type(error) is cc.Refused
+    assert type(error) is ce.Refused
     assert ID in caplog.text
 
 
@@ -345,7 +347,7 @@ def test_a_refusal_without_node_errors_gives_the_servers_reason(ask, kind, messa
     error = {"type": kind, "message": message, "details": "Node ID '#152'"}
     error["extra_info"] = {"traceback": ["/home/SECRET.py"]}
     refused = error_of(ask, "submit", {"error": error, "node_errors": {}}, 400)
-    assert type(refused) is cc.Refused
+    assert type(refused) is ce.Refused
     assert f"{message} Node ID '#152'" in refused.public
 
 
@@ -353,10 +355,10 @@ def test_a_refusal_of_an_unknown_shape_is_a_refusal_and_an_acceptance_is_not(ask
     many = {str(number): not_in_list("x" * 500)["152"] for number in range(50)}
     for node_errors in (None, [], {"1": 7}, {"1": {"errors": [7]}}, many):
         answer = {"error": "No", "node_errors": node_errors}
-        assert type(error_of(ask, "submit", answer, 400)) is cc.Refused
-    assert type(error_of(ask, "submit", {}, 400)) is cc.Refused
+        assert type(error_of(ask, "submit", answer, 400)) is ce.Refused
+    assert type(error_of(ask, "submit", {}, 400)) is ce.Refused
     for answer in ({}, {"prompt_id": None}, {"prompt_id": 7}):
-        assert type(error_of(ask, "submit", answer)) is cc.BadAnswer
+        assert type(error_of(ask, "submit", answer)) is ce.BadAnswer
 
 
 # Words for people
@@ -415,8 +417,8 @@ def test_no_path_reaches_people_through_any_field_of_an_answer(ask, text):
 
 
 def test_every_error_has_a_sentence_for_people_and_a_detail_for_the_log():
-    kinds = [kind for kind in vars(cc).values() if isinstance(kind, type)]
-    for kind in filter(lambda kind: issubclass(kind, cc.ComfyError), kinds):
+    kinds = [kind for kind in vars(ce).values() if isinstance(kind, type)]
+    for kind in filter(lambda kind: issubclass(kind, ce.ComfyError), kinds):
         error = kind(["/home/SECRET"] if kind is OptionsMissing else "/home/SECRET")
         assert str(error) == "/home/SECRET"
         assert_for_people(error.public)
@@ -460,7 +462,7 @@ def test_a_prompt_that_has_not_finished_has_no_history_and_one_that_is_no_object
     assert ask("history", {}) is None
     assert ask("history", {"another": finished()[ID]}) is None
     for entry in ("x", [1], 7):
-        assert type(error_of(ask, "history", {ID: entry})) is cc.BadAnswer
+        assert type(error_of(ask, "history", {ID: entry})) is ce.BadAnswer
 
 
 @pytest.mark.parametrize(
@@ -499,16 +501,16 @@ def test_a_failed_node_is_named_with_the_kind_and_the_first_line(ask):
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        *((finished(outputs), cc.NoPictures) for outputs in ({}, JUNK, [], "x")),
-        (broken(exception_type="torch.OutOfMemoryError"), cc.OutOfMemory),
-        (broken(exception_type="torch.cuda.OutOfMemoryError"), cc.OutOfMemory),
-        (failed(["execution_interrupted", {"node_id": "3"}]), cc.Interrupted),
-        (broken(), cc.NodeFailed),
-        (finished({"9": SAVED}, status_str="error", completed=False), cc.NodeFailed),
-        (finished({"9": SAVED}, status_str="error"), cc.NodeFailed),
-        (failed(["execution_error", {}]), cc.NodeFailed),
-        (failed(None, [], ["execution_error"], 7, ["execution_error", None]), cc.NodeFailed),
-        (finished(status_str="error", messages=7), cc.NodeFailed),
+        *((finished(outputs), ce.NoPictures) for outputs in ({}, JUNK, [], "x")),
+        (broken(exception_type="torch.OutOfMemoryError"), ce.OutOfMemory),
+        (broken(exception_type="torch.cuda.OutOfMemoryError"), ce.OutOfMemory),
+        (failed(["execution_interrupted", {"node_id": "3"}]), ce.Interrupted),
+        (broken(), ce.NodeFailed),
+        (finished({"9": SAVED}, status_str="error", completed=False), ce.NodeFailed),
+        (finished({"9": SAVED}, status_str="error"), ce.NodeFailed),
+        (failed(["execution_error", {}]), ce.NodeFailed),
+        (failed(None, [], ["execution_error"], 7, ["execution_error", None]), ce.NodeFailed),
+        (finished(status_str="error", messages=7), ce.NodeFailed),
     ],
 )
 def test_done_is_not_success_the_status_decides(ask, answer, error):
@@ -520,7 +522,7 @@ def test_done_is_not_success_the_status_decides(ask, answer, error):
 
 def test_the_queue_holds_the_ids_of_everybodys_prompts(ask):
     running, pending = [[1, "r", {}, {}, []]], [[2, "p"], [3, "q", {}], [4], "junk", None]
-    assert type(error_of(ask, "queue", {"error": "starting up"})) is cc.BadAnswer
+    assert type(error_of(ask, "queue", {"error": "starting up"})) is ce.BadAnswer
     queue = ask("queue", {"queue_running": running, "queue_pending": pending})
     assert (queue.running, queue.pending) == (("r",), ("p", "q"))
     assert [name in queue for name in ("r", "q", ID)] == [True, True, False]
@@ -580,7 +582,7 @@ def test_a_history_that_cannot_be_searched_holds_nothing_and_one_out_of_reach_is
     requests_mock.get(f"{URL}/history", status_code=404)
     assert client.find_ended(ID) is None
     requests_mock.get(f"{URL}/history", status_code=502)
-    assert type(error_of(client.find_ended, ID)) is cc.Unreachable
+    assert type(error_of(client.find_ended, ID)) is ce.Unreachable
 
 
 def test_the_id_that_we_asked_for_comes_back_from_the_queue_and_the_history(comfyui, live):
@@ -653,18 +655,18 @@ def test_pictures_and_videos_are_known_by_their_first_bytes(requests_mock, clien
 @pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"fLaC\0", b"<html>", b"RIFF"])
 def test_bytes_of_no_picture_are_a_bad_answer(requests_mock, client, content):
     requests_mock.get(f"{URL}/view", content=content)
-    with pytest.raises(cc.BadAnswer):
+    with pytest.raises(ce.BadAnswer):
         client.image(ImageRef("a.png"))
 
 
 def test_what_the_server_cannot_re_encode_is_no_outage(requests_mock, client):
     requests_mock.get(f"{URL}/view", status_code=500)
-    with pytest.raises(cc.NoPreview):
+    with pytest.raises(ce.NoPreview):
         client.image(ImageRef("a.mp4"), "webp;90")
-    with pytest.raises(cc.Unreachable):
+    with pytest.raises(ce.Unreachable):
         client.image(ImageRef("a.mp4"))
     requests_mock.get(f"{URL}/view", status_code=502)
-    with pytest.raises(cc.Unreachable):
+    with pytest.raises(ce.Unreachable):
         client.image(ImageRef("a.mp4"), "webp;90")
 
 
@@ -730,7 +732,7 @@ def test_a_running_prompt_is_interrupted_and_the_next_one_runs(holding, live):
     live.cancel(ID)
     holding.wait_for(lambda comfy: comfy.held == foreign)
     assert holding.interrupted == [ID]
-    assert type(error_of(live.history(ID).pictures)) is cc.Interrupted
+    assert type(error_of(live.history(ID).pictures)) is ce.Interrupted
     old = [(JOBS, None), ("/queue", {"delete": [ID]}), ("/interrupt", {"prompt_id": ID})]
     assert stops(holding) == (old[:1] if holding.jobs_api else old)
 
@@ -763,8 +765,8 @@ def test_what_may_not_be_stopped_is_not_taken_for_stopped(requests_mock, client,
 # Trouble on the way: no method but ping() keeps it to itself
 
 TROUBLE = {
-    cc.Unreachable: ["reset", "lost answer", "half json", "500", "502", "503", "429"],
-    cc.BadAnswer: ["redirect", "login page", "bad json", "404"],
+    ce.Unreachable: ["reset", "lost answer", "half json", "500", "502", "503", "429"],
+    ce.BadAnswer: ["redirect", "login page", "bad json", "404"],
 }
 OTHERWISE = [("image", kind) for kind in ("lost answer", "half json", "bad json", "404")]
 CASES = [(call, kind, error) for error in TROUBLE for kind in TROUBLE[error] for call in CALLS]
@@ -780,17 +782,17 @@ def test_every_trouble_has_its_error_in_every_call(comfyui, live, call, kind, er
 
 
 def test_a_picture_that_is_gone_is_no_picture_and_a_server_that_is_gone_unreachable(comfyui, live):
-    assert type(error_of(CALLS["image"], live)) is cc.NoPictures
+    assert type(error_of(CALLS["image"], live)) is ce.NoPictures
     comfyui.go_down()
     for call in CALLS.values():
-        assert type(error_of(call, live)) is cc.Unreachable
+        assert type(error_of(call, live)) is ce.Unreachable
 
 
 @pytest.mark.parametrize("call", ["submit", "image", "fetch_options"])
 def test_a_silent_server_is_given_up(comfyui, live, call, monkeypatch):
     monkeypatch.setattr(cc, "SLOW_READ_SECONDS", 0.1)
     comfyui.fault("*", "hang", None)
-    assert type(error_of(CALLS[call], live)) is cc.Unreachable
+    assert type(error_of(CALLS[call], live)) is ce.Unreachable
 
 
 NO_OBJECTS = [b"[]", b'"x"', b"null", b"", b"[" * 99999, b"\xff"]
@@ -801,7 +803,7 @@ NOT_OK = [(b"{}", status) for status in (201, 400, 401, 403, 418)]
 def test_all_but_an_object_with_status_200_is_a_bad_answer(requests_mock, client, text, status):
     requests_mock.get(ANY, content=text, status_code=status)
     for call in ("version", "history", "queue", "fetch_options"):
-        assert type(error_of(CALLS[call], client)) is cc.BadAnswer
+        assert type(error_of(CALLS[call], client)) is ce.BadAnswer
 
 
 LENGTH = ("Content-Length: 99", b'{"a": 1}')
@@ -812,13 +814,13 @@ CHUNKED = ("Transfer-Encoding: chunked", b'8\r\n{"a": 1}\r\n')
 @pytest.mark.parametrize(("head", "body"), [LENGTH, CHUNKED])
 def test_a_body_that_breaks_off_is_unreachable_and_never_half_a_picture(call, head, body):
     with wire("HTTP/1.1 200 OK", head, body=[body]) as (client, _):
-        assert type(error_of(CALLS[call], client)) is cc.Unreachable
+        assert type(error_of(CALLS[call], client)) is ce.Unreachable
 
 
 @pytest.mark.parametrize("call", ["queue", "image"])  # over 64 and 100 MiB, in half a second
 def test_a_body_without_an_end_is_given_up_for_its_size(call):
     with wire("HTTP/1.1 200 OK", body=iter(lambda: b" " * 2**20, None)) as (client, left):
-        assert type(error_of(CALLS[call], client)) is cc.BadAnswer
+        assert type(error_of(CALLS[call], client)) is ce.BadAnswer
         assert left.wait(5)
 
 
@@ -826,7 +828,7 @@ def test_a_body_that_drips_for_ever_is_given_up_for_its_time(monkeypatch):
     monkeypatch.setattr(cc, "BODY_READS", 0.1 / cc.SLOW_READ_SECONDS)
     drops = (threading.Event().wait(0.02) or b" " for _ in range(40))
     with wire("HTTP/1.1 200 OK", "Content-Length: 999", body=drops) as (client, left):
-        assert type(error_of(CALLS["image"], client)) is cc.Unreachable
+        assert type(error_of(CALLS["image"], client)) is ce.Unreachable
         assert left.wait(0.5)
 
 

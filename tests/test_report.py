@@ -21,8 +21,11 @@ import discord
 import pytest
 
 import report
-from comfy_client import BadAnswer, ImageRef, NoPictures, NoPreview, Progress, Refused, Unreachable
-from comfygen import HANDLERS
+import running
+from channel import job_button, job_view, may_work_later, nonce
+from comfy_client import ImageRef, Progress
+from comfy_errors import BadAnswer, NoPictures, NoPreview, Refused, Unreachable
+from commands import HANDLERS
 from form import ControlId
 from report import (
     FIRST_PART,
@@ -39,15 +42,11 @@ from report import (
     Turns,
     batches,
     failure_embed,
-    job_button,
     job_mark,
-    job_view,
-    may_work_later,
-    nonce,
     report_parts,
     result_embed,
-    running_embed,
 )
+from running import running_embed
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 from tests.standins.discord.limits import embed_faults, view_faults
 
@@ -796,16 +795,18 @@ class World(logging.Handler):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Quick, so that what is repeated takes no time; a message is posted at once."""
-    monkeypatch.setattr(report, "ANNOUNCE_AFTER", 0.0)
-    monkeypatch.setattr(report, "EDIT_EVERY", 0.001)
+    monkeypatch.setattr(running, "ANNOUNCE_AFTER", 0.0)
+    monkeypatch.setattr(running, "EDIT_EVERY", 0.001)
     monkeypatch.setattr(report, "RETRY_PAUSES", (0.001, 0.002))
     world = World(tmp_path)
     monkeypatch.setattr(NotedStore, "told", lambda self, what: world.note(what))
-    logger = logging.getLogger("report")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    logger.addHandler(world)
+    loggers = [logging.getLogger(name) for name in ("channel", "running", "report")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logging.DEBUG)
+        logger.addHandler(world)
     yield world
-    logger.removeHandler(world)
+    for logger in loggers:
+        logger.removeHandler(world)
     world.store.close()
 
 
@@ -814,7 +815,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def test_a_quick_job_needs_no_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "ANNOUNCE_AFTER", 3600.0)
+        monkeypatch.setattr(running, "ANNOUNCE_AFTER", 3600.0)
         job_id = world.running()
         world.start(job_id)
         await world.turns()
@@ -862,7 +863,7 @@ def test_where_nothing_changes_there_is_nothing_to_edit(
         await world.until(lambda: looks >= before + times)
 
     async def story() -> None:
-        monkeypatch.setattr(report, "running_embed", look)
+        monkeypatch.setattr(running, "running_embed", look)
         job_id = world.running()
         progress = world.start(job_id)
         message = await world.announced(job_id)
@@ -949,7 +950,7 @@ def test_a_post_that_hangs_when_the_job_ends_is_looked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "PATIENCE", 0.01)
+        monkeypatch.setattr(running, "PATIENCE", 0.01)
         world.channel.hangs_after = 1  # it is posted, and its answer never comes
         job_id = world.running()
         world.start(job_id)
@@ -966,7 +967,7 @@ def test_a_message_whose_post_or_edit_hangs_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "TRY_SECONDS", 0.05)
+        monkeypatch.setattr(running, "TRY_SECONDS", 0.05)
         world.channel.hangs_after = 1
         job_id = world.running()
         progress = world.start(job_id)
@@ -1066,7 +1067,7 @@ def test_the_message_of_an_earlier_run_shows_the_progress_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch, is_noted: bool
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "EDIT_EVERY", 3600.0)
+        monkeypatch.setattr(running, "EDIT_EVERY", 3600.0)
         world.channel.forgets_nonces = True
         job_id = world.running()
         earlier = world.channel.put(content="Generating", view=job_view(job_id, "cancel"))

@@ -17,15 +17,12 @@ from typing import Any
 import pytest
 
 import binder
-from comfy_client import (
+from comfy_client import HistoryEntry, ImageRef, Progress, Queue
+from comfy_errors import (
     ComfyError,
-    HistoryEntry,
-    ImageRef,
     NodeFailed,
     NoPictures,
     OutOfMemory,
-    Progress,
-    Queue,
     Refused,
     Removed,
     TimedOut,

@@ -35,6 +35,7 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
     "report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
+    "running": {"PATIENCE": 1.0},
     "store": {"BUSY_SECONDS": 0.3},
     "worker": {
         "DATABASE_PAUSE": 0.2,

@@ -1,0 +1,104 @@
+"""What the bot's messages in a channel have in common.
+
+Owns the buttons about a job, the nonce, how a message of our own is found again, and which of
+Discord's failures pass with time. What the messages say, running.py and report.py know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import aiohttp
+import discord
+
+from comfy_errors import BadAnswer, Unreachable
+from form import Controls, button
+from names import escaped, shortened
+from store import Job, StoreError, unix_ms
+
+log = logging.getLogger(__name__)
+
+# What a call to Discord raises: if nothing came back, and if Discord is away or refuses.
+NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+AWAY = (discord.DiscordException, *NO_ANSWER)
+CLOSED = (400, 403, 404)  # statuses of a channel that the bot cannot use; 400: archived, for one
+PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
+PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
+TRY_SECONDS = 20.0  # for one message, and more by its size over the slowest uplink that counts:
+CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
+LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
+BUTTONS = {
+    "cancel": ("Cancel", discord.ButtonStyle.danger),
+    "again": ("Again", discord.ButtonStyle.primary),
+    "edit": ("Edit", discord.ButtonStyle.secondary),
+    "delete": ("Delete", discord.ButtonStyle.secondary),
+}
+
+
+def may_work_later(error: Exception) -> bool:
+    """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
+    if isinstance(error, discord.HTTPException):
+        return error.status == 429 or error.status >= 500
+    passing = (discord.RateLimited, *NO_ANSWER, StoreError, Unreachable, BadAnswer)
+    return isinstance(error, passing)
+
+
+def job_button(job_id: str, action: str, label_end: str = "") -> discord.ui.Button[Any]:
+    """The button with this action on a job; `label_end` tells it from others like it."""
+    label, style = BUTTONS[action]
+    return button("job", action, job_id, label + label_end, style)
+
+
+def job_view(job_id: str, *actions: str) -> Controls:
+    """Buttons about one job. They carry its id, so they work for ever, also after a restart."""
+    return Controls(*(job_button(job_id, action) for action in actions))
+
+
+def nonce(job_id: str, part: object) -> str:
+    """Discord drops a second message with the same nonce. It may have 25 characters: of the id's
+    32 digits as many as fit."""
+    return f"{job_id.replace('-', '')[:20]}-{part}"
+
+
+def prompt_of(job: Job) -> str:
+    return escaped(shortened(job.positive_prompt, PROMPT_SHOWN))
+
+
+def buttons_of(message: discord.Message) -> set[str]:
+    """The custom ids of a message's buttons: they tell our messages about one job from others."""
+    rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
+    return {item.custom_id or "" for row in rows for item in row.children}
+
+
+async def own_messages(
+    client: discord.Client,
+    place: discord.abc.Messageable,
+    since_ms: int | None,
+    until_ms: int | None,
+) -> AsyncIterator[discord.Message]:
+    """Our messages that may have been posted between these times (Unix ms, of this machine's
+    clock; None: now), oldest first, however many others there are."""
+    since, until = (
+        datetime.fromtimestamp((unix_ms() if ms is None else ms) / 1000, timezone.utc)
+        for ms in (since_ms, until_ms)
+    )
+    try:
+        history = place.history(after=since - CLOCK_ERROR, limit=None, oldest_first=True)
+        async for message in history:
+            if message.created_at > until + CLOCK_ERROR + LATE:
+                return
+            if message.author == client.user:
+                yield message
+    except (discord.Forbidden, discord.NotFound):
+        log.debug("the history of a channel is closed to the bot")
+
+
+def see_failure(work: Future[None] | asyncio.Future[None]) -> None:
+    """When work has ended that nobody waits for: an error of its own must not vanish."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.error("work in the background has failed", exc_info=error)
