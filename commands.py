@@ -34,7 +34,7 @@ from form import (
     form_embed,
     new_seed,
 )
-from names import escaped, matching_models, shortened, without_half_emoji
+from names import escaped, names_of, shortened, without_half_emoji
 from object_info import ComfyOptions
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
@@ -87,6 +87,8 @@ class Desk:
         )
         self._comfy = comfy
         self.comfyui_threads = comfyui_threads
+        names_of(options.models)  # now, not at the first click
+        reporter.models = lambda: self.forms.options.models
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and outside of the allowed channels and their threads."""
@@ -117,7 +119,9 @@ class Desk:
         info = object_info.fetch(self._comfy)
         workflow = load_workflow(self.settings.workflow_path)
         bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        self.forms.options = info.options(bound_classes)
+        options = info.options(bound_classes)
+        names_of(options.models)  # here, not on the event loop
+        self.forms.options = options
         if workflow.ok:
             self.forms.defaults = binder.defaults(workflow.workflow)
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
@@ -150,8 +154,8 @@ async def gen(
 async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
     """The models that a person may mean."""
     desk: Desk = interaction.client.desk
-    names = matching_models(current, desk.forms.options.models)
-    return [app_commands.Choice(name=name, value=name) for name in names]
+    choices = names_of(desk.forms.options.models).choices(current)
+    return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
 
 
 @app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")

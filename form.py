@@ -26,6 +26,7 @@ from names import (
     ends_of,
     escaped,
     find_model,
+    names_of,
     nearest,
     quoted,
     shortened,
@@ -345,8 +346,10 @@ def form_embed(draft: Draft) -> discord.Embed:
     embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
     for name in FORM_FIELDS:
         value = getattr(draft, name)
-        shown = display_name(value) if value and name == "model" else value or "not chosen"
-        embed.add_field(name=name.capitalize(), value=escaped(ends_of(shown, 200)))
+        shown = ends_of(value, 200) if value else "not chosen"
+        if value and name == "model":
+            shown = names_of(draft.options.models).shown(value)
+        embed.add_field(name=name.capitalize(), value=escaped(shown))
     embed.add_field(name="Steps", value=str(draft.steps))
     embed.add_field(name="CFG", value=f"{draft.cfg:g}")
     embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
@@ -362,11 +365,12 @@ def menu_options(
 ) -> list[discord.SelectOption]:
     """The entries of a menu. A list that does not fit is paged: Back first, More… last, and the
     chosen value on every page."""
+    names = names_of(values)
 
     def option(index: int) -> discord.SelectOption:
-        name = display_name(values[index])
+        name = names.shown(values[index])
         return discord.SelectOption(
-            label=ends_of(name, OPTION_LIMIT),
+            label=name,
             value=f"index:{index}",
             description=ends_of(values[index], OPTION_LIMIT) if name != values[index] else None,
             default=values[index] == chosen,

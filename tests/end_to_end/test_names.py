@@ -1,0 +1,49 @@
+"""How models and prompts are shown, and how a model is found, from /gen to the result."""
+
+from __future__ import annotations
+
+from tests.end_to_end.common import result_of
+from tests.harness.house import House
+from tests.harness.steps import fields, fill_in, labels, open_form, queued
+from tests.standins.discord.markdown import read
+
+TWIN = "realvisxlV50_v50LightningBakedvae"
+
+
+def test_models_of_the_same_name_are_told_apart_from_the_menu_to_the_result(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    twins = [label for label in labels(form.message, "Model") if label.endswith(TWIN)]
+    assert len(set(twins)) == len(twins) == 2
+    person.select(form.message, "Model", f"SDXL/{TWIN}").wait()
+    assert read(fields(form.message)["Model"]) == (f"SDXL/{TWIN}", [])
+    fill_in(person, form, positive_prompt="a fox")
+    queued(person, form)
+    result = result_of(shared, person)
+    assert read(fields(result)["Model"]) == (f"SDXL/{TWIN}", [])
+    _, workflow = shared.comfyui.posted[-1]
+    assert workflow["152"]["inputs"]["ckpt_name"] == f"SDXL/{TWIN}.safetensors"
+
+
+def test_autocomplete_finds_words_in_any_order_and_has_every_model(shared: House) -> None:
+    person = shared.discord.person()
+    choices = person.autocomplete("gen", shared.channel, "model", "BASE 1-0 sdxl")
+    assert [choice["name"] for choice in choices] == ["sd_xl_base_1.0 (SDXL)"]
+    choices = person.autocomplete("gen", shared.channel, "model", "sd")
+    assert [choice["name"].startswith("sd") for choice in choices][:4] == [True] * 4
+    wanted = next(model for model in shared.comfyui.models if len(model) > 100)
+    (choice,) = person.autocomplete("gen", shared.channel, "model", "posters")
+    assert choice["name"].startswith(f"{TWIN} (SDXL/old")
+    form = person.slash("gen", shared.channel, prompt="a fox", model=choice["value"]).wait()
+    queued(person, form)
+    result_of(shared, person)
+    _, workflow = shared.comfyui.posted[-1]
+    assert workflow["152"]["inputs"]["ckpt_name"] == wanted
+
+
+def test_a_typed_model_is_the_best_match(shared: House) -> None:
+    person = shared.discord.person()
+    form = person.slash("gen", shared.channel, model="dreamshaper 8").wait()
+    assert form.message is not None
+    assert fields(form.message)["Model"] == r"dreamshaper\_8"
