@@ -247,15 +247,15 @@ def check_offered(params: JobParams, options: ComfyOptions) -> None:
 def parse_steps(text: str) -> int | None:
     """A whole number in STEPS_RANGE in plain ASCII digits, or None."""
     text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,4}", text):
+    if not re.fullmatch(r"\+?[0-9]{1,4}", text):
         return None
     return int(text) if STEPS_RANGE[0] <= int(text) <= STEPS_RANGE[1] else None
 
 
 def parse_cfg(text: str) -> float | None:
-    """A decimal number in CFG_RANGE in plain ASCII digits, or None."""
-    text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,10})?", text):
+    """A decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma, or None."""
+    text = text.strip().replace(",", ".")
+    if not re.fullmatch(r"\+?[0-9]{1,4}(\.[0-9]{1,10})?", text):
         return None
     return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
 
@@ -265,7 +265,7 @@ def parse_seed(text: str) -> int | None:
     text = text.strip()
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > SEED_MAX:
+    if not re.fullmatch(r"\+?[0-9]{1,20}", text) or int(text) > SEED_MAX:
         raise ValueError(text)
     return int(text)
 

@@ -19,8 +19,8 @@ from tests.harness.steps import (
 )
 from tests.standins.discord.schema import EPHEMERAL
 
-WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "x"]  # noqa: RUF001
-WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,5", " ", "+7", "7."]  # noqa: RUF001
+WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "1,000", "x"]  # noqa: RUF001
+WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,", " ", "+-7", "7."]  # noqa: RUF001
 
 
 def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.end_to_end.common import result_of
 from tests.harness.house import House
 from tests.harness.steps import fields, fill_in, labels, open_form, queued
@@ -47,3 +49,21 @@ def test_a_typed_model_is_the_best_match(shared: House) -> None:
     form = person.slash("gen", shared.channel, model="dreamshaper 8").wait()
     assert form.message is not None
     assert fields(form.message)["Model"] == r"dreamshaper\_8"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ({"steps": "+12", "cfg": "7,5", "seed": "+7"}, ("12", "7.5", "7")),
+        ({"steps": " 12 ", "cfg": "+4.5", "seed": " 007 "}, ("12", "4.5", "7")),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(
+    shared: House, typed: dict[str, str], shown: tuple[str, str, str]
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    fill_in(person, form, positive_prompt="a fox", **typed)
+    assert form.message is not None
+    filled = fields(form.message)
+    assert (filled["Steps"], filled["CFG"], filled["Seed"]) == shown
