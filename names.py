@@ -21,9 +21,17 @@ NEAREST_SHOWN = 3
 LEAST_RESEMBLANCE = 0.4
 LEAST_CUT = 20  # characters below which nothing can be cut out of a text
 MARK_LENGTH = 9
+QUOTED_LIMIT = 40
+
 SEPARATOR = re.compile(r"[\\/]+")
 EXTENSION = re.compile(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", re.IGNORECASE)
 WORD = re.compile(r"[^\W_]+")
+
+# Where markdown begins: styles, code, spoilers, masked links; mentions, times, custom emoji; links
+# and emoji by name; pings.
+MARKUP = re.compile(r"[\\*_~`|\[<]|:(?=//|[^\s:]*:)|@(?=everyone|here)")
+# And at the start of a line: lists, headings, small print, block quotes.
+LINE_START = re.compile(r"(^|[\r\f])([ \t]*(?:[0-9]+(?=\.\s))?)([-#>]|(?<=[0-9])\.)", re.MULTILINE)
 
 
 class UnknownName(Exception):
@@ -289,16 +297,24 @@ def ends_of(text: str, limit: int) -> str:
 
 
 def escaped(text: str, limit: int = FIELD_LIMIT) -> str:
-    """Text of people or servers for an embed: markdown has no effect, length is bounded."""
+    """Text of people or servers for an embed or a message: it is read as it was typed, and pings
+    nobody. Its length is bounded.
+
+    Discord takes a backslash before any ASCII mark for that mark alone, and `http\\://` for no link
+    (github.com/LyricLy/parse-discord, which is held against its client).
+    """
     # Not discord.utils.escape_markdown: it takes seconds for a prompt like `[[[…](](](`.
-    text = re.sub(r"[\\*_~`|\[]", r"\\\g<0>", text[:limit])
-    text = re.sub(r"^([ \t]*)([-#>])", r"\1\\\2", text, flags=re.MULTILINE)
-    return text if len(text) <= limit else text[: limit - 1].rstrip("\\") + "…"
+    shown = MARKUP.sub(r"\\\g<0>", text[: limit + 1])
+    shown = LINE_START.sub(r"\1\2\\\3", shown)
+    return shown if len(shown) <= limit else shown[: limit - 1].rstrip("\\") + "…"
 
 
 def quoted(text: str) -> str:
     """What a person typed, within a sentence."""
-    return f"`{ends_of(text.replace('`', chr(39)), 40)}`" if text.strip() else "empty"
+    if not text.strip():
+        return "empty"
+    short = " ".join(ends_of(text, QUOTED_LIMIT).splitlines())
+    return f"`{short}`" if "`" not in short else f'"{escaped(short)}"'
 
 
 def shortened(text: str, limit: int) -> str:

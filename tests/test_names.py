@@ -19,6 +19,7 @@ from names import (
     told_apart,
     without_half_emoji,
 )
+from tests.standins.discord.markdown import read
 
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
 LONG_TEXTS = [
@@ -214,6 +215,36 @@ def test_markdown_has_no_effect() -> None:
         r"\*a\* \_b\_ \~c\~ \`d\` \|e\| \[f](g) " + "\\\\"
     )
     assert escaped("# a\n - b\n> c\nd - # >") == "\\# a\n \\- b\n\\> c\nd - # >"
+    assert escaped("1. a\n1.5") == "1\\. a\n1.5"
+
+
+def test_what_needs_no_backslash_has_none() -> None:
+    plain = "a fox (red:1.2), 3 - 4 > 2 #7 a.b@c.d at 12:30"
+    assert escaped(plain) == plain
+
+
+LIVE = [
+    "<@1>", "<@!1>", "<@&1>", "<#1>", "</gen:1>", "<t:1>", "<t:1:R>", "<:fox:1>", "<a:fox:1>",
+    "<id:home>", "<https://a.b>", "<a@b.c>", "@everyone", "@here", "https://a.b/c_d_e", "[a](https://b.c)",
+    "HTTP://a.b", ":fox:", ":+1:", "```a\nb```", "`a`", "*a*", "**a**", "_a_", "__a__", "~~a~~",
+    "||a||", "# a", "## a", "> a", ">>> a", "-# a", "- a", "* a", "12. a", " - a", "a\n- b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LIVE)
+def test_a_prompt_is_read_as_it_was_typed(text: str) -> None:
+    for typed in (text, f"\\{text}", f"a {text} b", f"{text}{text}"):
+        assert read(escaped(typed)) == (typed, [])
+    if "`" not in text:
+        assert "`" not in quoted(text)[1:-1]
+
+
+def test_no_mixture_of_markup_is_more_than_text() -> None:
+    chance = random.Random(7)
+    marks = [*LIVE, *"\\`*_~|[](<>:/@#-.1 a\n\r", "http", "everyone"]
+    for _ in range(3000):
+        typed = "".join(chance.choices(marks, k=8))
+        assert read(escaped(typed)) == (typed, [])
 
 
 @pytest.mark.parametrize("text", [*LONG_TEXTS, "x" * 1022 + "[[[["])
@@ -225,6 +256,7 @@ def test_an_escaped_text_is_within_its_limit_and_never_ends_in_half_an_escape(
     assert 0 < len(shown) <= limit
     body = shown.removesuffix("…")
     assert (len(body) - len(body.rstrip("\\"))) % 2 == 0
+    assert shown.endswith("…") == (body != escaped(text, 9999))
 
 
 def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
@@ -234,7 +266,8 @@ def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
 
 
 def test_what_was_typed_is_quoted_short_and_cannot_end_the_quotation() -> None:
-    assert quoted("a`b") == "`a'b`"
+    assert quoted("a`b") == '"a\\`b"'
+    assert quoted("<@1>\n# b") == "`<@1> # b`"
     assert quoted(" \n") == "empty"
     assert len(quoted("x" * 4000)) == 42
 

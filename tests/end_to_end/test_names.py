@@ -9,6 +9,10 @@ from tests.harness.house import House
 from tests.harness.steps import fields, fill_in, labels, open_form, queued
 from tests.standins.discord.markdown import read
 
+PROMPT = (
+    "# <@1> <@&2> <#3> <t:1:R> </gen:4> <:fox:5> @everyone *a*\n"
+    "> https://a.b/c_d [e](http://f.g) :fox:\n- ||h||\n1. ```i```"
+)
 TWIN = "realvisxlV50_v50LightningBakedvae"
 
 
@@ -49,6 +53,32 @@ def test_a_typed_model_is_the_best_match(shared: House) -> None:
     form = person.slash("gen", shared.channel, model="dreamshaper 8").wait()
     assert form.message is not None
     assert fields(form.message)["Model"] == r"dreamshaper\_8"
+
+
+def test_a_prompt_is_read_as_typed_wherever_it_is_quoted(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    fill_in(person, form, positive_prompt=PROMPT, negative_prompt=PROMPT)
+    assert form.message is not None
+    shown = fields(form.message)
+    assert read(shown["Prompt"]) == read(shown["Negative prompt"]) == (PROMPT, [])
+    shared.comfyui.hold()
+    queued(person, form)
+    shared.comfyui.wait_for(lambda c: bool(c.running))
+    queue = person.slash("queue", shared.channel).wait_message(lambda m: bool(m["embeds"]))
+    (quote,) = (value for name, value in fields(queue).items() if name.startswith("Yours"))
+    assert read(quote) == (f"{PROMPT[:99]}…", [])
+    shared.comfyui.release()
+    result = result_of(shared, person)
+    assert read(result["embeds"][0]["description"]) == (PROMPT, [])
+    assert [mention["id"] for mention in result["mentions"]] == [str(person.id)]
+
+
+def test_a_wrong_option_is_quoted_as_typed(shared: House) -> None:
+    person = shared.discord.person()
+    (text,) = person.slash("gen", shared.channel, seed="<@1> `#` http://a.b").wait().texts
+    assert '"<@1> `#` http://a.b"' in read(text)[0]
+    assert read(text)[1] == []
 
 
 @pytest.mark.parametrize(
