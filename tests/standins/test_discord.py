@@ -3,6 +3,7 @@ refuses what Discord refuses."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from tests.standins.discord.people import Channel, Person
-from tests.standins.discord.schema import message_texts
+from tests.standins.discord.schema import BOT_PERMISSIONS, message_texts
 from tests.standins.discord.server import DiscordStandIn
 
 BOT = """
@@ -96,6 +97,23 @@ def send(discord: DiscordStandIn, path: str, body: Any, method: str = "POST") ->
     return requests.request(method, discord.api_url + path, json=body, headers=headers, timeout=10)
 
 
+def send_files(
+    discord: DiscordStandIn, path: str, body: Any, *names: str, method: str = "PATCH"
+) -> requests.Response:
+    """With a file of each name, which has its name in it."""
+    parts = {f"files[{n}]": (name, name.encode()) for n, name in enumerate(names)}
+    parts["payload_json"] = ("", json.dumps(body).encode())
+    headers = {"Authorization": f"Bot {discord.token}"}
+    return requests.request(
+        method, discord.api_url + path, files=parts, headers=headers, timeout=10
+    )
+
+
+def picture(name: str) -> dict[str, Any]:
+    """An embed that shows a file."""
+    return {"description": "the newest", "image": {"url": f"attachment://{name}"}}
+
+
 def test_a_form_with_menu_modal_and_pictures(
     discord: DiscordStandIn, mira: Person, channel: Channel
 ) -> None:
@@ -113,7 +131,8 @@ def test_a_form_with_menu_modal_and_pictures(
 
     mira.press(form.message, "Post")
     message = discord.wait_for_message(channel)
-    discord.wait_for(lambda s: [c.method for c in s.requests if c.files] == ["POST", "POST"])
+    path = f"/channels/{channel.id}/messages"
+    discord.wait_for(lambda s: sum(bool(c.files) for c in s.requests if c.path == path) == 2)
     assert channel.messages == [message], "the second one has the same nonce"
     assert [user["id"] for user in message["mentions"]] == [str(mira.id)]
     assert not message["mention_everyone"]
@@ -282,4 +301,116 @@ def test_faults(discord: DiscordStandIn, mira: Person, channel: Channel) -> None
     assert send(discord, path, {"content": "x"}).status_code == 200
     assert calls == ["before 1", "after 2"]
     assert [message_texts(message) for message in channel.messages] == [["applied"], ["x"]]
+    assert discord.violations == []
+
+
+Illustrated = tuple[dict[str, Any], str]
+
+
+@pytest.fixture(params=["a channel", "an answer"])
+def illustrated(
+    discord: DiscordStandIn, mira: Person, channel: Channel, request: pytest.FixtureRequest
+) -> Illustrated:
+    """A message with two pictures, a.png in an embed, b.png beside it; and where it is edited."""
+    files = [{"id": 0, "description": "a fox"}, {"id": 1, "description": "a hare"}]
+    body = {"embeds": [picture("a.png")], "attachments": files}
+    path = f"/channels/{channel.id}/messages"
+    if request.param == "an answer":
+        reply = mira.slash("gen", channel).wait()
+        path = f"/webhooks/{discord.application_id}/{reply.token}/messages/@original"
+        answer = send_files(discord, path, body, "a.png", "b.png")
+        assert reply.message
+        return reply.message, path
+    answer = send_files(discord, path, body, "a.png", "b.png", method="POST")
+    return channel.messages[0], f"{path}/{answer.json()['id']}"
+
+
+def test_a_description_is_kept_with_its_picture(
+    discord: DiscordStandIn, illustrated: Illustrated
+) -> None:
+    message, _ = illustrated
+    assert message["embeds"][0]["image"]["description"] == "a fox"
+    (hare,) = message["attachments"]
+    assert hare["description"] == "a hare"
+    assert discord.attachment_bytes(hare) == b"b.png"
+    assert discord.violations == []
+
+
+def test_an_edit_that_names_no_attachments_keeps_them(
+    discord: DiscordStandIn, illustrated: Illustrated
+) -> None:
+    message, path = illustrated
+    embeds, attachments = message["embeds"], message["attachments"]
+    assert send(discord, path, {"content": "more"}, "PATCH").status_code == 200
+    assert (message["embeds"], message["attachments"]) == (embeds, attachments)
+    assert send_files(discord, path, {}, "c.png").status_code == 200
+    assert [file["filename"] for file in message["attachments"]] == ["b.png", "c.png"]
+    assert discord.violations == []
+
+
+def test_an_edit_that_names_attachments_leaves_exactly_these(
+    discord: DiscordStandIn, illustrated: Illustrated
+) -> None:
+    message, path = illustrated
+    (hare,) = message["attachments"]
+    files = [{"id": hare["id"], "description": "a brown hare"}, {"id": 0, "description": "an owl"}]
+    body = {"embeds": [picture("a.png")], "attachments": files}
+    assert send_files(discord, path, body, "a.png").status_code == 200
+    image = message["embeds"][0]["image"]
+    assert (discord.attachment_bytes(image), image["description"]) == (b"a.png", "an owl")
+    (kept,) = message["attachments"]
+    assert kept == {**hare, "description": "a brown hare"}
+    for _ in range(2):  # a preview that changes
+        new = {"embeds": [picture("c.png")], "attachments": [{"id": 0}]}
+        assert send_files(discord, path, new, "c.png").status_code == 200
+        assert message["attachments"] == []
+        assert discord.attachment_bytes(message["embeds"][0]["image"]) == b"c.png"
+    assert send(discord, path, {"attachments": []}, "PATCH").status_code == 200
+    assert "image" in message["embeds"][0], "its address stays in an embed that is left alone"
+    assert discord.violations == []
+
+
+def test_an_embed_that_is_edited_away_leaves_its_file_behind(
+    discord: DiscordStandIn, illustrated: Illustrated
+) -> None:
+    message, path = illustrated
+    read_again = [{"image": {"url": message["embeds"][0]["image"]["url"]}}]
+    for embeds in (read_again, []):
+        assert send(discord, path, {"content": "x", "embeds": embeds}, "PATCH").status_code == 200
+        assert [file["filename"] for file in message["attachments"]] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"attachments": [{"id": 0, "description": "x" * 1025}]}, "attachments.0.description"),
+        ({"attachments": [{"id": 0}, {"id": 1}]}, "attachments.1"),
+        ({"attachments": [{"id": 0}], "embeds": [picture("a.png")]}, "embeds.0.image.url"),
+        ({"attachments": [{"id": 0}] * 11}, "attachments"),
+    ],
+)
+def test_an_edit_of_files_beyond_discords_limits_is_refused(
+    discord: DiscordStandIn, illustrated: Illustrated, body: Any, where: str
+) -> None:
+    message, path = illustrated
+    before = (message["embeds"], message["attachments"])
+    answer = send_files(discord, path, body, "c.png")
+    errors = answer.json()["errors"]
+    for part in where.split("."):
+        errors = errors[part]
+    assert errors["_errors"]
+    assert len(discord.violations) == 1
+    assert (message["embeds"], message["attachments"]) == before
+
+
+def test_files_and_embeds_take_their_permissions_in_edits_too(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    path = f"/channels/{channel.id}/messages"
+    path += "/" + send(discord, path, {"content": "x"}).json()["id"]
+    for lacking, embeds in ((1 << 15, []), (1 << 14, [picture("a.png")])):
+        channel.bot_permissions = BOT_PERMISSIONS & ~lacking
+        answer = send_files(discord, path, {"content": "y", "embeds": embeds}, "a.png")
+        assert answer.json()["code"] == 50013
+    assert send(discord, path, {"content": "y"}, "PATCH").status_code == 200
     assert discord.violations == []

@@ -97,11 +97,14 @@ class MessageServer(RestServer):
         draft.components = pruned(data.get("components") or [])
         if old:
             draft.data = {} if "content" not in data else {"content": draft.data["content"]}
-            draft.embeds = draft.embeds if "embeds" in data else old.embeds
             draft.components = draft.components if "components" in data else old.components
         draft.uploads = self._attach(form, call, data, channel, old)
         mentions = data.get("allowed_mentions")
         check_message(form, draft, mentions or {})
+        if old and "embeds" not in data:
+            draft.embeds, draft.embedded = old.embeds, old.embedded
+        elif not form.errors:
+            _show_files(draft)
         content: Any = draft.data.get("content", old.data["content"] if old else "")
         self._judge(call, form)
         if not (content or draft.embeds or draft.components or draft.uploads):
@@ -122,14 +125,15 @@ class MessageServer(RestServer):
         uploads = dict(call._uploads)
         result = []
         for index, entry in enumerate(entries):
+            described = {"description": entry["description"]} if entry.get("description") else {}
             if str(entry["id"]) in kept:
-                result.append(kept[str(entry["id"])])
+                result.append({**kept[str(entry["id"])], **described})
             elif int(entry["id"]) in uploads:
                 name, content = uploads.pop(int(entry["id"]))
                 upload = _new_upload(channel, entry.get("filename") or name, content)
                 self._bytes[upload["url"]] = content
                 call._urls.append(upload["url"])
-                result.append(upload)
+                result.append({**upload, **described})
             else:
                 form.error(f"attachments.{index}", "ATTACHMENT_NOT_FOUND", "Data not found")
         form.unknown += [f"files[{number}], not in attachments" for number in uploads]
@@ -167,7 +171,7 @@ class MessageServer(RestServer):
     def _edit(self, call: RestCall, stored: Stored, data: Any, parse: tuple[str, ...]) -> None:
         draft = self._draft(call, data, EDIT, stored.channel, parse, stored)
         stored.embeds, stored.components = draft.embeds, draft.components
-        stored.uploads = draft.uploads
+        stored.uploads, stored.embedded = draft.uploads, draft.embedded
         was = stored.data["flags"]
         flags = was & ~LOADING
         if data.get("flags") is not None:  # others are ignored
@@ -178,20 +182,11 @@ class MessageServer(RestServer):
         self._publish("edit", stored)
 
     def _render(self, stored: Stored) -> None:
-        """Sets embeds, components and attachments as Discord shows them: `attachment://` becomes
-        the file's CDN url, and a file shown in an embed leaves `attachments`."""
-        files = {upload["filename"]: upload for upload in stored.uploads}
-        shown = {"embeds": copy.deepcopy(stored.embeds)}
-        shown["components"] = numbered(stored.components)
-        used = set()
-        for holder, key, _ in list(references(shown)):
-            upload = files[holder[key].removeprefix("attachment://")]
-            used.add(upload["id"])
-            proxy = "proxy_icon_url" if key == "icon_url" else "proxy_url"
-            holder |= {key: upload["url"], proxy: upload["proxy_url"]}
-        for embed in shown["embeds"]:
-            embed["type"] = "rich"
-        loose = [up for up in stored.uploads if up["id"] not in used]
+        """Sets embeds, components and attachments as Discord shows them: a file that an embed
+        shows is not in `attachments`."""
+        embeds = [{**embed, "type": "rich"} for embed in copy.deepcopy(stored.embeds)]
+        loose = [upload for upload in stored.uploads if upload["id"] not in stored.embedded]
+        shown = {"embeds": embeds, "components": numbered(stored.components)}
         stored.data.update({**shown, "attachments": loose})
 
     def _publish(self, event: str, stored: Stored) -> None:
@@ -233,6 +228,19 @@ class MessageServer(RestServer):
         place = source.channel
         reference = {"type": 0, "message_id": source.data["id"], "channel_id": str(place.id)}
         return {**reference, "guild_id": str(place.guild.id)} if place.guild else reference
+
+
+def _show_files(draft: Stored) -> None:
+    """`attachment://` in an embed becomes that file's address, for good: an edit that leaves the
+    embeds alone does not look again, and one that sends the address shows the file twice."""
+    files = {upload["filename"]: upload for upload in draft.uploads}
+    for holder, key, _ in list(references(draft.embeds)):
+        upload = files[holder[key].removeprefix("attachment://")]
+        draft.embedded.add(upload["id"])
+        proxy = "proxy_icon_url" if key == "icon_url" else "proxy_url"
+        holder |= {key: upload["url"], proxy: upload["proxy_url"]}
+        if key == "url" and "description" in upload:
+            holder["description"] = upload["description"]
 
 
 def _new_upload(channel: Channel, filename: str, content: bytes) -> Json:

@@ -82,9 +82,10 @@ class Stored:
     data: Json
     channel: Channel
     audience: Person | None = None  # the only one who sees an ephemeral message
-    embeds: list[Json] = field(default_factory=list)  # as sent, with attachment:// references
+    embeds: list[Json] = field(default_factory=list)
     components: list[Json] = field(default_factory=list)
     uploads: list[Json] = field(default_factory=list)  # also those that an embed shows
+    embedded: set[str] = field(default_factory=set)  # the ids of these
     deleted: bool = False
     created: float = field(default_factory=time.monotonic)
 

@@ -436,8 +436,7 @@ class DiscordStandIn(MessageServer):
         data = call.body if isinstance(call.body, dict) else {}
         if channel._recipient and not channel._recipient.accepts_dms:
             raise DiscordError(403, 50007, "Cannot send messages to this user")
-        needed = [EMBED_LINKS] if data.get("embeds") else []
-        self._channel(channel_id, *needed, *([ATTACH_FILES] if call._uploads else []))
+        self._channel(channel_id, *_needed_for(call))
         draft = self._draft(call, call.body, CREATE, channel, ("users", "roles", "everyone"))
         if (nonce := data.get("nonce")) is not None:
             form = Form()
@@ -469,7 +468,7 @@ class DiscordStandIn(MessageServer):
 
     @route("GET PATCH DELETE", r"/channels/(\d+)/messages/(\d+)")
     def _one_message(self, call: RestCall, channel_id: str, message_id: str) -> Answer:
-        needed = [READ_MESSAGE_HISTORY] if call.method == "GET" else []
+        needed = [READ_MESSAGE_HISTORY] if call.method == "GET" else _needed_for(call)
         channel = self._channel(channel_id, *needed)
         stored = next((s for s in self._visible(channel) if s.data["id"] == message_id), None)
         if stored is None:
@@ -574,3 +573,9 @@ class DiscordStandIn(MessageServer):
         self.commands[scope] = registered
         self.syncs += 1
         return 200, registered
+
+
+def _needed_for(call: RestCall) -> list[int]:
+    """The permissions that the content of a message takes, when it is created or edited."""
+    embeds = call.body.get("embeds") if isinstance(call.body, dict) else None
+    return [EMBED_LINKS] * bool(embeds) + [ATTACH_FILES] * bool(call._uploads)
