@@ -14,11 +14,22 @@ import pytest
 import requests
 
 from tests.standins.discord.people import Channel, Person
-from tests.standins.discord.schema import BOT_PERMISSIONS, message_texts
+from tests.standins.discord.schema import (
+    ATTACH_FILES,
+    BOT_PERMISSIONS,
+    DM_PERMISSIONS,
+    EMBED_LINKS,
+    MANAGE_GUILD,
+    MANAGE_MESSAGES,
+    MEMBER_PERMISSIONS,
+    USE_APPLICATION_COMMANDS,
+    VIEW_CHANNEL,
+    message_texts,
+)
 from tests.standins.discord.server import DiscordStandIn
 
 BOT = """
-import io, os, discord, yarl
+import io, json, os, discord, yarl
 discord.http.Route.BASE = os.environ["API_URL"]
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["GATEWAY_URL"])
 client = discord.Client(intents=discord.Intents.default())
@@ -57,8 +68,19 @@ class Form(discord.ui.View):
 async def gen(interaction: discord.Interaction):
     await interaction.response.send_message("the form", view=Form(), ephemeral=True)
 
+class Who(discord.ui.View):
+    @discord.ui.button(label="Who", custom_id="who")
+    async def who(self, interaction, button):
+        user = interaction.user
+        known = {"guild": interaction.guild_id, "user": type(user).__name__}
+        known["dm"] = interaction.context.dm_channel
+        known |= {"may": interaction.permissions.value, "bot": interaction.app_permissions.value}
+        known["roles"] = [role.id for role in getattr(user, "roles", [])]
+        await interaction.response.send_message(json.dumps(known), ephemeral=True)
+
 @client.event
 async def setup_hook():
+    client.add_view(Who(timeout=None))
     await tree.sync()
 
 client.run(os.environ["TOKEN"], log_handler=None)
@@ -274,6 +296,70 @@ def test_permissions_and_lost_channels(
     assert discord.violations == []
 
 
+WHO = {"type": 2, "style": 1, "label": "Who", "custom_id": "who"}
+
+
+def who(discord: DiscordStandIn, person: Person, channel: Channel | None = None) -> dict[str, Any]:
+    """What the bot knows of somebody who presses a button of its message; no channel: in the DM."""
+    place = channel.id if channel else dm_of(discord, person)
+    body = {"content": "the result", "components": [{"type": 1, "components": [WHO]}]}
+    message = send(discord, f"/channels/{place}/messages", body).json()
+    answer = person.press(message, "Who").wait().message
+    assert answer
+    return dict(json.loads(answer["content"]))
+
+
+def dm_of(discord: DiscordStandIn, person: Person) -> str:
+    opened = send(discord, "/users/@me/channels", {"recipient_id": str(person.id)})
+    return str(opened.json()["id"])
+
+
+def test_who_may_use_no_commands_in_a_channel_may_still_press(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    mira.deny(channel, USE_APPLICATION_COMMANDS)
+    with pytest.raises(AssertionError, match="may not use commands"):
+        mira.slash("gen", channel)
+    assert who(discord, mira, channel)["may"] == MEMBER_PERMISSIONS & ~USE_APPLICATION_COMMANDS
+    thread = discord.guild.add_thread(channel)
+    assert who(discord, mira, thread)["may"] == MEMBER_PERMISSIONS & ~USE_APPLICATION_COMMANDS
+    assert mira.slash("gen", discord.guild.add_channel("elsewhere")).wait().message
+    mira.deny(channel, 0)
+    assert who(discord, mira, channel)["may"] == MEMBER_PERMISSIONS
+    mira.deny(channel, VIEW_CHANNEL)
+    with pytest.raises(AssertionError, match="doesn't see pictures"):
+        mira.press(channel.messages[0], "Who")
+
+
+def test_an_interaction_tells_the_roles_and_what_they_permit(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    artists = discord.guild.add_role("artists", MANAGE_MESSAGES)
+    elsewhere = discord.add_guild().add_role("artists")
+    assert who(discord, mira, channel)["roles"] == [discord.guild.id]  # @everyone
+    mira.roles = [artists, elsewhere]
+    known = who(discord, mira, channel)
+    assert known["roles"] == [discord.guild.id, artists.id]
+    assert known["may"] == MEMBER_PERMISSIONS | MANAGE_MESSAGES
+    assert who(discord, discord.moderator(), channel)["may"] & MANAGE_MESSAGES
+    assert who(discord, discord.manager(), channel)["may"] & MANAGE_GUILD
+
+
+def test_an_interaction_tells_what_the_bot_may_in_that_channel(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    channel.bot_permissions = BOT_PERMISSIONS & ~ATTACH_FILES
+    assert who(discord, mira, channel)["bot"] == BOT_PERMISSIONS & ~ATTACH_FILES
+
+
+def test_a_button_in_a_dm_knows_no_server_and_no_member(
+    discord: DiscordStandIn, mira: Person
+) -> None:
+    known = who(discord, mira)
+    assert (known["guild"], known["user"], known["dm"]) == (None, "User", True)
+    assert known["bot"] == DM_PERMISSIONS
+
+
 def test_five_messages_in_five_seconds(
     discord: DiscordStandIn, mira: Person, channel: Channel
 ) -> None:
@@ -408,7 +494,7 @@ def test_files_and_embeds_take_their_permissions_in_edits_too(
 ) -> None:
     path = f"/channels/{channel.id}/messages"
     path += "/" + send(discord, path, {"content": "x"}).json()["id"]
-    for lacking, embeds in ((1 << 15, []), (1 << 14, [picture("a.png")])):
+    for lacking, embeds in ((ATTACH_FILES, []), (EMBED_LINKS, [picture("a.png")])):
         channel.bot_permissions = BOT_PERMISSIONS & ~lacking
         answer = send_files(discord, path, {"content": "y", "embeds": embeds}, "a.png")
         assert answer.json()["code"] == 50013

@@ -37,6 +37,7 @@ from tests.standins.discord.people import (
     Modal,
     Person,
     Reply,
+    Role,
     Stored,
     member_object,
     snowflake,
@@ -62,6 +63,8 @@ from tests.standins.discord.schema import (
     FILE_SIZE,
     GUILDS,
     LOADING,
+    MANAGE_GUILD,
+    MANAGE_MESSAGES,
     MEMBER_PERMISSIONS,
     MIB,
     MODAL,
@@ -181,6 +184,14 @@ class DiscordStandIn(MessageServer):
             self._people[person.id] = person
             return person
 
+    def moderator(self, name: str = "mod") -> Person:
+        """A new person who may manage messages."""
+        return self.person(name, permissions=MEMBER_PERMISSIONS | MANAGE_MESSAGES)
+
+    def manager(self, name: str = "boss") -> Person:
+        """A new person who may manage the server."""
+        return self.person(name, permissions=MEMBER_PERMISSIONS | MANAGE_GUILD)
+
     def attachment_bytes(self, attachment: Json) -> bytes:
         """The content of an attachment, or of an embed's image or thumbnail. KeyError when it was
         forgotten: the last 100 requests with files are kept, up to 200 MiB."""
@@ -268,7 +279,7 @@ class DiscordStandIn(MessageServer):
                 "token": reply.token,
                 "version": 1,
                 "channel_id": str(channel.id),
-                "channel": {**channel._payload(), "permissions": str(person.permissions)},
+                "channel": channel._payload(),
                 "locale": "en-US",
                 "app_permissions": str(channel.bot_permissions),
                 "entitlements": [],
@@ -279,8 +290,9 @@ class DiscordStandIn(MessageServer):
             if guild:
                 partial = {"id": str(guild.id), "locale": "en-US", "features": []}
                 payload |= {"guild_id": str(guild.id), "guild": partial, "guild_locale": "en-US"}
-                member = member_object(person._user())
-                payload["member"] = {**member, "permissions": str(person.permissions)}
+                has = {"permissions": str(person.permissions_in(channel))}
+                payload["member"] = {**person._member(guild), **has}
+                payload["channel"] |= has
             else:
                 payload["user"] = person._user()
             if reply._source:
@@ -490,6 +502,14 @@ class DiscordStandIn(MessageServer):
                 event, {**channel._payload(), "newly_created": what == "CREATE"}, GUILDS
             )
 
+    def _add_role(self, guild: Guild, role: Role) -> Role:
+        with self._changed:
+            guild.roles.append(role)
+            if guild.bot_is_member:
+                event = {"guild_id": str(guild.id), "role": role._payload()}
+                self._gateway.emit("GUILD_ROLE_CREATE", event, GUILDS)
+            return role
+
     def _delete_channel(self, channel: Channel) -> None:
         with self._changed:
             assert channel.guild, "a DM can't be deleted"
@@ -536,7 +556,7 @@ class DiscordStandIn(MessageServer):
             return 200, member_object(self._bot, (guild._bot_role_id,))
         if int(user_id) not in self._people:
             raise DiscordError(404, 10007, "Unknown Member")
-        return 200, member_object(self._people[int(user_id)]._user())
+        return 200, self._people[int(user_id)]._member(guild)
 
     @route("GET", r"(?:/oauth2)?/applications/@me")
     def _get_application(self, call: RestCall) -> Answer:
