@@ -363,13 +363,68 @@ def test_a_button_in_a_dm_knows_no_server_and_no_member(
 def test_five_messages_in_five_seconds(
     discord: DiscordStandIn, mira: Person, channel: Channel
 ) -> None:
-    path = f"/channels/{channel.id}/messages"
+    path, before = f"/channels/{channel.id}/messages", discord.rate_limited
     answers = [send(discord, path, {"content": "x"}) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert answers[4].headers["X-RateLimit-Remaining"] == "0"
     assert 4 < answers[5].json()["retry_after"] <= 5
-    assert discord.rate_limited == 1
+    assert discord.rate_limited == before + 1
     assert len(channel.messages) == 5
+
+
+def test_five_edits_in_five_seconds_of_an_answer(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    reply, other = mira.slash("gen", channel).wait(), mira.slash("gen", channel).wait()
+    hook = f"/webhooks/{discord.application_id}/{reply.token}"
+    discord.used_up.clear()
+    followup = send(discord, hook, {"content": "more", "flags": 64}).json()["id"]
+    paths = [f"{hook}/messages/@original", f"{hook}/messages/{followup}"] * 3
+    answers = [send(discord, path, {"content": "x"}, "PATCH") for path in paths]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert answers[4].headers["X-RateLimit-Remaining"] == "0"
+    assert discord.used_up == [f"PATCH {hook}"]
+    elsewhere = f"/webhooks/{discord.application_id}/{other.token}/messages/@original"
+    assert send(discord, elsewhere, {"content": "x"}, "PATCH").status_code == 200
+
+
+def test_what_an_answer_has_shown_can_be_looked_up(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    reply = mira.slash("gen", channel).wait()
+    shown = reply.message
+    assert shown
+    path = f"/webhooks/{discord.application_id}/{reply.token}/messages/@original"
+    for number in (2, 1):
+        send(discord, path, {"content": f"position {number}"}, "PATCH")
+    send(discord, path, None, "DELETE")
+    states = [(state["event"], state["message"]["content"]) for state in discord.states(shown)]
+    texts = ["the form", "position 2", "position 1", "position 1"]
+    assert states == list(zip(("create", "edit", "edit", "delete"), texts, strict=True))
+    assert channel.history == []
+
+
+def test_an_expired_token_edits_nothing_and_its_buttons_work(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    reply, other = mira.slash("gen", channel).wait(), mira.slash("gen", channel).wait()
+    assert reply.message
+    reply.expire()
+    hook = f"/webhooks/{discord.application_id}/{reply.token}"
+    for path, method in (
+        (f"{hook}/messages/@original", "PATCH"),
+        (f"{hook}/messages/{reply.message['id']}", "PATCH"),
+        (f"{hook}/messages/@original", "DELETE"),
+        (hook, "POST"),
+    ):
+        refused = send(discord, path, {"content": "late"}, method)
+        assert (refused.status_code, refused.json()["code"]) == (401, 50027)
+    assert reply.texts == ["the form"]
+    mira.select(reply.message, "Model", "Alpha").wait()
+    assert reply.texts == ["the form", "model 0"]
+    working = f"/webhooks/{discord.application_id}/{other.token}/messages/@original"
+    assert send(discord, working, {"content": "in time"}, "PATCH").status_code == 200
+    assert discord.violations == []
 
 
 def test_faults(discord: DiscordStandIn, mira: Person, channel: Channel) -> None:

@@ -60,6 +60,12 @@ class MessageServer(RestServer):
         super().__init__(token)
         self._messages: dict[str, Stored] = {}
 
+    def states(self, message: Json) -> list[Json]:
+        """All that a message has shown, oldest first, an ephemeral or deleted one too: items as in
+        a channel's `history`."""
+        with self._changed:
+            return list(self._messages[message["id"]].history)
+
     def _apply(self, call: RestCall, stored: Stored, parse: tuple[str, ...]) -> Answer:
         """GET, PATCH or DELETE of one message."""
         if call.method == "DELETE":
@@ -192,9 +198,10 @@ class MessageServer(RestServer):
     def _publish(self, event: str, stored: Stored) -> None:
         """Tells the channel's history and the gateway, unless the message is ephemeral."""
         channel, guild = stored.channel, stored.channel.guild
+        entry = {"event": event, "message": copy.deepcopy(stored.data), "time": time.monotonic()}
+        stored.history.append(entry)
         if not stored.audience:
-            entry = {"event": event, "message": copy.deepcopy(stored.data)}
-            channel.history.append({**entry, "time": time.monotonic()})
+            channel.history.append(entry)
         if not stored.audience and (not guild or guild.bot_is_member):
             data = self._shown(stored)
             if event == "delete":

@@ -88,6 +88,7 @@ class Stored:
     embedded: set[str] = field(default_factory=set)  # the ids of these
     deleted: bool = False
     created: float = field(default_factory=time.monotonic)
+    history: list[Json] = field(default_factory=list)  # as a channel's, of this message alone
 
 
 @dataclass(eq=False)
@@ -264,6 +265,7 @@ class Reply:
     _followups: list[Stored] = field(default_factory=list, repr=False)
     _created: float = field(default_factory=time.monotonic, repr=False)
     _delivered: float | None = field(default=None, repr=False)
+    _expired: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         header = base64.urlsafe_b64encode(f"interaction:{self.id}:".encode()).decode().rstrip("=")
@@ -285,6 +287,12 @@ class Reply:
         """Everything a person can read in the response and the followups."""
         shown = [self.message] if self.message else []
         return [text for message in shown + self.followups for text in message_texts(message)]
+
+    def expire(self) -> None:
+        """As if 15 minutes had passed for this interaction's token: from now on the bot can edit
+        nothing of the answer, nor add to it (401 50027). Its buttons still work."""
+        with self._standin._changed:
+            self._expired = True
 
     def wait(self, seconds: float = 10.0) -> Reply:
         """Until the first answer has arrived; AssertionError if none does."""

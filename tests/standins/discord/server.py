@@ -89,11 +89,12 @@ from tests.standins.discord.schema import (
 class DiscordStandIn(MessageServer):
     """Discord for one application. `with DiscordStandIn() as discord: ...`, or start() and stop().
 
-    To set: `rate_limits` (5 messages and 5 edits per 5 s and channel), `answer_within` (3 s for the
-    first answer), `token_lifetime` (15 min for an interaction's token), `nonce_memory` (how long a
-    nonce is recognised). To read: `violations`; `requests`; `commands` (by guild id; None: global)
-    and `syncs` (how often they were PUT); `rate_limited` (answers 429); `connected`, `identifies`,
-    `resumes`, `refusals` (gateway).
+    To set: `rate_limits` (5 messages and 5 edits per 5 s and channel, or interaction's token),
+    `answer_within` (3 s for the first answer), `token_lifetime` (15 min for an interaction's
+    token), `nonce_memory` (how long a nonce is recognised). To read: `violations`; `requests`;
+    `commands` (by guild id; None: global) and `syncs` (how often they were PUT); `rate_limited`
+    (answers 429); `used_up` (a limit was reached, after which discord.py itself waits: method and
+    path); `connected`, `identifies`, `resumes`, `refusals` (gateway).
     """
 
     def __init__(self, *, token: str | None = None) -> None:
@@ -388,7 +389,7 @@ class DiscordStandIn(MessageServer):
         reply = self._replies.get(token)
         if reply is None or application_id != str(self.application_id):
             raise DiscordError(404, 10015, "Unknown Webhook", violation=True)
-        if call.time - reply._created > self.token_lifetime:
+        if reply._expired or call.time - reply._created > self.token_lifetime:
             raise DiscordError(401, 50027, "Invalid Webhook Token")
         if reply.type is None:
             callback = f"/interactions/{reply.id}/{token}/callback"
