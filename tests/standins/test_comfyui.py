@@ -91,6 +91,88 @@ def test_a_bad_output_is_dropped_and_the_good_one_runs(comfyui: ComfyUIStandIn) 
     assert list(comfyui.history["x"]["outputs"]) == ["9"]
 
 
+def failure(comfyui: ComfyUIStandIn, prompt_id: str, workflow: dict[str, Any]) -> tuple[str, ...]:
+    """Node type, exception type and first line of the message of a prompt that fails."""
+    status = finish(comfyui, prompt_id, workflow)["status"]
+    assert (status["status_str"], status["completed"]) == ("error", False)
+    event, data = status["messages"][-1]
+    assert event == "execution_error"
+    message = data["exception_message"].splitlines()[0]
+    return data["node_type"], data["exception_type"], message
+
+
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        ("a fox embedding:", True),
+        ("embedding:  ", True),
+        ("a (embedding:) fox", True),
+        ("(embedding::1.2)", True),
+        ("embedding: embedding:style", True),
+        ("a fox embedding:style", False),
+        ("(embedding:1.2)", False),
+        ("embedding:, fox", False),
+        ("reembedding:", False),
+    ],
+)
+def test_a_bare_embedding_ends_in_an_index_error(
+    comfyui: ComfyUIStandIn, text: str, fails: bool
+) -> None:
+    workflow = simple_workflow()
+    workflow["7"]["inputs"]["text"] = text
+    if fails:
+        expected = ("CLIPTextEncode", "IndexError", "list index out of range")
+        assert failure(comfyui, "x", workflow) == expected
+    else:
+        assert finish(comfyui, "x", workflow)["status"]["completed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        ("(" * 2000, True),
+        ("(" * 2000 + "fox" + ")" * 2000, True),
+        ("(fox)" * 2000, False),
+        ("\\(" * 2000, False),
+    ],
+)
+def test_brackets_that_are_too_deep_end_in_a_recursion_error(
+    comfyui: ComfyUIStandIn, text: str, fails: bool
+) -> None:
+    workflow = simple_workflow()
+    workflow["6"]["inputs"]["text"] = text
+    if fails:
+        expected = ("CLIPTextEncode", "RecursionError", "maximum recursion depth exceeded")
+        assert failure(comfyui, "x", workflow) == expected
+    else:
+        assert finish(comfyui, "x", workflow)["status"]["completed"]
+
+
+def test_a_broken_model_fails_at_its_loader_until_it_is_whole_again(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    broken, whole = comfyui.models[:2]
+    comfyui.broken_models = {broken}
+    assert failure(comfyui, "broken", simple_workflow(broken)) == (
+        "CheckpointLoaderSimple",
+        "safetensors_rust.SafetensorError",
+        "Error while deserializing header: header too large",
+    )
+    assert finish(comfyui, "another", simple_workflow(whole))["status"]["completed"]
+    comfyui.broken_models = set()
+    assert finish(comfyui, "repaired", simple_workflow(broken))["status"]["completed"]
+
+
+def test_out_of_memory_fails_at_the_sampler_with_the_tips_of_comfyui(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device 0")
+    expected = ("KSampler", "torch.OutOfMemoryError", "Allocation on device 0")
+    assert failure(comfyui, "x", simple_workflow()) == expected
+    message = comfyui.history["x"]["status"]["messages"][-1][1]["exception_message"]
+    assert "TIPS: If the workflow worked before" in message
+
+
 def test_an_interrupted_prompt_ends_at_once_and_a_deleted_one_leaves_no_trace(
     comfyui: ComfyUIStandIn,
 ) -> None:

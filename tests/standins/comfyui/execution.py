@@ -15,12 +15,21 @@ from typing import Any
 from tests.standins.comfyui.feed import Feed
 from tests.standins.comfyui.nodes import TRACEBACK, Json, installed_nodes
 from tests.standins.comfyui.pictures import draw_png, draw_step
-from tests.standins.comfyui.prompts import execution_order, is_link, signatures_of
+from tests.standins.comfyui.prompts import (
+    execution_order,
+    is_link,
+    signatures_of,
+    text_fault,
+)
 
 Item = tuple[float, str, Json, Json, list[str]]  # number, prompt id, prompt, extra data, outputs
 
 PICTURES_KEPT = 200
 PREVIEW_METHODS = ("auto", "latent2rgb", "taesd")  # all others show nothing
+BROKEN_MODEL = (
+    "safetensors_rust.SafetensorError",
+    "Error while deserializing header: header too large",
+)
 OUT_OF_MEMORY_TIPS = (
     "This error means you ran out of memory on your GPU.\n\n"
     "TIPS: If the workflow worked before you might have accidentally set the batch_size to a large "
@@ -70,6 +79,7 @@ class Execution:
         self.progress_state = True
         self.preview_method = "none"
         self.preview_format = "JPEG"
+        self.broken_models: set[str] = set()
         self.newest = False
 
         self.executed: list[str] = []
@@ -170,6 +180,7 @@ class Execution:
                 run.node_id = node_id
                 if node_id not in cached:
                     await self._run_steps(run, node_id)
+                    self._check(run.prompt[node_id])
                 if node_id == last:
                     await self._wait_while_held(run)
                     if failure:
@@ -189,6 +200,17 @@ class Execution:
         finally:
             self._held = run.node_id = ""
         return False
+
+    def _check(self, node: Json) -> None:
+        """Raise what a real node does over its inputs."""
+        for name, value in node["inputs"].items():
+            trouble = None
+            if name.endswith("_name") and isinstance(value, str) and value in self.broken_models:
+                trouble = BROKEN_MODEL
+            elif node["class_type"] == "CLIPTextEncode" and isinstance(value, str):
+                trouble = text_fault(value)
+            if trouble:
+                raise _NodeFailed(*trouble)
 
     def _failing_node(self, run: Run, wanted: str | None) -> str:
         samplers = [node_id for node_id in run.order if self._steps(run.prompt[node_id])]

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from tests.standins.comfyui.nodes import TRACEBACK, UNIQUE_ID, Json
+
+# The tokenizer takes the name after "embedding:" in a stretch of text of one weight.
+BARE_EMBEDDING = re.compile(r"(?:^|[ \n()])embedding:\s*(?:$|[()]|[ \n]embedding:|:[-+]?[\d.]+\))")
+DEEPEST_BRACKETS = 950  # Python's limit is 1000 calls, and ComfyUI is some deep already
 
 
 def is_link(value: Any) -> bool:
@@ -44,6 +49,18 @@ def signatures_of(prompt: Json, order: list[str]) -> dict[str, str]:
         text = json.dumps([node["class_type"], own_id, inputs], sort_keys=True)
         signatures[node_id] = hashlib.sha256(text.encode()).hexdigest()
     return signatures
+
+
+def text_fault(text: str) -> tuple[str, str] | None:
+    """The exception, as type and message, that ends the encoding of a text."""
+    text = text.replace("\\(", "").replace("\\)", "")
+    depth = deepest = 0
+    for char in text:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST_BRACKETS:
+        return "RecursionError", "maximum recursion depth exceeded"
+    return ("IndexError", "list index out of range") if BARE_EMBEDDING.search(text) else None
 
 
 def error_entry(kind: str, message: str, details: str, **extra_info: Any) -> Json:

@@ -59,7 +59,8 @@ class ComfyUIStandIn(Execution):
     a prompt may choose its previews), `jobs_api` (POST /api/jobs/{id}/cancel exists),
     `interrupt_ignores_body` (an older server's), `preview_method` (as with --preview-method:
     "auto", "latent2rgb" or "taesd" shows the running picture, "none" doesn't), `preview_format`
-    ("JPEG", as from ComfyUI's own samplers, or "PNG").
+    ("JPEG", as from ComfyUI's own samplers, or "PNG"), `broken_models` (names of files that no
+    loader can read).
 
     A preview is sent after each step of a sampler, where they are on: by the prompt's
     extra_data.preview_method on the newest servers, else by `preview_method`. The samplers of the
@@ -198,7 +199,11 @@ class ComfyUIStandIn(Execution):
         self._in_loop(let_go)
 
     def fail_next(self, exception_type: str, message: str, node_id: str | None = None) -> None:
-        """Make the next prompt end in execution_error at the node (default: its first sampler)."""
+        """Make the next prompt end in execution_error at the node (default: its first sampler).
+
+        Without it, a prompt fails as on a real server over `broken_models`, and over a text with a
+        bare `embedding:` or with brackets that are too deep.
+        """
         self._failures.append((exception_type, message, node_id))
 
     def submit_foreign(self, workflow: Json | None = None) -> str:
