@@ -137,15 +137,20 @@ class Draft:
             setattr(self, name, value)
         return is_offered
 
-    def choose(self, name: str, token: str) -> None:
-        """Take the value of a menu: `page:N` turns the page, an index chooses."""
+    def choose(self, name: str, token: str) -> str | None:
+        """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
+        the person if that has changed more than they chose."""
         kind, _, number = token.partition(":")
         if kind == "page":
             self.pages[name] = int(number)
-            return
+            return None
         setattr(self, name, self.offered(name)[int(number)])
+        before = self.scheduler
         if name == "sampler":  # architecture.md §3.2.4
             self.scheduler = self.options.schedulers[0]
+        if self.scheduler == before or self.scheduler is None:
+            return None
+        return f"Scheduler was set to {escaped(ends_of(self.scheduler, 100))} with this sampler."
 
     def take_options(self, prompt: str, model: str, seed: str) -> list[str]:
         """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
@@ -167,7 +172,6 @@ class Draft:
                 self.typed["seed"] = seed[:SEED_LIMIT]
                 problems.append(
                     f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
-                    " Press Edit Prompts & Settings to correct it."
                 )
         return problems
 
@@ -397,8 +401,12 @@ def button(
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
-    """The menu for one of FORM_FIELDS, as the draft stands."""
+    """The menu for one of FORM_FIELDS, as the draft stands. A closed menu shows the chosen entry
+    alone, so that one says which menu it is."""
     options = menu_options(draft.offered(name), getattr(draft, name), draft.pages.get(name, 0))
+    for option in options:
+        if option.default:
+            option.label = ends_of(f"{name.capitalize()}: {option.label}", OPTION_LIMIT)
     return discord.ui.Select(
         custom_id=str(ControlId("form", name, draft.key)),
         placeholder=name.capitalize(),
@@ -407,12 +415,16 @@ def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
 
 
 def form_view(draft: Draft) -> Controls:
-    """The controls of the form (architecture.md §3.1)."""
+    """The controls of the form (architecture.md §3.1). The button that is needed next has a colour;
+    the other works, too."""
     styles = discord.ButtonStyle
+    edit, generate = styles.primary, styles.secondary
+    if draft.positive_prompt:
+        edit, generate = styles.secondary, styles.success
     return Controls(
         *(form_menu(draft, name) for name in FORM_FIELDS),
-        button("form", "edit", draft.key, "Edit Prompts & Settings", styles.secondary),
-        button("form", "generate", draft.key, "Generate", styles.success),
+        button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
+        button("form", "generate", draft.key, "Generate", generate),
     )
 
 
@@ -423,7 +435,15 @@ def retry_view(draft: Draft) -> Controls:
 
 def form_embed(draft: Draft) -> discord.Embed:
     """The draft as it stands. At most some 3,500 characters of the 6,000 an embed may have."""
-    embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
+    embed = discord.Embed(
+        title="Your picture",
+        description="\n".join(hints(draft)) or None,
+        colour=discord.Colour.blurple(),
+    )
+    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
+    embed.add_field(name="Prompt", value=escaped(positive), inline=False)
+    negative = draft.negative_prompt or "none"
+    embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
     for name in FORM_FIELDS:
         value = getattr(draft, name)
         shown = display_name(value) if value and name == "model" else value or "not chosen"
@@ -431,11 +451,21 @@ def form_embed(draft: Draft) -> discord.Embed:
     embed.add_field(name="Steps", value=str(draft.steps))
     embed.add_field(name="CFG", value=f"{draft.cfg:g}")
     embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
-    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
-    embed.add_field(name="Prompt", value=escaped(positive), inline=False)
-    negative = draft.negative_prompt or "none"
-    embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
     return embed
+
+
+def hints(draft: Draft) -> list[str]:
+    """What helps a person with the form as it stands; nothing once it was sent."""
+    lines: list[str] = []
+    if draft.stage is not Stage.OPEN:
+        return lines
+    if draft.typed:
+        lines.append("What you typed was not all taken: Edit Prompts & Settings still has it.")
+    elif draft.missing() == ["a prompt"]:
+        lines.append("Only the prompt is needed; all else may stay as it is.")
+    if len(draft.options.models) > MENU_LIMIT:
+        lines.append(f"{len(draft.options.models)} models: `/gen model:` searches them.")
+    return lines
 
 
 def menu_options(
@@ -530,8 +560,8 @@ class Forms:
     ) -> None:
         """A menu: merge the choice, show the form again."""
         draft = self.draft(interaction, key)
-        draft.choose(name, token)
-        await self._show(interaction, draft)
+        note = draft.choose(name, token)
+        await self._show(interaction, draft, note)
 
     async def show_modal(
         self, interaction: discord.Interaction[Any], key: str, origin: str

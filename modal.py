@@ -22,29 +22,53 @@ SEED_LIMIT = 40  # characters
 
 
 class ModalInput(NamedTuple):
-    """One of the five; `hint` stands below its label, `limit` is in characters."""
+    """One of the five. `hint` stands below its label, `example` in it while it is empty; `limit` is
+    in characters."""
 
     label: str
     hint: str
+    example: str
     limit: int
     is_required: bool
 
 
 INPUTS: Mapping[str, ModalInput] = {
-    "positive_prompt": ModalInput("Prompt", "What the picture shows", PROMPT_LIMIT, True),
-    "negative_prompt": ModalInput("Negative prompt", "What to keep out of it", PROMPT_LIMIT, False),
+    "positive_prompt": ModalInput(
+        "Prompt",
+        "What the picture shows: who or what, where, in which light or style",
+        "a red fox asleep in fresh snow, morning light",
+        PROMPT_LIMIT,
+        True,
+    ),
+    "negative_prompt": ModalInput(
+        "Negative prompt",
+        "What to keep out of it, in plain words; may be empty",
+        "blurry, text, watermark",
+        PROMPT_LIMIT,
+        False,
+    ),
     "steps": ModalInput(
-        "Steps", "A whole number from {} to {}".format(*STEPS_RANGE), NUMBER_LIMIT, True
+        "Steps",
+        "A whole number from {} to {}. 20 to 30 is usual; more: finer and slower".format(
+            *STEPS_RANGE
+        ),
+        "for example 25",
+        NUMBER_LIMIT,
+        True,
     ),
     "cfg": ModalInput(
         "CFG",
-        "A number from {:g} to {:g}, for example 7.5".format(*CFG_RANGE),
+        "A number from {:g} to {:g}. 4 to 8 is usual; higher: closer to the prompt".format(
+            *CFG_RANGE
+        ),
+        "for example 7.5",
         NUMBER_LIMIT,
         True,
     ),
     "seed": ModalInput(
         "Seed",
-        "The same seed and settings give the same picture; empty: random",
+        "Empty: random, a new picture each time. The same seed and settings: the same picture",
+        "random",
         SEED_LIMIT,
         False,
     ),
@@ -69,6 +93,7 @@ class PromptModal(discord.ui.Modal):
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
+                        placeholder=given.example,
                         default=texts[name] or None,
                         required=given.is_required,
                         max_length=given.limit,

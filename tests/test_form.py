@@ -40,7 +40,7 @@ from form import (
     prompt_modal,
     retry_view,
 )
-from modal import PromptModal, given_back
+from modal import INPUTS, PromptModal, given_back
 from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
@@ -119,10 +119,18 @@ def test_a_menus_index_chooses_and_leaves_the_rest_alone() -> None:
 
 def test_a_chosen_sampler_brings_the_first_scheduler_with_it() -> None:
     draft = filled_draft(scheduler="karras")
-    draft.choose("sampler", "index:2")
+    told = draft.choose("sampler", "index:2")
+    assert told == "Scheduler was set to normal with this sampler."
     assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "normal")
-    draft.choose("scheduler", "index:1")
+    assert draft.choose("scheduler", "index:1") is None
     assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "karras")
+
+
+def test_a_sampler_that_leaves_the_scheduler_as_it_is_says_nothing_of_it() -> None:
+    draft = filled_draft(scheduler="normal")
+    assert draft.choose("sampler", "index:2") is None
+    assert draft.choose("model", "index:0") is None
+    assert draft.choose("sampler", "page:1") is None
 
 
 def test_a_page_token_turns_the_page_of_that_menu_and_chooses_nothing() -> None:
@@ -524,6 +532,80 @@ def test_the_form_shows_in_each_menu_what_is_chosen_on_the_page_that_was_turned_
     on_loop(check)
 
 
+def test_the_chosen_entry_alone_says_which_menu_it_is_on_every_page() -> None:
+    def check() -> None:
+        many = ComfyOptions(MODELS, tuple(f"sampler_{n}" for n in range(47)), ("normal", "karras"))
+        for page in range(3):
+            draft = Draft(many, sampler="sampler_1", scheduler="karras", pages={"sampler": page})
+            children: list[Any] = form_view(draft).children
+            model, sampler, scheduler = ([o.label for o in menu.options] for menu in children[:3])
+            assert model == ["base_1.0", "flux1-dev", "old"]
+            assert [label for label in sampler if ":" in label] == ["Sampler: sampler_1"]
+            assert scheduler == ["normal", "Scheduler: karras"]
+
+    on_loop(check)
+
+
+def test_the_button_that_is_needed_next_is_the_coloured_one() -> None:
+    def check() -> None:
+        styles = discord.ButtonStyle
+        for prompt, expected in (
+            ("", [styles.primary, styles.secondary]),
+            ("a fox", [styles.secondary, styles.success]),
+        ):
+            children: list[Any] = form_view(filled_draft(positive_prompt=prompt)).children
+            assert [button.style for button in children[3:]] == expected
+            assert not any(button.disabled for button in children[3:])
+
+    on_loop(check)
+
+
+def test_the_form_shows_the_prompts_first_as_the_modal_does() -> None:
+    shown = [field.name for field in form_embed(filled_draft()).fields]
+    assert shown == [
+        *("Prompt", "Negative prompt"),
+        *("Model", "Sampler", "Scheduler", "Steps", "CFG", "Seed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, None),
+        ({"positive_prompt": ""}, "Only the prompt is needed; all else may stay as it is."),
+        ({"positive_prompt": "", "model": None}, None),
+        ({"typed": {"seed": "x"}}, "What you typed was not all taken: Edit Prompts & Settings"),
+        ({"typed": {"seed": "x"}, "stage": Stage.SENT}, None),
+    ],
+)
+def test_the_form_says_what_helps_as_it_stands(
+    changes: dict[str, Any], sentence: str | None
+) -> None:
+    shown = form_embed(filled_draft(**changes)).description
+    assert (shown or "").startswith(sentence or "")
+    assert (shown is None) == (sentence is None)
+
+
+@pytest.mark.parametrize(("count", "is_long"), [(25, False), (26, True), (300, True)])
+def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
+    count: int, is_long: bool
+) -> None:
+    many = ComfyOptions(tuple(names(count)), ("euler",), ("normal",))
+    shown = form_embed(Draft(many, positive_prompt="a fox")).description
+    assert shown == (f"{count} models: `/gen model:` searches them." if is_long else None)
+
+
+def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
+    hints = {name: given.hint for name, given in INPUTS.items()}
+    for name, words in {
+        "steps": ["1 to 150", "20 to 30", "more: finer and slower"],
+        "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
+        "negative_prompt": ["keep out"],
+        "seed": ["Empty: random", "same picture"],
+    }.items():
+        assert [word for word in words if word not in hints[name]] == []
+
+
 def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
     def check() -> None:
         many = ComfyOptions((LONG_NAME, *names(300)), tuple(names(47)), tuple(names(26)))
@@ -793,7 +875,7 @@ def test_gens_options_are_in_the_form() -> None:
 
 
 WRONG_MODEL = r"There is no model `bass_1.0`. The nearest: base\_1.0."
-WRONG_SEED = f"The seed `-1` is not a whole number from 0 to {SEED_MAX}. Press Edit Prompts"
+WRONG_SEED = f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."
 
 
 @pytest.mark.parametrize(
@@ -848,9 +930,11 @@ def test_a_choice_shows_the_form_again_in_place() -> None:
         key = (await house.open()).key()
         chosen = await house.choose(key, "sampler", "index:1")
         assert chosen.kinds == ["edit_message"]
-        assert chosen.shown["content"] is None  # a note that stood there before goes
+        assert chosen.shown["content"] == "Scheduler was set to normal with this sampler."
         assert (chosen.fields()["Sampler"], chosen.fields()["Scheduler"]) == ("heun", "normal")
         assert chosen.key() == key
+        later = await house.choose(key, "sampler", "index:2")
+        assert later.shown["content"] is None  # a note that stood there before goes
 
     play(story)
 

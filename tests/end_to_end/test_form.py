@@ -49,6 +49,12 @@ def typed_in(modal: Modal) -> dict[str, Any]:
     return {given["custom_id"]: given.get("value") for given in inputs}
 
 
+def styles_of(message: dict[str, Any]) -> dict[str, int]:
+    """The colours of a message's buttons: 1 blurple, 2 grey, 3 green."""
+    controls = [component for row in message["components"] for component in row["components"]]
+    return {control["label"]: control["style"] for control in controls if "style" in control}
+
+
 def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) -> None:
     form = open_form(shared.discord.person(), shared.channel)
     assert form.message is not None
@@ -82,6 +88,64 @@ def test_selecting_a_sampler_resets_the_scheduler(shared: House) -> None:
     assert fields(form.message)["Scheduler"] == last
     person.select(form.message, "Sampler", "heun").wait()
     assert fields(form.message)["Scheduler"] == first
+    assert f"Scheduler was set to {first} with this sampler." in text_of(form.message)
+    person.select(form.message, "Sampler", "lms").wait()
+    assert "was set to" not in text_of(form.message)
+
+
+def test_a_closed_menu_says_which_one_it_is(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    person.select(form.message, "Sampler", "More…").wait()
+    person.select(form.message, "Sampler", "Back").wait()
+    for name in ("Model", "Sampler", "Scheduler"):
+        options = menu(form.message, name)["options"]
+        (shown,) = [option["label"] for option in options if option.get("default")]
+        assert shown == f"{name}: {fields(form.message)[name]}".replace("\\", "")
+
+
+def test_the_button_that_is_needed_next_has_the_colour_and_the_other_works_too(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    assert styles_of(form.message) == {"Edit Prompts & Settings": 1, "Generate": 2}
+    assert "Only the prompt is needed" in text_of(form.message)
+    assert any("a prompt" in text for text in generate(person, form).texts)
+    fill_in(person, form, positive_prompt="a fox")
+    assert styles_of(form.message) == {"Edit Prompts & Settings": 2, "Generate": 3}
+    assert "Only the prompt is needed" not in text_of(form.message)
+
+
+def test_the_modal_names_usual_values_and_what_they_do(shared: House) -> None:
+    person = shared.discord.person()
+    modal = opened_modal(person, open_form(person, shared.channel))
+    hints = {label["label"]: label["description"] for label in modal["components"]}
+    assert "20 to 30 is usual" in hints["Steps"]
+    assert "finer and slower" in hints["Steps"]
+    assert "4 to 8 is usual" in hints["CFG"]
+    assert "closer to the prompt" in hints["CFG"]
+    assert all(label["component"]["placeholder"] for label in modal["components"])
+
+
+def test_a_long_model_list_says_that_gen_searches_it(shared: House) -> None:
+    form = open_form(shared.discord.person(), shared.channel)
+    assert form.message is not None
+    count = len(shared.comfyui.models)
+    assert count > 25
+    assert f"{count} models: `/gen model:` searches them." in text_of(form.message)
+
+
+def test_what_was_not_taken_is_said_in_the_form_until_it_is_corrected(shared: House) -> None:
+    person = shared.discord.person()
+    form = person.slash("gen", shared.channel, prompt="a fox", seed="lucky").wait()
+    assert form.message is not None
+    person.select(form.message, "Sampler", "heun").wait()
+    assert "not all taken" in text_of(form.message)
+    person.submit(opened_modal(person, form), seed="").wait()
+    assert "not all taken" not in text_of(form.message)
 
 
 def test_every_entry_of_a_long_list_can_be_reached_and_the_chosen_one_is_always_shown(
