@@ -256,7 +256,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     try:
         await interaction.response.defer()
         queued = await asyncio.to_thread(desk.worker.accept, params)
-        draft.stage = Stage.SENT
+        draft.sent()
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN

@@ -244,6 +244,10 @@ class Draft:
         self.steps, self.cfg = source.steps, source.cfg
         self.negative_prompt = source.negative_prompt
 
+    def sent(self) -> None:
+        """It became a job. What the form was shown by, a message with all its parts, is let go."""
+        self.stage, self.shown_by = Stage.SENT, None
+
     def missing(self) -> list[str]:
         """What still has to be filled in before Generate."""
         parts = {
@@ -670,11 +674,12 @@ class Forms:
 
     async def _show_behind(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
         """After a corrected modal: update the form, and take the complaint away."""
+        shown_by = draft.shown_by
+        assert shown_by is not None  # until it is sent, which may happen during the next line
         await interaction.response.defer()
         form: dict[str, Any] = {"embed": form_embed(draft), "view": form_view(draft)}
         try:
-            assert draft.shown_by is not None
-            await draft.shown_by.edit_original_response(**form)
+            await shown_by.edit_original_response(**form)
         except discord.HTTPException:
             # That token's 15 minutes are over: the complaint becomes the form.
             draft.shown_by = interaction

@@ -353,6 +353,13 @@ def test_a_sent_form_is_of_no_use_and_still_the_persons_last() -> None:
     assert drafts.last(1) is drafts.find(1, draft.key) is draft
 
 
+def test_a_draft_that_was_sent_holds_no_message_in_memory() -> None:
+    shown_by: Any = object()
+    draft = filled_draft(shown_by=shown_by)
+    draft.sent()
+    assert (draft.stage, draft.shown_by) == (Stage.SENT, None)
+
+
 def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(form, "DRAFT_LIMIT", 2)
     drafts = Drafts()
