@@ -24,7 +24,8 @@ from binder import SEED_MAX
 from checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
 from comfy_errors import ComfyError, TimedOut, Unreachable
-from form import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError
+from form import FORM_FIELDS, Draft, FormError
+from modal import CFG_RANGE, STEPS_RANGE
 from names import UnknownName, escaped, find_model, names_of, nearest
 from object_info import ComfyOptions
 from settings import Settings, redact

@@ -76,7 +76,8 @@ def test_a_prompt_is_read_as_typed_wherever_it_is_quoted(shared: House) -> None:
 
 def test_a_wrong_option_is_quoted_as_typed(shared: House) -> None:
     person = shared.discord.person()
-    (text,) = person.slash("gen", shared.channel, seed="<@1> `#` http://a.b").wait().texts
+    reply = person.slash("gen", shared.channel, seed="<@1> `#` http://a.b").wait()
+    text = next(text for text in reply.texts if "whole number" in text)
     assert '"<@1> `#` http://a.b"' in read(text)[0]
     assert read(text)[1] == []
 
