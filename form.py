@@ -11,7 +11,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -26,14 +26,16 @@ from names import (
     ends_of,
     escaped,
     find_model,
+    moved_model,
     nearest,
     quoted,
     shortened,
+    without_extension,
     without_half_emoji,
 )
 from object_info import ComfyOptions
 from settings import PROMPT_LIMIT
-from store import Job, JobParams
+from store import JobParams
 
 # What a person may ask for (architecture.md §3.3), and Discord's limits (design.md).
 STEPS_RANGE = (1, 150)
@@ -111,6 +113,21 @@ class Draft:
             setattr(self, name, value)
         return is_offered
 
+    def find_again(self, name: str, value: str) -> str | None:
+        """Take a value that was offered once for one of FORM_FIELDS, or the model that it has
+        become; None if it is as it was, else a sentence about what stands there now."""
+        offered = self.offered(name)
+        moved = moved_model(value, offered) if name == "model" else None
+        if self.adopt(name, value):
+            return None
+        if moved is not None and self.adopt(name, moved):
+            was, now = (escaped(ends_of(without_extension(path), 100)) for path in (value, moved))
+            return f"The model {was} has moved to {now}."
+        gone = f"The {name} {quoted(display_name(value))} is not offered any more"
+        if (instead := getattr(self, name)) in offered:
+            return f"{gone}: {quoted(display_name(instead))} stands in the form instead."
+        return f"{gone}.{nearest(value, offered)} Choose another in the form."
+
     def choose(self, name: str, token: str) -> None:
         """Take the value of a menu: `page:N` turns the page, an index chooses."""
         kind, _, number = token.partition(":")
@@ -161,12 +178,14 @@ class Draft:
         self.steps = parse_steps(defaults.steps) or DEFAULT_STEPS
         self.cfg = parse_cfg(defaults.cfg) or DEFAULT_CFG
 
-    def take_settings(self, source: Draft | JobParams) -> None:
-        """Start from settings used before, as far as they are still offered."""
-        for name in FORM_FIELDS:
-            self.adopt(name, getattr(source, name))
+    def take_settings(self, source: Draft | JobParams) -> list[str]:
+        """Start from settings used before, as far as they are still offered; a sentence for each
+        that is another now."""
+        given = {name: getattr(source, name) for name in FORM_FIELDS}
+        notes = [self.find_again(name, value) for name, value in given.items() if value]
         self.steps, self.cfg = source.steps, source.cfg
         self.negative_prompt = source.negative_prompt
+        return [note for note in notes if note]
 
     def missing(self) -> list[str]:
         """What still has to be filled in before Generate."""
@@ -231,16 +250,15 @@ def new_seed() -> int:
     return secrets.randbelow(RANDOM_SEEDS)
 
 
-def check_offered(params: JobParams, options: ComfyOptions) -> None:
-    """FormError for what ComfyUI does not offer any more (after /refresh, or from an old job)."""
+def check_offered(params: JobParams, options: ComfyOptions) -> tuple[JobParams, list[str]]:
+    """The job as ComfyUI can make it now, and a sentence for what has another name since (after
+    /refresh, or from an old job). FormError for what is not offered any more."""
     draft = Draft(options)
-    for name in FORM_FIELDS:
-        value = getattr(params, name)
-        if not draft.adopt(name, value):
-            raise FormError(
-                f"The {name} {quoted(display_name(value))} is not offered any more."
-                f"{nearest(value, draft.offered(name))} Choose another with /gen."
-            )
+    notes = [draft.find_again(name, getattr(params, name)) or "" for name in FORM_FIELDS]
+    gone = [note for name, note in zip(FORM_FIELDS, notes, strict=True) if not getattr(draft, name)]
+    if gone:
+        raise FormError("\n".join(gone))
+    return replace(params, model=draft.model or ""), [note for note in notes if note]
 
 
 def parse_steps(text: str) -> int | None:
@@ -494,14 +512,28 @@ class Forms:
             embed=form_embed(draft), view=form_view(draft), ephemeral=True
         )
 
-    async def open_from(self, interaction: discord.Interaction[Any], job: Job) -> None:
-        """Edit: a form filled from a job, in place of the answer that was deferred."""
+    async def open_from(
+        self, interaction: discord.Interaction[Any], job: JobParams, note: str = ""
+    ) -> None:
+        """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
+        not as it was in the job, and then the note."""
         draft = self._new_draft(interaction.user.id)
-        draft.take_settings(job)
+        notes = [*draft.take_settings(job), note]
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
-        await interaction.edit_original_response(embed=form_embed(draft), view=form_view(draft))
+        await interaction.edit_original_response(
+            content="\n".join(notes).strip() or None,
+            embed=form_embed(draft),
+            view=form_view(draft),
+        )
+
+    async def show_anew(
+        self, interaction: discord.Interaction[Any], draft: Draft, note: str
+    ) -> None:
+        """The form with the lists as they are now, and a note; what was chosen stays."""
+        draft.options, draft.pages = self.options, {}
+        await self._show(interaction, draft, note)
 
     async def choose(
         self, interaction: discord.Interaction[Any], key: str, name: str, token: str

@@ -25,11 +25,23 @@ class UnknownName(Exception):
 
 def display_name(name: str) -> str:
     """A model's file without its folders and its extension."""
-    base = re.split(r"[\\/]", name)[-1]
-    return (
-        re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE).strip()
-        or name
-    )
+    return without_extension(re.split(r"[\\/]", name)[-1]) or name
+
+
+def without_extension(path: str) -> str:
+    """A model's path as people read it."""
+    return re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", path, flags=re.IGNORECASE).strip()
+
+
+def moved_model(name: str, offered: Sequence[str]) -> str | None:
+    """The one offered model of the same file name, in whatever folder; None if there is none, or
+    if several are called so."""
+
+    def file_of(path: str) -> str:
+        return re.split(r"[\\/]", path)[-1].lower()
+
+    same = [model for model in offered if file_of(model) == file_of(name)]
+    return same[0] if len(same) == 1 else None
 
 
 def nearest(name: str, offered: Sequence[str]) -> str:
