@@ -133,6 +133,7 @@ class Desk:
             binder.defaults(workflow),
             settings.default_negative_prompt,
             self.check_place,
+            cannot_post,
         )
         self._comfy = comfy
         self.comfyui_threads = comfyui_threads
@@ -397,6 +398,27 @@ async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlI
     raise Refusal("This button is of another version of the desk.")
 
 
+def cannot_post(interaction: Interaction) -> str:
+    """What a person should know where the bot may not post; empty where it may."""
+    granted = interaction.app_permissions
+    is_thread = isinstance(interaction.channel, discord.Thread)
+    needed = {
+        "View Channel": granted.view_channel,
+        "Send Messages in Threads" if is_thread else "Send Messages": (
+            granted.send_messages_in_threads if is_thread else granted.send_messages
+        ),
+        "Embed Links": granted.embed_links,
+        "Attach Files": granted.attach_files,
+    }
+    lacking = ", ".join(name for name, is_granted in needed.items() if not is_granted)
+    if not lacking or granted.administrator:
+        return ""
+    return (
+        f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here."
+        " Until then your picture comes as a direct message."
+    )
+
+
 def check_may_change(interaction: Interaction, asker_id: str) -> None:
     """Refusal for everybody but the person who asked and moderators."""
     is_owner = asker_id == str(interaction.user.id)
@@ -416,7 +438,7 @@ async def say_queued(interaction: Interaction, queued: Queued, *notes: str) -> N
     """The answer to Generate and Again, with a line for each note."""
     about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
     text = f"Queued! You are position **{queued.position}** in the queue{about}."
-    text = "\n".join(filter(None, [text, *notes]))
+    text = "\n".join(filter(None, [text, *notes, cannot_post(interaction)]))
     for is_last in (False, True):
         try:
             view = job_view(queued.job_id, "cancel")

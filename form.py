@@ -99,6 +99,7 @@ class Draft:
     pages: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)  # of a refused modal, to be shown again
     stage: Stage = Stage.OPEN
+    place_note: str = ""  # what there is to know about the place that the form is in
     shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
 
     def offered(self, name: str) -> tuple[str, ...]:
@@ -361,6 +362,7 @@ def retry_view(draft: Draft) -> Controls:
 def form_embed(draft: Draft) -> discord.Embed:
     """The draft as it stands. At most some 3,500 characters of the 6,000 an embed may have."""
     embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
+    embed.description = draft.place_note or None
     for name in FORM_FIELDS:
         value = getattr(draft, name)
         shown = display_name(value) if value and name == "model" else value or "not chosen"
@@ -475,13 +477,15 @@ class Forms:
         defaults: binder.Defaults,
         negative_prompt: str,
         check_place: Callable[[discord.Interaction[Any]], None],
+        place_note: Callable[[discord.Interaction[Any]], str] = lambda interaction: "",
     ) -> None:
         """`negative_prompt` is what a first form starts with; `check_place` raises if there may be
-        no form where an interaction comes from."""
+        no form where an interaction comes from, `place_note` is what forms there say, if any."""
         self.options = options
         self.defaults = defaults
         self._negative_prompt = negative_prompt
         self._check_place = check_place
+        self._place_note = place_note
         self._drafts = Drafts()
 
     def draft(self, interaction: discord.Interaction[Any], key: str) -> Draft:
@@ -508,6 +512,7 @@ class Forms:
         draft.model = chosen_model or draft.model
         draft.seed = chosen_seed if seed else draft.seed
         draft.shown_by = interaction
+        draft.place_note = self._place_note(interaction)
         await interaction.response.send_message(
             embed=form_embed(draft), view=form_view(draft), ephemeral=True
         )
@@ -522,6 +527,7 @@ class Forms:
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
+        draft.place_note = self._place_note(interaction)
         await interaction.edit_original_response(
             content="\n".join(notes).strip() or None,
             embed=form_embed(draft),

@@ -1074,6 +1074,20 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
     play(story)
 
 
+def test_every_form_says_what_there_is_to_know_about_its_place() -> None:
+    async def story(house: House) -> None:
+        house.forms = Forms(OPTIONS, DEFAULTS, "", house._check_place, lambda _: "Not here.")
+        form = await house.open("a fox")
+        again = await house.choose(form.key(), "sampler", "index:0")
+        edited: Any = FakeInteraction()
+        await edited.response.defer()
+        await house.forms.open_from(edited, job())
+        for answer in (form, again, edited):
+            assert answer.shown["embed"].description == "Not here."
+
+    play(story)
+
+
 def test_a_new_form_keeps_what_was_filled_in_and_never_sent() -> None:
     async def story(house: House) -> None:
         first = await house.open()
