@@ -109,6 +109,8 @@ class ComfyGen(discord.Client):
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
             connection=lambda: self.feed.connection,
+            read_lists=lambda: self.desk.lists.read(),
+            returned=lambda since: self.desk.lists.read_if_older(since),
         )
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
         self.desk = Desk(
@@ -121,7 +123,7 @@ class ComfyGen(discord.Client):
             options,
             workflow,
         )
-        self.feed = ProgressFeed(client, self.worker.hear)
+        self.feed = ProgressFeed(client, self.worker.hear, self.desk.lists.read_if_older)
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)

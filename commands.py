@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import logging
 import re
+import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,12 +23,14 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, job_button, job_view
+from channel import AWAY, job_button, job_view, see_failure
 from comfy_client import ComfyClient
+from comfy_errors import ComfyError
 from form import (
     ControlId,
     Controls,
     ExpiredForm,
+    FormError,
     Forms,
     Refusal,
     Stage,
@@ -38,7 +42,7 @@ from names import escaped, names_of, shortened, without_half_emoji
 from object_info import ComfyOptions
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
-from store import Job, JobParams, JobStatus, Store
+from store import Job, JobStatus, Store
 from worker import Queued, Worker, load_workflow
 
 log = logging.getLogger(__name__)
@@ -47,7 +51,52 @@ Interaction = discord.Interaction[Any]
 QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
+LISTS_AGE = 600.0  # seconds after which a /gen has ComfyUI's lists read again
 RESTARTING = "The bot is restarting. Please try again in a minute."
+
+
+class Lists:
+    """When ComfyUI's lists are read again without /refresh: one read at a time, in a thread."""
+
+    def __init__(self, read: Callable[[], ComfyOptions], threads: ThreadPoolExecutor) -> None:
+        """`read` reads them and blocks; they are fresh now."""
+        self._read = read
+        self._threads = threads
+        self._reading = threading.Lock()
+        self._planned = threading.Lock()  # held from the plan of a read to its end
+        self._failed = False
+        self._read_at = time.monotonic()  # when the newest read began
+
+    def read(self) -> ComfyOptions | None:
+        """Read them now; None if that fails. Blocks."""
+        with self._reading:
+            began = time.monotonic()
+            try:
+                options = self._read()
+            except ComfyError as error:
+                if not self._failed:
+                    log.warning("ComfyUI's lists cannot be read again: %s", error)
+                self._failed = True
+                return None
+            self._failed = False
+            self._read_at = began
+            return options
+
+    def read_if_older(self, moment: float) -> None:
+        """Read them in the background, unless they are newer than `moment` (`time.monotonic()`), or
+        that is under way. Any thread; returns at once."""
+        if self._read_at > moment or not self._planned.acquire(blocking=False):
+            return
+        try:
+            self._threads.submit(self._read_as_planned).add_done_callback(see_failure)
+        except RuntimeError:  # the bot ends
+            self._planned.release()
+
+    def _read_as_planned(self) -> None:
+        try:
+            self.read()
+        finally:
+            self._planned.release()
 
 
 class Desk:
@@ -75,11 +124,13 @@ class Desk:
             binder.defaults(workflow),
             settings.default_negative_prompt,
             self.check_place,
+            cannot_post,
         )
         self._comfy = comfy
         self.comfyui_threads = comfyui_threads
         names_of(options.models)  # now, not at the first click
         reporter.models = lambda: self.forms.options.models
+        self.lists = Lists(self.read_lists, comfyui_threads)
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and outside of the allowed channels and their threads."""
@@ -137,6 +188,7 @@ async def gen(
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     desk: Desk = interaction.client.desk
+    desk.lists.read_if_older(time.monotonic() - LISTS_AGE)
     given = (without_half_emoji(text or "") for text in (prompt, model, seed))
     await desk.forms.open(interaction, *given)
 
@@ -252,7 +304,11 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         interaction.channel_id,
         random_seeds=desk.settings.random_seeds,
     )
-    check_offered(params, desk.forms.options)
+    try:
+        params, notes = check_offered(params, desk.forms.options)
+    except FormError as gone:
+        await desk.forms.show_anew(interaction, draft, gone.public)
+        return
     if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
         await interaction.response.defer()
         return
@@ -264,23 +320,31 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
-    await say_queued(interaction, queued)
+    await say_queued(interaction, queued, *notes)
     await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
 
 
 async def again(desk: Desk, interaction: Interaction, control: ControlId) -> None:
-    """Again: the same settings with a new seed, for whoever presses it."""
+    """Again: the same settings with a new seed, for whoever presses it; a form with them where
+    something is not offered any more."""
     desk.check_place(interaction)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    params: JobParams = replace(
-        await desk.job(control.key),
+    job = await desk.job(control.key)
+    try:
+        params, notes = check_offered(job, desk.forms.options)
+    except FormError:
+        note = "Nothing is queued yet: choose, and press Generate."
+        await desk.forms.open_from(interaction, replace(job, seed=None), note)
+        return
+    params = replace(
+        params,
         user_id=str(interaction.user.id),
         guild_id=str(interaction.guild_id),
         channel_id=str(interaction.channel_id),
         seed=new_seed(),
     )
-    check_offered(params, desk.forms.options)
-    await say_queued(interaction, await asyncio.to_thread(desk.worker.accept, params))
+    queued = await asyncio.to_thread(desk.worker.accept, params)
+    await say_queued(interaction, queued, *notes)
 
 
 async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -329,6 +393,27 @@ async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlI
     raise Refusal("This button is of another version of the desk.")
 
 
+def cannot_post(interaction: Interaction) -> str:
+    """What a person should know where the bot may not post; empty where it may."""
+    granted = interaction.app_permissions
+    is_thread = isinstance(interaction.channel, discord.Thread)
+    needed = {
+        "View Channel": granted.view_channel,
+        "Send Messages in Threads" if is_thread else "Send Messages": (
+            granted.send_messages_in_threads if is_thread else granted.send_messages
+        ),
+        "Embed Links": granted.embed_links,
+        "Attach Files": granted.attach_files,
+    }
+    lacking = ", ".join(name for name, is_granted in needed.items() if not is_granted)
+    if not lacking or granted.administrator:
+        return ""
+    return (
+        f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here."
+        " Until then your picture comes as a direct message."
+    )
+
+
 def check_may_change(interaction: Interaction, asker_id: str) -> None:
     """Refusal for everybody but the person who asked and moderators."""
     is_owner = asker_id == str(interaction.user.id)
@@ -344,10 +429,11 @@ async def tidy(edit: Awaitable[object]) -> None:
         log.warning("Discord did not take an edit: %s", error)
 
 
-async def say_queued(interaction: Interaction, queued: Queued) -> None:
-    """The answer to Generate and Again."""
+async def say_queued(interaction: Interaction, queued: Queued, *notes: str) -> None:
+    """The answer to Generate and Again, with a line for each note."""
     about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
     text = f"Queued! You are position **{queued.position}** in the queue{about}."
+    text = "\n".join(filter(None, [text, *notes, cannot_post(interaction)]))
     for is_last in (False, True):
         try:
             view = job_view(queued.job_id, "cancel")

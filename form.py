@@ -31,12 +31,14 @@ from names import (
     ends_of,
     escaped,
     find_model,
+    moved_model,
     names_of,
     nearest,
     quoted,
+    without_extension,
 )
 from object_info import ComfyOptions
-from store import Job, JobParams
+from store import JobParams
 
 RANDOM_SEEDS = 2**32
 DEFAULT_STEPS = 20
@@ -124,6 +126,7 @@ class Draft:
     pages: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)  # what was refused, to be shown again
     stage: Stage = Stage.OPEN
+    place_note: str = ""  # what there is to know about the place that the form is in
     shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
 
     def offered(self, name: str) -> tuple[str, ...]:
@@ -137,6 +140,21 @@ class Draft:
         if is_offered:
             setattr(self, name, value)
         return is_offered
+
+    def find_again(self, name: str, value: str) -> str | None:
+        """Take a value that was offered once for one of FORM_FIELDS, or the model that it has
+        become; None if it is as it was, else a sentence about what stands there now."""
+        offered = self.offered(name)
+        moved = moved_model(value, offered) if name == "model" else None
+        if self.adopt(name, value):
+            return None
+        if moved is not None and self.adopt(name, moved):
+            was, now = (escaped(ends_of(without_extension(path), 100)) for path in (value, moved))
+            return f"The model {was} has moved to {now}."
+        gone = f"The {name} {quoted(display_name(value))} is not offered any more"
+        if (instead := getattr(self, name)) in offered:
+            return f"{gone}: {quoted(display_name(instead))} stands in the form instead."
+        return f"{gone}.{nearest(value, offered)} Choose another in the form."
 
     def choose(self, name: str, token: str) -> str | None:
         """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
@@ -238,12 +256,14 @@ class Draft:
         self.steps = parse_steps(defaults.steps) or DEFAULT_STEPS
         self.cfg = parse_cfg(defaults.cfg) or DEFAULT_CFG
 
-    def take_settings(self, source: Draft | JobParams) -> None:
-        """Start from settings used before, as far as they are still offered."""
-        for name in FORM_FIELDS:
-            self.adopt(name, getattr(source, name))
+    def take_settings(self, source: Draft | JobParams) -> list[str]:
+        """Start from settings used before, as far as they are still offered; a sentence for each
+        that is another now."""
+        given = {name: getattr(source, name) for name in FORM_FIELDS}
+        notes = [self.find_again(name, value) for name, value in given.items() if value]
         self.steps, self.cfg = source.steps, source.cfg
         self.negative_prompt = source.negative_prompt
+        return [note for note in notes if note]
 
     def sent(self) -> None:
         """It became a job. What the form was shown by, a message with all its parts, is let go."""
@@ -325,16 +345,15 @@ def new_seed() -> int:
     return secrets.randbelow(RANDOM_SEEDS)
 
 
-def check_offered(params: JobParams, options: ComfyOptions) -> None:
-    """FormError for what ComfyUI does not offer any more (after /refresh, or from an old job)."""
+def check_offered(params: JobParams, options: ComfyOptions) -> tuple[JobParams, list[str]]:
+    """The job as ComfyUI can make it now, and a sentence for what has another name since (after
+    /refresh, or from an old job). FormError for what is not offered any more."""
     draft = Draft(options)
-    for name in FORM_FIELDS:
-        value = getattr(params, name)
-        if not draft.adopt(name, value):
-            raise FormError(
-                f"The {name} {quoted(display_name(value))} is not offered any more."
-                f"{nearest(value, draft.offered(name))} Choose another with /gen."
-            )
+    notes = [draft.find_again(name, getattr(params, name)) or "" for name in FORM_FIELDS]
+    gone = [note for name, note in zip(FORM_FIELDS, notes, strict=True) if not getattr(draft, name)]
+    if gone:
+        raise FormError("\n".join(gone))
+    return replace(params, model=draft.model or ""), [note for note in notes if note]
 
 
 def parse_steps(text: str) -> int | None:
@@ -466,6 +485,8 @@ def hints(draft: Draft) -> list[str]:
     lines: list[str] = []
     if draft.stage is not Stage.OPEN:
         return lines
+    if draft.place_note:
+        lines.append(draft.place_note)
     if draft.typed:
         lines.append("What you typed was not all taken: Edit Prompts & Settings still has it.")
     elif draft.missing() == ["a prompt"]:
@@ -531,13 +552,15 @@ class Forms:
         defaults: binder.Defaults,
         negative_prompt: str,
         check_place: Callable[[discord.Interaction[Any]], None],
+        place_note: Callable[[discord.Interaction[Any]], str] = lambda interaction: "",
     ) -> None:
         """`negative_prompt` is what a first form starts with; `check_place` raises Refusal if there
-        may be no form where an interaction comes from."""
+        may be no form where an interaction comes from, `place_note` is what forms there say."""
         self.options = options
         self.defaults = defaults
         self._negative_prompt = negative_prompt
         self._check_place = check_place
+        self._place_note = place_note
         self._drafts = Drafts()
 
     def draft(self, interaction: discord.Interaction[Any], key: str) -> Draft:
@@ -550,18 +573,32 @@ class Forms:
         """/gen: an ephemeral form over a new draft, with the command's options in it; above it what
         is wrong with them."""
         self._check_place(interaction)
-        draft = self._new_draft(interaction.user.id)
+        draft = self._new_draft(interaction)
         problems = draft.take_options(prompt, model, seed)
         await self._send(interaction, draft, "\n".join(problems) or None)
 
-    async def open_from(self, interaction: discord.Interaction[Any], job: Job) -> None:
-        """Edit: a form filled from a job, in place of the answer that was deferred."""
-        draft = self._new_draft(interaction.user.id)
-        draft.take_settings(job)
+    async def open_from(
+        self, interaction: discord.Interaction[Any], job: JobParams, note: str = ""
+    ) -> None:
+        """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
+        not as it was in the job, and then the note."""
+        draft = self._new_draft(interaction)
+        notes = [*draft.take_settings(job), note]
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
-        await interaction.edit_original_response(embed=form_embed(draft), view=form_view(draft))
+        await interaction.edit_original_response(
+            content="\n".join(notes).strip() or None,
+            embed=form_embed(draft),
+            view=form_view(draft),
+        )
+
+    async def show_anew(
+        self, interaction: discord.Interaction[Any], draft: Draft, note: str
+    ) -> None:
+        """The form with the lists as they are now, and a note; what was chosen stays."""
+        draft.options, draft.pages = self.options, {}
+        await self._show(interaction, draft, note)
 
     async def choose(
         self, interaction: discord.Interaction[Any], key: str, name: str, token: str
@@ -638,24 +675,27 @@ class Forms:
     ) -> None:
         """A new form for the texts of a modal that its own one (`old`, if it is still known) cannot
         take. It takes the place of a form that is of no use, or of the complaint."""
-        draft = self._new_draft(interaction.user.id, old)
+        draft = self._new_draft(interaction, old)
         problems = draft.take(typed)
         note = f"{reason}, so this form is new; what you typed is in it."
         answer = self._send if old and origin == "edit" else self._show
         await answer(interaction, draft, "\n".join([note, *problems]))
 
-    def _new_draft(self, user_id: int, source: Draft | None = None) -> Draft:
+    def _new_draft(
+        self, interaction: discord.Interaction[Any], source: Draft | None = None
+    ) -> Draft:
         """A draft with the settings of another one, the person's last, or the workflow file's, as
         far as the server offers them. What was typed into it is kept, too, unless it was sent."""
         draft = Draft(self.options, negative_prompt=self._negative_prompt)
         draft.start_from(self.defaults)
-        last = source or self._drafts.last(user_id)
+        last = source or self._drafts.last(interaction.user.id)
         if last is not None:
             draft.take_settings(last)
             if last.stage is not Stage.SENT:
                 draft.positive_prompt, draft.seed = last.positive_prompt, last.seed
                 draft.typed = dict(last.typed)
-        self._drafts.put(user_id, draft)
+        draft.place_note = self._place_note(interaction)
+        self._drafts.put(interaction.user.id, draft)
         return draft
 
     async def _send(

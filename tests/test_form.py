@@ -277,17 +277,46 @@ def test_new_seeds_differ_and_are_in_range() -> None:
         (
             {"model": "Flux/flux1-dve.safetensors"},
             "The model `flux1-dve` is not offered any more. The nearest: flux1-dev. Choose another"
-            " with /gen.",
+            " in the form.",
         ),
-        ({"sampler": "zzzzz"}, "The sampler `zzzzz` is not offered any more. Choose another with"),
+        ({"sampler": "zzzzz"}, "The sampler `zzzzz` is not offered any more. Choose another in"),
         ({"scheduler": "exotic"}, "The scheduler `exotic` is not offered any more."),
     ],
 )
 def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], sentence: str) -> None:
-    check_offered(job(), OPTIONS)
+    assert check_offered(job(), OPTIONS) == (job(), [])
     with pytest.raises(FormError) as refused:
         check_offered(job(**changes), OPTIONS)
     assert refused.value.public.startswith(sentence)
+
+
+def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
+    with pytest.raises(FormError) as refused:
+        check_offered(job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), OPTIONS)
+    assert [line.split(".")[0] for line in refused.value.public.splitlines()] == [
+        "The sampler `a` is not offered any more",
+        "The scheduler `b` is not offered any more",
+    ]
+
+
+def test_a_job_whose_model_moved_is_made_with_the_new_path_and_says_so() -> None:
+    moved = job(model="old/folder_a/flux1-dev.safetensors")
+    found, notes = check_offered(moved, OPTIONS)
+    assert found == job(model="Flux/flux1-dev.safetensors")
+    assert notes == [r"The model old/folder\_a/flux1-dev has moved to Flux/flux1-dev."]
+
+
+def test_settings_used_before_say_what_stands_there_instead() -> None:
+    draft = filled_draft(model="base_1.0.safetensors", scheduler=None)
+    notes = draft.take_settings(job(model="gone.ckpt", sampler="euler", scheduler="zzz"))
+    assert notes == [
+        "The model `gone` is not offered any more: `base_1.0` stands in the form instead.",
+        "The scheduler `zzz` is not offered any more. Choose another in the form.",
+    ]
+    assert settings_in(draft)[:3] == ("base_1.0.safetensors", "euler", None)
+    assert draft.take_settings(job()) == []
+    assert draft.take_settings(job(model="x\\OLD.ckpt")) == [r"The model x\\OLD has moved to old."]
+    assert draft.model == "old.ckpt"
 
 
 # The drafts of all people
@@ -1284,6 +1313,54 @@ def test_edit_falls_back_on_the_file_where_the_jobs_model_is_gone() -> None:
         shown = interaction.fields()
         assert (shown["Model"], shown["Sampler"]) == (r"base\_1.0", "heun")
         assert shown["Seed"] == "random"
+        assert interaction.shown["content"] == (
+            "The model `gone` is not offered any more: `base_1.0` stands in the form instead."
+        )
+
+    play(story)
+
+
+def test_edit_says_nothing_where_all_is_as_it_was_and_a_note_where_there_is_one() -> None:
+    async def story(house: House) -> None:
+        interaction: Any = FakeInteraction()
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await house.forms.open_from(interaction, job())
+        assert interaction.shown["content"] is None
+        await house.forms.open_from(interaction, job(), "Look here.")
+        assert interaction.shown["content"] == "Look here."
+
+    play(story)
+
+
+def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None:
+    async def story(house: House) -> None:
+        form = await house.open()
+        await house.submit(form.key())
+        house.forms.options = ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        draft = house.draft(form.key())
+        draft.pages["model"] = 7
+        press: Any = FakeInteraction()
+        await house.forms.show_anew(press, draft, "It went.")
+        assert press.shown["content"] == "It went."
+        assert press.fields() == {**form.fields(), **press.fields(), "Model": r"base\_1.0"}
+        assert press.fields()["Prompt"] == "a fox"
+        chosen = await house.choose(form.key(), "model", "index:0")
+        assert chosen.fields()["Model"] == "new"
+        assert chosen.shown["content"] is None
+
+    play(story)
+
+
+def test_every_form_says_what_there_is_to_know_about_its_place() -> None:
+    async def story(house: House) -> None:
+        house.forms = Forms(OPTIONS, DEFAULTS, "", house._check_place, lambda _: "Not here.")
+        form = await house.open("a fox")
+        again = await house.choose(form.key(), "sampler", "index:0")
+        edited: Any = FakeInteraction()
+        await edited.response.defer()
+        await house.forms.open_from(edited, job())
+        for answer in (form, again, edited):
+            assert answer.shown["embed"].description == "Not here."
 
     play(story)
 

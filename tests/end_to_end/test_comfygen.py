@@ -11,7 +11,16 @@ import pytest
 
 from tests.end_to_end.common import result_of, seconds_to_stop
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fields, fill_in, generate, open_form, queued, text_of
+from tests.harness.steps import (
+    ask_for,
+    fields,
+    fill_in,
+    generate,
+    labels,
+    open_form,
+    queued,
+    text_of,
+)
 from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS
 
 POOL_THREADS = 4  # of the bot, for what blocks
@@ -240,20 +249,25 @@ def test_refresh_reads_the_lists_again_and_what_vanished_is_caught_at_generate(
     shared: House,
 ) -> None:
     person = shared.discord.person()
-    form = open_form(person, shared.channel)
+    gone = "Illustrious/waiIllustrious_v140.safetensors"
+    form = person.slash("gen", shared.channel, prompt="a fox", model=gone).wait()
     assert form.message is not None
-    fill_in(person, form, positive_prompt="a fox")
     models = list(shared.comfyui.models)
     with pytest.raises(AssertionError):  # a member is not even offered the command
         person.slash("refresh", shared.channel)
     owner = shared.discord.person("owner", permissions=person.permissions | MANAGE_GUILD)
     try:
-        shared.comfyui.models = [m for m in models if m != "sd_xl_base_1.0.safetensors"]
+        shared.comfyui.models = [model for model in models if model != gone]
         done = owner.slash("refresh", shared.channel).wait()
         done.wait_message(lambda m: "1 gone" in m["content"])
         answer = generate(person, form)
         answer.wait_message(lambda m: "not offered any more" in m["content"])
         assert any("The nearest" in text for text in answer.texts)
+        # In the form, which goes on, with the fresh list.
+        assert answer.message is not None
+        assert answer.message["id"] == form.message["id"]
+        assert fields(form.message)["Prompt"] == "a fox"
+        assert "waiIllustrious_v140" not in labels(form.message, "Model")
     finally:
         shared.comfyui.models = models
         owner.slash("refresh", shared.channel).wait().wait_message(
