@@ -8,7 +8,6 @@ runs on the event loop; what blocks goes to a thread. Knows no connection, no st
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +20,7 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, job_button, job_view
+from channel import AWAY, CLOSED, job_button, job_view
 from comfy_client import ComfyClient
 from form import (
     EXPIRED_FORM,
@@ -296,17 +295,41 @@ async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None
 
 
 async def delete(desk: Desk, interaction: Interaction, control: ControlId) -> None:
-    """Delete: every message of the result goes, also if retention has removed the job's row."""
-    await interaction.response.defer()
+    """Delete: asks the person alone. The answer's buttons carry all that is needed, so that they
+    work after a restart, and if retention has removed the job's row."""
+    await interaction.response.defer(ephemeral=True, thinking=True)
     message = interaction.message
     assert message is not None  # a button stands in one
     job = await asyncio.to_thread(desk.store.get, control.key)
     mention = re.match(r"<@(\d+)>", message.content)
-    check_may_change(interaction, job.user_id if job else mention[1] if mention else "")
-    await desk.reporter.remove(message, control.key, job)
-    with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
-        await interaction.delete_original_response()
-    log.info("job %s: its result was deleted by user %d", control.key, interaction.user.id)
+    asker_id = job.user_id if job else mention[1] if mention else "nobody"
+    check_may_change(interaction, asker_id)
+    what = ("this message", "this picture", "these pictures")[min(len(message.attachments), 2)]
+    view = job_view(f"{control.key}:{message.id}:{asker_id}", "remove", "keep")
+    await interaction.followup.send(f"Delete {what} for everybody?", view=view, ephemeral=True)
+
+
+async def remove(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Delete, confirmed: every message of the result goes."""
+    await interaction.response.defer()
+    job_id, message_id, asker_id = control.key.split(":")
+    check_may_change(interaction, asker_id)
+    job = await asyncio.to_thread(desk.store.get, job_id)
+    assert interaction.channel_id is not None  # the result stands in one
+    place = interaction.client.get_partial_messageable(interaction.channel_id)
+    try:
+        await desk.reporter.remove(place.get_partial_message(int(message_id)), job_id, job)
+    except discord.HTTPException as error:
+        if error.status not in CLOSED:
+            raise
+        raise Refusal("Discord does not let the bot delete it any more: a moderator can.") from None
+    log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
+    await tidy(interaction.edit_original_response(content="Deleted.", view=None))
+
+
+async def keep(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Not deleted after all."""
+    await interaction.response.edit_message(content="Nothing was deleted.", view=None)
 
 
 async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -379,4 +402,6 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("job", "again"): again,
     ("job", "edit"): edit,
     ("job", "delete"): delete,
+    ("job", "remove"): remove,
+    ("job", "keep"): keep,
 }

@@ -515,9 +515,9 @@ class Reporter:
         await asyncio.to_thread(self._store.report_tried, job.id)
         return found
 
-    async def remove(self, message: discord.Message, job_id: str, job: Job | None) -> None:
-        """Delete: the later messages of a result go; `message` is its first. `job` is None if its
-        row has been removed."""
+    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
+        """Delete: the messages of a result go. `message` is its first, and goes last: as long as
+        anything is left, so is its button. `job` is None if its row has been removed."""
         ids: Sequence[str] = job.report_message_ids if job else ()
         place = self._client.get_partial_messageable(message.channel.id)
         if not ids and (job is None or len(job.output_images) > 1):
@@ -527,7 +527,7 @@ class Reporter:
                 async for later in own_messages(self._client, place, posted_ms, posted_ms)
                 if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
             ]
-        for later_id in ids:
-            if later_id != str(message.id):
-                with contextlib.suppress(discord.NotFound):
-                    await place.get_partial_message(int(later_id)).delete()
+        first_id = str(message.id)
+        for message_id in (*(other for other in ids if other != first_id), first_id):
+            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+                await place.get_partial_message(int(message_id)).delete()

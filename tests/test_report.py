@@ -298,7 +298,7 @@ def test_the_files_are_closed_even_where_sending_fails() -> None:
 
 def test_a_jobs_mark_and_its_buttons_name_the_job() -> None:
     async def check() -> None:
-        actions = ["cancel", "again", "edit", "delete"]
+        actions = ["cancel", "again", "edit", "delete", "remove", "keep"]
         view = job_view(JOB_ID, *actions)
         children: list[Any] = view.children
         controls = [ControlId.parse(child.custom_id) for child in children]
@@ -2108,7 +2108,7 @@ def test_after_the_loops_end_the_worker_is_not_disturbed(
 # Delete
 
 
-def test_delete_takes_the_later_messages_of_this_result_and_nothing_else(world: World) -> None:
+def test_delete_takes_the_messages_of_this_result_and_nothing_else(world: World) -> None:
     async def story() -> None:
         mark = JOB_ID[:8]
         first: Any = world.channel.put(files={f"{mark}-1.png": b""})
@@ -2120,9 +2120,7 @@ def test_delete_takes_the_later_messages_of_this_result_and_nothing_else(world: 
         ]
         world.channel.fail("delete", http_error(404))  # a moderator was quicker
         await world.reporter.remove(first, JOB_ID, a_job(output_images=("a.png",) * 21))
-        # The command's own answer takes the first away.
-        left = [first, later[0], *kept]
-        assert list(world.channel.messages.values()) == left
+        assert list(world.channel.messages.values()) == [later[0], *kept]
 
     world.run(story)
 
@@ -2131,7 +2129,7 @@ def test_delete_of_a_single_picture_looks_for_no_more(world: World) -> None:
     async def story() -> None:
         first: Any = world.channel.put(files={f"{JOB_ID[:8]}-1.png": b""})
         await world.reporter.remove(first, JOB_ID, a_job())
-        assert world.channel.acts == []
+        assert world.channel.acts == ["delete"]
 
     world.run(story)
 
@@ -2142,7 +2140,7 @@ def test_delete_finds_the_parts_by_their_noted_ids_however_late_they_came(world:
         later = world.channel.put(created_at=first.created_at + timedelta(days=2))
         job = a_job(report_message_ids=(str(first.id), str(later.id)))
         await world.reporter.remove(first, JOB_ID, job)
-        assert list(world.channel.messages.values()) == [first]
+        assert list(world.channel.messages) == []
         assert world.channel.count("history") == 0
 
     world.run(story)
@@ -2163,6 +2161,21 @@ def test_delete_looks_for_the_parts_where_no_ids_are_noted(world: World, job: Jo
             files={f"{JOB_ID[:8]}-11.png": b""}, created_at=posted_at + timedelta(minutes=11)
         )
         await world.reporter.remove(first, JOB_ID, job)
-        assert list(world.channel.messages.values()) == [first, *others]
+        assert list(world.channel.messages.values()) == others
+
+    world.run(story)
+
+
+def test_as_long_as_a_picture_of_a_result_is_left_so_is_the_button_that_deletes_it(
+    world: World,
+) -> None:
+    async def story() -> None:
+        first: Any = world.channel.put(files={f"{JOB_ID[:8]}-1.png": b""})
+        later = world.channel.put()
+        job = a_job(report_message_ids=(str(first.id), str(later.id)))
+        world.channel.fail("delete", http_error(503))
+        with pytest.raises(discord.DiscordServerError):
+            await world.reporter.remove(first, JOB_ID, job)
+        assert list(world.channel.messages.values()) == [first, later]
 
     world.run(story)

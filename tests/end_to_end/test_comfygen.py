@@ -11,7 +11,17 @@ import pytest
 
 from tests.end_to_end.common import result_of, seconds_to_stop
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fields, fill_in, generate, open_form, queued, text_of
+from tests.harness.steps import (
+    ask_for,
+    ask_to_delete,
+    delete,
+    fields,
+    fill_in,
+    generate,
+    open_form,
+    queued,
+    text_of,
+)
 from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS
 
 POOL_THREADS = 4  # of the bot, for what blocks
@@ -227,13 +237,50 @@ def test_delete_is_for_the_person_who_asked_and_moderators(shared: House) -> Non
     shared.discord.wait_for(lambda _: len(shared.channel.messages) == 2)
     other.press(result, "Delete").wait().wait_message(lambda m: "Only the person" in m["content"])
     assert len(shared.channel.messages) == 2
-    owner.press(result, "Delete").wait()
+    delete(owner, result)
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
     shared.comfyui.pictures_per_prompt = None
     ask_for(owner, shared.channel, "delete me too")
     moderator = shared.discord.person("mod", permissions=other.permissions | MANAGE_MESSAGES)
-    moderator.press(result_of(shared, owner), "Delete").wait()
+    delete(moderator, result_of(shared, owner))
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
+
+
+def test_delete_asks_once_for_the_person_alone_and_keep_keeps_the_picture(shared: House) -> None:
+    owner = shared.discord.person("owner")
+    ask_for(owner, shared.channel, "delete me")
+    result = result_of(shared, owner)
+    shared.settle()
+    question = ask_to_delete(owner, result)
+    assert question["content"] == "Delete this picture for everybody?"
+    assert question["flags"] & EPHEMERAL
+    assert buttons(question) == {"Delete": 4, "Keep": 2}  # red and grey
+    kept = owner.press(question, "Keep").wait()
+    kept.wait_message(lambda m: "Nothing was deleted" in m["content"] and not m["components"])
+    assert shared.channel.messages == [result]
+    first, second = ask_to_delete(owner, result), ask_to_delete(owner, result)
+    for question in (first, first, second):  # a double tap, and one too late
+        answer = owner.press(question, "Delete")
+    answer.wait_message(lambda m: m["content"] == "Deleted." and not m["components"])
+    assert shared.channel.messages == []
+
+
+def test_who_may_not_delete_any_more_when_the_question_is_answered_does_not(shared: House) -> None:
+    owner, moderator = shared.discord.person("owner"), shared.discord.moderator()
+    ask_for(owner, shared.channel, "stays")
+    result = result_of(shared, owner)
+    shared.settle()
+    question = ask_to_delete(moderator, result)
+    moderator.permissions = MEMBER_PERMISSIONS
+    refused = moderator.press(question, "Delete").wait()
+    refused.wait_message(lambda m: "Only the person" in m["content"])
+    assert shared.channel.messages == [result]
+
+
+def buttons(message: dict[str, Any]) -> dict[str, int]:
+    """The labels of a message's buttons, with their styles."""
+    shown = [component for row in message["components"] for component in row["components"]]
+    return {button["label"]: button["style"] for button in shown if button["type"] == 2}
 
 
 def test_refresh_reads_the_lists_again_and_what_vanished_is_caught_at_generate(
@@ -287,6 +334,7 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     ask_for(person, shared.channel, "before the restart")
     result = result_of(shared, person)
     shared.settle()
+    question = ask_to_delete(person, result)
     shared.bots[-1].stop()
     shared.run()
     person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
@@ -298,6 +346,8 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     connection.close()
     gone = person.press(result, "Again").wait()
     gone.wait_message(lambda m: "does not know it any more" in m["content"])
+    person.press(question, "Delete").wait().wait_message(lambda m: m["content"] == "Deleted.")
+    assert result not in shared.channel.messages
 
 
 def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(shared: House) -> None:
