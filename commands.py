@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,6 +47,7 @@ Interaction = discord.Interaction[Any]
 QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
+DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
 RESTARTING = "The bot is restarting. Please try again in a minute."
 
 
@@ -56,6 +58,26 @@ class Refusal(Exception):
     def public(self) -> str:
         """The sentence."""
         return str(self)
+
+
+class Taps:
+    """Tells the second press of a double tap from a first one."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._first: dict[tuple[int, str], float] = {}  # when, by person and job
+
+    def is_second(self, user_id: int, job_id: str) -> bool:
+        """Whether this person has just pressed the same; if not, this press is noted."""
+        now = self._now()
+        self._first = {tap: at for tap, at in self._first.items() if now - at < DOUBLE_TAP}
+        is_second = (user_id, job_id) in self._first
+        self._first.setdefault((user_id, job_id), now)
+        return is_second
+
+    def forget(self, user_id: int, job_id: str) -> None:
+        """That press came to nothing: the next one counts."""
+        self._first.pop((user_id, job_id), None)
 
 
 class Desk:
@@ -78,6 +100,7 @@ class Desk:
         self.store = store
         self.worker = worker
         self.reporter = reporter
+        self.agains = Taps()
         self.forms = Forms(
             options,
             binder.defaults(workflow),
@@ -287,6 +310,19 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
     await say_queued(interaction, await asyncio.to_thread(desk.worker.accept, params))
 
 
+async def again_once(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Again, of which a double tap makes one job: the first press answers for both."""
+    tap = interaction.user.id, control.key
+    if desk.agains.is_second(*tap):
+        await interaction.response.defer()
+        return
+    try:
+        await again(desk, interaction, control)
+    except Exception:
+        desk.agains.forget(*tap)
+        raise
+
+
 async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Edit: the form filled from that job, for whoever presses it."""
     desk.check_place(interaction)
@@ -399,7 +435,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "edit"): take_modal,
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
-    ("job", "again"): again,
+    ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,
     ("job", "remove"): remove,

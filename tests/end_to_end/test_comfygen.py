@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.common import result_of, seconds_to_stop
+from tests.end_to_end.common import jobs_of, result_of, seconds_to_stop
 from tests.harness.house import House
 from tests.harness.steps import (
     ask_for,
@@ -214,6 +214,37 @@ def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: Hous
     assert second["embeds"][0]["description"] == "again please"
 
 
+def test_a_double_tap_on_again_makes_one_job_and_two_people_make_two(shared: House) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "again please")
+    result = result_of(shared, owner)
+    taps = [owner.press(result, "Again"), owner.press(result, "Again")]
+    others = other.press(result, "Again")
+    for reply in (taps[0], others):
+        reply.wait_message(lambda m: "Queued!" in m["content"])
+    taps[1].wait()
+    shared.settle()
+    assert (jobs_of(shared, owner), jobs_of(shared, other)) == (2, 1)
+    assert taps[1].followups == []  # the first press has answered
+    assert taps[1].message == result
+
+
+def test_an_again_that_was_refused_can_be_pressed_again_at_once(shared: House) -> None:
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "again please")
+    result = result_of(shared, person)
+    shared.settle()
+    workflow = shared.installation.workflow
+    text = workflow.read_text("utf-8")
+    try:
+        workflow.write_text("{}", "utf-8")
+        refused = person.press(result, "Again").wait()
+        refused.wait_message(lambda m: "cannot be used" in m["content"])
+    finally:
+        workflow.write_text(text, "utf-8")
+    person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+
+
 def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "edit me", steps="17", cfg="3.5", negative_prompt="fog")
@@ -344,7 +375,7 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     with connection:
         connection.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(person.id),))
     connection.close()
-    gone = person.press(result, "Again").wait()
+    gone = shared.discord.person().press(result, "Again").wait()
     gone.wait_message(lambda m: "does not know it any more" in m["content"])
     person.press(question, "Delete").wait().wait_message(lambda m: m["content"] == "Deleted.")
     assert result not in shared.channel.messages
