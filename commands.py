@@ -114,8 +114,10 @@ class Desk:
         """Refusal while shutting down, and outside of the allowed channels and their threads."""
         if self.worker.stopping:
             raise Refusal(RESTARTING)
+        command = interaction.command
+        used = f"/{command.name}" if command else "This button"
         if interaction.guild_id is None:
-            raise Refusal("/gen works in a server's channel, not in direct messages.")
+            raise Refusal(f"{used} works in a server's channel, not in direct messages.")
         parent_id = getattr(interaction.channel, "parent_id", None)
         if self.settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
             here = [
@@ -125,7 +127,7 @@ class Desk:
                 == interaction.guild
             ]
             advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
-            raise Refusal(f"/gen is not available in this channel. Please {advice}.")
+            raise Refusal(f"{used} is not available in this channel. Please {advice}.")
 
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""

@@ -396,16 +396,19 @@ def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(shared: Hous
 def test_another_channel_is_refused_and_the_right_one_named(shared: House) -> None:
     elsewhere = shared.discord.guild.add_channel("elsewhere")
     person = shared.discord.person()
-    reply = person.slash("gen", elsewhere).wait()
-    assert reply.message is not None
-    assert reply.message["flags"] & EPHEMERAL
-    assert "<#" in reply.texts[0]
-    assert not reply.message["components"]
+    for command in ("gen", "queue"):
+        reply = person.slash(command, elsewhere).wait()
+        assert reply.message is not None
+        assert reply.message["flags"] & EPHEMERAL
+        assert reply.texts[0].startswith(f"/{command} is not available in this channel.")
+        assert "<#" in reply.texts[0]
+        assert not reply.message["components"]
 
 
 def test_a_direct_message_is_refused_politely(shared: House) -> None:
-    reply = shared.discord.person().slash("gen", None).wait()
-    assert "direct messages" in reply.texts[0]
+    for command in ("gen", "queue"):
+        reply = shared.discord.person().slash(command, None).wait()
+        assert reply.texts == [f"/{command} works in a server's channel, not in direct messages."]
 
 
 def test_a_thread_of_an_allowed_channel_counts_as_that_channel(shared: House) -> None:
