@@ -114,6 +114,8 @@ class Picture:
 
 
 FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
+IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,12 @@ class ReportPart:
 
 
 def report_parts(
-    job: Job, pictures: Sequence[Picture], *, from_start: bool, note: str = ""
+    job: Job,
+    pictures: Sequence[Picture],
+    *,
+    from_start: bool,
+    note: str = "",
+    buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
     """The report of a finished job: one message, and more if the pictures are too many for it.
     Not `from_start`: the first message is there, only pictures are missing. Pings only the person
@@ -147,7 +154,7 @@ def report_parts(
         if from_start and batch.start == 0:
             marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
-            message["view"] = job_view(job.id, "again", "edit", "delete")
+            message["view"] = job_view(job.id, *buttons)
             message["embed"] = result_embed(job) if pictures else failure_embed(job)
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
@@ -435,15 +442,17 @@ class Reporter:
 
     async def _post_parts(
         self,
-        place: discord.abc.Messageable,
+        place: discord.PartialMessageable | discord.DMChannel,
         job: Job,
         pictures: Sequence[Picture],
         note: str,
         done: dict[str, str],
     ) -> None:
         """Post what is missing, and note in `done` what has arrived: message ids by mark."""
-        from_start = FIRST_PART not in done
-        for part in report_parts(job, pictures, from_start=from_start, note=note):
+        buttons = IN_CHANNEL if place.id == int(job.channel_id) else IN_DM
+        for part in report_parts(
+            job, pictures, from_start=FIRST_PART not in done, note=note, buttons=buttons
+        ):
             seconds = TRY_SECONDS + part.size / UPLINK
             message = await asyncio.wait_for(place.send(**part.message), seconds)
             done.update(dict.fromkeys(part.marks, str(message.id)))
@@ -500,7 +509,7 @@ class Reporter:
         """The parts of the report that earlier tries have posted: message ids by mark. Discord
         forgets a nonce after some minutes; this finds them also hours later."""
         found: dict[str, str] = {}
-        first = str(ControlId("job", "again", job.id))
+        first = str(ControlId("job", "delete", job.id))
         everything = 1 + len(job.output_images)
         async for message in own_messages(
             self._client, place, job.completed_at, job.report_tried_at

@@ -1660,6 +1660,10 @@ def test_where_the_channel_is_closed_the_person_gets_it_alone(world: World, stat
             f"<@{USER}> The bot may not post in <#{CHANNEL}>, so here it is."
         ]
         assert world.discord.dm.files == [f"{job_id[:8]}-1.png"]
+        (message,) = world.discord.dm.messages.values()
+        assert message.view is not None
+        buttons: list[Any] = message.view.children
+        assert [button.label for button in buttons] == ["Delete"]  # there are no commands
         assert "its channel is closed" in world.log()
 
     world.run(story)

@@ -20,7 +20,7 @@ from tests.end_to_end.common import (
     results,
 )
 from tests.harness.house import House
-from tests.harness.steps import ask_for, text_of
+from tests.harness.steps import ask_for, delete, text_of
 from tests.standins.discord.people import Person
 
 Arrange = Callable[[House, Callable[[], None]], None]
@@ -496,6 +496,19 @@ def test_a_closed_channel_sends_the_picture_to_the_person(house: House) -> None:
     (attachment,) = message["attachments"]
     assert house.discord.attachment_bytes(attachment) in house.comfyui.pictures.values()
     house.settle()
+    (row,) = message["components"]
+    (button,) = row["components"]
+    assert button["label"] == "Delete"
+    # As a version of the bot has posted it that knew of no difference.
+    row["components"] = [
+        {**button, "label": action, "custom_id": button["custom_id"].replace("delete", action)}
+        for action in ("again", "edit", "delete")
+    ]
+    for action in ("again", "edit"):
+        refused = person.press(message, action).wait()
+        assert refused.texts == ["This button works in a server's channel, not in direct messages."]
+    delete(person, message).wait_message(lambda m: m["content"] == "Deleted.")
+    assert person.dms == []
 
 
 def test_a_channel_that_refuses_for_another_reason_sends_it_there_too_and_once(
