@@ -49,6 +49,10 @@ QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
 DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
 RESTARTING = "The bot is restarting. Please try again in a minute."
+NO_COMMANDS = (
+    "This button is for those who may use commands in this channel. The server's admins can change"
+    " that."
+)
 
 
 class Refusal(Exception):
@@ -111,7 +115,8 @@ class Desk:
         self.comfyui_threads = comfyui_threads
 
     def check_place(self, interaction: Interaction) -> None:
-        """Refusal while shutting down, and outside of the allowed channels and their threads."""
+        """Refusal while shutting down, outside of the allowed channels and their threads, and for
+        those who may not use commands there: Discord leaves them the buttons."""
         if self.worker.stopping:
             raise Refusal(RESTARTING)
         command = interaction.command
@@ -128,6 +133,8 @@ class Desk:
             ]
             advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
             raise Refusal(f"{used} is not available in this channel. Please {advice}.")
+        if not interaction.permissions.use_application_commands:
+            raise Refusal(NO_COMMANDS)
 
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""

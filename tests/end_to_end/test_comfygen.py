@@ -22,7 +22,7 @@ from tests.harness.steps import (
     queued,
     text_of,
 )
-from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS
+from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS, USE_APPLICATION_COMMANDS
 
 POOL_THREADS = 4  # of the bot, for what blocks
 MANAGE_GUILD = 1 << 5
@@ -403,6 +403,25 @@ def test_another_channel_is_refused_and_the_right_one_named(shared: House) -> No
         assert reply.texts[0].startswith(f"/{command} is not available in this channel.")
         assert "<#" in reply.texts[0]
         assert not reply.message["components"]
+
+
+def test_who_may_not_use_commands_in_a_channel_may_not_use_their_buttons_either(
+    shared: House,
+) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "a fox")
+    result = result_of(shared, owner)
+    form = open_form(other, shared.channel)
+    fill_in(other, form, positive_prompt="another")
+    assert form.message is not None
+    other.deny(shared.channel, USE_APPLICATION_COMMANDS)
+    for message, button in ((result, "Again"), (result, "Edit"), (form.message, "Generate")):
+        refused = other.press(message, button).wait()
+        refused.wait_message(lambda m: "for those who may use commands" in m["content"])
+    shared.settle()
+    assert jobs_of(shared, other) == 0
+    other.deny(shared.channel, 0)
+    queued(other, form)  # nothing is lost
 
 
 def test_a_direct_message_is_refused_politely(shared: House) -> None:
