@@ -453,6 +453,8 @@ class Posted:
             self.embeds = [changes["embed"]]
         self.content = changes.get("content", self.content)
         self.view = changes.get("view", self.view)
+        if changes.get("attachments") == []:
+            self.files = {}
 
     async def delete(self) -> None:
         await self.channel.act("delete", self.id)
@@ -1113,11 +1115,15 @@ def test_a_cancelled_jobs_message_says_so_and_there_is_no_report(world: World) -
         job_id = world.running()
         world.start(job_id)
         message = await world.announced(job_id)
+        message.files["preview.jpg"] = b"half a fox"
         world.store.cancel(job_id, JobStatus.RUNNING)
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
         assert world.channel.contents == [f"Cancelled: the picture for <@{USER}>"]
         assert message.view is None  # nothing is left to press
+        assert message.files == {}
+        (embed,) = message.embeds
+        assert (embed.description, embed.fields) == (r"a \*red\* fox", [])
         assert world.channel.count("send") == 1
 
     world.run(story)

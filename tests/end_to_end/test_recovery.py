@@ -579,11 +579,14 @@ def test_a_running_job_is_cancelled_by_its_owner_or_a_moderator_and_by_nobody_el
         assert running["mentions"] == []
         refused = stranger.press(running, "Cancel").wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
+        assert "started" in text_of(running)
         who.press(running, "Cancel").wait()
-        house.discord.wait_for_message(
+        cancelled = house.discord.wait_for_message(
             house.channel,
             lambda m, own=running["id"]: m["id"] == own and "Cancelled" in m["content"],
         )
+        assert text_of(cancelled) == f"Cancelled: the picture for <@{owner.id}>\nslow"
+        assert (cancelled["components"], cancelled["attachments"]) == ([], [])
         house.comfyui.wait_for(lambda c, n=before: len(c.interrupted) == n + 1)
         house.settle()
     assert results(house, owner) == []
