@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ from form import (
     form_embed,
     new_seed,
 )
-from names import escaped, matching_models, shortened, without_half_emoji
+from names import MENU_LIMIT, escaped, matching_models, shortened, without_half_emoji
 from object_info import ComfyOptions
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
@@ -45,9 +45,15 @@ log = logging.getLogger(__name__)
 
 Interaction = discord.Interaction[Any]
 QUEUE_TITLE = "The queue"
+OTHERS_MENU = "Cancel a job of somebody else"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
 DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
+NAME_SECONDS = 2.0  # within which Discord tells what somebody is called, or it goes without
+NAMES_KEPT = 1000
+CANCELLED_BY_MODERATOR = (
+    "A moderator cancelled this picture. If you do not know why, please ask the moderators."
+)
 RESTARTING = "The bot is restarting. Please try again in a minute."
 NO_COMMANDS = (
     "This button is for those who may use commands in this channel. The server's admins can change"
@@ -84,6 +90,30 @@ class Taps:
         self._first.pop((user_id, job_id), None)
 
 
+class MemberNames:
+    """What people are called in a server, of which the bot knows nothing before it asks."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], str] = {}
+
+    async def of(self, guild: discord.Guild, user_ids: set[str]) -> dict[str, str]:
+        """Names by user id, at least of these; without those that Discord does not tell soon."""
+        if len(self._known) > NAMES_KEPT:
+            self._known.clear()
+        await asyncio.gather(*(self._learn(guild, user_id) for user_id in user_ids))
+        return {user_id: name for (at, user_id), name in self._known.items() if at == guild.id}
+
+    async def _learn(self, guild: discord.Guild, user_id: str) -> None:
+        if (guild.id, user_id) in self._known:
+            return
+        try:
+            member = await asyncio.wait_for(guild.fetch_member(int(user_id)), NAME_SECONDS)
+        except AWAY as error:
+            log.debug("the name of user %s is not known: %s", user_id, error)
+        else:
+            self._known[guild.id, user_id] = member.display_name
+
+
 class Desk:
     """What the commands work with: the parts of the bot, and what holds for all of them."""
 
@@ -105,6 +135,7 @@ class Desk:
         self.worker = worker
         self.reporter = reporter
         self.agains = Taps()
+        self.member_names = MemberNames()
         self.forms = Forms(
             options,
             binder.defaults(workflow),
@@ -191,7 +222,7 @@ async def show_queue(interaction: Interaction) -> None:
     desk: Desk = interaction.client.desk
     desk.check_place(interaction)
     await interaction.response.defer(ephemeral=True)
-    embed, view = await queue_message(desk, interaction.user.id)
+    embed, view = await queue_message(desk, interaction)
     await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
@@ -219,12 +250,33 @@ COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, re
 COMMAND_NAMES = {command.name for command in COMMANDS}
 
 
-async def queue_message(desk: Desk, user_id: int) -> tuple[discord.Embed, Controls]:
-    """What runs, who waits, and the person's own jobs with Cancel."""
+async def queue_message(desk: Desk, interaction: Interaction) -> tuple[discord.Embed, Controls]:
+    """What runs, who waits, and what the person may cancel: their own jobs, each with a button, and
+    for a moderator a menu of the others."""
     # In this order: a job that starts in between is then in both, and not in neither.
     queued = await asyncio.to_thread(desk.store.by_status, JobStatus.QUEUED)
     running = await asyncio.to_thread(desk.store.by_status, JobStatus.RUNNING)
     queued = [job for job in queued if job.id not in {other.id for other in running}]
+    embed = queue_embed(running, queued)
+    if queued and (estimate := await asyncio.to_thread(desk.worker.estimate, len(queued))):
+        embed.set_footer(text=f"all done in about {duration(estimate)}")
+    places = [(" the one now", job) for job in running]
+    places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
+    user_id = str(interaction.user.id)
+    own = [(place, job) for place, job in places if job.user_id == user_id][:OWN_SHOWN]
+    for place, job in own:
+        prompt = escaped(shortened(job.positive_prompt, 100))
+        embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
+    buttons = [job_button(job.id, "cancel", place) for place, job in own]
+    others = [(place, job) for place, job in places if job.user_id != user_id]
+    others = [(place, job) for place, job in others if is_moderator(interaction, job.guild_id)]
+    if not others or interaction.guild is None:
+        return embed, Controls(*buttons)
+    return embed, Controls(*buttons, await others_menu(desk, interaction.guild, others))
+
+
+def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
+    """What runs and who waits."""
     lines = [
         f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
         for job in running
@@ -232,20 +284,27 @@ async def queue_message(desk: Desk, user_id: int) -> tuple[discord.Embed, Contro
     lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
     if len(queued) > QUEUE_SHOWN:
         lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
-    embed = discord.Embed(
+    return discord.Embed(
         title=QUEUE_TITLE,
         description="\n".join(lines) or "Nothing is being made, and nobody waits.",
         colour=discord.Colour.blurple(),
     )
-    if queued and (estimate := await asyncio.to_thread(desk.worker.estimate, len(queued))):
-        embed.set_footer(text=f"all done in about {duration(estimate)}")
-    places = [(" the one now", job) for job in running]
-    places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-    own = [(place, job) for place, job in places if job.user_id == str(user_id)][:OWN_SHOWN]
-    for place, job in own:
-        prompt = escaped(shortened(job.positive_prompt, 100))
-        embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
-    return embed, Controls(*(job_button(job.id, "cancel", place) for place, job in own))
+
+
+async def others_menu(
+    desk: Desk, guild: discord.Guild, others: Sequence[tuple[str, Job]]
+) -> discord.ui.Select[Any]:
+    """A moderator's menu of these jobs, each with its place in the queue, to cancel one."""
+    shown = others[:MENU_LIMIT]
+    names = await desk.member_names.of(guild, {job.user_id for _, job in shown})
+    some = f" (the first {len(shown)} of {len(others)})" if len(others) > len(shown) else ""
+    menu: discord.ui.Select[Any] = discord.ui.Select(
+        custom_id=str(ControlId("queue", "cancel", "")), placeholder=OTHERS_MENU + some
+    )
+    for place, job in shown:
+        name = f": {names[job.user_id]}" if job.user_id in names else ""
+        menu.add_option(label=place.strip().capitalize() + name, value=job.id)
+    return menu
 
 
 def duration(seconds: float) -> str:
@@ -348,7 +407,7 @@ async def delete(desk: Desk, interaction: Interaction, control: ControlId) -> No
     job = await asyncio.to_thread(desk.store.get, control.key)
     mention = re.match(r"<@(\d+)>", message.content)
     asker_id = job.user_id if job else mention[1] if mention else "nobody"
-    check_may_change(interaction, asker_id)
+    check_may_change(interaction, asker_id, interaction.guild_id)
     what = ("this message", "this picture", "these pictures")[min(len(message.attachments), 2)]
     view = job_view(f"{control.key}:{message.id}:{asker_id}", "remove", "keep")
     await interaction.followup.send(f"Delete {what} for everybody?", view=view, ephemeral=True)
@@ -358,7 +417,7 @@ async def remove(desk: Desk, interaction: Interaction, control: ControlId) -> No
     """Delete, confirmed: every message of the result goes."""
     await interaction.response.defer()
     job_id, message_id, asker_id = control.key.split(":")
-    check_may_change(interaction, asker_id)
+    check_may_change(interaction, asker_id, interaction.guild_id)
     job = await asyncio.to_thread(desk.store.get, job_id)
     assert interaction.channel_id is not None  # the result stands in one
     place = interaction.client.get_partial_messageable(interaction.channel_id)
@@ -381,8 +440,10 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
     """Cancel, of a queued or running job."""
     await interaction.response.defer()
     job = await desk.job(control.key)
-    check_may_change(interaction, job.user_id)
-    if not await asyncio.to_thread(desk.worker.cancel, job.id):
+    check_may_change(interaction, job.user_id, job.guild_id)
+    is_own = job.user_id == str(interaction.user.id)
+    word = None if is_own else CANCELLED_BY_MODERATOR
+    if not await asyncio.to_thread(desk.worker.cancel, job.id, word):
         raise Refusal("Too late: this job has ended already.")
     log.info("job %s: cancelled by user %d", job.id, interaction.user.id)
     desk.reporter.job_ended(job.id)
@@ -391,8 +452,14 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
         return
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
-        changes["embed"], changes["view"] = await queue_message(desk, interaction.user.id)
+        changes["embed"], changes["view"] = await queue_message(desk, interaction)
     await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
+
+
+async def cancel_chosen(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """The menu of /queue with the jobs of others."""
+    data: Any = interaction.data
+    await cancel(desk, interaction, control._replace(key=data["values"][0]))
 
 
 async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -402,11 +469,17 @@ async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlI
     raise Refusal("This button is of another version of the desk.")
 
 
-def check_may_change(interaction: Interaction, asker_id: str) -> None:
-    """Refusal for everybody but the person who asked and moderators."""
+def check_may_change(interaction: Interaction, asker_id: str, guild_id: object) -> None:
+    """Refusal for everybody but the person who asked and the moderators of that server."""
     is_owner = asker_id == str(interaction.user.id)
-    if not is_owner and not interaction.permissions.manage_messages:
+    if not is_owner and not is_moderator(interaction, guild_id):
         raise Refusal("Only the person who asked for it and moderators can do that.")
+
+
+def is_moderator(interaction: Interaction, guild_id: object) -> bool:
+    """Whether the person may change what others have asked for in this server."""
+    is_here = str(guild_id) == str(interaction.guild_id)
+    return is_here and interaction.permissions.manage_messages
 
 
 async def tidy(edit: Awaitable[object]) -> None:
@@ -444,6 +517,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "edit"): take_modal,
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
+    ("queue", "cancel"): cancel_chosen,
     ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,

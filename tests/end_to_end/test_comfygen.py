@@ -18,15 +18,16 @@ from tests.harness.steps import (
     fields,
     fill_in,
     generate,
+    labels,
     open_form,
     queued,
     text_of,
 )
 from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS, USE_APPLICATION_COMMANDS
 
+OTHERS = "Cancel a job of somebody else"
 POOL_THREADS = 4  # of the bot, for what blocks
 MANAGE_GUILD = 1 << 5
-MANAGE_MESSAGES = 1 << 13
 
 
 def test_help_explains_itself_without_a_configuration(house: House) -> None:
@@ -202,6 +203,38 @@ def test_queue_shows_what_runs_who_waits_and_ones_own_jobs_with_cancel(shared: H
     assert other["components"] == []
 
 
+def test_a_moderator_cancels_anybodys_job_in_queue_and_the_person_is_told(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second = shared.discord.person("Ada"), shared.discord.person("Lee")
+    moderator = shared.discord.moderator()
+    before = len(shared.comfyui.posted)
+    ask_for(first, shared.channel, "in work")
+    shared.comfyui.wait_for(lambda c: len(c.posted) == before + 1)
+    ask_for(moderator, shared.channel, "my own")
+    ask_for(second, shared.channel, "nobody wants it")
+    reply = moderator.slash("queue", shared.channel).wait()
+    shown = reply.wait_message(lambda m: bool(m["embeds"]))
+    assert labels(shown, OTHERS) == ["The one now: Ada", "Number 2: Lee"]
+    assert buttons(shown) == {"Cancel number 1": 4}
+    assert shown["mentions"] == []
+    moderator.select(shown, OTHERS, "Number 2: Lee").wait()
+    told = result_of(shared, second)
+    assert text_of(told).startswith(f"<@{second.id}>\nNo picture this time\nA moderator cancelled")
+    assert [user["id"] for user in told["mentions"]] == [str(second.id)]
+    anew = reply.wait_message(lambda m: m["content"] == "Cancelled.")
+    assert labels(anew, OTHERS) == ["The one now: Ada"]
+    assert f"<@{second.id}>" not in text_of(anew)
+    moderator.permissions = MEMBER_PERMISSIONS
+    refused = moderator.select(anew, OTHERS, "The one now: Ada").wait()
+    refused.wait_message(lambda m: "Only the person" in m["content"])
+    moderator.press(anew, "Cancel number 1").wait()
+    anew = reply.wait_message(lambda m: not m["components"])
+    shared.comfyui.release()
+    assert result_of(shared, first)["attachments"]
+    shared.settle()
+    assert not [m for m in shared.channel.messages if f"<@{moderator.id}>" in m["content"]]
+
+
 def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: House) -> None:
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "again please", steps="17", cfg="3.5", seed="42")
@@ -272,7 +305,7 @@ def test_delete_is_for_the_person_who_asked_and_moderators(shared: House) -> Non
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
     shared.comfyui.pictures_per_prompt = None
     ask_for(owner, shared.channel, "delete me too")
-    moderator = shared.discord.person("mod", permissions=other.permissions | MANAGE_MESSAGES)
+    moderator = shared.discord.moderator()
     delete(moderator, result_of(shared, owner))
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
 

@@ -590,6 +590,9 @@ def test_a_running_job_is_cancelled_by_its_owner_or_a_moderator_and_by_nobody_el
         house.comfyui.wait_for(lambda c, n=before: len(c.interrupted) == n + 1)
         house.settle()
     assert results(house, owner) == []
+    told = [text_of(m) for m in house.channel.messages if m["mentions"]]
+    assert len(told) == 1  # of what the moderator did
+    assert "A moderator cancelled this picture." in told[0]
     statuses = house.installation.rows("SELECT DISTINCT status FROM jobs")
     assert statuses == [("cancelled",)]
 
