@@ -338,6 +338,10 @@ def test_who_may_not_delete_any_more_when_the_question_is_answered_does_not(shar
     moderator.permissions = MEMBER_PERMISSIONS
     refused = moderator.press(question, "Delete").wait()
     refused.wait_message(lambda m: "Only the person" in m["content"])
+    question = ask_to_delete(owner, result)
+    shared.channel.bot_permissions = 0
+    refused = owner.press(question, "Delete").wait()
+    refused.wait_message(lambda m: "Discord does not let the bot delete it" in m["content"])
     assert shared.channel.messages == [result]
 
 
