@@ -47,10 +47,7 @@ from checks import (
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
 from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
-from form import (
-    ControlId,
-    StaleForm,
-)
+from form import ControlId, StaleForm
 from object_info import ComfyOptions, ObjectInfo
 from report import Reporter
 from settings import (

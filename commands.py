@@ -8,10 +8,8 @@ runs on the event loop; what blocks goes to a thread. Knows no connection, no st
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +21,10 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, job_button, job_view, see_failure
+from channel import AWAY, CLOSED, job_view
 from comfy_client import ComfyClient
-from comfy_errors import ComfyError
 from form import (
     ControlId,
-    Controls,
     ExpiredForm,
     FormError,
     Forms,
@@ -38,65 +34,44 @@ from form import (
     form_embed,
     new_seed,
 )
-from names import escaped, names_of, shortened, without_half_emoji
+from lists import LISTS_AGE, Lists
+from names import names_of, without_half_emoji
 from object_info import ComfyOptions
+from permissions import cannot_post, check_may_change, check_place
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
-from store import Job, JobStatus, Store
+from store import Job, Store
+from waiting import QUEUE_TITLE, Waiting, duration
 from worker import Queued, Worker, load_workflow
 
 log = logging.getLogger(__name__)
 
 Interaction = discord.Interaction[Any]
-QUEUE_TITLE = "The queue"
-QUEUE_SHOWN = 15  # waiting jobs that /queue lists
-OWN_SHOWN = 20  # of a person's own jobs, with a button each
-LISTS_AGE = 600.0  # seconds after which a /gen has ComfyUI's lists read again
+DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
+CANCELLED_BY_MODERATOR = (
+    "A moderator cancelled this picture. If you do not know why, please ask the moderators."
+)
 RESTARTING = "The bot is restarting. Please try again in a minute."
 
 
-class Lists:
-    """When ComfyUI's lists are read again without /refresh: one read at a time, in a thread."""
+class Taps:
+    """Tells the second press of a double tap from a first one."""
 
-    def __init__(self, read: Callable[[], ComfyOptions], threads: ThreadPoolExecutor) -> None:
-        """`read` reads them and blocks; they are fresh now."""
-        self._read = read
-        self._threads = threads
-        self._reading = threading.Lock()
-        self._planned = threading.Lock()  # held from the plan of a read to its end
-        self._failed = False
-        self._read_at = time.monotonic()  # when the newest read began
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._first: dict[tuple[int, str], float] = {}  # when, by person and job
 
-    def read(self) -> ComfyOptions | None:
-        """Read them now; None if that fails. Blocks."""
-        with self._reading:
-            began = time.monotonic()
-            try:
-                options = self._read()
-            except ComfyError as error:
-                if not self._failed:
-                    log.warning("ComfyUI's lists cannot be read again: %s", error)
-                self._failed = True
-                return None
-            self._failed = False
-            self._read_at = began
-            return options
+    def is_second(self, user_id: int, job_id: str) -> bool:
+        """Whether this person has just pressed the same; if not, this press is noted."""
+        now = self._now()
+        self._first = {tap: at for tap, at in self._first.items() if now - at < DOUBLE_TAP}
+        is_second = (user_id, job_id) in self._first
+        self._first.setdefault((user_id, job_id), now)
+        return is_second
 
-    def read_if_older(self, moment: float) -> None:
-        """Read them in the background, unless they are newer than `moment` (`time.monotonic()`), or
-        that is under way. Any thread; returns at once."""
-        if self._read_at > moment or not self._planned.acquire(blocking=False):
-            return
-        try:
-            self._threads.submit(self._read_as_planned).add_done_callback(see_failure)
-        except RuntimeError:  # the bot ends
-            self._planned.release()
-
-    def _read_as_planned(self) -> None:
-        try:
-            self.read()
-        finally:
-            self._planned.release()
+    def forget(self, user_id: int, job_id: str) -> None:
+        """That press came to nothing: the next one counts."""
+        self._first.pop((user_id, job_id), None)
 
 
 class Desk:
@@ -119,6 +94,8 @@ class Desk:
         self.store = store
         self.worker = worker
         self.reporter = reporter
+        self.agains = Taps()
+        self.waiting = Waiting(store, worker)
         self.forms = Forms(
             options,
             binder.defaults(workflow),
@@ -133,21 +110,10 @@ class Desk:
         self.lists = Lists(self.read_lists, comfyui_threads)
 
     def check_place(self, interaction: Interaction) -> None:
-        """Refusal while shutting down, and outside of the allowed channels and their threads."""
+        """Refusal while shutting down, and where this person may not ask for pictures."""
         if self.worker.stopping:
             raise Refusal(RESTARTING)
-        if interaction.guild_id is None:
-            raise Refusal("/gen works in a server's channel, not in direct messages.")
-        parent_id = getattr(interaction.channel, "parent_id", None)
-        if self.settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
-            here = [
-                f"<#{channel_id}>"
-                for channel_id in sorted(self.settings.channel_ids)
-                if getattr(interaction.client.get_channel(channel_id), "guild", None)
-                == interaction.guild
-            ]
-            advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
-            raise Refusal(f"/gen is not available in this channel. Please {advice}.")
+        check_place(self.settings, interaction)
 
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""
@@ -207,7 +173,7 @@ async def show_queue(interaction: Interaction) -> None:
     desk: Desk = interaction.client.desk
     desk.check_place(interaction)
     await interaction.response.defer(ephemeral=True)
-    embed, view = await queue_message(desk, interaction.user.id)
+    embed, view = await desk.waiting.message(interaction)
     await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
@@ -233,42 +199,6 @@ async def refresh(interaction: Interaction) -> None:
 
 COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
 COMMAND_NAMES = {command.name for command in COMMANDS}
-
-
-async def queue_message(desk: Desk, user_id: int) -> tuple[discord.Embed, Controls]:
-    """What runs, who waits, and the person's own jobs with Cancel."""
-    # In this order: a job that starts in between is then in both, and not in neither.
-    queued = await asyncio.to_thread(desk.store.by_status, JobStatus.QUEUED)
-    running = await asyncio.to_thread(desk.store.by_status, JobStatus.RUNNING)
-    queued = [job for job in queued if job.id not in {other.id for other in running}]
-    lines = [
-        f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
-        for job in running
-    ]
-    lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
-    if len(queued) > QUEUE_SHOWN:
-        lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
-    embed = discord.Embed(
-        title=QUEUE_TITLE,
-        description="\n".join(lines) or "Nothing is being made, and nobody waits.",
-        colour=discord.Colour.blurple(),
-    )
-    if queued and (estimate := await asyncio.to_thread(desk.worker.estimate, len(queued))):
-        embed.set_footer(text=f"all done in about {duration(estimate)}")
-    places = [(" the one now", job) for job in running]
-    places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-    own = [(place, job) for place, job in places if job.user_id == str(user_id)][:OWN_SHOWN]
-    for place, job in own:
-        prompt = escaped(shortened(job.positive_prompt, 100))
-        embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
-    return embed, Controls(*(job_button(job.id, "cancel", place) for place, job in own))
-
-
-def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
-    if seconds < 55:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -347,6 +277,19 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
     await say_queued(interaction, queued, *notes)
 
 
+async def again_once(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Again, of which a double tap makes one job: the first press answers for both."""
+    tap = interaction.user.id, control.key
+    if desk.agains.is_second(*tap):
+        await interaction.response.defer()
+        return
+    try:
+        await again(desk, interaction, control)
+    except Exception:
+        desk.agains.forget(*tap)
+        raise
+
+
 async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Edit: the form filled from that job, for whoever presses it."""
     desk.check_place(interaction)
@@ -355,25 +298,51 @@ async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None
 
 
 async def delete(desk: Desk, interaction: Interaction, control: ControlId) -> None:
-    """Delete: every message of the result goes, also if retention has removed the job's row."""
-    await interaction.response.defer()
+    """Delete: asks the person alone. The answer's buttons carry all that is needed, so that they
+    work after a restart, and if retention has removed the job's row."""
+    await interaction.response.defer(ephemeral=True, thinking=True)
     message = interaction.message
     assert message is not None  # a button stands in one
     job = await asyncio.to_thread(desk.store.get, control.key)
     mention = re.match(r"<@(\d+)>", message.content)
-    check_may_change(interaction, job.user_id if job else mention[1] if mention else "")
-    await desk.reporter.remove(message, control.key, job)
-    with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
-        await interaction.delete_original_response()
-    log.info("job %s: its result was deleted by user %d", control.key, interaction.user.id)
+    asker_id = job.user_id if job else mention[1] if mention else "nobody"
+    check_may_change(interaction, asker_id, interaction.guild_id)
+    what = ("this message", "this picture", "these pictures")[min(len(message.attachments), 2)]
+    view = job_view(f"{control.key}:{message.id}:{asker_id}", "remove", "keep")
+    await interaction.followup.send(f"Delete {what} for everybody?", view=view, ephemeral=True)
+
+
+async def remove(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Delete, confirmed: every message of the result goes."""
+    await interaction.response.defer()
+    job_id, message_id, asker_id = control.key.split(":")
+    check_may_change(interaction, asker_id, interaction.guild_id)
+    job = await asyncio.to_thread(desk.store.get, job_id)
+    assert interaction.channel_id is not None  # the result stands in one
+    place = interaction.client.get_partial_messageable(interaction.channel_id)
+    try:
+        await desk.reporter.remove(place.get_partial_message(int(message_id)), job_id, job)
+    except discord.HTTPException as error:
+        if error.status not in CLOSED:
+            raise
+        raise Refusal("Discord does not let the bot delete it any more: a moderator can.") from None
+    log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
+    await tidy(interaction.edit_original_response(content="Deleted.", view=None))
+
+
+async def keep(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Not deleted after all."""
+    await interaction.response.edit_message(content="Nothing was deleted.", view=None)
 
 
 async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Cancel, of a queued or running job."""
     await interaction.response.defer()
     job = await desk.job(control.key)
-    check_may_change(interaction, job.user_id)
-    if not await asyncio.to_thread(desk.worker.cancel, job.id):
+    check_may_change(interaction, job.user_id, job.guild_id)
+    is_own = job.user_id == str(interaction.user.id)
+    word = None if is_own else CANCELLED_BY_MODERATOR
+    if not await asyncio.to_thread(desk.worker.cancel, job.id, word):
         raise Refusal("Too late: this job has ended already.")
     log.info("job %s: cancelled by user %d", job.id, interaction.user.id)
     desk.reporter.job_ended(job.id)
@@ -382,43 +351,21 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
         return
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
-        changes["embed"], changes["view"] = await queue_message(desk, interaction.user.id)
+        changes["embed"], changes["view"] = await desk.waiting.message(interaction)
     await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
+
+
+async def cancel_chosen(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """The menu of /queue with the jobs of others."""
+    data: Any = interaction.data
+    await cancel(desk, interaction, control._replace(key=data["values"][0]))
 
 
 async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """A control that this version of the bot does not have."""
     if control.area == "form":
         raise ExpiredForm
-    raise Refusal("This button is of another version of the desk.")
-
-
-def cannot_post(interaction: Interaction) -> str:
-    """What a person should know where the bot may not post; empty where it may."""
-    granted = interaction.app_permissions
-    is_thread = isinstance(interaction.channel, discord.Thread)
-    needed = {
-        "View Channel": granted.view_channel,
-        "Send Messages in Threads" if is_thread else "Send Messages": (
-            granted.send_messages_in_threads if is_thread else granted.send_messages
-        ),
-        "Embed Links": granted.embed_links,
-        "Attach Files": granted.attach_files,
-    }
-    lacking = ", ".join(name for name, is_granted in needed.items() if not is_granted)
-    if not lacking or granted.administrator:
-        return ""
-    return (
-        f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here."
-        " Until then your picture comes as a direct message."
-    )
-
-
-def check_may_change(interaction: Interaction, asker_id: str) -> None:
-    """Refusal for everybody but the person who asked and moderators."""
-    is_owner = asker_id == str(interaction.user.id)
-    if not is_owner and not interaction.permissions.manage_messages:
-        raise Refusal("Only the person who asked for it and moderators can do that.")
+    raise Refusal("This button is of another version of the bot.")
 
 
 async def tidy(edit: Awaitable[object]) -> None:
@@ -457,7 +404,10 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "edit"): take_modal,
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
-    ("job", "again"): again,
+    ("queue", "cancel"): cancel_chosen,
+    ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,
+    ("job", "remove"): remove,
+    ("job", "keep"): keep,
 }

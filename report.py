@@ -114,6 +114,8 @@ class Picture:
 
 
 FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
+IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def report_parts(
     from_start: bool,
     note: str = "",
     models: Sequence[str] = (),
+    buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
     """The report of a finished job: one message, and more if the pictures are too many for it.
     Not `from_start`: the first message is there, only pictures are missing. Pings only the person
@@ -152,7 +155,7 @@ def report_parts(
         if from_start and batch.start == 0:
             marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
-            message["view"] = job_view(job.id, "again", "edit", "delete")
+            message["view"] = job_view(job.id, *buttons)
             message["embed"] = result_embed(job, models) if pictures else failure_embed(job)
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
@@ -441,15 +444,21 @@ class Reporter:
 
     async def _post_parts(
         self,
-        place: discord.abc.Messageable,
+        place: discord.PartialMessageable | discord.DMChannel,
         job: Job,
         pictures: Sequence[Picture],
         note: str,
         done: dict[str, str],
     ) -> None:
         """Post what is missing, and note in `done` what has arrived: message ids by mark."""
-        from_start = FIRST_PART not in done
-        parts = report_parts(job, pictures, from_start=from_start, note=note, models=self.models())
+        parts = report_parts(
+            job,
+            pictures,
+            from_start=FIRST_PART not in done,
+            note=note,
+            models=self.models(),
+            buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
+        )
         for part in parts:
             seconds = TRY_SECONDS + part.size / UPLINK
             message = await asyncio.wait_for(place.send(**part.message), seconds)
@@ -507,7 +516,7 @@ class Reporter:
         """The parts of the report that earlier tries have posted: message ids by mark. Discord
         forgets a nonce after some minutes; this finds them also hours later."""
         found: dict[str, str] = {}
-        first = str(ControlId("job", "again", job.id))
+        first = str(ControlId("job", "delete", job.id))
         everything = 1 + len(job.output_images)
         async for message in own_messages(
             self._client, place, job.completed_at, job.report_tried_at
@@ -522,9 +531,9 @@ class Reporter:
         await asyncio.to_thread(self._store.report_tried, job.id)
         return found
 
-    async def remove(self, message: discord.Message, job_id: str, job: Job | None) -> None:
-        """Delete: the later messages of a result go; `message` is its first. `job` is None if its
-        row has been removed."""
+    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
+        """Delete: the messages of a result go. `message` is its first, and goes last: as long as
+        anything is left, so is its button. `job` is None if its row has been removed."""
         ids: Sequence[str] = job.report_message_ids if job else ()
         place = self._client.get_partial_messageable(message.channel.id)
         if not ids and (job is None or len(job.output_images) > 1):
@@ -534,7 +543,7 @@ class Reporter:
                 async for later in own_messages(self._client, place, posted_ms, posted_ms)
                 if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
             ]
-        for later_id in ids:
-            if later_id != str(message.id):
-                with contextlib.suppress(discord.NotFound):
-                    await place.get_partial_message(int(later_id)).delete()
+        first_id = str(message.id)
+        for message_id in (*(other for other in ids if other != first_id), first_id):
+            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+                await place.get_partial_message(int(message_id)).delete()

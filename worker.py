@@ -211,12 +211,13 @@ class Worker:
         """Put a queued job behind the others."""
         self._jobs.put(job_id)
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a queued or running job; False if it has ended already. The row decides, so of a
-        cancellation and a completion at the same time one wins."""
-        if self._store.cancel(job_id, JobStatus.QUEUED):
+    def cancel(self, job_id: str, message: str | None = None) -> bool:
+        """Cancel a queued or running job, with a sentence for the person who asked if it is not
+        their own doing; False if it has ended already. The row decides, so of a cancellation and a
+        completion at the same time one wins."""
+        if self._store.cancel(job_id, JobStatus.QUEUED, message):
             return True
-        if not self._store.cancel(job_id, JobStatus.RUNNING):
+        if not self._store.cancel(job_id, JobStatus.RUNNING, message):
             return False
         self._wake.set()
         self.sweeper.wake()  # the worker may not have taken it up yet, after a restart

@@ -12,7 +12,7 @@ import pytest
 
 from tests.end_to_end.common import result_of
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fields, fill_in, labels, open_form, queued, text_of
+from tests.harness.steps import ask_for, delete, fields, fill_in, labels, open_form, queued, text_of
 from tests.standins.discord.people import Person
 
 
@@ -358,7 +358,7 @@ def test_delete_takes_every_message_of_a_result_whatever_was_said_in_between(
         refused = other.press(result, "Delete").wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
         assert files_in(shared) == pictures
-        who.press(result, "Delete").wait()
+        delete(who, result)
         shared.discord.wait_for(lambda _: not posted_by_the_bot(shared))
         assert len(shared.channel.messages) == 200
 
