@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import threading
+import uuid
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -88,6 +91,88 @@ def test_a_bad_output_is_dropped_and_the_good_one_runs(comfyui: ComfyUIStandIn) 
     assert list(comfyui.history["x"]["outputs"]) == ["9"]
 
 
+def failure(comfyui: ComfyUIStandIn, prompt_id: str, workflow: dict[str, Any]) -> tuple[str, ...]:
+    """Node type, exception type and first line of the message of a prompt that fails."""
+    status = finish(comfyui, prompt_id, workflow)["status"]
+    assert (status["status_str"], status["completed"]) == ("error", False)
+    event, data = status["messages"][-1]
+    assert event == "execution_error"
+    message = data["exception_message"].splitlines()[0]
+    return data["node_type"], data["exception_type"], message
+
+
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        ("a fox embedding:", True),
+        ("embedding:  ", True),
+        ("a (embedding:) fox", True),
+        ("(embedding::1.2)", True),
+        ("embedding: embedding:style", True),
+        ("a fox embedding:style", False),
+        ("(embedding:1.2)", False),
+        ("embedding:, fox", False),
+        ("reembedding:", False),
+    ],
+)
+def test_a_bare_embedding_ends_in_an_index_error(
+    comfyui: ComfyUIStandIn, text: str, fails: bool
+) -> None:
+    workflow = simple_workflow()
+    workflow["7"]["inputs"]["text"] = text
+    if fails:
+        expected = ("CLIPTextEncode", "IndexError", "list index out of range")
+        assert failure(comfyui, "x", workflow) == expected
+    else:
+        assert finish(comfyui, "x", workflow)["status"]["completed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        ("(" * 2000, True),
+        ("(" * 2000 + "fox" + ")" * 2000, True),
+        ("(fox)" * 2000, False),
+        ("\\(" * 2000, False),
+    ],
+)
+def test_brackets_that_are_too_deep_end_in_a_recursion_error(
+    comfyui: ComfyUIStandIn, text: str, fails: bool
+) -> None:
+    workflow = simple_workflow()
+    workflow["6"]["inputs"]["text"] = text
+    if fails:
+        expected = ("CLIPTextEncode", "RecursionError", "maximum recursion depth exceeded")
+        assert failure(comfyui, "x", workflow) == expected
+    else:
+        assert finish(comfyui, "x", workflow)["status"]["completed"]
+
+
+def test_a_broken_model_fails_at_its_loader_until_it_is_whole_again(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    broken, whole = comfyui.models[:2]
+    comfyui.broken_models = {broken}
+    assert failure(comfyui, "broken", simple_workflow(broken)) == (
+        "CheckpointLoaderSimple",
+        "safetensors_rust.SafetensorError",
+        "Error while deserializing header: header too large",
+    )
+    assert finish(comfyui, "another", simple_workflow(whole))["status"]["completed"]
+    comfyui.broken_models = set()
+    assert finish(comfyui, "repaired", simple_workflow(broken))["status"]["completed"]
+
+
+def test_out_of_memory_fails_at_the_sampler_with_the_tips_of_comfyui(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device 0")
+    expected = ("KSampler", "torch.OutOfMemoryError", "Allocation on device 0")
+    assert failure(comfyui, "x", simple_workflow()) == expected
+    message = comfyui.history["x"]["status"]["messages"][-1][1]["exception_message"]
+    assert "TIPS: If the workflow worked before" in message
+
+
 def test_an_interrupted_prompt_ends_at_once_and_a_deleted_one_leaves_no_trace(
     comfyui: ComfyUIStandIn,
 ) -> None:
@@ -104,26 +189,131 @@ def test_an_interrupted_prompt_ends_at_once_and_a_deleted_one_leaves_no_trace(
     assert comfyui.history["running"]["status"]["status_str"] == "error"
 
 
-def test_the_feed_tells_the_client_how_its_prompt_goes(comfyui: ComfyUIStandIn) -> None:
-    async def listen() -> list[str]:
-        events = []
+def listen(
+    comfyui: ComfyUIStandIn, act: Callable[[], object], first: dict[str, Any] | None = None
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The events and the binary frames of the client "bot", until its prompt has ended.
+
+    It says `first`, waits until that is heard, and then does `act`.
+    """
+
+    async def run() -> tuple[list[dict[str, Any]], list[bytes]]:
+        events, frames = [], []
         address = comfyui.url.replace("http", "ws") + "/ws?clientId=bot"
         async with aiohttp.ClientSession() as session, session.ws_connect(address) as feed:
             assert (await feed.receive_json())["data"]["sid"] == "bot"
-            await asyncio.to_thread(comfyui.submit_foreign)
-            await asyncio.to_thread(post, comfyui, "x", simple_workflow(steps=2))
+            if first:
+                await feed.send_json(first)
+                assert (await feed.receive_json())["type"] == first["type"]
+            await asyncio.to_thread(act)
             while True:
-                frame = await feed.receive(timeout=5)
-                if frame.type is aiohttp.WSMsgType.TEXT:
-                    event = json.loads(frame.data)
-                    assert event["data"].get("prompt_id", "x") == "x"
-                    events.append(event["type"])
-                    if event["type"] == "executing" and event["data"]["node"] is None:
-                        return events
+                message = await feed.receive(timeout=5)
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    frames.append(message.data)
+                    continue
+                events.append(json.loads(message.data))
+                if events[-1]["type"] == "executing" and events[-1]["data"]["node"] is None:
+                    return events, frames
 
+    return asyncio.run(run())
+
+
+def test_the_feed_tells_the_client_how_its_prompt_goes(comfyui: ComfyUIStandIn) -> None:
+    def act() -> None:
+        comfyui.submit_foreign()
+        post(comfyui, "x", simple_workflow(steps=2))
+
+    heard, frames = listen(comfyui, act)
+    assert frames == []
+    assert {event["data"].get("prompt_id", "x") for event in heard} == {"x"}
     kinds = ["progress", "execution_start", "execution_cached", "executed", "execution_success"]
-    events = [event for event in asyncio.run(listen()) if event in kinds]
+    events = [event["type"] for event in heard if event["type"] in kinds]
     assert events == [*kinds[1:3], "progress", "progress", *kinds[3:]]
+
+
+WANTS_METADATA = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+
+
+def steps_shown(
+    comfyui: ComfyUIStandIn, *, asks_for: str | None = None, flags: bool = False, **node: Any
+) -> list[bytes]:
+    """The previews of a prompt of three steps whose sampler has the inputs `node` too."""
+    workflow = simple_workflow(steps=3)
+    if node:
+        workflow["3"]["class_type"] = "KSampler (Efficient)"
+        workflow["3"]["inputs"] |= {"vae_decode": "false", **node}
+        workflow["8"]["inputs"]["samples"] = ["3", 3]
+    body: dict[str, Any] = {"prompt": workflow, "client_id": "bot", "prompt_id": str(uuid.uuid4())}
+    if asks_for:
+        body["extra_data"] = {"preview_method": asks_for}
+    first = WANTS_METADATA if flags else None
+    url = comfyui.url + "/prompt"
+    _, frames = listen(comfyui, lambda: requests.post(url, json=body, timeout=5), first)
+    assert comfyui.preview_methods[-1] == asks_for
+    return frames
+
+
+@pytest.mark.parametrize(("image_format", "number"), [("JPEG", 1), ("PNG", 2)])
+def test_a_preview_of_each_step_is_another_picture(
+    comfyui: ComfyUIStandIn, image_format: str, number: int
+) -> None:
+    comfyui.preview_method, comfyui.preview_format = "auto", image_format
+    frames = steps_shown(comfyui)
+    assert [struct.unpack(">II", frame[:8]) for frame in frames] == [(1, number)] * 3
+    assert len(set(frames)) == 3
+    assert comfyui.feature_flags == {}
+    start = {"JPEG": b"\xff\xd8\xff\xe0", "PNG": b"\x89PNG"}[image_format]
+    assert all(frame[8:].startswith(start) for frame in frames)
+
+
+def test_a_preview_names_its_prompt_to_a_client_that_says_it_can_read_that(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    comfyui.preview_method = "latent2rgb"
+    frames = steps_shown(comfyui, flags=True)
+    assert comfyui.feature_flags == {"bot": {"supports_preview_metadata": True}}
+    assert len(frames) == 3
+    for frame in frames:
+        kind, length = struct.unpack(">II", frame[:8])
+        assert kind == 4
+        metadata = json.loads(frame[8 : 8 + length])
+        assert metadata == {
+            "node_id": "3",
+            "display_node_id": "3",
+            "parent_node_id": None,
+            "real_node_id": "3",
+            "prompt_id": comfyui.posted[0][0],
+            "image_type": "image/jpeg",
+        }
+        assert frame[8 + length :].startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("newest", "started_with", "asks_for", "shown"),
+    [
+        (False, "none", "latent2rgb", 0),
+        (False, "taesd", "none", 3),
+        (True, "none", "latent2rgb", 3),
+        (True, "none", None, 0),
+        (True, "auto", "none", 0),
+        (True, "auto", None, 3),
+        (True, "none", "something else", 0),
+    ],
+)
+def test_a_prompt_chooses_its_previews_on_the_newest_servers_only(
+    comfyui: ComfyUIStandIn, newest: bool, started_with: str, asks_for: str | None, shown: int
+) -> None:
+    comfyui.newest, comfyui.preview_method = newest, started_with
+    assert len(steps_shown(comfyui, asks_for=asks_for)) == shown
+
+
+@pytest.mark.parametrize(("own", "shown"), [("none", 0), ("auto", 3)])
+def test_an_efficient_sampler_follows_its_own_input(
+    comfyui: ComfyUIStandIn, own: str, shown: int
+) -> None:
+    comfyui.newest = True
+    asks_for = "none" if shown else "auto"
+    assert len(steps_shown(comfyui, asks_for=asks_for, preview_method=own)) == shown
 
 
 @pytest.mark.parametrize("kind", ["reset", "502", "lost answer", "half json", "bad json"])
