@@ -28,6 +28,7 @@ from channel import (
     PATIENCE,
     TRY_SECONDS,
     buttons_of,
+    description_of,
     job_view,
     may_work_later,
     nonce,
@@ -139,7 +140,11 @@ def report_parts(
         marks = [picture.mark for picture in chosen]
         message: dict[str, Any] = {
             "files": [
-                discord.File(io.BytesIO(picture.data), filename=picture.mark + picture.suffix)
+                discord.File(
+                    io.BytesIO(picture.data),
+                    filename=picture.mark + picture.suffix,
+                    description=description_of(job),
+                )
                 for picture in chosen
             ],
             "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),

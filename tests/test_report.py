@@ -232,6 +232,13 @@ def test_a_part_is_found_by_its_pictures_and_the_first_by_the_job_too() -> None:
     assert [name.rpartition(".")[0] for name in names_in(second)] == list(second.marks)
 
 
+@pytest.mark.parametrize("prompt", ["a *red* fox\nby night", "x" * 4000, "🦊" * 1025])
+def test_a_picture_is_described_by_its_prompt_as_far_as_discord_takes_it(prompt: str) -> None:
+    (part,) = parts_of(a_job(positive_prompt=prompt), pictures(2), from_start=True)
+    described = prompt if len(prompt) <= 1024 else prompt[:1023] + "…"
+    assert [file.description for file in part.message["files"]] == [described] * 2
+
+
 def test_nothing_is_left_to_post_where_everything_is_posted() -> None:
     assert parts_of(a_job(), [], from_start=False) == []
 

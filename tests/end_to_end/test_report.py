@@ -189,6 +189,14 @@ def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result
     assert [m["id"] for m in shared.channel.messages] == [result["id"]]
 
 
+def test_a_picture_is_described_by_its_prompt(shared: House) -> None:
+    person = shared.discord.person()
+    prompt = "a *red* fox, " + "very detailed, " * 100
+    ask_for(person, shared.channel, prompt)
+    (attachment,) = result_of(shared, person)["attachments"]
+    assert attachment["description"] == prompt[:1023] + "…"
+
+
 def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared: House) -> None:
     shared.comfyui.fault("WS /ws", "404", None)
     shared.comfyui.go_down()
