@@ -121,7 +121,7 @@ class ComfyGen(discord.Client):
             options,
             workflow,
         )
-        self.feed = ProgressFeed(client, self.worker.hear)
+        self.feed = ProgressFeed(client, self.worker.hear, on_preview=self.worker.show)
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 
@@ -18,13 +19,14 @@ from channel import (
     PATIENCE,
     TRY_SECONDS,
     buttons_of,
+    description_of,
     job_view,
     may_work_later,
     nonce,
     own_messages,
     prompt_of,
 )
-from comfy_client import Progress
+from comfy_client import Preview, Progress
 from form import ControlId
 from store import Job, JobStatus, Store
 
@@ -33,12 +35,18 @@ log = logging.getLogger(__name__)
 BAR_LENGTH = 20
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
+PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which has to go up
+
+
+def job_embed(job: Job) -> discord.Embed:
+    """A job, and no word about how far it is."""
+    return discord.Embed(description=prompt_of(job), colour=discord.Colour.blurple())
 
 
 def running_embed(job: Job, progress: Progress) -> discord.Embed:
     """A job that is being made, or what it waits for. The time is Discord's own, which counts
     without an edit."""
-    embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.blurple())
+    embed = job_embed(job)
     return embed.add_field(name="Progress", value="\n".join(_progress_lines(job, progress)))
 
 
@@ -51,14 +59,27 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
         others = "1 other prompt is" if progress.before == 1 else others
         yield f"Waiting: {others} before it in ComfyUI"
         return
+    if progress.before is None:
+        yield "Waiting for ComfyUI to begin"
+        return
     if progress.seen:
-        filled = round(progress.fraction * BAR_LENGTH)
-        bar = "█" * filled + "░" * (BAR_LENGTH - filled)
-        line = f"`{bar}` {progress.fraction:.0%}, pass {progress.current_pass} of {progress.passes}"
-        step, steps = progress.step
-        line += f", step {step} of {steps}" if steps else ""
-        yield line + (f", round {progress.round}" if progress.round > 1 else "")
+        yield _bar(progress)
+    elif progress.is_heard_of:
+        yield "Waiting for the first step: ComfyUI loads the model"
+    else:
+        yield "ComfyUI does not tell how far it is"
     yield f"started <t:{int(progress.ran_since or (job.started_at or 0) / 1000)}:R>"
+
+
+def _bar(progress: Progress) -> str:
+    """The number first: the bar is noise to who has it read out."""
+    filled = round(progress.fraction * BAR_LENGTH)
+    bar = "█" * filled + "░" * (BAR_LENGTH - filled)
+    line = f"{100 * progress.fraction:.0f} % `{bar}`"
+    line += f", pass {progress.current_pass} of {progress.passes}"
+    step, steps = progress.step
+    line += f", step {step} of {steps}" if steps else ""
+    return line + (f", round {progress.round}" if progress.round > 1 else "")
 
 
 class RunningMessage:
@@ -80,12 +101,19 @@ class RunningMessage:
         self._job_ended = asyncio.Event()
         self._message_id: str | None = None  # once it is known; the row may not have it yet
         self._may_be_doubled = False  # by a post whose answer was lost
+        self._embed: discord.Embed | None = None  # what it shows; None: what an earlier run left
+        self._preview: Preview | None = None  # the picture in it
+        self._picture_at = float(
+            "-inf"
+        )  # when the last one was sent, in seconds of the loop's clock
+        self._takes_pictures = True
+        self._is_editing = False
         self.task: asyncio.Task[None] | None = None  # of `keep()`
 
     async def keep(self) -> None:
         """Post it when the job has run for a second, and edit it when there is progress to show,
         until the job has ended."""
-        pause, shown = ANNOUNCE_AFTER, None
+        pause = ANNOUNCE_AFTER
         message: discord.PartialMessage | None = None
         job = None
         while not await _wait(self._job_ended, pause):  # a quick job needs no message
@@ -96,21 +124,73 @@ class RunningMessage:
                         return
                     new = running_embed(job, self._progress)
                     message, is_new = await self._find_or_post(job, new)
-                    shown = new if is_new else None  # one of an earlier run shows what was then
+                    self._embed = new if is_new else None
                     pause = EDIT_EVERY
                 if self._message_id is None:
                     self._message_id = str(message.id)
                     await asyncio.to_thread(self._store.announced, self._job_id, self._message_id)
                 assert job is not None
-                embed = running_embed(job, self._progress)
-                if embed != shown:
-                    await asyncio.wait_for(message.edit(embed=embed), TRY_SECONDS)
-                    shown = embed
+                await self._show(message, job)
             except Exception as error:
                 if not may_work_later(error):
                     log.warning("job %s: its progress cannot be shown: %s", self._job_id, error)
                     return
                 log.debug("job %s: its progress was not shown: %s", self._job_id, error)
+
+    async def _show(self, message: discord.PartialMessage, job: Job) -> None:
+        """Edit it if there is anything new: the text, or a picture whose time has come."""
+        embed, preview = running_embed(job, self._progress), self._due_preview()
+        is_new = preview != self._preview or self._embed is None
+        if not is_new and embed == self._embed:
+            return
+        shown = embed.copy()
+        if preview is not None:
+            shown.set_image(url=f"attachment://{_file_name(preview)}")
+        self._is_editing = True
+        try:
+            if is_new:
+                await self._edit_picture(message, job, shown, preview)
+            else:  # says nothing of the file, which stays
+                await asyncio.wait_for(message.edit(embed=shown), TRY_SECONDS)
+        finally:
+            self._is_editing = False
+        self._embed, self._preview = embed, preview
+
+    def _due_preview(self) -> Preview | None:
+        """The picture to be shown now: the newest, or still the one before."""
+        newest = self._progress.preview if self._takes_pictures else None
+        too_soon = asyncio.get_running_loop().time() < self._picture_at + PICTURE_EVERY
+        return self._preview if newest is not None and too_soon else newest
+
+    async def _edit_picture(
+        self,
+        message: discord.PartialMessage,
+        job: Job,
+        embed: discord.Embed,
+        preview: Preview | None,
+    ) -> None:
+        """With this picture in place of the one before. A channel that takes no files is shown the
+        text from then on."""
+        files = []
+        if preview is not None:
+            self._picture_at = asyncio.get_running_loop().time()
+            files.append(
+                discord.File(
+                    io.BytesIO(preview.data),
+                    filename=_file_name(preview),
+                    description=description_of(job, "Preview of: "),
+                )
+            )
+        try:
+            await asyncio.wait_for(message.edit(embed=embed, attachments=files), TRY_SECONDS)
+        except discord.HTTPException as error:
+            if not files or error.status == 404 or may_work_later(error):
+                raise
+            log.warning("job %s: its channel takes no picture of it yet: %s", job.id, error)
+            self._takes_pictures = False
+        finally:  # discord.py's File is a cycle, which would hold the bytes for a while
+            for file in files:
+                file.fp.close()
 
     async def _find_or_post(
         self, job: Job, embed: discord.Embed
@@ -145,12 +225,15 @@ class RunningMessage:
         return [message.id async for message in messages if mark in buttons_of(message)]
 
     async def stop(self) -> None:
-        """The job has ended: no more edits."""
+        """The job has ended: no more edits, and no picture is kept."""
         self._job_ended.set()
         if self.task is not None:
-            _, unfinished = await asyncio.wait([self.task], timeout=PATIENCE)
+            # An edit is not waited for: nobody will miss it, and a picture takes a while.
+            patience = 0.0 if self._is_editing else PATIENCE
+            _, unfinished = await asyncio.wait([self.task], timeout=patience)
             for task in unfinished:  # it hangs; what it may have posted is looked for
                 task.cancel()
+        self._preview = self._progress.preview = None
 
     async def close(self, job: Job) -> None:
         """It goes with the result; of a cancelled job it says so."""
@@ -166,13 +249,18 @@ class RunningMessage:
             try:
                 if job.status is JobStatus.CANCELLED and message_id == ids[0]:
                     text = f"Cancelled: the picture for <@{job.user_id}>"
-                    await message.edit(content=text, view=None)
+                    embed = job_embed(job)
+                    await message.edit(content=text, embed=embed, view=None, attachments=[])
                 else:
                     await message.delete()
             except discord.HTTPException as error:
                 if error.status not in CLOSED:
                     raise
                 log.debug("job %s: its message is gone already: %s", job.id, error)
+
+
+def _file_name(preview: Preview) -> str:
+    return f"preview{preview.suffix}"
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

@@ -155,7 +155,7 @@ def percentages(house: House, message: dict[str, Any]) -> list[int]:
     shown = []
     for entry in house.channel.history:
         if entry["message"]["id"] == message["id"] and entry["event"] != "delete":
-            shown += re.findall(r"(\d+)%", text_of(entry["message"]))
+            shown += re.findall(r"(\d+) %", text_of(entry["message"]))
     return [int(text) for text in shown]
 
 
@@ -187,6 +187,53 @@ def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result
     times = [entry["time"] for entry in edits if entry["event"] == "edit"]
     assert all(later - earlier > 1.9 for earlier, later in itertools.pairwise(times))
     assert [m["id"] for m in shared.channel.messages] == [result["id"]]
+
+
+def test_the_message_shows_the_picture_while_it_is_made_and_loses_it_with_a_cancellation(
+    shared: House,
+) -> None:
+    shared.comfyui.seconds_per_step = 0.1
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "a fox that comes out of the noise")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: bool(m["embeds"]) and "image" in m["embeds"][0]
+    )
+    picture = message["embeds"][0]["image"]
+    assert shared.discord.attachment_bytes(picture).startswith(b"\xff\xd8\xff")
+    assert picture["description"] == "Preview of: a fox that comes out of the noise"
+    assert message["attachments"] == []  # it is shown once
+    assert re.match(r"\d+ % `█", fields(message)["Progress"])
+    assert shared.comfyui.preview_methods[-1] == "latent2rgb"
+    assert list(shared.comfyui.feature_flags.values()) == [{"supports_preview_metadata": True}]
+    person.press(message, "Cancel").wait()
+    shared.settle()
+    assert message["content"].startswith("Cancelled")
+    assert message["attachments"] == []
+    (embed,) = message["embeds"]
+    assert embed["description"] == "a fox that comes out of the noise"
+    assert "image" not in embed
+    assert "fields" not in embed
+
+
+def test_an_owner_who_turns_previews_off_has_none_asked_for(house: House) -> None:
+    house.start(PREVIEWS="off")
+    person = house.discord.person()
+    ask_for(person, house.channel, "in secret")
+    assert result_of(house, person)["attachments"]
+    assert house.comfyui.preview_methods == [None]
+    assert house.comfyui.feature_flags == {}
+
+
+def test_before_the_first_step_the_message_says_what_it_waits_for(shared: House) -> None:
+    shared.comfyui.seconds_per_step = 30.0
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "slow to begin")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    assert "Waiting for the first step: ComfyUI loads the model" in text_of(message)
+    assert "%" not in text_of(message)
+    person.press(message, "Cancel").wait()
 
 
 def test_a_picture_is_described_by_its_prompt(shared: House) -> None:
