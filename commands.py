@@ -37,6 +37,7 @@ from form import (
 from names import escaped, matching_models, shortened, without_half_emoji
 from object_info import ComfyOptions
 from report import Reporter
+from running import duration, place_in_queue
 from settings import PROMPT_LIMIT, Settings
 from store import Job, JobParams, JobStatus, Store
 from worker import Queued, Worker, load_workflow
@@ -217,13 +218,6 @@ async def queue_message(desk: Desk, user_id: int) -> tuple[discord.Embed, Contro
     return embed, Controls(*(job_button(job.id, "cancel", place) for place, job in own))
 
 
-def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
-    if seconds < 55:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
-
-
 # ---------------------------------------------------------------------------------------------
 # Clicks and modals: a handler for each control, by the area and the action of its custom id
 
@@ -269,7 +263,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
-    await say_queued(interaction, queued)
+    await say_queued(desk, interaction, queued)
     await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
 
 
@@ -285,7 +279,7 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
         seed=new_seed(),
     )
     check_offered(params, desk.forms.options)
-    await say_queued(interaction, await asyncio.to_thread(desk.worker.accept, params))
+    await say_queued(desk, interaction, await asyncio.to_thread(desk.worker.accept, params))
 
 
 async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -324,6 +318,8 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
         changes["embed"], changes["view"] = await queue_message(desk, interaction.user.id)
+    else:
+        desk.reporter.answers.forget(job.id)
     await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
 
 
@@ -349,20 +345,23 @@ async def tidy(edit: Awaitable[object]) -> None:
         log.warning("Discord did not take an edit: %s", error)
 
 
-async def say_queued(interaction: Interaction, queued: Queued) -> None:
-    """The answer to Generate and Again."""
-    about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
-    text = f"Queued! You are position **{queued.position}** in the queue{about}."
+async def say_queued(desk: Desk, interaction: Interaction, queued: Queued) -> None:
+    """The answer to Generate and Again, which then follows the queue."""
+    place = place_in_queue(queued.position, queued.seconds)
     for is_last in (False, True):
         try:
             view = job_view(queued.job_id, "cancel")
-            await interaction.followup.send(text, view=view, ephemeral=True)
-            return
+            message = await interaction.followup.send(
+                f"Queued! {place}", view=view, ephemeral=True, wait=True
+            )
         except AWAY as error:
             # The job is safe: an error's "try again" would double it.
             log.warning("job %s: its Queued! did not arrive: %s", queued.job_id, error)
             if is_last or isinstance(error, discord.HTTPException):
                 return
+        else:
+            desk.reporter.answers.follow(queued.job_id, interaction.followup, message.id, place)
+            return
 
 
 Handler = Callable[[Desk, Interaction, ControlId], Awaitable[None]]

@@ -15,7 +15,7 @@ import io
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
 from names import display_name, ends_of, escaped
-from running import RunningMessage
+from running import QueueAnswers, RunningMessage
 from settings import DAY_MS
 from store import Job, JobStatus, Store, unix_ms
 
@@ -243,12 +243,15 @@ class Reporter:
         store: Store,
         comfy: ComfyClient,
         threads: ThreadPoolExecutor | None = None,
+        estimate: Callable[[int], float | None] = lambda position: None,
     ) -> None:
-        """`threads` are for the pictures that have to be fetched from ComfyUI."""
+        """`threads` are for the pictures that have to be fetched from ComfyUI; `estimate` gives the
+        seconds until the job at a position of the queue is done."""
         self._client = client
         self._store = store
         self._comfy = comfy
         self._threads = threads
+        self.answers = QueueAnswers(store, estimate)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -292,6 +295,7 @@ class Reporter:
 
     def drop(self) -> None:
         """Leave the rest to the next start."""
+        self.answers.stop()
         for task in self._tasks:
             task.cancel()
 
@@ -304,6 +308,7 @@ class Reporter:
     # The report
 
     async def _start_message(self, job_id: str, progress: Progress) -> None:
+        self.answers.queue_changed()
         running = RunningMessage(self._client, self._store, job_id, progress)
         self._running[job_id] = running
         running.task = self._start_task(running.keep())
@@ -374,6 +379,7 @@ class Reporter:
                 message_ids = await self._post(job, pictures)
         await (running or RunningMessage(self._client, self._store, job_id)).close(job)
         await asyncio.to_thread(self._store.delivered, job_id, message_ids)
+        self.answers.queue_changed()
         log.info("job %s: closed as %s", job_id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes]) -> list[str]:

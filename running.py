@@ -1,7 +1,8 @@
-"""What is seen of a job before its end: the message in the channel while it runs.
+"""What is seen of a job before its end: the "Queued!" answer, and the message while it runs.
 
-Owns that message, from its post to its end, whatever fails on the way; report.py begins and ends
-it. Everything here runs on the event loop.
+Owns that message in the channel, from its post to its end, whatever fails on the way, and what the
+answer says after its first sentence; report.py begins and ends both. Everything here runs on the
+event loop.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import discord
 
 from channel import (
+    AWAY,
     CLOSED,
     PATIENCE,
     TRY_SECONDS,
@@ -25,10 +29,11 @@ from channel import (
     nonce,
     own_messages,
     prompt_of,
+    see_failure,
 )
 from comfy_client import Preview, Progress
 from form import ControlId
-from store import Job, JobStatus, Store
+from store import Job, JobStatus, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +41,21 @@ BAR_LENGTH = 20
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which has to go up
+
+FOLLOWED = 10  # "Queued!" answers that count down, and that are edited in one round
+ROUND_EVERY = 2.5  # seconds between two rounds; Discord allows 5 edits in 5 s for an answer
+LOOK_EVERY = 15.0  # seconds after which the time is worked out again, if nothing else changes
+ANSWERS_KEPT = 100
+TOKEN_SECONDS = 14.5 * 60  # an answer can be edited for 15 minutes from the press
+ENDED = {
+    JobStatus.COMPLETED: "Done: see the channel.",
+    JobStatus.FAILED: "No picture this time: see the channel.",
+    JobStatus.CANCELLED: "Cancelled.",
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# The message while it runs
 
 
 def job_embed(job: Job) -> discord.Embed:
@@ -261,6 +281,128 @@ class RunningMessage:
 
 def _file_name(preview: Preview) -> str:
     return f"preview{preview.suffix}"
+
+
+# ---------------------------------------------------------------------------------------------
+# The "Queued!" answer
+
+
+def place_in_queue(position: int, seconds: float | None) -> str:
+    """The first sentence about a place in the queue (architecture.md §3.4)."""
+    return f"You are position **{position}** in the queue{_about(seconds)}."
+
+
+def duration(seconds: float) -> str:
+    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
+
+
+def _about(seconds: float | None) -> str:
+    return f" (about {duration(seconds)})" if seconds is not None else ""
+
+
+@dataclass
+class Answer:
+    """A "Queued!" answer: how to edit it and until when, and what it says of the job."""
+
+    webhook: discord.Webhook
+    message_id: int
+    until: float  # seconds of the loop's clock
+    shown: str
+
+
+class QueueAnswers:
+    """The "Queued!" answers, each for one person's eyes. Those of the next jobs follow the queue;
+    each tells when its job is being made, and when that has ended. The rows say what is true, so
+    nobody need tell more than that something has changed. Lost with a restart, as their tokens
+    are."""
+
+    def __init__(self, store: Store, estimate: Callable[[int], float | None]) -> None:
+        """`estimate` gives the seconds until the job at a position is done; it blocks."""
+        self._store = store
+        self._estimate = estimate
+        self._answers: dict[str, Answer] = {}  # by the id of the job
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, job_id: str, webhook: discord.Webhook, message_id: int, shown: str) -> None:
+        """Keep this answer up to date, which says `shown` of the job's place."""
+        until = asyncio.get_running_loop().time() + TOKEN_SECONDS
+        self._answers[job_id] = Answer(webhook, message_id, until, shown)
+        while len(self._answers) > ANSWERS_KEPT:
+            del self._answers[next(iter(self._answers))]
+        self.queue_changed()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(see_failure)
+
+    def queue_changed(self) -> None:
+        """A job has come, begun or ended."""
+        self._changed.set()
+
+    def forget(self, job_id: str) -> None:
+        """Somebody else says in that answer what became of the job."""
+        self._answers.pop(job_id, None)
+
+    def stop(self) -> None:
+        """No more edits."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while self._answers:
+            await asyncio.sleep(ROUND_EVERY)
+            await _wait(self._changed, LOOK_EVERY)
+            self._changed.clear()
+            await self._round()
+
+    async def _round(self) -> None:
+        """Edit the answers that are not true any more, of ended jobs first."""
+        now = asyncio.get_running_loop().time()
+        for job_id in [name for name, answer in self._answers.items() if answer.until < now]:
+            del self._answers[job_id]
+        try:
+            texts = await asyncio.to_thread(self._texts, list(self._answers))
+        except StoreError as error:
+            log.debug("the answers of the queue are not up to date: %s", error)
+            return
+        kept = self._answers
+        new = [name for name, text in texts.items() if name in kept and text != kept[name].shown]
+        new.sort(key=lambda name: texts[name] not in ENDED.values())
+        if len(new) > FOLLOWED:
+            self.queue_changed()
+        await asyncio.gather(*(self._edit(name, texts[name]) for name in new[:FOLLOWED]))
+
+    def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
+        """What there is to say of these jobs. Blocks."""
+        texts: dict[str, str] = {}
+        standings = self._store.standings(job_ids, FOLLOWED)
+        for job_id, (status, is_reported, position) in standings.items():
+            if status is JobStatus.RUNNING:
+                texts[job_id] = "It is being made now."
+            elif status in ENDED and is_reported:
+                texts[job_id] = ENDED[status]
+            elif position == 1:
+                texts[job_id] = f"You are next{_about(self._estimate(1))}."
+            elif position is not None:
+                texts[job_id] = place_in_queue(position, self._estimate(position))
+        return texts
+
+    async def _edit(self, job_id: str, text: str) -> None:
+        answer = self._answers[job_id]
+        is_last = text in ENDED.values()
+        changes: dict[str, Any] = {"content": text, **({"view": None} if is_last else {})}
+        try:
+            edit = answer.webhook.edit_message(answer.message_id, **changes)
+            await asyncio.wait_for(edit, PATIENCE)
+            answer.shown = text
+        except AWAY as error:
+            log.debug("job %s: its answer is not up to date: %s", job_id, error)
+            is_last = not may_work_later(error)  # the person has dismissed it, say
+        if is_last:
+            self.forget(job_id)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -610,6 +610,13 @@ class NotedStore(Store):
         self.told("delivered")
         return noted
 
+    def standings(
+        self, job_ids: Collection[str], places: int
+    ) -> dict[str, tuple[JobStatus, bool, int | None]]:
+        standings = super().standings(job_ids, places)
+        self.told("standings")
+        return standings
+
 
 class World(logging.Handler):
     """A reporter between the fakes, with a real store, and its log."""
@@ -759,6 +766,8 @@ def quick_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
     monkeypatch.setattr(running, "ANNOUNCE_AFTER", 0.0)
     monkeypatch.setattr(running, "EDIT_EVERY", 0.001)
     monkeypatch.setattr(running, "PICTURE_EVERY", 0.0)
+    monkeypatch.setattr(running, "ROUND_EVERY", 0.001)
+    monkeypatch.setattr(running, "LOOK_EVERY", 3600.0)
     monkeypatch.setattr(report, "RETRY_PAUSES", (0.001, 0.002))
     world = World(folder)
     monkeypatch.setattr(NotedStore, "told", lambda self, what: world.note(what))

@@ -1,5 +1,5 @@
 """What is seen of a job before its end, without Discord or ComfyUI: the running message between the
-fakes of test_report.py."""
+fakes of test_report.py, and the answers that follow the queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import gc
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import pytest
 import running
 from channel import PATIENCE, job_view
 from comfy_client import Preview, Progress
-from running import running_embed
+from running import QueueAnswers, duration, place_in_queue, running_embed
 from store import Job, JobStatus, StoreError
 from tests.standins.discord.limits import embed_faults
 from tests.test_report import (
     JOB_ID,
+    LIMIT,
     USER,
     NotedStore,
     Posted,
@@ -678,3 +679,355 @@ def test_once_a_job_has_ended_no_picture_of_it_is_held_while_its_report_waits(
         await world.reported(job_id)
 
     world.run(story)
+
+
+# The "Queued!" answer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1, "5 s"), (42, "40 s"), (54, "55 s"), (55, "1 min"), (185, "3 min"), (7300, "2 h")],
+)
+def test_a_time_is_said_in_few_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+    assert place_in_queue(2, seconds) == f"You are position **2** in the queue (about {text})."
+
+
+class FakeWebhook:
+    """The way to one person's answers: what each of them says, edit by edit."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._failures: list[Exception] = []
+        self.hanging: set[int] = set()  # the next edits of these are never answered
+        self.edits: list[tuple[int, str]] = []
+        self.without_buttons: list[int] = []
+
+    def fail(self, *errors: Exception) -> None:
+        """The next edits end with these errors."""
+        self._failures += errors
+
+    async def edit_message(self, message_id: int, **changes: Any) -> None:
+        self._world.changed()
+        if self._failures:
+            raise self._failures.pop(0)
+        if message_id in self.hanging:
+            self.hanging.remove(message_id)
+            await asyncio.Event().wait()
+        self.edits.append((message_id, changes["content"]))
+        if "view" in changes:
+            assert changes["view"] is None
+            self.without_buttons.append(message_id)
+
+    def texts(self, message_id: int) -> list[str]:
+        return [text for name, text in self.edits if name == message_id]
+
+
+class Line:
+    """A queue, and an answer for each job in it, numbered from 0."""
+
+    def __init__(self, world: World, length: int) -> None:
+        self.world = world
+        self.webhook = FakeWebhook(world)
+        self.seconds: float | None = 20.0  # that a job takes, as far as anybody can tell
+        self.answers = QueueAnswers(world.store, self.estimate)
+        world.reporter.answers = self.answers
+        self.jobs = [world.store.insert(params()) for _ in range(length)]
+        for number in range(length):
+            self.follow(number)
+
+    def estimate(self, position: int) -> float | None:
+        return self.seconds and position * self.seconds
+
+    def follow(self, number: int) -> None:
+        webhook: Any = self.webhook
+        first = place_in_queue(number + 1, self.estimate(number + 1))
+        self.answers.follow(self.jobs[number], webhook, number, first)
+
+    def begin(self, number: int) -> None:
+        """As the worker does it."""
+        assert self.world.store.start(self.jobs[number])
+        self.world.start(self.jobs[number])
+
+    async def end(self, number: int) -> None:
+        """Its picture is made and posted."""
+        self.world.store.complete(self.jobs[number], ["a.png"])
+        self.world.reporter.job_ended(self.jobs[number], [b"one"])
+        await self.world.until(lambda: bool(self.world.job(self.jobs[number]).delivered_at))
+
+    async def says(self, number: int, text: str) -> None:
+        """Return once an answer says so."""
+        await self.world.until(lambda: self.webhook.texts(number)[-1:] == [text])
+
+    async def at_rest(self) -> None:
+        """Return once a round has found nothing to edit."""
+        edits = -1
+        while len(self.webhook.edits) > edits:
+            edits, rounds = len(self.webhook.edits), self.rounds
+            self.answers.queue_changed()
+            await self.world.until(lambda: self.rounds > rounds)  # noqa: B023
+            await self.world.turns()
+
+    @property
+    def rounds(self) -> int:
+        """How many have been made."""
+        return self.world.told.count("standings")
+
+
+def in_line(world: World, length: int, story: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        line = Line(world, length)
+        try:
+            await story(line)
+        finally:
+            line.answers.stop()
+
+    world.run(run)
+
+
+def test_an_answer_counts_down_until_its_picture_is_there(world: World) -> None:
+    async def story(line: Line) -> None:
+        line.begin(0)
+        await line.says(0, "It is being made now.")
+        await line.says(2, "You are position **2** in the queue (about 40 s).")
+        await line.end(0)
+        await line.says(0, "Done: see the channel.")
+        line.begin(1)
+        await line.says(1, "It is being made now.")
+        await line.says(2, "You are next (about 20 s).")
+        await line.end(1)
+        await line.says(1, "Done: see the channel.")
+        line.begin(2)
+        await line.says(2, "It is being made now.")
+        assert line.webhook.without_buttons == [0, 1]
+        await line.end(2)
+        await line.says(2, "Done: see the channel.")
+        assert line.webhook.texts(2) == [
+            "You are position **2** in the queue (about 40 s).",
+            "You are next (about 20 s).",
+            "It is being made now.",
+            "Done: see the channel.",
+        ]
+        assert line.answers._task is not None
+        await asyncio.wait_for(line.answers._task, LIMIT)  # nothing is left to do
+
+    in_line(world, 3, story)
+
+
+def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
+    async def story(line: Line) -> None:
+        await line.at_rest()
+        assert line.webhook.edits == [(0, "You are next (about 20 s).")]
+        await line.at_rest()
+        assert len(line.webhook.edits) == 1
+        line.seconds = None
+        await line.at_rest()
+        assert sorted(line.webhook.edits[1:]) == [
+            (0, "You are next."),
+            (1, "You are position **2** in the queue."),
+        ]
+
+    in_line(world, 2, story)
+
+
+def test_a_job_whose_report_is_on_its_way_is_not_called_done(world: World) -> None:
+    async def story(line: Line) -> None:
+        line.begin(0)
+        await line.says(0, "It is being made now.")
+        world.channel.is_open.clear()
+        world.store.complete(line.jobs[0], ["a.png"])
+        world.reporter.job_ended(line.jobs[0], [b"one"])
+        await line.at_rest()
+        assert line.webhook.texts(0) == ["It is being made now."]
+        world.channel.is_open.set()
+        await line.says(0, "Done: see the channel.")
+
+    in_line(world, 1, story)
+
+
+def test_the_answer_of_a_job_that_failed_or_was_cancelled_says_so_and_has_no_button(
+    world: World,
+) -> None:
+    async def story(line: Line) -> None:
+        line.begin(0)
+        world.store.fail(line.jobs[0], "It broke.")
+        world.store.cancel(line.jobs[1], JobStatus.QUEUED)
+        for job_id in line.jobs[:2]:
+            world.reporter.job_ended(job_id)
+        await line.says(0, "No picture this time: see the channel.")
+        await line.says(1, "Cancelled.")
+        await line.says(2, "You are next (about 20 s).")
+        assert sorted(line.webhook.without_buttons) == [0, 1]
+
+    in_line(world, 3, story)
+
+
+def test_only_the_next_ten_answers_count_down(world: World) -> None:
+    async def story(line: Line) -> None:
+        line.begin(0)
+        await line.at_rest()
+        assert {number for number, _ in line.webhook.edits} == set(range(11))
+        assert line.webhook.texts(10) == ["You are position **10** in the queue (about 3 min)."]
+        world.store.cancel(line.jobs[1], JobStatus.QUEUED)
+        world.reporter.job_ended(line.jobs[1])
+        await line.says(11, "You are position **10** in the queue (about 3 min).")
+        assert line.webhook.texts(12) == []
+
+    in_line(world, 13, story)
+
+
+def test_a_round_edits_ten_answers_and_those_of_ended_jobs_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(line: Line) -> None:
+        line.answers.stop()
+        for job_id in line.jobs[3:]:
+            world.store.cancel(job_id, JobStatus.QUEUED)
+            world.store.delivered(job_id)
+        line.answers._changed.clear()
+        await line.answers._round()
+        assert [text for _, text in line.webhook.edits] == ["Cancelled."] * 10
+        assert line.answers._changed.is_set()  # the rest has its turn in the next round
+        await line.answers._round()
+        assert len(line.webhook.without_buttons) == 12
+        assert line.webhook.texts(0) == ["You are next (about 20 s)."]
+
+    in_line(world, 15, story)
+
+
+def test_between_two_rounds_is_a_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(line: Line) -> None:
+        await line.says(0, "You are next (about 20 s).")
+        monkeypatch.setattr(running, "ROUND_EVERY", 3600.0)
+        for seconds in (25.0, 30.0, 35.0):
+            line.seconds = seconds
+            line.answers.queue_changed()
+            await world.turns()
+        assert len(line.webhook.edits) <= 2  # a pause may have been over already
+
+    in_line(world, 1, story)
+
+
+def test_the_time_is_worked_out_again_also_while_nothing_else_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LOOK_EVERY", 0.001)
+
+    async def story(line: Line) -> None:
+        await line.says(0, "You are next (about 20 s).")
+        line.seconds = 10.0
+        await line.says(0, "You are next (about 10 s).")
+
+    in_line(world, 1, story)
+
+
+def test_an_answer_whose_token_is_about_to_expire_is_let_go(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "TOKEN_SECONDS", -1.0)
+
+    async def story(line: Line) -> None:
+        await world.until(lambda: not line.answers._answers)
+        line.begin(0)
+        await world.turns()
+        assert line.webhook.edits == []
+
+    in_line(world, 2, story)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_an_answer_that_the_person_has_dismissed_is_let_go(world: World, status: int) -> None:
+    async def story(line: Line) -> None:
+        line.webhook.fail(http_error(status))
+        await world.until(lambda: len(line.answers._answers) == 1)
+        line.begin(0)
+        await line.says(1, "You are next (about 20 s).")
+        assert line.webhook.texts(0) == []
+        assert world.log() == ""  # not worth a line
+
+    in_line(world, 2, story)
+
+
+@pytest.mark.parametrize(
+    "error", [http_error(503), http_error(429), aiohttp.ClientError()], ids=str
+)
+def test_an_edit_of_an_answer_that_fails_is_made_up_for_in_a_later_round(
+    world: World, error: Exception
+) -> None:
+    async def story(line: Line) -> None:
+        line.webhook.fail(error)
+        await line.at_rest()
+        line.answers.queue_changed()
+        await line.says(0, "You are next (about 20 s).")
+        assert world.log() == ""
+
+    in_line(world, 1, story)
+
+
+def test_an_edit_of_an_answer_that_hangs_holds_up_the_others_for_a_while_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
+
+    async def story(line: Line) -> None:
+        line.webhook.hanging.add(0)
+        line.begin(0)
+        await line.says(1, "You are next (about 20 s).")
+        await line.end(0)
+        await line.says(0, "Done: see the channel.")
+
+    in_line(world, 2, story)
+
+
+def test_while_the_database_is_locked_the_answers_stay_as_they_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> Any:
+        world.note("locked")
+        raise StoreError("locked")
+
+    async def story(line: Line) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(NotedStore, "standings", locked)
+            await world.until(lambda: "locked" in world.told)
+        line.answers.queue_changed()
+        await line.says(0, "You are next (about 20 s).")
+        assert world.log() == ""
+
+    in_line(world, 1, story)
+
+
+def test_only_the_newest_answers_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "ANSWERS_KEPT", 3)
+
+    async def story(line: Line) -> None:
+        assert list(line.answers._answers) == line.jobs[2:]
+        await line.at_rest()
+        assert {number for number, _ in line.webhook.edits} <= {2, 3, 4}
+
+    in_line(world, 5, story)
+
+
+def test_an_answer_that_somebody_else_edits_is_left_alone(world: World) -> None:
+    async def story(line: Line) -> None:
+        await line.at_rest()
+        world.store.cancel(line.jobs[1], JobStatus.QUEUED)
+        line.answers.forget(line.jobs[1])
+        world.reporter.job_ended(line.jobs[1])
+        await world.reported(line.jobs[1])
+        await line.at_rest()
+        assert line.webhook.texts(1) == []
+
+    in_line(world, 2, story)
+
+
+def test_an_answer_of_a_job_that_ended_before_it_is_up_to_date_at_once(world: World) -> None:
+    async def story(line: Line) -> None:
+        job_id = world.completed()
+        world.reporter.job_ended(job_id, [b"one"])
+        await world.reported(job_id)
+        line.jobs.append(job_id)
+        line.follow(0)
+        await line.says(0, "Done: see the channel.")
+
+    in_line(world, 0, story)

@@ -244,6 +244,44 @@ def test_a_picture_is_described_by_its_prompt(shared: House) -> None:
     assert attachment["description"] == prompt[:1023] + "…"
 
 
+def test_the_queued_answer_follows_the_queue_until_the_picture_is_there(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second, third, fourth = (shared.discord.person() for _ in range(4))
+    asked = [ask_for(who, shared.channel, "in line") for who in (first, second, third, fourth)]
+    for message in asked:
+        told = shared.discord.states(message)[0]["message"]["content"]
+        assert re.match(r"Queued! You are position \*\*\d\*\* in the queue", told)
+
+    def says(number: int, text: str) -> None:
+        shared.discord.wait_for(lambda _: text in asked[number]["content"])
+
+    says(0, "It is being made now.")
+    says(1, "You are next")
+    says(2, "You are position **2** in the queue")
+    fourth.press(asked[3], "Cancel").wait()
+    says(3, "Cancelled.")
+    second.press(asked[1], "Cancel").wait()
+    says(2, "You are next")
+    shared.comfyui.release()
+    for number in (0, 2):
+        says(number, "Done: see the channel.")
+        assert asked[number]["components"] == []
+
+
+def test_an_answer_whose_token_has_expired_is_left_as_it_is(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second = shared.discord.person(), shared.discord.person()
+    ask_for(first, shared.channel, "in work")
+    form = open_form(second, shared.channel)
+    fill_in(second, form, positive_prompt="much later")
+    assert form.message is not None
+    reply = second.press(form.message, "Generate").wait()
+    reply.wait_message(lambda m: "You are next" in m["content"])
+    reply.expire()
+    shared.comfyui.release()
+    assert result_of(shared, second)["attachments"]
+
+
 def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared: House) -> None:
     shared.comfyui.fault("WS /ws", "404", None)
     shared.comfyui.go_down()
