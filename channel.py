@@ -28,6 +28,7 @@ NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 AWAY = (discord.DiscordException, *NO_ANSWER)
 CLOSED = (400, 403, 404)  # statuses of a channel that the bot cannot use; 400: archived, for one
 PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
+DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
 PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
 TRY_SECONDS = 20.0  # for one message, and more by its size over the slowest uplink that counts:
 CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
@@ -69,6 +70,11 @@ def nonce(job_id: str, part: object) -> str:
 
 def prompt_of(job: Job) -> str:
     return escaped(shortened(job.positive_prompt, PROMPT_SHOWN))
+
+
+def description_of(job: Job, before: str = "") -> str:
+    """A picture in words, for those who cannot see it: what was asked for. Not markdown."""
+    return shortened(before + job.positive_prompt, DESCRIPTION_LIMIT)
 
 
 def buttons_of(message: discord.Message) -> set[str]:

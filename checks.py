@@ -77,7 +77,9 @@ class Inspection:
         self._create = create
         self.checks: list[Check] = []
         self.store: Store | None = None
-        self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+        self.client = ComfyClient(
+            settings.comfy_base_url, settings.comfy_headers, previews=settings.previews
+        )
         self.info: ObjectInfo | None = None
         self.options: ComfyOptions | None = None
         self.workflow = load_workflow(settings.workflow_path)

@@ -53,6 +53,15 @@ ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that i
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
+# Of a prompt's extra_data. Of the methods that show something, this one alone costs next to nothing
+# and needs no file beside the model.
+PREVIEW_METHOD = "latent2rgb"
+FEATURE_FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # the feed's binary messages, by their first four bytes
+PREVIEW_LIMIT = 2**20  # bytes; a real one has some 50 kB
+METADATA_LIMIT = 2**16
+PREVIEW_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n": ".png"}  # by the first bytes
+
 # The first bytes of what may be posted: picture and video formats, `.` for any byte.
 MAGIC = re.compile(
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*"
@@ -123,11 +132,18 @@ class ComfyClient:
     """One server. All methods but `ping()` raise a `ComfyError`; Unreachable is the one that is
     worth another try."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        previews: bool = False,
+    ) -> None:
         """`base_url` is http(s)://host[:port][/prefix], with or without a slash at its end;
-        `headers` are sent with every request."""
+        `headers` are sent with every request; `previews`: ask for pictures of what is at work."""
         self._base = base_url.rstrip("/")
         self.headers = dict(headers or {})
+        self.previews = previews
         self.client_id = uuid.uuid4().hex
         self._session = requests.Session()
         self._session.headers.update(self.headers)
@@ -170,11 +186,12 @@ class ComfyClient:
         """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
         which on older servers is another. Raises Refused also if the server took the workflow
         but dropped some of its outputs: what was queued of it is stopped first."""
+        wish = {"preview_method": PREVIEW_METHOD} if self.previews else {}
         body = {
             "prompt": workflow,
             "client_id": self.client_id,
             "prompt_id": prompt_id,
-            "extra_data": {ASKED_ID: prompt_id},
+            "extra_data": {ASKED_ID: prompt_id, **wish},
         }
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
@@ -327,6 +344,31 @@ class ComfyClient:
             raise Unreachable(f"{what}: {_cause(error)}") from error
 
 
+class Preview(NamedTuple):
+    """A picture of a prompt at work; without the id it is of the one that runs now."""
+
+    data: bytes
+    suffix: str  # ".jpg" or ".png"
+    prompt_id: str | None
+
+    @classmethod
+    def parse(cls, message: bytes) -> Preview | None:
+        """A binary message of the feed (comfyui.md); None if there is nothing in it to show."""
+        kind, size = (int.from_bytes(message[at : at + 4], "big") for at in (0, 4))
+        prompt_id, start = None, 8
+        if kind == PREVIEW_WITH_METADATA and size <= METADATA_LIMIT:
+            start += size
+            prompt_id = _preview_id(message[8:start])
+        elif kind != PREVIEW:
+            return None
+        if len(message) - start > PREVIEW_LIMIT:
+            return None
+        for magic, suffix in PREVIEW_SUFFIXES.items():
+            if message.startswith(magic, start):
+                return cls(message[start:], suffix, prompt_id)
+        return None
+
+
 class Progress:
     """How far one prompt is, over all its sampler nodes, and what it waits for before.
 
@@ -342,6 +384,7 @@ class Progress:
     def restart(self) -> None:
         """It begins anew: ComfyUI has not run any of it."""
         self._done = dict.fromkeys(self._steps, 0.0)  # 0 to 1 for each node
+        self.is_heard_of = False  # whether the feed has said that it runs
         self.seen = False  # whether the feed has said anything about the sampler nodes
         self.is_away = False  # whether ComfyUI does not answer
         self.before: int | None = None  # how many prompts run or wait before it, once known
@@ -349,6 +392,7 @@ class Progress:
         self.step = (0, 0)  # of the node at work: the step and how many there are
         self.round = 1  # a node may do all its steps several times, once for each face, say
         self._node = ""  # the one at work
+        self.preview: Preview | None = None  # the newest
 
     def runs(self) -> None:
         """It is its turn now."""
@@ -377,6 +421,7 @@ class Progress:
         """Merge an event of the feed, of a server with or without `progress_state`."""
         if event in ("execution_start", "progress", "progress_state", "executed"):
             self.runs()
+            self.is_heard_of = True
         if event == "progress":
             self._reach(data.get("node"), data.get("value"), data.get("max"))
         elif event == "progress_state" and isinstance(data.get("nodes"), dict):
@@ -390,6 +435,12 @@ class Progress:
             for node in data["nodes"]:
                 self._reach(node, 1, 1, at_work=False)
 
+    def show(self, preview: Preview) -> None:
+        """Keep a picture if it is of this prompt, in place of the one before."""
+        runs_now = preview.prompt_id is None and self.before == 0
+        if runs_now or preview.prompt_id == self.prompt_id:
+            self.preview = preview
+
     def _reach(self, node: object, value: object, maximum: object, *, at_work: bool = True) -> None:
         if not isinstance(node, str) or node not in self._done:
             return
@@ -397,9 +448,11 @@ class Progress:
             return
         if not math.isfinite(value) or not math.isfinite(maximum):  # JSON of Python's has both
             return
+        if value <= 0:  # a node that has begun and done no step
+            return
         if at_work:
             self._step_reached(node, int(value), int(maximum))
-        done = min(max(value / maximum, 0.0), 1.0) if maximum > 0 else 0.0
+        done = min(value / maximum, 1.0) if maximum > 0 else 0.0
         self._done[node] = max(self._done[node], done)
         # A node runs only after those before it: what the feed missed of them is made up for.
         for earlier in self._done if done > 0 else ():
@@ -420,7 +473,7 @@ class ProgressFeed:
     """Listens to the server's WebSocket; the one part of this file for the event loop.
 
     It is a hint and nothing more: jobs complete without it. `on_event(event, data)` is called with
-    each text event of our own prompts.
+    each text event of our own prompts, `on_preview` with each picture, if the client asks for them.
     """
 
     def __init__(
@@ -428,12 +481,14 @@ class ProgressFeed:
         client: ComfyClient,
         on_event: Callable[[str, Mapping[str, Any]], None],
         on_return: Callable[[float], None] = lambda since: None,
+        on_preview: Callable[[Preview], None] = lambda preview: None,
     ) -> None:
         """`on_return` is called when a lost connection holds again, with the moment it was lost at
         (`time.monotonic()`)."""
         self._client = client
         self._on_event = on_event
         self._on_return = on_return
+        self._on_preview = on_preview
         self._connections = 0
         self._is_connected = False
         self._lost_at: float | None = None
@@ -458,10 +513,11 @@ class ProgressFeed:
                         self._is_connected = True
                         if self._lost_at is not None:
                             self._on_return(self._lost_at)
+                        if self._client.previews:
+                            await socket.send_json(FEATURE_FLAGS)
                         async for message in socket:
                             pause = FEED_PAUSES[0]
-                            if message.type is aiohttp.WSMsgType.TEXT:
-                                self._take(message.data)
+                            self._hear(message.type, message.data)
                 except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
                     log.debug("progress feed: %s", error)
                 finally:
@@ -470,6 +526,14 @@ class ProgressFeed:
                     self._is_connected = False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, FEED_PAUSES[1])
+
+    def _hear(self, kind: object, data: Any) -> None:
+        if kind is aiohttp.WSMsgType.TEXT:
+            self._take(data)
+        elif kind is aiohttp.WSMsgType.BINARY and self._client.previews:
+            preview = Preview.parse(data)
+            if preview is not None:
+                self._on_preview(preview)
 
     def _take(self, text: str) -> None:
         try:
@@ -484,6 +548,15 @@ class ProgressFeed:
 def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
     """Whether an event of the feed tells that a prompt has come to its end, well or not."""
     return event in END_EVENTS or (event == "executing" and data.get("node") is None)
+
+
+def _preview_id(metadata: bytes) -> str:
+    """The id of the prompt that a picture is of; empty if the server says it in no way we know."""
+    try:
+        prompt_id = json.loads(metadata)["prompt_id"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return prompt_id if isinstance(prompt_id, str) else ""
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

@@ -97,7 +97,13 @@ class ComfyGen(discord.Client):
         self.store = store
         self.comfy = client
         self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.reporter = Reporter(self, store, client, self.comfyui_threads)
+        self.reporter = Reporter(
+            self,
+            store,
+            client,
+            self.comfyui_threads,
+            estimate=lambda position: self.worker.estimate(position),
+        )
         self.worker = Worker(
             store,
             client,
@@ -120,7 +126,9 @@ class ComfyGen(discord.Client):
             options,
             workflow,
         )
-        self.feed = ProgressFeed(client, self.worker.hear, self.desk.lists.read_if_older)
+        self.feed = ProgressFeed(
+            client, self.worker.hear, self.desk.lists.read_if_older, self.worker.show
+        )
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)

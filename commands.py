@@ -39,9 +39,10 @@ from names import names_of, without_half_emoji
 from object_info import ComfyOptions
 from permissions import cannot_post, check_may_change, check_place
 from report import Reporter
+from running import place_in_queue
 from settings import PROMPT_LIMIT, Settings
 from store import Job, Store
-from waiting import QUEUE_TITLE, Waiting, duration
+from waiting import QUEUE_TITLE, Waiting
 from worker import Queued, Worker, load_workflow
 
 log = logging.getLogger(__name__)
@@ -250,7 +251,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
-    await say_queued(interaction, queued, *notes)
+    await say_queued(desk, interaction, queued, *notes)
     await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
 
 
@@ -274,7 +275,7 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
         seed=new_seed(),
     )
     queued = await asyncio.to_thread(desk.worker.accept, params)
-    await say_queued(interaction, queued, *notes)
+    await say_queued(desk, interaction, queued, *notes)
 
 
 async def again_once(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -352,6 +353,8 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
         changes["embed"], changes["view"] = await desk.waiting.message(interaction)
+    else:
+        desk.reporter.answers.forget(job.id)
     await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
 
 
@@ -376,21 +379,25 @@ async def tidy(edit: Awaitable[object]) -> None:
         log.warning("Discord did not take an edit: %s", error)
 
 
-async def say_queued(interaction: Interaction, queued: Queued, *notes: str) -> None:
-    """The answer to Generate and Again, with a line for each note."""
-    about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
-    text = f"Queued! You are position **{queued.position}** in the queue{about}."
-    text = "\n".join(filter(None, [text, *notes, cannot_post(interaction)]))
+async def say_queued(desk: Desk, interaction: Interaction, queued: Queued, *notes: str) -> None:
+    """The answer to Generate and Again, which then follows the queue; with a line for each note."""
+    place = place_in_queue(queued.position, queued.seconds)
+    more = "".join(f"\n{note}" for note in (*notes, cannot_post(interaction)) if note)
     for is_last in (False, True):
         try:
             view = job_view(queued.job_id, "cancel")
-            await interaction.followup.send(text, view=view, ephemeral=True)
-            return
+            message = await interaction.followup.send(
+                f"Queued! {place}{more}", view=view, ephemeral=True, wait=True
+            )
         except AWAY as error:
             # The job is safe: an error's "try again" would double it.
             log.warning("job %s: its Queued! did not arrive: %s", queued.job_id, error)
             if is_last or isinstance(error, discord.HTTPException):
                 return
+        else:
+            follow = desk.reporter.answers.follow
+            follow(queued.job_id, interaction.followup, message.id, place, more)
+            return
 
 
 Handler = Callable[[Desk, Interaction, ControlId], Awaitable[None]]

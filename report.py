@@ -28,6 +28,7 @@ from channel import (
     PATIENCE,
     TRY_SECONDS,
     buttons_of,
+    description_of,
     job_view,
     may_work_later,
     nonce,
@@ -39,7 +40,7 @@ from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
 from names import escaped, names_of
-from running import RunningMessage
+from running import QueueAnswers, RunningMessage
 from settings import DAY_MS
 from store import Job, JobStatus, Store, unix_ms
 
@@ -147,7 +148,11 @@ def report_parts(
         marks = [picture.mark for picture in chosen]
         message: dict[str, Any] = {
             "files": [
-                discord.File(io.BytesIO(picture.data), filename=picture.mark + picture.suffix)
+                discord.File(
+                    io.BytesIO(picture.data),
+                    filename=picture.mark + picture.suffix,
+                    description=description_of(job),
+                )
                 for picture in chosen
             ],
             "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),
@@ -246,13 +251,16 @@ class Reporter:
         store: Store,
         comfy: ComfyClient,
         threads: ThreadPoolExecutor | None = None,
+        estimate: Callable[[int], float | None] = lambda position: None,
     ) -> None:
-        """`threads` are for the pictures that have to be fetched from ComfyUI."""
+        """`threads` are for the pictures that have to be fetched from ComfyUI; `estimate` gives the
+        seconds until the job at a position of the queue is done."""
         self._client = client
         self._store = store
         self._comfy = comfy
         self._threads = threads
         self.models: Callable[[], Sequence[str]] = tuple  # what is offered now
+        self.answers = QueueAnswers(store, estimate)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -296,6 +304,7 @@ class Reporter:
 
     def drop(self) -> None:
         """Leave the rest to the next start."""
+        self.answers.stop()
         for task in self._tasks:
             task.cancel()
 
@@ -308,6 +317,7 @@ class Reporter:
     # The report
 
     async def _start_message(self, job_id: str, progress: Progress) -> None:
+        self.answers.queue_changed()
         running = RunningMessage(self._client, self._store, job_id, progress)
         self._running[job_id] = running
         running.task = self._start_task(running.keep())
@@ -378,6 +388,7 @@ class Reporter:
                 message_ids = await self._post(job, pictures)
         await (running or RunningMessage(self._client, self._store, job_id)).close(job)
         await asyncio.to_thread(self._store.delivered, job_id, message_ids)
+        self.answers.queue_changed()
         log.info("job %s: closed as %s", job_id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes]) -> list[str]:

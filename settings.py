@@ -62,6 +62,7 @@ class Settings:
     workflow_path: Path
     log_level: int
     random_seeds: bool
+    previews: bool
     shutdown_grace: float
     retention_days: int
     default_negative_prompt: str
@@ -178,6 +179,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
         log_level=LOG_LEVELS[read.choice("LOG_LEVEL", tuple(LOG_LEVELS), "info")],
         random_seeds=read.choice("SEED_MODE", ("random", "workflow"), "random") == "random",
+        previews=read.choice("PREVIEWS", ("on", "off"), "on") == "on",
         shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
         retention_days=read.integer("JOB_RETENTION_DAYS", 0, 36_500),
         default_negative_prompt=negative,

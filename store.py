@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from itertools import pairwise
@@ -281,6 +281,27 @@ class Store:
             job_id,
         )
         return int(rows[0][0]) if rows else None
+
+    def standings(
+        self, job_ids: Collection[str], places: int
+    ) -> dict[str, tuple[JobStatus, bool, int | None]]:
+        """Of each of these jobs its state, whether it is reported, and its position if that is
+        among so many first. Without those whose rows are gone."""
+        first = self._rows(
+            "SELECT id FROM jobs WHERE status = 'queued' ORDER BY rowid LIMIT ?", places
+        )
+        positions = {row[0]: position for position, row in enumerate(first, start=1)}
+        rows = self._rows(
+            "SELECT id, status, delivered_at IS NOT NULL FROM jobs"
+            f" WHERE id IN ({', '.join('?' * len(job_ids))})",
+            *job_ids,
+        )
+        states = {status.value: status for status in JobStatus}  # but for what somebody damaged
+        return {
+            row[0]: (states[row[1]], bool(row[2]), positions.get(row[0]))
+            for row in rows
+            if row[1] in states
+        }
 
     def typical_ms(self) -> int | None:
         """How long a job takes: the median of the last 20 that were completed, in milliseconds;

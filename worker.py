@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef, Progress, ends_prompt
+from comfy_client import ComfyClient, HistoryEntry, ImageRef, Preview, Progress, ends_prompt
 from comfy_errors import (
     BadAnswer,
     BrokenModel,
@@ -230,6 +230,12 @@ class Worker:
         run = self._run
         if run is not None and run.hear(event, data):
             self._wake.set()
+
+    def show(self, preview: Preview) -> None:
+        """A picture of what ComfyUI's feed says is at work; any thread."""
+        run = self._run
+        if run is not None:
+            run.progress.show(preview)
 
     def stop(self) -> None:
         """Take no further job; the current one goes on."""

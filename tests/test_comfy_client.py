@@ -6,6 +6,7 @@ stopping of prompts, with real sockets: the stand-in's, or one that writes bytes
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 import threading
@@ -20,7 +21,7 @@ from requests_mock import ANY
 
 import comfy_client as cc
 import comfy_errors as ce
-from comfy_client import ComfyClient, ImageRef
+from comfy_client import ComfyClient, ImageRef, ProgressFeed
 from comfy_errors import clean
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing, fetch
 from tests.standins.comfyui.nodes import simple_workflow
@@ -774,6 +775,142 @@ def test_a_prompt_that_the_feed_speaks_of_runs(event):
     assert progress.before == 3
     progress.take(event, {})
     assert progress.before == 0
+
+
+def test_a_node_that_has_begun_has_done_no_step():
+    progress = cc.Progress(ID, {"239": 10, "52": 10})
+    begun = {"value": 0, "max": 1, "state": "running"}
+    progress.take("progress_state", {"nodes": {"239": begun}})
+    assert (progress.seen, progress.step, progress.is_heard_of) == (False, (0, 0), True)
+    progress.take("progress", {"node": "239", "value": 10, "max": 10})
+    progress.take("progress_state", {"nodes": {"239": begun | {"value": 10}, "52": begun}})
+    assert (progress.fraction, progress.current_pass, progress.round) == (0.5, 1, 1)
+
+
+# The picture of a prompt at work
+
+JPEG, PNG = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"
+
+
+def binary(picture, kind=1, metadata=b"\0\0\0\1"):
+    head = metadata if kind == 1 else len(metadata).to_bytes(4, "big") + metadata
+    return kind.to_bytes(4, "big") + head + picture
+
+
+def of(prompt_id):
+    return b'{"prompt_id": "%s", "image_type": "image/jpeg"}' % prompt_id.encode()
+
+
+def test_a_preview_is_known_by_its_first_bytes_and_tells_its_prompt_if_the_server_does():
+    parse = cc.Preview.parse
+    assert parse(binary(JPEG + b"x")) == (JPEG + b"x", ".jpg", None)
+    assert parse(binary(PNG)) == (PNG, ".png", None)
+    assert parse(binary(JPEG, 4, of(ID))) == (JPEG, ".jpg", ID)
+    largest = JPEG + bytes(2**20 - len(JPEG))
+    assert parse(binary(largest, 4, of(ID))) == (largest, ".jpg", ID)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(b"", b"\0\0\0\1", b"\0\0\0\4\0\0\0\2{}", b"\0\0\0\4\xff\xff\xff\xff" + JPEG),
+        *(
+            binary(b"GIF89a"),
+            binary(b""),
+            binary(b"<svg>"),
+            binary(JPEG, 2),
+            binary(JPEG, 3, of(ID)),
+        ),
+        *(binary(JPEG + bytes(2**20)), binary(JPEG + bytes(2**20), 4, of(ID))),
+        binary(JPEG, 4, of(ID) + b" " * 2**16),
+        b"\0\0\0\4\0\0\0\x63" + of(ID) + JPEG,  # metadata longer than they say
+    ],
+    ids=lambda message: repr(message[:12]),
+)
+def test_what_is_no_preview_or_too_large_is_ignored(message):
+    assert cc.Preview.parse(message) is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [b"", b"{}", b"[]", b"7", b'{"prompt_id": null}', b'{"prompt_id": 7}', b"\xff", b"[" * 60_000],
+)
+def test_a_preview_that_names_its_prompt_in_no_way_we_know_is_of_no_prompt_of_ours(metadata):
+    preview = cc.Preview.parse(binary(JPEG, 4, metadata))
+    progress = cc.Progress(ID, {"239": 10})
+    progress.runs()
+    progress.show(preview)
+    assert progress.preview is None
+
+
+def test_a_preview_belongs_to_the_prompt_that_it_names_or_else_to_the_one_that_runs():
+    progress = cc.Progress(ID, {"239": 10})
+    nameless, own, other = (cc.Preview(JPEG, ".jpg", name) for name in (None, ID, "another"))
+    for preview, before, shown in (
+        *((nameless, None, False), (nameless, 1, False), (nameless, 0, True)),
+        *((own, None, True), (own, 0, True), (other, 0, False)),
+    ):
+        progress.restart()
+        progress.before = before
+        progress.show(preview)
+        assert progress.preview == (preview if shown else None)
+    progress.show(nameless)
+    progress.restart()
+    assert progress.preview is None  # what it showed is lost
+
+
+def test_a_client_that_wants_previews_asks_for_them_with_each_prompt(requests_mock):
+    posts = requests_mock.post(f"{URL}/prompt", json={"prompt_id": ID})
+    for previews in (False, True):
+        with closing(ComfyClient(URL, previews=previews)) as client:
+            client.submit(WORKFLOW, ID)
+    without, with_previews = (request.json()["extra_data"] for request in posts.request_history)
+    assert without == {"comfygen_id": ID}
+    assert with_previews == {"comfygen_id": ID, "preview_method": "latent2rgb"}
+
+
+def shown_by_the_feed(comfyui, client):
+    """What the feed tells of a prompt of three steps."""
+    previews = []
+    ended = threading.Event()
+
+    def take(event, data):
+        if cc.ends_prompt(event, data):
+            ended.set()
+
+    async def listen():
+        feed = asyncio.create_task(ProgressFeed(client, take, on_preview=previews.append).run())
+        await asyncio.to_thread(comfyui.wait_for, lambda c: client.client_id in c.listeners)
+        if client.previews and comfyui.progress_state:
+            await asyncio.to_thread(comfyui.wait_for, lambda c: client.client_id in c.feature_flags)
+        await asyncio.to_thread(client.submit, simple_workflow(steps=3), ID)
+        await asyncio.to_thread(ended.wait, 10)
+        feed.cancel()
+
+    asyncio.run(listen())
+    return previews
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("newest", [True, False], ids=["newest", "older-server"])
+def test_the_feed_shows_each_step_of_a_prompt(comfyui, newest, image_format):
+    comfyui.newest = comfyui.progress_state = newest
+    comfyui.preview_method = "none" if newest else "auto"
+    comfyui.preview_format = image_format
+    with closing(ComfyClient(comfyui.url, previews=True)) as client:
+        previews = shown_by_the_feed(comfyui, client)
+    assert len({preview.data for preview in previews}) == 3
+    names = {"JPEG": ".jpg", "PNG": ".png"}
+    expected = (names[image_format], ID if newest else None)
+    assert {(preview.suffix, preview.prompt_id) for preview in previews} == {expected}
+
+
+def test_who_wants_no_previews_neither_asks_for_them_nor_takes_those_that_come(comfyui):
+    comfyui.newest, comfyui.preview_method = True, "auto"  # for everybody
+    with closing(ComfyClient(comfyui.url)) as client:
+        assert shown_by_the_feed(comfyui, client) == []
+    assert comfyui.feature_flags == {}
+    assert comfyui.preview_methods == [None]
 
 
 def test_a_picture_is_asked_for_as_the_history_names_it(requests_mock, client):

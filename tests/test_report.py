@@ -9,7 +9,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -232,6 +232,13 @@ def test_a_part_is_found_by_its_pictures_and_the_first_by_the_job_too() -> None:
     assert [name.rpartition(".")[0] for name in names_in(second)] == list(second.marks)
 
 
+@pytest.mark.parametrize("prompt", ["a *red* fox\nby night", "x" * 4000, "🦊" * 1025])
+def test_a_picture_is_described_by_its_prompt_as_far_as_discord_takes_it(prompt: str) -> None:
+    (part,) = parts_of(a_job(positive_prompt=prompt), pictures(2), from_start=True)
+    described = prompt if len(prompt) <= 1024 else prompt[:1023] + "…"
+    assert [file.description for file in part.message["files"]] == [described] * 2
+
+
 def test_nothing_is_left_to_post_where_everything_is_posted() -> None:
     assert parts_of(a_job(), [], from_start=False) == []
 
@@ -341,65 +348,6 @@ def test_a_failure_shows_why_and_for_which_prompt() -> None:
     assert failure_embed(a_job()).description == "Nobody knows why."
 
 
-def progress_text(progress: Progress) -> str:
-    return str(running_embed(a_job(), progress).fields[0].value)
-
-
-def step_of(progress: Progress, node: str, value: int, most: int) -> str:
-    """What is shown once the feed has told of this step."""
-    progress.take("progress", {"node": node, "value": value, "max": most})
-    return progress_text(progress)
-
-
-def test_the_progress_is_a_bar_a_percentage_the_pass_and_the_step_once_the_feed_has_told() -> None:
-    progress = Progress(JOB_ID, {"239": 10, "52": 30})
-    assert progress_text(progress) == "started <t:1700000000:R>"
-    shown = step_of(progress, "239", 5, 10)
-    progress.ran_since = 1_600_000_000.9
-    assert progress_text(progress) == (
-        "`██░░░░░░░░░░░░░░░░░░` 12%, pass 1 of 2, step 5 of 10\nstarted <t:1600000000:R>"
-    )
-    assert shown.startswith("`██░░░░░░░░░░░░░░░░░░` 12%, pass 1 of 2, step 5 of 10\n")
-    progress.take("executed", {"node": "52"})
-    assert progress_text(progress).startswith("`████████████████████` 100%, pass 2 of 2")
-
-
-def test_each_step_shows_also_where_the_bar_does_not_grow() -> None:
-    progress = Progress(JOB_ID, {"239": 1, "face": 20})
-    assert "step 7 of 20" in step_of(progress, "face", 7, 20)
-    assert "100%, pass 2 of 2, step 20 of 20\n" in step_of(progress, "face", 20, 20)
-    # The second face: all the steps again.
-    assert "100%, pass 2 of 2, step 1 of 20, round 2\n" in step_of(progress, "face", 1, 20)
-    assert "100%, pass 2 of 2, step 2 of 20, round 2\n" in step_of(progress, "face", 2, 20)
-    assert "step 1 of 20, round 3\n" in step_of(progress, "face", 1, 20)
-
-
-@pytest.mark.parametrize(
-    ("before", "text"),
-    [
-        (2, "Waiting: 2 other prompts are before it in ComfyUI"),
-        (1, "Waiting: 1 other prompt is before it in ComfyUI"),
-    ],
-)
-def test_what_a_job_waits_for_is_shown_in_place_of_its_progress(before: int, text: str) -> None:
-    progress = Progress(JOB_ID, {"239": 10})
-    progress.before = before
-    assert progress_text(progress) == text
-    progress.is_away = True
-    assert progress_text(progress) == "ComfyUI does not answer, waiting"
-    progress.is_away = False
-    progress.runs()
-    assert progress_text(progress).startswith("started <t:")
-
-
-def test_after_a_restart_of_comfyui_the_bar_goes_back() -> None:
-    progress = Progress(JOB_ID, {"239": 10})
-    assert "100%" in step_of(progress, "239", 10, 10)
-    progress.restart()
-    assert progress_text(progress) == "started <t:1700000000:R>"
-    assert "10%" in step_of(progress, "239", 1, 10)
-
-
 @pytest.mark.parametrize("text", [*LONG_TEXTS, ""])
 def test_no_text_makes_an_embed_that_discord_refuses(text: str) -> None:
     job = a_job(
@@ -431,6 +379,7 @@ class Posted:
     embeds: list[discord.Embed] = field(default_factory=list)
     view: discord.ui.View | None = None
     files: dict[str, bytes] = field(default_factory=dict)
+    descriptions: list[str | None] = field(default_factory=list)  # of the files
     author: discord.Object = BOT
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     allowed_mentions: discord.AllowedMentions | None = None
@@ -453,8 +402,13 @@ class Posted:
             self.embeds = [changes["embed"]]
         self.content = changes.get("content", self.content)
         self.view = changes.get("view", self.view)
-        if changes.get("attachments") == []:
-            self.files = {}
+        if "attachments" in changes:
+            self.files = {file.filename: file.fp.read() for file in changes["attachments"]}
+            self.descriptions = [file.description for file in changes["attachments"]]
+            self.channel.pictures += list(self.files.values())
+            self.channel.uploads += changes["attachments"]
+            for file in changes["attachments"]:
+                file.close()  # discord.py's own, which only gives the file back
 
     async def delete(self) -> None:
         await self.channel.act("delete", self.id)
@@ -478,6 +432,8 @@ class FakeChannel:
         self.is_open.set()
         self.messages: dict[int, Posted] = {}
         self.acts: list[str] = []  # what was tried, by its method's name
+        self.pictures: list[bytes] = []  # that came into messages with an edit
+        self.uploads: list[discord.File] = []  # with which they came
 
     def fail(self, kind: str, *errors: Exception | None) -> None:
         """The next tries end with these errors, one each; None: that one works."""
@@ -504,8 +460,10 @@ class FakeChannel:
 
     async def send(self, content: str | None = None, **more: Any) -> Posted:
         files: dict[str, bytes] = {}
+        descriptions: list[str | None] = []
         for file in more.get("files", ()):
             files[file.filename] = file.fp.read()
+            descriptions.append(file.description)
             file.close()  # discord.py's own, which only gives the file back
         self.acts.append("begin")
         self._world.changed()
@@ -518,6 +476,7 @@ class FakeChannel:
                 embeds=[more["embed"]] if "embed" in more else [],
                 view=more.get("view"),
                 files=files,
+                descriptions=descriptions,
                 allowed_mentions=more.get("allowed_mentions"),
             )
             self._nonces[more["nonce"]] = message
@@ -650,6 +609,13 @@ class NotedStore(Store):
         noted = super().delivered(job_id, message_ids)
         self.told("delivered")
         return noted
+
+    def standings(
+        self, job_ids: Collection[str], places: int
+    ) -> dict[str, tuple[JobStatus, bool, int | None]]:
+        standings = super().standings(job_ids, places)
+        self.told("standings")
+        return standings
 
 
 class World(logging.Handler):
@@ -794,13 +760,16 @@ class World(logging.Handler):
         return message
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Quick, so that what is repeated takes no time; a message is posted at once."""
+@contextlib.contextmanager
+def quick_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """What is repeated takes no time; a message is posted at once."""
     monkeypatch.setattr(running, "ANNOUNCE_AFTER", 0.0)
     monkeypatch.setattr(running, "EDIT_EVERY", 0.001)
+    monkeypatch.setattr(running, "PICTURE_EVERY", 0.0)
+    monkeypatch.setattr(running, "ROUND_EVERY", 0.001)
+    monkeypatch.setattr(running, "LOOK_EVERY", 3600.0)
     monkeypatch.setattr(report, "RETRY_PAUSES", (0.001, 0.002))
-    world = World(tmp_path)
+    world = World(folder)
     monkeypatch.setattr(NotedStore, "told", lambda self, what: world.note(what))
     loggers = [logging.getLogger(name) for name in ("channel", "running", "report")]
     for logger in loggers:
@@ -812,369 +781,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world.store.close()
 
 
-# The "Generating…" message
-
-
-def test_a_quick_job_needs_no_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        monkeypatch.setattr(running, "ANNOUNCE_AFTER", 3600.0)
-        job_id = world.running()
-        world.start(job_id)
-        await world.turns()
-        assert world.channel.acts == []
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-        assert world.channel.count("send") == 1
-
-    world.run(story)
-
-
-def test_a_slow_jobs_message_is_posted_once_and_goes_with_the_result(world: World) -> None:
-    async def story() -> None:
-        job_id = world.running()
-        world.start(job_id)
-        message = await world.announced(job_id)
-        assert message.content == f"Generating for <@{USER}>"
-        assert message.allowed_mentions is None  # the client's own default pings nobody
-        buttons: list[Any] = message.view.children if message.view else []
-        assert [button.custom_id for button in buttons] == [f"job:cancel:{job_id}"]
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-        assert (world.channel.count("send"), world.channel.count("delete")) == (2, 1)
-
-    world.run(story)
-
-
-def test_where_nothing_changes_there_is_nothing_to_edit(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = 0
-
-    def look(job: Job, progress: Progress) -> discord.Embed:
-        nonlocal looks
-        looks += 1
-        world.changed()
-        return running_embed(job, progress)
-
-    async def looked(times: int) -> None:
-        before = looks
-        await world.until(lambda: looks >= before + times)
-
-    async def story() -> None:
-        monkeypatch.setattr(running, "running_embed", look)
-        job_id = world.running()
-        progress = world.start(job_id)
-        message = await world.announced(job_id)
-        await looked(10)
-        assert world.channel.count("edit") == 0
-        assert "%" not in str(message.embeds[0].fields[0].value)
-        for value, shown in ((5, "25%"), (10, "50%")):
-            before = world.channel.count("edit")
-            progress.take("progress", {"node": "239", "value": value, "max": 10})
-            await world.until(lambda: world.channel.count("edit") > before)  # noqa: B023
-            await looked(10)
-            assert world.channel.count("edit") == before + 1
-            assert shown in str(message.embeds[0].fields[0].value)
-
-    world.run(story)
-
-
-def test_an_edit_that_fails_for_a_while_is_made_up_for(world: World) -> None:
-    async def story() -> None:
-        world.channel.fail("edit", http_error(503), aiohttp.ClientError())
-        job_id = world.running()
-        progress = world.start(job_id)
-        message = await world.announced(job_id)
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
-        await world.until(lambda: "25%" in str(message.embeds[0].to_dict()))
-        assert world.channel.count("edit") == 3
-        assert world.log() == ""
-
-    world.run(story)
-
-
-def test_a_message_that_a_moderator_deleted_is_left_alone_and_the_job_is_reported(
-    world: World,
-) -> None:
-    async def story() -> None:
-        job_id = world.running()
-        progress = world.start(job_id)
-        message = await world.announced(job_id)
-        del world.channel.messages[message.id]
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
-        await world.until(lambda: "its progress cannot be shown" in world.log())
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-        assert world.channel.count("edit") == 1
-
-    world.run(story)
-
-
-def test_a_message_whose_answer_was_lost_is_not_posted_twice(world: World) -> None:
-    async def story() -> None:
-        world.channel.lose(aiohttp.ServerDisconnectedError())
-        job_id = world.running()
-        world.start(job_id)
-        await world.announced(job_id)
-        assert world.channel.count("send") == 2
-        assert world.channel.contents == [f"Generating for <@{USER}>"]
-
-    world.run(story)
-
-
-@pytest.mark.parametrize("is_forgotten", [False, True], ids=["nonce-known", "nonce-forgotten"])
-@pytest.mark.parametrize("error", [aiohttp.ServerDisconnectedError(), http_error(503)], ids=str)
-def test_a_message_that_was_posted_without_an_answer_goes_with_the_result(
-    world: World, error: Exception, is_forgotten: bool
-) -> None:
-    async def story() -> None:
-        world.channel.forgets_nonces = is_forgotten  # then there are several for a while
-        world.channel.lose(*[error] * 3)
-        job_id = world.running()
-        world.start(job_id)
-        await world.announced(job_id)
-        assert len(world.channel.messages) == (4 if is_forgotten else 1)
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-
-    world.run(story)
-
-
-def test_a_post_that_hangs_when_the_job_ends_is_looked_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        monkeypatch.setattr(running, "PATIENCE", 0.01)
-        world.channel.hangs_after = 1  # it is posted, and its answer never comes
-        job_id = world.running()
-        world.start(job_id)
-        await world.until(lambda: len(world.channel.messages) == 1)
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-
-    world.run(story)
-
-
-def test_a_message_whose_post_or_edit_hangs_is_tried_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def story() -> None:
-        monkeypatch.setattr(running, "TRY_SECONDS", 0.05)
-        world.channel.hangs_after = 1
-        job_id = world.running()
-        progress = world.start(job_id)
-        message = await world.announced(job_id)
-        assert list(world.channel.messages.values()) == [message]
-        world.channel.hanging_edits = 1
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
-        await world.until(lambda: "50%" in world.channel.texts)
-        assert world.log() == ""
-
-    world.run(story)
-
-
-@pytest.mark.parametrize("ended", [JobStatus.COMPLETED, JobStatus.CANCELLED])
-def test_of_several_messages_of_an_earlier_run_none_is_left_behind(
-    world: World, ended: JobStatus
-) -> None:
-    async def story() -> None:
-        job_id = world.running()
-        world.store.announced(job_id, "")  # it began a post, and heard no more
-        for _ in range(2):
-            world.channel.put(content="Generating", view=job_view(job_id, "cancel"))
-        other = world.channel.put(content="Generating", view=job_view(JOB_ID, "cancel"))
-        if ended is JobStatus.COMPLETED:
-            world.store.complete(job_id, ["a.png"])
-        else:
-            world.store.cancel(job_id, JobStatus.RUNNING)
-        await world.reporter.catch_up()
-        await world.reported(job_id)
-        del world.channel.messages[other.id]  # KeyError if it went, too
-        expected = {
-            JobStatus.COMPLETED: f"<@{USER}>",
-            JobStatus.CANCELLED: f"Cancelled: the picture for <@{USER}>",
-        }
-        assert world.channel.contents == [expected[ended]]
-
-    world.run(story)
-
-
-@pytest.mark.parametrize("noting", ["", "its id"], ids=["begin-of-the-post", "id"])
-def test_a_database_that_is_locked_at_that_moment_neither_doubles_nor_orphans_the_message(
-    world: World, monkeypatch: pytest.MonkeyPatch, noting: str
-) -> None:
-    announced = NotedStore.announced
-    failures = itertools.count(1)
-
-    def flaky(store: NotedStore, job_id: str, message_id: str) -> bool:
-        if bool(message_id) == bool(noting) and next(failures) <= 2:
-            raise StoreError("locked")
-        return announced(store, job_id, message_id)
-
-    async def story() -> None:
-        monkeypatch.setattr(NotedStore, "announced", flaky)
-        job_id = world.running()
-        progress = world.start(job_id)
-        await world.until(lambda: len(world.channel.messages) == 1)
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
-        await world.until(lambda: "50%" in world.channel.texts)
-        assert world.channel.count("send") == 1
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-
-    world.run(story)
-
-
-def test_a_message_whose_id_could_never_be_noted_is_found_by_the_next_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    announced = NotedStore.announced
-
-    def locked(store: NotedStore, job_id: str, message_id: str) -> bool:
-        if message_id:
-            raise StoreError("locked")
-        return announced(store, job_id, message_id)
-
-    async def story() -> None:
-        world.channel.forgets_nonces = True
-        job_id = world.running()
-        with monkeypatch.context() as patch:
-            patch.setattr(NotedStore, "announced", locked)
-            world.start(job_id)
-            await world.until(lambda: "its progress was not shown" in world.log(logging.DEBUG))
-            await world.killed()
-        world.restarted()
-        world.start(job_id)
-        message = await world.announced(job_id)
-        assert list(world.channel.messages.values()) == [message]
-        assert world.channel.count("send") == 1
-
-    world.run(story)
-
-
-@pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "answer-lost"])
-def test_the_message_of_an_earlier_run_shows_the_progress_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, is_noted: bool
-) -> None:
-    async def story() -> None:
-        monkeypatch.setattr(running, "EDIT_EVERY", 3600.0)
-        world.channel.forgets_nonces = True
-        job_id = world.running()
-        earlier = world.channel.put(content="Generating", view=job_view(job_id, "cancel"))
-        world.store.announced(job_id, str(earlier.id) if is_noted else "")
-        progress = Progress(job_id, {"239": 10, "52": 10})
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
-        world.reporter.job_started(job_id, progress)
-        await world.until(lambda: "50%" in world.channel.texts)
-        assert list(world.channel.messages.values()) == [earlier]
-        assert world.channel.count("send") == 0
-        assert (await world.announced(job_id)) is earlier
-
-    world.run(story)
-
-
-def test_a_message_that_cannot_be_posted_does_not_keep_the_result_away(world: World) -> None:
-    async def story() -> None:
-        world.channel.fail("send", http_error(403))
-        job_id = world.running()
-        world.start(job_id)
-        await world.until(lambda: "its progress cannot be shown" in world.log())
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-
-    world.run(story)
-
-
-def test_a_job_that_ended_meanwhile_is_not_announced(world: World) -> None:
-    async def story() -> None:
-        job_id = world.completed()
-        world.start(job_id)
-        await world.until(lambda: "get" in world.told)
-        await world.turns()
-        assert world.channel.acts == []
-
-    world.run(story)
-
-
-def test_a_cancelled_jobs_message_says_so_and_there_is_no_report(world: World) -> None:
-    async def story() -> None:
-        job_id = world.running()
-        world.start(job_id)
-        message = await world.announced(job_id)
-        message.files["preview.jpg"] = b"half a fox"
-        world.store.cancel(job_id, JobStatus.RUNNING)
-        world.reporter.job_ended(job_id)
-        await world.reported(job_id)
-        assert world.channel.contents == [f"Cancelled: the picture for <@{USER}>"]
-        assert message.view is None  # nothing is left to press
-        assert message.files == {}
-        (embed,) = message.embeds
-        assert (embed.description, embed.fields) == (r"a \*red\* fox", [])
-        assert world.channel.count("send") == 1
-
-    world.run(story)
-
-
-def test_a_job_that_somebody_else_took_out_of_the_queue_is_told_to_the_person(
-    world: World,
-) -> None:
-    async def story() -> None:
-        job_id = world.running()
-        world.start(job_id)
-        message = await world.announced(job_id)
-        world.store.cancel(job_id, JobStatus.RUNNING, "The owner removed it.")
-        world.reporter.job_ended(job_id)
-        await world.reported(job_id)
-        assert message.content == f"Cancelled: the picture for <@{USER}>"
-        told = list(world.channel.messages.values())[-1]
-        assert told.content == f"<@{USER}>"
-        assert told.allowed_mentions is not None
-        assert told.allowed_mentions.to_dict()["users"] == [USER]
-        assert "The owner removed it." in world.channel.texts
-
-    world.run(story)
-
-
-def test_a_job_cancelled_while_it_waited_needs_no_word_in_the_channel(world: World) -> None:
-    async def story() -> None:
-        job_id = world.store.insert(params())
-        world.store.cancel(job_id, JobStatus.QUEUED)
-        world.reporter.job_ended(job_id)
-        await world.reported(job_id)
-        assert world.channel.acts == []
-
-    world.run(story)
-
-
-def test_the_message_is_posted_before_the_report_is(world: World) -> None:
-    async def story() -> None:
-        world.channel.is_open.clear()
-        job_id = world.running()
-        world.start(job_id)
-        await world.until(lambda: world.channel.count("begin") == 1)
-        world.store.complete(job_id, ["a.png"])
-        world.reporter.job_ended(job_id, [b"one"])
-        await world.turns()
-        assert world.channel.count("begin") == 1  # else the message would come after, and stay
-        world.channel.is_open.set()
-        await world.reported(job_id)
-        assert world.channel.contents == [f"<@{USER}>"]
-
-    world.run(story)
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with quick_world(tmp_path, monkeypatch) as world:
+        yield world
 
 
 # The report

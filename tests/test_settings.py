@@ -29,6 +29,7 @@ def test_two_values_are_enough() -> None:
     assert settings.workflow_path == HERE / "workflows/multisampler/base.json"
     assert settings.log_level == logging.INFO
     assert settings.random_seeds
+    assert settings.previews
     assert (settings.client_id, settings.guild_id) == (None, None)
 
 
@@ -42,6 +43,7 @@ def test_all_problems_are_told_at_once_one_line_each() -> None:
                 "QUEUE_CONCURRENCY": "2",
                 "LOG_LEVEL": "loud",
                 "SEED_MODE": "dice",
+                "PREVIEWS": "some",
                 "SHUTDOWN_GRACE_MS": "-1",
                 "DISCORD_CLIENT_ID": "me",
                 "DISCORD_GUILD_ID": "1 2",
@@ -58,6 +60,7 @@ def test_all_problems_are_told_at_once_one_line_each() -> None:
         "DISCORD_GUILD_ID",
         "DISCORD_TOKEN",
         "LOG_LEVEL",
+        "PREVIEWS",
         "QUEUE_CONCURRENCY",
         "SEED_MODE",
         "SHUTDOWN_GRACE_MS",
@@ -106,6 +109,11 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
 )
 def test_log_levels_have_pythons_names_and_pinos(name: str, level: int) -> None:
     assert load_settings({**GOOD, "LOG_LEVEL": name}).log_level == level
+
+
+@pytest.mark.parametrize(("text", "are_on"), [("on", True), ("OFF", False), ("", True)])
+def test_previews_can_be_turned_off(text: str, are_on: bool) -> None:
+    assert load_settings({**GOOD, "PREVIEWS": text}).previews is are_on
 
 
 @pytest.mark.parametrize("url", ["http://gpu:8188/", "https://h/comfy", "http://[::1]:8188"])

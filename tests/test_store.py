@@ -418,6 +418,23 @@ def test_jobs_are_listed_and_counted_in_the_order_they_came_whatever_the_clock_d
     assert (jobs.get("nobody"), jobs.position("nobody")) == (None, None)
 
 
+def test_it_is_told_at_once_how_several_jobs_stand_and_who_is_next(path: Path, jobs: Store) -> None:
+    ids = [jobs.insert(PARAMS) for _ in range(8)]
+    for number, status in ((0, RUNNING), (1, COMPLETED), (2, FAILED), (3, CANCELLED)):
+        put_into(path, status, ids[number])
+    jobs.delivered(ids[1])
+    assert jobs.standings([*ids[:4], ids[5], ids[6], ids[7], "nobody"], 3) == {
+        ids[0]: (RUNNING, False, None),
+        ids[1]: (COMPLETED, True, None),
+        ids[2]: (FAILED, False, None),
+        ids[3]: (CANCELLED, False, None),
+        ids[5]: (QUEUED, False, 2),
+        ids[6]: (QUEUED, False, 3),
+        ids[7]: (QUEUED, False, None),
+    }
+    assert jobs.standings([], 3) == {}
+
+
 def test_times_are_unix_milliseconds_unless_told_otherwise(path: Path) -> None:
     before = time.time() * 1000
     with closing(Store(path)) as jobs:
@@ -718,6 +735,7 @@ def test_every_method_goes_on_with_the_rows_beside_a_damaged_one(
     assert (waiting[-1].id, jobs.position(new)) == (new, len(waiting))
     jobs.typical_ms()
     jobs.unwanted()
+    assert jobs.standings([before, damaged, after], 9).keys() >= {before, after}
 
 
 def test_a_damaged_row_that_was_reported_long_ago_is_closed_too(path: Path, jobs: Store) -> None:
@@ -813,7 +831,7 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
     jobs.close()
     uses: list[Callable[[], object]] = [
         *(lambda: jobs.get(job_id), lambda: jobs.by_status(QUEUED), jobs.undelivered),
-        *(jobs.unwanted, jobs.typical_ms),
+        *(jobs.unwanted, jobs.typical_ms, lambda: jobs.standings([job_id], 10)),
         *(lambda: jobs.position(job_id), lambda: jobs.insert(PARAMS), lambda: jobs.purge(NOON)),
         *(lambda act=act: act(jobs, job_id) for act, _, _ in CHANGES.values()),
     ]

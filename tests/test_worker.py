@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import binder
-from comfy_client import HistoryEntry, ImageRef, Progress, Queue
+from comfy_client import HistoryEntry, ImageRef, Preview, Progress, Queue
 from comfy_errors import (
     BrokenModel,
     ComfyError,
@@ -1300,6 +1300,31 @@ def test_while_comfyui_is_away_the_time_runs_also_for_one_that_waits(
     job_id = add(store)
     worker.step(job_id)
     assert got(store, job_id).status.value == status
+
+
+def test_a_picture_of_what_is_at_work_reaches_the_progress_of_the_job_it_is_of(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, begun: list[Progress]
+) -> None:
+    client.ahead = ["one"]
+    client.finish = lambda _: HistoryEntry((PICTURE,)) if clock.now >= 40 else None
+    job_id = add(store)
+    nameless = Preview(b"nameless", ".jpg", None)
+    seen: list[Preview | None] = []
+
+    def show(*previews: Preview) -> None:
+        for preview in previews:
+            worker.show(preview)
+            seen.append(begun[0].preview)
+
+    clock.at(10, lambda: show(nameless))  # of the prompt that runs before it
+    own = Preview(b"its own", ".jpg", job_id)
+    other = Preview(b"another's", ".jpg", "of another")
+    clock.at(20, client.ahead.clear)
+    clock.at(30, lambda: show(own, other, nameless))
+    worker.step(job_id)
+    assert seen == [None, own, own, nameless]
+    worker.show(own)  # nothing is at work
+    assert begun[0].preview == nameless
 
 
 def test_progress_tells_that_comfyui_is_away_for_as_long_as_it_is(

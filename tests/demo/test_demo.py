@@ -37,7 +37,7 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(inlined[0]) == picture.read_bytes()
     assert len(inlined) == len(set(inlined)) == 5
-    assert re.search(r"█+░+</code> \d+%, pass \d of 4", text)
+    assert re.search(r"\d+ % <code[^>]*>█+░+</code>, pass \d of 4", text)
     assert "position <strong" in text
     assert "home &lt;3" in text
     for position in (1, 2, 3):

@@ -186,7 +186,7 @@ def percentages(house: House, message: dict[str, Any]) -> list[int]:
     shown = []
     for entry in house.channel.history:
         if entry["message"]["id"] == message["id"] and entry["event"] != "delete":
-            shown += re.findall(r"(\d+)%", text_of(entry["message"]))
+            shown += re.findall(r"(\d+) %", text_of(entry["message"]))
     return [int(text) for text in shown]
 
 
@@ -218,6 +218,99 @@ def test_one_message_shows_the_progress_over_all_passes_and_goes_with_the_result
     times = [entry["time"] for entry in edits if entry["event"] == "edit"]
     assert all(later - earlier > 1.9 for earlier, later in itertools.pairwise(times))
     assert [m["id"] for m in shared.channel.messages] == [result["id"]]
+
+
+def test_the_message_shows_the_picture_while_it_is_made_and_loses_it_with_a_cancellation(
+    shared: House,
+) -> None:
+    shared.comfyui.seconds_per_step = 0.1
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "a fox that comes out of the noise")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: bool(m["embeds"]) and "image" in m["embeds"][0]
+    )
+    picture = message["embeds"][0]["image"]
+    assert shared.discord.attachment_bytes(picture).startswith(b"\xff\xd8\xff")
+    assert picture["description"] == "Preview of: a fox that comes out of the noise"
+    assert message["attachments"] == []  # it is shown once
+    assert re.match(r"\d+ % `█", fields(message)["Progress"])
+    assert shared.comfyui.preview_methods[-1] == "latent2rgb"
+    assert list(shared.comfyui.feature_flags.values()) == [{"supports_preview_metadata": True}]
+    person.press(message, "Cancel").wait()
+    shared.settle()
+    assert message["content"].startswith("Cancelled")
+    assert message["attachments"] == []
+    (embed,) = message["embeds"]
+    assert embed["description"] == "a fox that comes out of the noise"
+    assert "image" not in embed
+    assert "fields" not in embed
+
+
+def test_an_owner_who_turns_previews_off_has_none_asked_for(house: House) -> None:
+    house.start(PREVIEWS="off")
+    person = house.discord.person()
+    ask_for(person, house.channel, "in secret")
+    assert result_of(house, person)["attachments"]
+    assert house.comfyui.preview_methods == [None]
+    assert house.comfyui.feature_flags == {}
+
+
+def test_before_the_first_step_the_message_says_what_it_waits_for(shared: House) -> None:
+    shared.comfyui.seconds_per_step = 30.0
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "slow to begin")
+    message = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    assert "Waiting for the first step: ComfyUI loads the model" in text_of(message)
+    assert "%" not in text_of(message)
+    person.press(message, "Cancel").wait()
+
+
+def test_a_picture_is_described_by_its_prompt(shared: House) -> None:
+    person = shared.discord.person()
+    prompt = "a *red* fox, " + "very detailed, " * 100
+    ask_for(person, shared.channel, prompt)
+    (attachment,) = result_of(shared, person)["attachments"]
+    assert attachment["description"] == prompt[:1023] + "…"
+
+
+def test_the_queued_answer_follows_the_queue_until_the_picture_is_there(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second, third, fourth = (shared.discord.person() for _ in range(4))
+    asked = [ask_for(who, shared.channel, "in line") for who in (first, second, third, fourth)]
+    for message in asked:
+        told = shared.discord.states(message)[0]["message"]["content"]
+        assert re.match(r"Queued! You are position \*\*\d\*\* in the queue", told)
+
+    def says(number: int, text: str) -> None:
+        shared.discord.wait_for(lambda _: text in asked[number]["content"])
+
+    says(0, "It is being made now.")
+    says(1, "You are next")
+    says(2, "You are position **2** in the queue")
+    fourth.press(asked[3], "Cancel").wait()
+    says(3, "Cancelled.")
+    second.press(asked[1], "Cancel").wait()
+    says(2, "You are next")
+    shared.comfyui.release()
+    for number in (0, 2):
+        says(number, "Done: see the channel.")
+        assert asked[number]["components"] == []
+
+
+def test_an_answer_whose_token_has_expired_is_left_as_it_is(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second = shared.discord.person(), shared.discord.person()
+    ask_for(first, shared.channel, "in work")
+    form = open_form(second, shared.channel)
+    fill_in(second, form, positive_prompt="much later")
+    assert form.message is not None
+    reply = second.press(form.message, "Generate").wait()
+    reply.wait_message(lambda m: "You are next" in m["content"])
+    reply.expire()
+    shared.comfyui.release()
+    assert result_of(shared, second)["attachments"]
 
 
 def test_without_a_feed_the_message_shows_the_time_and_the_job_completes(shared: House) -> None:

@@ -31,12 +31,13 @@ MODULES = {"Store": "store", "ComfyClient": "comfy_client"}
 TICK = 0.005  # seconds between two looks at the loop
 LATE = 0.001  # less is the resolution of its clock
 
-# Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays.
+# Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays, but
+# for the time that an answer takes to follow the queue.
 SHORT_WAITS: dict[str, dict[str, Any]] = {
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
     "report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
-    "running": {"PATIENCE": 1.0},
+    "running": {"PATIENCE": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
     "worker": {
         "DATABASE_PAUSE": 0.2,
