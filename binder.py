@@ -286,6 +286,13 @@ def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
     return renamed
 
 
+def roles(bindings: Bindings) -> frozenset[str]:
+    """What of a job has a place in the workflow. The seeds of the locked one are no part of its
+    table, and have theirs all the same."""
+    bound = frozenset(role for role in ROLES if bindings[role])
+    return bound | {"seed"} if bindings is LOCKED else bound
+
+
 def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
     """The values of a valid workflow file that a person may choose instead of."""
 

@@ -27,7 +27,7 @@ from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
-from worker import load_workflow
+from workflows import Workflows
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Inspection:
         self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
         self.info: ObjectInfo | None = None
         self.options: ComfyOptions | None = None
-        self.workflow = load_workflow(settings.workflow_path)
+        self.workflows = Workflows(settings.workflow_path)
+        self.workflow = self.workflows.load()
 
     @property
     def passed(self) -> bool:

@@ -15,7 +15,6 @@ one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touch
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import signal
@@ -63,7 +62,8 @@ from settings import (
     set_up_logging,
 )
 from store import Store, StoreError, unix_ms
-from worker import Worker, load_workflow, public_sentence
+from worker import Worker, public_sentence
+from workflows import Workflows
 
 log = logging.getLogger("comfygen")
 
@@ -104,7 +104,7 @@ class ComfyGen(discord.Client):
         self.worker = Worker(
             store,
             client,
-            functools.partial(load_workflow, settings.workflow_path),
+            Workflows(settings.workflow_path).load,
             timeout=settings.comfy_timeout,
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,

@@ -39,7 +39,8 @@ from object_info import ComfyOptions
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
 from store import Job, JobParams, JobStatus, Store
-from worker import Queued, Worker, load_workflow
+from worker import Queued, Worker
+from workflows import Workflows
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Desk:
     def read_lists(self) -> ComfyOptions:
         """Read what ComfyUI offers now. Blocks."""
         info = object_info.fetch(self._comfy)
-        workflow = load_workflow(self.settings.workflow_path)
+        workflow = Workflows(self.settings.workflow_path).load()
         bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
         self.forms.options = info.options(bound_classes)
         if workflow.ok:

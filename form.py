@@ -157,9 +157,9 @@ class Draft:
     def start_from(self, defaults: binder.Defaults) -> None:
         """Start from the workflow file's own values, as far as they are offered and in range."""
         for name in FORM_FIELDS:
-            self.adopt(name, getattr(defaults, name))
-        self.steps = parse_steps(defaults.steps) or DEFAULT_STEPS
-        self.cfg = parse_cfg(defaults.cfg) or DEFAULT_CFG
+            self.adopt(name, getattr(defaults, name) or "")
+        self.steps = parse_steps(defaults.steps or "") or DEFAULT_STEPS
+        self.cfg = parse_cfg(defaults.cfg or "") or DEFAULT_CFG
 
     def take_settings(self, source: Draft | JobParams) -> None:
         """Start from settings used before, as far as they are still offered."""

@@ -128,6 +128,23 @@ class ObjectInfo:
             raise OptionsMissing(problems)
         return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
 
+    def options_of(self, inputs: Mapping[str, Collection[tuple[str, str]]]) -> ComfyOptions:
+        """The lists of a workflow with bindings of its own: for `model`, `sampler` and `scheduler`
+        what all of these inputs, (class, input), accept. Empty where none of them has a list.
+        Raises OptionsMissing where nothing is accepted by all."""
+        lists, problems = [], []
+        for role in ("model", "sampler", "scheduler"):
+            choices = [self.choices(class_type, name) for class_type, name in inputs[role]]
+            known = [values for values in choices if values is not None]
+            taken = set(known[0]).intersection(*known[1:]) if known else set()
+            lists.append(tuple(value for value in known[0] if value in taken) if known else ())
+            if known and not taken:
+                classes = dict.fromkeys(class_type for class_type, _ in inputs[role])
+                problems.append(f"no {role} is accepted by all of {', '.join(classes)}")
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(*lists)
+
     def _spec(self, class_type: str, field: str) -> Sequence[Any]:
         """What a class says of an input: its type or list, and more; empty if it has no such."""
         try:

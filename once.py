@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import re
 import sys
 import tempfile
@@ -27,7 +26,8 @@ from names import UnknownName, find_model, nearest
 from object_info import ComfyOptions
 from settings import Settings, redact
 from store import Job, JobParams, Store
-from worker import Worker, load_workflow
+from worker import Worker
+from workflows import Workflows, offer
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
 PROGRESS_EVERY = 0.5  # seconds between two lines of progress
@@ -72,14 +72,15 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
     """One job with these arguments; the exit code is 0 if its pictures are saved. Raises OnceError,
     or what the layers below raise."""
-    loaded = load_workflow(settings.workflow_path)
+    workflows = Workflows(settings.workflow_path)
+    loaded = workflows.load()
     if not loaded.ok:
         raise OnceError(f"{loaded.reason} ({settings.workflow_path})")
     arguments.out.mkdir(parents=True, exist_ok=True)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(object_info.fetch, client)
-        options = info.options(binder.bound_classes(loaded.workflow))
+        options = offer(loaded, info).options
         params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
         seed = "of the file" if params.seed is None else params.seed
         numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
@@ -110,7 +111,7 @@ async def run_job(
     worker = Worker(
         store,
         client,
-        functools.partial(load_workflow, settings.workflow_path),
+        Workflows(settings.workflow_path).load,
         timeout=settings.comfy_timeout,
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, made: pictures.extend(made),

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import Enum, IntEnum
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import binder
@@ -71,12 +70,6 @@ def public_sentence(error: Exception) -> str:
     return redact(public) if isinstance(public, str) else UNEXPECTED
 
 
-def load_workflow(path: Path) -> binder.BindResult:
-    """The workflow file as it is now, validated: an owner may edit it while the bot runs."""
-    loaded = binder.load(path)
-    return binder.validate(loaded.workflow) if loaded.ok else loaded
-
-
 class Worker:
     """Runs the queued jobs, one at a time and oldest first, in one thread.
 
@@ -94,15 +87,15 @@ class Worker:
         self,
         store: Store,
         client: ComfyClient,
-        load_workflow: Callable[[], binder.BindResult],
+        load_workflow: Callable[[str], binder.BindResult],
         *,
         timeout: float,
         started: Callable[[str, Progress], None],
         ended: Callable[[str, list[bytes]], None],
         connection: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`load_workflow` gives the workflow as it is now; `timeout` is of one job, in seconds;
-        `connection` is `ProgressFeed.connection`."""
+        """`load_workflow` gives the workflow with a name as it is now, validated; `timeout` is of
+        one job, in seconds; `connection` is `ProgressFeed.connection`."""
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
@@ -138,7 +131,7 @@ class Worker:
     def accept(self, params: JobParams) -> Queued:
         """A new job: a look at the workflow file, the row, the queue. Any thread; blocks. Raises
         JobError if the workflow cannot be used, StoreError if the row could not be written."""
-        workflow = self._load_workflow()
+        workflow = self._load_workflow(params.workflow)
         if not workflow.ok:
             log.error("the workflow cannot be used: %s", workflow.reason)
             raise JobError(
@@ -273,13 +266,17 @@ class Worker:
 
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
-        loaded = self._load_workflow()
-        result = binder.bind(job, loaded.workflow) if loaded.ok else loaded
+        loaded = self._load_workflow(job.workflow)
+        if not loaded.ok:
+            raise JobError(f"The bot's workflow cannot be used: {loaded.reason}.")
+        result = binder.bind(job, loaded.workflow, loaded.bindings)
         if not result.ok:
             raise JobError(f"The bot's workflow cannot be used: {result.reason}.")
-        workflow = result.workflow
+        workflow, bindings = result.workflow, result.bindings
+        if bindings is not binder.LOCKED:
+            workflow = binder.rescale_passes(workflow, loaded.workflow, bindings)
         if job.seed is not None:
-            workflow = binder.reseed(workflow, job.seed, self.seed_maxima)
+            workflow = binder.reseed(workflow, job.seed, self.seed_maxima, bindings)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,

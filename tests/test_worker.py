@@ -30,7 +30,8 @@ from comfy_errors import (
 )
 from store import Job, JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY
-from worker import LATE_SECONDS, Stopped, Sweeper, Worker, load_workflow
+from worker import LATE_SECONDS, Stopped, Sweeper, Worker
+from workflows import Workflows
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
 PICTURE = ImageRef("ComfyGen_00001_.png")
@@ -178,7 +179,7 @@ def worker(
     return Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, pictures: reports.append((job_id, pictures)),
@@ -462,7 +463,7 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=report,
@@ -491,7 +492,7 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append(job_id),
@@ -516,7 +517,7 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=600.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: None,
@@ -755,7 +756,7 @@ def test_what_is_taken_up_and_cannot_be_bound_any_more_is_stopped(
     job_id = add(store)
     store.start(job_id)
     client.known.add(job_id)
-    worker._load_workflow = lambda: binder.Invalid("broken")
+    worker._load_workflow = lambda name: binder.Invalid("broken")
     worker.step(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
     assert client.cancelled == [job_id]
@@ -963,7 +964,7 @@ def test_whatever_happens_no_prompt_of_an_ended_job_stays_in_the_queue(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append(job_id),

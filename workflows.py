@@ -1,0 +1,94 @@
+"""The workflows of the owner: which there are, and what a form over each of them offers.
+
+Owns the folder of folders, `workflows/NAME/base.json`, and tells a workflow that can be used from
+one that cannot. Reads files and what the server's node classes accept; asks the server nothing.
+Where something is written in a graph, only binder.py knows.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import binder
+from object_info import ComfyOptions, ObjectInfo, OptionsMissing
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "base.json"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a person may choose from with one workflow, what stands in its file, and the roles that
+    have a control."""
+
+    options: ComfyOptions
+    defaults: binder.Defaults
+    roles: frozenset[str]
+
+
+class Workflows:
+    """The default workflow, and those in the folders beside its folder. They are called by the
+    names of their folders; an empty name is the default, also of jobs from before there were
+    others."""
+
+    def __init__(self, default_path: Path) -> None:
+        """`default_path` is WORKFLOW_PATH."""
+        self._default_path = default_path
+        self.default = default_path.parent.name
+
+    def names(self) -> list[str]:
+        """All there are now, usable or not, the default first."""
+        beside = self._default_path.parent.parent
+        try:
+            folders = sorted(path.parent.name for path in beside.glob(f"*/{FILE_NAME}"))
+        except OSError as error:
+            log.warning("the folders beside the workflow's cannot be read: %s", error)
+            folders = []
+        return [self.default, *(name for name in folders if name != self.default)]
+
+    def load(self, name: str = "") -> binder.BindResult:
+        """The file of a workflow as it is now, validated: an owner may edit it while the bot
+        runs."""
+        path = self._default_path
+        if name not in ("", self.default):
+            # It comes out of a database or from Discord, and may not lead out of the folder.
+            if name not in self.names():
+                return binder.Invalid(f"there is no workflow {name} any more")
+            path = path.parent.parent / name / FILE_NAME
+        loaded = binder.load(path)
+        return binder.validate(loaded.workflow, loaded.bindings) if loaded.ok else loaded
+
+    def offers(self, info: ObjectInfo) -> dict[str, Offer]:
+        """What each usable workflow offers on this server, the default first; the others that
+        cannot be used are left out with a warning. OptionsMissing if the default offers nothing to
+        choose from."""
+        found: dict[str, Offer] = {}
+        for name in self.names():
+            loaded = self.load(name)
+            try:
+                found[name] = offer(loaded, info)
+            except OptionsMissing as error:
+                if name == self.default:
+                    raise
+                log.warning("the workflow %s is left out: %s", name, error)
+        return found
+
+
+def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
+    """What one workflow offers on this server; OptionsMissing if it cannot be used there."""
+    if not loaded.ok:
+        raise OptionsMissing([loaded.reason])
+    workflow, bindings = loaded.workflow, loaded.bindings
+    roles = binder.roles(bindings)
+    if bindings is binder.LOCKED:
+        options = info.options(binder.bound_classes(workflow))
+    else:
+        options = info.options_of(binder.list_inputs(workflow, bindings))
+        roles -= {role for role in binder.OPTION_ROLES if not getattr(options, f"{role}s")}
+        missing = {name for name in binder.classes(workflow).values() if name not in info}
+        if missing:
+            raise OptionsMissing([f"ComfyUI does not know {', '.join(sorted(missing))}"])
+    return Offer(options, binder.defaults(workflow, bindings), roles)
