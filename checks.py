@@ -27,7 +27,7 @@ from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
-from workflows import Workflows
+from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Inspection:
         self.store: Store | None = None
         self.client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
         self.info: ObjectInfo | None = None
-        self.options: ComfyOptions | None = None
+        self.offers: dict[str, Offer] = {}  # of the usable workflows, the default first
         self.workflows = Workflows(settings.workflow_path)
         self.workflow = self.workflows.load()
 
@@ -130,9 +130,7 @@ class Inspection:
             waiting = len(self._patiently(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
             self.info = info = self._patiently(functools.partial(object_info.fetch, self.client))
-            workflow = self.workflow
-            bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-            self.options = options = info.options(bound_classes)
+            options = info.options({}) if not self.workflow.ok else self._offered(info)
             counts = len(options.models), len(options.samplers), len(options.schedulers)
             self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
         except OptionsMissing as error:
@@ -152,31 +150,48 @@ class Inspection:
                     raise
                 time.sleep(TRY_EVERY)
 
+    def _offered(self, info: ObjectInfo) -> ComfyOptions:
+        self.offers, left_out = self.workflows.offers(info)
+        for name, reason in left_out.items():
+            self._note("workflow", "warning", f"{name} is left out: {reason}")
+        return self.offers[self.workflows.default].options
+
     def _workflow(self) -> None:
         path = self.settings.workflow_path
         if not self.workflow.ok:
             self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
             return
         self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
+        self._against_server(self.workflow, "")
+        for name in self.workflows.names()[1:]:
+            loaded = self.workflows.load(name)
+            if loaded.ok:
+                self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
+                self._against_server(loaded, f"{name}: ")
+            elif self.info is None:  # else it was told with what is left out
+                self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
+
+    def _against_server(self, loaded: binder.Valid, whose: str) -> None:
+        """What of a workflow the server does not have."""
         info = self.info
         if info is None:
             return
-        for node, class_type in binder.classes(self.workflow.workflow).items():
+        for node, class_type in binder.classes(loaded.workflow).items():
             if class_type not in info:
                 close = info.nearest(class_type)
                 hint = f" (did you mean {close!r}?)." if close else "."
-                text = f"ComfyUI does not know class {class_type!r} of node {node}{hint}"
+                text = f"{whose}ComfyUI does not know class {class_type!r} of node {node}{hint}"
                 self._note(
                     "workflow",
                     "warning",
                     f"{text} Every job will be refused until its pack"
                     " is installed and ComfyUI restarted",
                 )
-        for text_input in binder.texts(self.workflow.workflow):
+        for text_input in binder.texts(loaded.workflow, loaded.bindings):
             offered = info.choices(text_input.class_type, text_input.name)
             if offered is None or text_input.value in offered:
                 continue
-            where = f"node {text_input.node}, {text_input.name}: {text_input.value!r}"
+            where = f"{whose}node {text_input.node}, {text_input.name}: {text_input.value!r}"
             if text_input.replaced:
                 why = "only the form's first choice is missing, every job writes its own"
             else:

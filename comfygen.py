@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ from form import (
     ControlId,
     StaleForm,
 )
-from object_info import ComfyOptions, ObjectInfo
+from object_info import ObjectInfo
 from report import Reporter
 from settings import (
     DAY_MS,
@@ -63,7 +63,7 @@ from settings import (
 )
 from store import Store, StoreError, unix_ms
 from worker import Worker, public_sentence
-from workflows import Workflows
+from workflows import Offer, Workflows
 
 log = logging.getLogger("comfygen")
 
@@ -87,8 +87,8 @@ class ComfyGen(discord.Client):
         store: Store,
         client: ComfyClient,
         info: ObjectInfo,
-        options: ComfyOptions,
-        workflow: binder.Workflow,
+        workflows: Workflows,
+        offers: Mapping[str, Offer],
     ) -> None:
         """What the checks have opened and read."""
         super().__init__(
@@ -104,7 +104,7 @@ class ComfyGen(discord.Client):
         self.worker = Worker(
             store,
             client,
-            Workflows(settings.workflow_path).load,
+            workflows.load,
             timeout=settings.comfy_timeout,
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
@@ -118,8 +118,8 @@ class ComfyGen(discord.Client):
             self.comfyui_threads,
             self.worker,
             self.reporter,
-            options,
-            workflow,
+            workflows,
+            offers,
         )
         self.feed = ProgressFeed(client, self.worker.hear)
         self._background: list[asyncio.Task[None]] = []
@@ -291,10 +291,10 @@ def prepare(settings: Settings) -> ComfyGen | None:
     inspection.run()
     for check in inspection.checks:
         log_check(check)
-    store, workflow = inspection.store, inspection.workflow
-    info, options = inspection.info, inspection.options
-    if inspection.passed and store and info and options and workflow.ok:
-        return ComfyGen(settings, store, inspection.client, info, options, workflow.workflow)
+    store, info, offers = inspection.store, inspection.info, inspection.offers
+    if inspection.passed and store and info and offers:
+        client, workflows = inspection.client, inspection.workflows
+        return ComfyGen(settings, store, client, info, workflows, offers)
     inspection.close()
     return None
 

@@ -40,7 +40,7 @@ from report import Reporter
 from settings import PROMPT_LIMIT, Settings
 from store import Job, JobParams, JobStatus, Store
 from worker import Queued, Worker
-from workflows import Workflows
+from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +71,23 @@ class Desk:
         comfyui_threads: ThreadPoolExecutor,
         worker: Worker,
         reporter: Reporter,
-        options: ComfyOptions,
-        workflow: binder.Workflow,
+        workflows: Workflows,
+        offers: Mapping[str, Offer],
     ) -> None:
-        """`comfyui_threads` are for what waits for ComfyUI, which may hang for long; `options` and
-        `workflow` are as the checks have read them."""
+        """`comfyui_threads` are for what waits for ComfyUI, which may hang for long; `offers` are
+        as the checks have read them."""
         self.settings = settings
         self.store = store
         self.worker = worker
         self.reporter = reporter
         self.forms = Forms(
-            options,
-            binder.defaults(workflow),
+            offers[workflows.default].options,
+            offers[workflows.default].defaults,
             settings.default_negative_prompt,
             self.check_place,
         )
         self._comfy = comfy
+        self._workflows = workflows
         self.comfyui_threads = comfyui_threads
 
     def check_place(self, interaction: Interaction) -> None:
@@ -116,11 +117,11 @@ class Desk:
     def read_lists(self) -> ComfyOptions:
         """Read what ComfyUI offers now. Blocks."""
         info = object_info.fetch(self._comfy)
-        workflow = Workflows(self.settings.workflow_path).load()
-        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        self.forms.options = info.options(bound_classes)
-        if workflow.ok:
-            self.forms.defaults = binder.defaults(workflow.workflow)
+        offers, left_out = self._workflows.offers(info)
+        for name, reason in left_out.items():
+            log.warning("the workflow %s is left out: %s", name, reason)
+        default = offers[self._workflows.default]
+        self.forms.options, self.forms.defaults = default.options, default.defaults
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
         return self.forms.options
 

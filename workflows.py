@@ -19,6 +19,15 @@ log = logging.getLogger(__name__)
 FILE_NAME = "base.json"
 
 
+class WorkflowError(Exception):
+    """A workflow cannot be used; `str()` is the reason, for the owner."""
+
+    @property
+    def public(self) -> str:
+        """A finished sentence for people."""
+        return f"The workflow cannot be used: {self}. Please tell the bot's owner."
+
+
 @dataclass(frozen=True)
 class Offer:
     """What a person may choose from with one workflow, what stands in its file, and the roles that
@@ -61,26 +70,26 @@ class Workflows:
         loaded = binder.load(path)
         return binder.validate(loaded.workflow, loaded.bindings) if loaded.ok else loaded
 
-    def offers(self, info: ObjectInfo) -> dict[str, Offer]:
-        """What each usable workflow offers on this server, the default first; the others that
-        cannot be used are left out with a warning. OptionsMissing if the default offers nothing to
-        choose from."""
+    def offers(self, info: ObjectInfo) -> tuple[dict[str, Offer], dict[str, str]]:
+        """What each usable workflow offers on this server, the default first, and why each of the
+        others is left out. WorkflowError or OptionsMissing if the default cannot be used."""
         found: dict[str, Offer] = {}
+        left_out: dict[str, str] = {}
         for name in self.names():
-            loaded = self.load(name)
             try:
-                found[name] = offer(loaded, info)
-            except OptionsMissing as error:
+                found[name] = offer(self.load(name), info)
+            except (WorkflowError, OptionsMissing) as error:
                 if name == self.default:
                     raise
-                log.warning("the workflow %s is left out: %s", name, error)
-        return found
+                left_out[name] = str(error)
+        return found, left_out
 
 
 def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
-    """What one workflow offers on this server; OptionsMissing if it cannot be used there."""
+    """What one workflow offers on this server. WorkflowError if it cannot be used, OptionsMissing
+    if it offers nothing to choose from."""
     if not loaded.ok:
-        raise OptionsMissing([loaded.reason])
+        raise WorkflowError(loaded.reason)
     workflow, bindings = loaded.workflow, loaded.bindings
     roles = binder.roles(bindings)
     if bindings is binder.LOCKED:
@@ -90,5 +99,5 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
         roles -= {role for role in binder.OPTION_ROLES if not getattr(options, f"{role}s")}
         missing = {name for name in binder.classes(workflow).values() if name not in info}
         if missing:
-            raise OptionsMissing([f"ComfyUI does not know {', '.join(sorted(missing))}"])
+            raise WorkflowError(f"ComfyUI does not know {', '.join(sorted(missing))}")
     return Offer(options, binder.defaults(workflow, bindings), roles)

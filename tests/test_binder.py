@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import re
 import secrets
@@ -492,3 +494,131 @@ def test_the_classes_that_a_job_is_written_to_are_told_with_their_lists() -> Non
     workflow = deployed()
     del workflow["249"]["class_type"]
     assert binder.bound_classes(workflow) == {**classes, "FaceDetailer": lists}
+
+
+# Workflows with bindings of their own
+
+CHAIN: Any = {
+    "m": {"class_type": "UNETLoader", "inputs": {"unet_name": "a.sft"}},
+    "1:2": {"class_type": "PrimitiveString", "inputs": {"value": "a fox"}},
+    "s": {"class_type": "PrimitiveInt", "inputs": {"value": 20}},
+    "r": {"class_type": "PrimitiveInt", "inputs": {"value": 7}},
+    "a": {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {
+            "steps": ["s", 0],
+            "start_at_step": 0,
+            "end_at_step": 15,
+            "noise_seed": ["r", 0],
+        },
+    },
+    "b": {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {"steps": 20, "start_at_step": 15, "end_at_step": 10000, "noise_seed": 9},
+    },
+}
+CHAIN_BINDINGS: Any = {
+    "model": ["m.unet_name"],
+    "positive": ["1:2.value"],
+    "steps": ["s.value", "b.steps"],
+    "seed": ["r.value"],
+}
+
+
+def chained(**changes: Any) -> binder.Workflow:
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    job = dataclasses.replace(JOB, **changes)
+    result = binder.bind(job, CHAIN, bindings)
+    assert result.ok
+    return binder.rescale_passes(result.workflow, CHAIN, bindings)
+
+
+def test_bindings_are_written_and_nothing_else() -> None:
+    bound = chained(steps=20, model="b.sft", positive_prompt="a bear")
+    expected = copy.deepcopy(CHAIN)
+    expected["m"]["inputs"]["unet_name"] = "b.sft"
+    expected["1:2"]["inputs"]["value"] = "a bear"
+    assert bound == expected
+
+
+@pytest.mark.parametrize(("steps", "boundary"), [(40, 30), (10, 8), (20, 15), (1, 1), (150, 112)])
+def test_the_passes_of_a_chain_share_other_steps_as_they_shared_the_files(
+    steps: int, boundary: int
+) -> None:
+    bound = chained(steps=steps)
+    assert (bound["s"]["inputs"]["value"], bound["b"]["inputs"]["steps"]) == (steps, steps)
+    assert bound["a"]["inputs"]["start_at_step"] == 0
+    assert bound["a"]["inputs"]["end_at_step"] == bound["b"]["inputs"]["start_at_step"] == boundary
+    assert bound["b"]["inputs"]["end_at_step"] == 10000
+
+
+def test_a_bound_seed_is_as_typed_and_the_others_keep_their_distance_to_it() -> None:
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    seeded = binder.reseed(CHAIN, 100, {}, bindings)
+    assert (seeded["r"]["inputs"]["value"], seeded["b"]["inputs"]["noise_seed"]) == (100, 102)
+
+
+def test_the_steps_of_a_sampler_are_found_along_its_links() -> None:
+    graph = {
+        "17": {"inputs": {"steps": 8, "scheduler": "simple"}},
+        "13": {"inputs": {"sigmas": ["17", 0], "latent_image": ["5", 0], "noise": ["25", 0]}},
+        "20": {"inputs": {"steps": ["s", 0], "sampler_name": "euler", "latent_image": ["13", 0]}},
+        "s": {"inputs": {"value": 30}},
+    }
+    assert binder.sampler_steps(graph) == {"13": 8, "20": 30}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"positive": []}, "does not say where the prompt goes"),
+        ({"positive": ["268"]}, "positive in bindings.json: '268' is not of the form"),
+        ({"positive": [".text"]}, "not of the form"),
+        ({"positive": ["1:2."]}, "not of the form"),
+        ({"positive": [7]}, "not of the form"),
+        ({"positive": "1:2.value"}, "positive in bindings.json is not a list"),
+        ({"sizes": []}, "'sizes', which is none of model, positive"),
+    ],
+)
+def test_bindings_that_make_no_sense_are_refused_with_what_is_wrong(
+    changes: Any, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        binder.parse_bindings({**CHAIN_BINDINGS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": ["x.unet_name"]}, "the workflow has no node x"),
+        ({"cfg": ["b.cfg"]}, "node b of the workflow has no value for its input cfg"),
+        ({"steps": ["a.steps"]}, "input steps of node a of the workflow is connected"),
+        (
+            {"negative": ["b.steps"]},
+            "negative is bound to input steps of node b, which holds no te",
+        ),
+        (
+            {"steps": ["m.unet_name"]},
+            "steps is bound to input unet_name of node m, which holds no nu",
+        ),
+    ],
+)
+def test_a_place_that_is_not_there_or_of_another_kind_is_named(changes: Any, reason: str) -> None:
+    bindings = binder.parse_bindings({**CHAIN_BINDINGS, **changes})
+    result = binder.validate(CHAIN, bindings)
+    assert not result.ok
+    assert reason in result.reason
+    assert not binder.bind(JOB, CHAIN, bindings).ok
+
+
+def test_bindings_are_read_from_beside_the_workflow(tmp_path: Path) -> None:
+    (tmp_path / "base.json").write_text(json.dumps(CHAIN))
+    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN)
+    (tmp_path / "bindings.json").write_text(json.dumps(CHAIN_BINDINGS))
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN, bindings)
+    (tmp_path / "bindings.json").write_text("{")
+    result = binder.load(tmp_path / "base.json")
+    assert not result.ok
+    assert "bindings.json is not JSON" in result.reason
+    assert str(tmp_path) not in result.reason
