@@ -48,14 +48,14 @@ SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
 LOADS_PICTURE = re.compile(r"load\w*\s?image|image\w*\s?load|image\s?from|load\s?image", re.I)
 MEDIA = {
-    "video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame_rate|\bfps\b", re.I),
+    "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame_rate|\bfps\b", re.I),
     "sound": re.compile(r"audio|mp3|flac|\bwav\b|speech|tts|music", re.I),
     "a 3D model": re.compile(r"(?<![a-z])3d|glb|mesh|gaussian|splat|\bstl\b", re.I),
 }
 FRAMES = ("length", "num_frames", "frames", "video_frames", "frame_count")
 MOTION = re.compile(r"animatediff|ade_|motion", re.I)
-CUSTOM = re.compile(r"custom|manual|none|^$", re.I)
-PRESET = re.compile(r"ratio|preset|resolution|dimension|^size$", re.I)
+CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 NUMBERS = {"denoise", *(n for r in ("steps", "seed", "width", "height", "batch") for n in NAMES[r])}
 
 PAGE_FORMAT = (
@@ -220,10 +220,6 @@ class _Analysis:
                 yield node
 
     def _pass(self, node: Node) -> Pass:
-        behind = list(
-            tracing.along(self.graph, node.id, lambda name: True, lambda node: False)
-        )  # fmt: skip
-        del behind
         latents: dict[str, Node] = {}
         before: list[str] = []
         sources: list[Node] = []
@@ -247,7 +243,7 @@ class _Analysis:
 
     def _feeds(self, node: Node) -> list[str]:
         """The inputs that a node takes its picture from, as latents or pixels."""
-        chosen = tracing._switched(node)
+        chosen = tracing.switched(self.graph, node)
         if chosen:
             return [chosen]
         latents = [name for name in node.links if LATENT.match(name)]
@@ -261,7 +257,7 @@ class _Analysis:
 
     def _find_bases(self) -> list[Pass]:
         """The passes that others build on: the first of each chain, one if possible."""
-        first = [p for p in self.passes if not p.before]
+        first = [p for p in self.passes if not p.before and p.sources]
         if not first:
             raise Refused("its sampling nodes feed each other in a circle: export it again")
         empty = [p for p in first if any(map(_is_empty, p.sources))]
@@ -332,10 +328,16 @@ class _Analysis:
         said = {part.text.strip() for _, part in parts if part is not None}
         if len(said) > 1:
             doubts.update(found)
-        for later in self.passes:
-            part = self._part(texts, later, want) if found and later not in self.bases else None
-            if part is not None and part.text.strip() in said and part.text.strip():
+        stages = self._stages()
+        for later in (p for p in self.passes if p not in self.bases):
+            part = self._part(texts, later, want)
+            if part is None or set(part.entries) <= found.keys():
+                continue
+            same = part.text.strip() in said and part.text.strip()
+            if later in stages or same:
                 found.update(dict.fromkeys(part.entries))
+            elif found and part.text.strip() and any(map(LATENT.match, later.node.links)):
+                doubts.update(dict.fromkeys((*found, *part.entries)))
         if not found:
             return Finding(want, (), f"{self.base.node} takes no {want} text")
         places = _listed(self._place(entry) for entry in found)
@@ -402,9 +404,9 @@ class _Analysis:
             ends = last.node.values.get("end_at_step")
             steps = [self._steps_of(p) for p in (last, later)]
             whole = isinstance(ends, int) and isinstance(steps[0], int) and ends >= steps[0]
-            if begins in (None, 0) or ends is None or whole or steps[0] != steps[1]:
+            if begins in (None, 0) or ends is None or steps[0] != steps[1]:
                 continue
-            if last.node.id in later.before:
+            if last.node.id in later.before and (begins == ends or not whole):
                 chain.append(later)
         return chain
 

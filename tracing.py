@@ -81,7 +81,8 @@ CARRIERS = {
 }
 MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
-SWITCH = ("select", "selected_index", "index", "input", "choice")
+SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
+TWO_WAY = ("switch", "boolean", "condition", "bool")
 FIRST_OF = re.compile(r"^(any|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
@@ -183,19 +184,19 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]
-        inner = _handed_on(inside, kind, names)
+        inner = _handed_on(graph, inside, kind, names)
         if len(inner) != 1:
             return Traced((), tuple(e for e in inner if e.name in inside.values))
         entry = inner[0]
     return Traced()
 
 
-def _handed_on(node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
+def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
     """The inputs of a node that the value it hands on may come from."""
     for name in names:
         if name in node.links or fits(node.values.get(name), kind):
             return [Entry(node.id, name)]
-    chosen = _switched(node)
+    chosen = switched(graph, node)
     if chosen:
         return [Entry(node.id, chosen)]
     own = [name for name, value in node.values.items() if fits(value, kind)]
@@ -207,22 +208,32 @@ def _handed_on(node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
     return [Entry(node.id, name) for name in named[:1] or own]
 
 
-def _switched(node: Node) -> str | None:
-    """The input that a switch lets through."""
+def switched(graph: Graph, node: Node) -> str | None:
+    """The input that a switch lets through; None if the node is none, or it is not known."""
+    inputs = [name for name in node.links if name not in (*SWITCH, *TWO_WAY)]
+    if len(inputs) < 2:
+        return None
     for name in SWITCH:
-        choice = node.values.get(name)
+        choice = _set_to(graph, node, name)
         if isinstance(choice, int):
-            number = int(choice)
-            for candidate in (f"input{number}", f"input_{number}", f"value{number}"):
-                if candidate in node.links:
-                    return candidate
-    switch = node.values.get("switch", node.values.get("boolean"))
-    if isinstance(switch, bool):
-        sides = ("on_true", "true", "if_true") if switch else ("on_false", "false", "if_false")
-        return next((side for side in sides if side in node.links), None)
-    firsts = [name for name in node.links if FIRST_OF.match(name)]
+            numbered = (n for n in inputs if re.fullmatch(rf"[a-z]+_?0*{int(choice)}", n, re.I))
+            return next(numbered, None)
+    for name in TWO_WAY:
+        choice = _set_to(graph, node, name)
+        if isinstance(choice, bool):
+            side = re.compile(r"true|^yes|^on$" if choice else r"false|^no|^off$")
+            return next((n for n in inputs if side.search(n) and n not in TWO_WAY), None)
     is_any = "switch" in node.class_type.lower() and not node.values
-    return firsts[0] if is_any and firsts else None
+    return inputs[0] if is_any and FIRST_OF.match(inputs[0]) else None
+
+
+def _set_to(graph: Graph, node: Node, name: str) -> object:
+    """What a switch is set to, by itself or by a primitive."""
+    link = node.links.get(name)
+    source = graph.nodes[link.node] if link else node
+    if link is None:
+        return node.values.get(name)
+    return next(iter(source.values.values()), None) if len(source.values) == 1 else None
 
 
 def model(graph: Graph, start: Entry) -> Traced:
@@ -241,7 +252,7 @@ def model(graph: Graph, start: Entry) -> Traced:
             entry = Entry(loader.id, patched[0])
             continue
         own = find(graph, loader.id, "model")
-        chosen = _switched(loader)
+        chosen = switched(graph, loader)
         if own is not None:
             traced = literal(graph, own, "string", (*NAMES["model"], "value"))
             return _merged(graph, traced, others)
@@ -293,7 +304,7 @@ class Texts:
         if ZEROED.search(node.class_type):
             return []
         want = self._by_slot(node, link.slot, want)
-        chosen = _switched(node)
+        chosen = switched(self._graph, node)
         if chosen:
             return self._input(Entry(node.id, chosen), want, path)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
@@ -337,6 +348,8 @@ class Texts:
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
         if not (texts and DISPLAY.search(node.class_type)):
             texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
+        if _replaces(node):
+            texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
         names = list(dict.fromkeys([*conditioning, *texts]))
         names = _of_kind(names, want)
         if "wildcard_text" in names and "populated_text" in names:
@@ -392,10 +405,10 @@ def _replaces(node: Node) -> bool:
 def _replacement(node: Node, parts: list[Part]) -> list[Part]:
     """Of a node that puts one text into another: the one that is put in, if its place is there."""
     place, text = node.values.get("find"), node.values.get("string", node.values.get("text"))
-    if isinstance(place, str) and isinstance(text, str) and place and place in text:
-        own = Entry(node.id, "replace")
-        return [part for part in parts if own in part.entries] or parts
-    return parts
+    if not (isinstance(place, str) and isinstance(text, str) and place and place in text):
+        return parts
+    around = Entry(node.id, "string" if "string" in node.values else "text")
+    return [part for part in parts if around not in part.entries] or parts
 
 
 def _likelihood(node: Node, name: str, text: str) -> float:
@@ -403,7 +416,7 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     likely = _hint(name) + _hint(node.title)
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
-        likely += 4
+        likely += 6
     words = [word for word in re.split(r"[\s,]+", text) if word]
     praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
     if words:
