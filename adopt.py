@@ -31,7 +31,7 @@ ROLES = (
 )
 
 # What the field calls the inputs that make a node what it is.
-LATENT = re.compile(r"^(latent|samples?|base_latent|optional_latent|init_latent|stage_)\w*$", re.I)
+LATENT = re.compile(r"^(latents?|samples?|base_latent|optional_latent|stage_\w)(_\w+)?$", re.I)
 PICTURE = re.compile(r"^(images?|pixels|img|pictures?|destination|source|background|base_image|"
                      r"input_image|foreground|image_?\w*)(_?\d+)?$", re.I)  # fmt: skip
 NOT_PICTURE = re.compile(
@@ -400,9 +400,9 @@ class _Analysis:
         chain = [self.base]
         for later in self.passes:
             last = chain[-1]
-            begins = later.node.values.get("start_at_step")
-            ends = last.node.values.get("end_at_step")
-            steps = [self._steps_of(p) for p in (last, later)]
+            begins = self._step(later, "start_at_step")
+            ends = self._step(last, "end_at_step")
+            steps = [self._step(p, "steps") for p in (last, later)]
             whole = isinstance(ends, int) and isinstance(steps[0], int) and ends >= steps[0]
             if begins in (None, 0) or ends is None or steps[0] != steps[1]:
                 continue
@@ -410,8 +410,13 @@ class _Analysis:
                 chain.append(later)
         return chain
 
-    def _steps_of(self, p: Pass) -> object:
-        entries = self._literal(p, "steps").entries
+    def _step(self, p: Pass, name: str) -> object:
+        """The number behind an input that counts steps."""
+        if name == "steps":
+            entries = self._literal(p, "steps").entries
+        else:
+            entry = Entry(p.node.id, name)
+            entries = tracing.literal(self.graph, entry, "number", (name, "value")).entries
         return self.graph.value(entries[0]) if entries else None
 
     def _cfg(self) -> Finding:
@@ -594,9 +599,10 @@ def _model_input(graph: Graph, start: str) -> Entry | None:
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        for name in ("model", "base_model", "unet", "diffusion_model", "models"):
-            if name in node.links:
-                return Entry(current, name)
+        named = [n for n in ("model", "base_model", "unet") if n in node.links]
+        named += [n for n in node.links if re.search(r"(?<!scale_)(?<!style_)model$", n)]
+        if named:
+            return Entry(current, named[0])
         carriers = [n for n in node.links if PIPE.search(n) or n == "guider"]
         for link in (node.links[name] for name in carriers):
             if link.node not in seen:

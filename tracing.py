@@ -25,7 +25,14 @@ CLOSE = 2.0  # texts whose likelihoods differ by less cannot be told apart
 NAMES: dict[str, tuple[str, ...]] = {
     "sampler": ("sampler_name", "sampler"),
     "scheduler": ("scheduler", "scheduler_name"),
-    "steps": ("steps", "num_inference_steps", "num_steps", "inference_steps", "sampling_steps"),
+    "steps": (
+        "steps",
+        "num_inference_steps",
+        "num_steps",
+        "inference_steps",
+        "sampling_steps",
+        "steps_total",
+    ),
     "cfg": ("cfg", "cfg_scale", "guidance_scale", "true_gs", "guidance", "cfg_conds"),
     "seed": ("seed", "noise_seed", "rand_seed", "seed_value", "seed_num"),
     "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
@@ -83,7 +90,7 @@ MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
 TWO_WAY = ("switch", "boolean", "condition", "bool")
-FIRST_OF = re.compile(r"^(any|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
+FIRST_OF = re.compile(r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
@@ -383,7 +390,7 @@ def _of_kind(names: list[str], want: Want) -> list[str]:
         return telling
     if any(other.search(name) for name in names):
         plain = [name for name in names if not other.search(name)]
-        return plain if want == "positive" else []
+        return plain if plain or len(names) > 1 else names
     return names
 
 
