@@ -78,6 +78,14 @@ class ObjectInfo:
             return None
         return tuple(value for value in values if isinstance(value, str) and value.strip())
 
+    def output_types(self, class_type: str) -> tuple[str, ...]:
+        """The types of what a class gives out, by slot; empty if the class is unknown."""
+        try:
+            outputs = self._classes[class_type]["output"]
+        except (LookupError, TypeError):
+            return ()
+        return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+
     def maxima(self, fields: Collection[str]) -> dict[tuple[str, str], int]:
         """The largest value of each whole-number input of these names, by class and input."""
         found: dict[tuple[str, str], int] = {}

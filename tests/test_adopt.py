@@ -1,0 +1,842 @@
+"""adopt.py on graphs of our own: each rule of what goes where, and what cannot be driven."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from adopt import ROLES, Adoption, analyse
+from object_info import ObjectInfo
+
+Nodes = dict[str, dict[str, Any]]
+
+
+def node(class_type: str, title: str = "", **inputs: Any) -> dict[str, Any]:
+    """A node; an input given as "id@slot" is a link."""
+    linked = {name: _link(value) for name, value in inputs.items()}
+    return {"class_type": class_type, "inputs": linked, **({"_meta": {"title": title}} if title else {})}
+
+
+def _link(value: Any) -> Any:
+    if isinstance(value, str) and "@" in value:
+        source, slot = value.split("@")
+        return [source, int(slot)]
+    return value
+
+
+def plain(**changed: dict[str, Any] | None) -> Nodes:
+    """A plain text-to-image workflow, by names; those of `changed` replaced, added or (None) gone."""
+    nodes: dict[str, dict[str, Any] | None] = {
+        "loader": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+        "empty": node("EmptyLatentImage", width=512, height=768, batch_size=1),
+        "pos": node("CLIPTextEncode", text="a red fox in the snow", clip="loader@1"),
+        "neg": node("CLIPTextEncode", text="blurry", clip="loader@1"),
+        "sampler": sampler(),
+        "decode": node("VAEDecode", samples="sampler@0", vae="loader@2"),
+        "save": node("SaveImage", images="decode@0", filename_prefix="fox"),
+    }
+    nodes.update(changed)
+    return {name: entry for name, entry in nodes.items() if entry is not None}
+
+
+def sampler(class_type: str = "KSampler", **changed: Any) -> dict[str, Any]:
+    inputs: dict[str, Any] = {
+        "model": "loader@0",
+        "positive": "pos@0",
+        "negative": "neg@0",
+        "latent_image": "empty@0",
+        "seed": 5,
+        "steps": 20,
+        "cfg": 7.5,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "denoise": 1,
+    }
+    inputs.update(changed)
+    return node(class_type, **{name: value for name, value in inputs.items() if value is not None})
+
+
+def custom(**changed: dict[str, Any] | None) -> Nodes:
+    """The workflow that Flux is used with: everything in a node of its own."""
+    nodes: dict[str, dict[str, Any] | None] = {
+        "loader": None,
+        "neg": None,
+        "unet": node("UNETLoader", unet_name="flux.safetensors", weight_dtype="default"),
+        "clips": node("DualCLIPLoader", clip_name1="t5.safetensors", clip_name2="l.safetensors"),
+        "pos": node("CLIPTextEncode", text="a red fox in the snow", clip="clips@0"),
+        "guidance": node("FluxGuidance", guidance=3.5, conditioning="pos@0"),
+        "guider": node("BasicGuider", model="shift@0", conditioning="guidance@0"),
+        "shift": node("ModelSamplingFlux", model="unet@0", max_shift=1.15, width=1024, height=1024),
+        "noise": node("RandomNoise", noise_seed=9),
+        "select": node("KSamplerSelect", sampler_name="euler"),
+        "sigmas": node("BasicScheduler", model="shift@0", scheduler="simple", steps=25, denoise=1),
+        "sampler": node(
+            "SamplerCustomAdvanced",
+            noise="noise@0",
+            guider="guider@0",
+            sampler="select@0",
+            sigmas="sigmas@0",
+            latent_image="empty@0",
+        ),
+    }
+    nodes.update(changed)
+    return plain(**nodes)
+
+
+def entries(adoption: Adoption, *roles: str) -> dict[str, list[str]]:
+    assert adoption.refused is None, adoption.refused
+    return {role: adoption.bindings[role] for role in roles}
+
+
+def found(document: object, role: str) -> list[str]:
+    """What is found for a role, and for sure."""
+    adoption = analyse(document)
+    assert adoption.refused is None, adoption.refused
+    assert role not in adoption.not_sure, adoption.not_sure
+    return adoption.bindings[role]
+
+
+def doubted(document: object, role: str) -> list[str]:
+    adoption = analyse(document)
+    assert adoption.refused is None, adoption.refused
+    return adoption.not_sure.get(role, [])
+
+
+def refused(document: object) -> str:
+    reason = analyse(document).refused
+    assert reason is not None, analyse(document).bindings
+    return reason
+
+
+PLAIN = {
+    "model": ["loader.ckpt_name"],
+    "positive": ["pos.text"],
+    "negative": ["neg.text"],
+    "sampler": ["sampler.sampler_name"],
+    "scheduler": ["sampler.scheduler"],
+    "steps": ["sampler.steps"],
+    "cfg": ["sampler.cfg"],
+    "seed": ["sampler.seed"],
+    "width": ["empty.width"],
+    "height": ["empty.height"],
+    "batch": ["empty.batch_size"],
+}
+
+
+def test_a_plain_workflow_is_understood_and_nothing_of_it_is_in_doubt() -> None:
+    adoption = analyse(plain())
+    assert adoption.bindings == PLAIN
+    assert (adoption.not_sure, adoption.refused) == ({}, None)
+    assert tuple(finding.role for finding in adoption.findings) == ROLES
+    positive = adoption.findings[1]
+    assert positive.why == "text of CLIPTextEncode pos, which KSampler sampler takes as positive"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"prompt": plain()},
+        {"input": {"workflow": plain()}},
+        {"output": plain(), "workflow": {"nodes": [], "links": []}},
+        {**plain(), "_comment": "mine", "version": 3, "extra": {"a": 1}},
+    ],
+    ids=["prompt", "input", "page beside it", "keys beside it"],
+)
+def test_what_stands_around_the_nodes_is_taken_off(wrapped: object) -> None:
+    adoption = analyse(wrapped)
+    assert adoption.bindings == PLAIN
+    assert adoption.workflow == plain()
+
+
+def test_nothing_given_is_modified() -> None:
+    document = {"prompt": plain(), "extra": 1}
+    before = copy.deepcopy(document)
+    analyse(document)
+    assert document == before
+
+
+def test_ids_may_hold_colons() -> None:
+    text = json.dumps(plain()).replace('"sampler"', '"57:3"').replace('"empty"', '"57:13"')
+    assert entries(analyse(json.loads(text)), "seed", "width") == {
+        "seed": ["57:3.seed"],
+        "width": ["57:13.width"],
+    }
+
+
+# What reaches an output.
+
+
+def test_a_decoy_that_reaches_no_output_is_not_bound_whatever_its_title() -> None:
+    decoy = node("CLIPTextEncode", "POSITIVE PROMPT", text="{prompt}", clip="loader@1")
+    nodes = {"decoy": decoy, "other": sampler(positive="decoy@0"), **plain()}
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_text_that_a_saving_node_writes_into_the_file_is_no_prompt() -> None:
+    save = node(
+        "Image Saver",
+        images="decode@0",
+        filename="fox",
+        positive="a text for the file",
+        seed_value="sampler@0",
+        steps=99,
+        sampler_name="euler",
+    )
+    assert analyse(plain(save=save)).bindings == PLAIN
+
+
+# The text.
+
+
+def test_the_text_is_where_the_encoder_takes_it_from() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="show@0", clip="loader@1"),
+        show=node("ShowText|pysssss", text="mine@0", text_0="what was shown last"),
+        mine=node("PrimitiveStringMultiline", value="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.value"]
+
+
+def test_fixed_text_beside_the_prompt_stays() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node(
+            "StringConcatenate",
+            string_a="mine@0",
+            string_b="masterpiece, best quality, highly detailed, 8k",
+            delimiter=", ",
+        ),
+        mine=node("String Literal", "Prompt", string="a red fox in the snow at night"),
+    )
+    assert found(nodes, "positive") == ["mine.string"]
+
+
+def test_a_placeholder_says_which_text_is_the_persons() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Text Concatenate", text_a="a@0", text_b="b@0", delimiter=" "),
+        a=node("Text Multiline", text="a long description of the style that every picture has"),
+        b=node("Text Multiline", text="{prompt}"),
+    )
+    assert found(nodes, "positive") == ["b.text"]
+
+
+def test_two_texts_that_could_both_be_the_prompt_are_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Text Concatenate", text_a="a@0", text_b="b@0", delimiter=" "),
+        a=node("Text Multiline", text="a red fox in the snow"),
+        b=node("Text Multiline", text="a dark forest in the night"),
+    )
+    assert sorted(doubted(nodes, "positive")) == ["a.text", "b.text"]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"text_g": "a fox", "text_l": "a fox", "width": 1024, "target_width": 1024},
+        {"clip_l": "", "t5xxl": "a fox", "guidance": 3.5},
+        {"clip_l": "a fox", "clip_g": "a fox", "t5xxl": "a fox", "empty_padding": "none"},
+    ],
+)
+def test_an_encoder_with_several_texts_gets_the_prompt_in_each(inputs: dict[str, Any]) -> None:
+    encoder = node("CLIPTextEncodeMany", clip="loader@1", **inputs)
+    texts = [f"pos.{name}" for name in inputs if name.split("_")[0] in ("text", "clip", "t5xxl")]
+    assert found(plain(pos=encoder), "positive") == texts
+
+
+def test_one_text_for_both_inputs_of_an_encoder_is_bound_once() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncodeSDXL", text_g="mine@0", text_l="mine@0", clip="loader@1"),
+        mine=node("PrimitiveString", value="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.value"]
+
+
+def test_conditioning_is_followed_by_slot_where_both_kinds_pass_through() -> None:
+    nodes = plain(
+        control=node(
+            "ControlNetApplyAdvanced",
+            positive="pos@0",
+            negative="neg@0",
+            control_net="net@0",
+            image="picture@0",
+            strength=0.5,
+        ),
+        net=node("ControlNetLoader", control_net_name="net.safetensors"),
+        picture=node("LoadImage", image="pose.png"),
+        sampler=sampler(positive="control@1", negative="control@0"),
+    )
+    assert entries(analyse(nodes), "positive", "negative") == {
+        "positive": ["neg.text"],
+        "negative": ["pos.text"],
+    }
+
+
+@pytest.mark.parametrize("class_type", ["ConditioningZeroOut", "Zero Out Anything"])
+def test_a_zeroed_conditioning_is_no_negative(class_type: str) -> None:
+    nodes = plain(neg=node(class_type, conditioning="pos@0"))
+    assert found(nodes, "negative") == []
+
+
+def test_the_prompt_itself_taken_as_negative_is_no_negative() -> None:
+    assert found(plain(sampler=sampler(negative="pos@0")), "negative") == []
+
+
+def test_a_styler_gives_both_texts_by_slot() -> None:
+    nodes = plain(
+        styler=node("SDXLPromptStyler", text_positive="a fox", text_negative="dull", style="none"),
+        pos=node("CLIPTextEncode", text="styler@0", clip="loader@1"),
+        neg=node("CLIPTextEncode", text="styler@1", clip="loader@1"),
+    )
+    assert found(nodes, "positive") == ["styler.text_positive"]
+    assert found(nodes, "negative") == ["styler.text_negative"]
+
+
+def test_a_text_put_into_another_is_the_prompt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="into@0", clip="loader@1"),
+        into=node("StringReplace", string="a photo of {}, on film", find="{}", replace="mine@0"),
+        mine=node("PrimitiveString", value="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.value"]
+
+
+def test_a_switch_lets_through_what_it_is_set_to() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="switch@0", clip="loader@1"),
+        switch=node("ImpactSwitch", select=2, input1="a@0", input2="b@0"),
+        a=node("PrimitiveString", value="a red fox"),
+        b=node("PrimitiveString", value="a blue fox"),
+    )
+    assert found(nodes, "positive") == ["b.value"]
+
+
+def test_a_switch_may_be_set_by_another_node() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="switch@0", clip="loader@1"),
+        switch=node("ComfySwitchNode", switch="on@0", on_false="a@0", on_true="b@0"),
+        on=node("PrimitiveBoolean", value=False),
+        a=node("PrimitiveString", value="a red fox"),
+        b=node("PrimitiveString", value="a blue fox"),
+    )
+    assert found(nodes, "positive") == ["a.value"]
+
+
+# Loaders, pipes, and samplers that are not KSampler.
+
+
+def test_a_loader_with_everything_in_it_is_bound() -> None:
+    loader = node(
+        "Efficient Loader",
+        ckpt_name="a.safetensors",
+        vae_name="Baked VAE",
+        lora_name="None",
+        positive="a fox",
+        negative="dull",
+        token_normalization="none",
+        empty_latent_width=512,
+        empty_latent_height=768,
+        batch_size=1,
+    )
+    nodes = {
+        "loader": loader,
+        "sampler": sampler(
+            "KSampler (Efficient)",
+            positive="loader@1",
+            negative="loader@2",
+            latent_image="loader@3",
+            preview_method="auto",
+            vae_decode="true",
+        ),
+        "save": node("SaveImage", images="sampler@5", filename_prefix="fox"),
+    }
+    assert analyse(nodes).bindings == {
+        **PLAIN,
+        "positive": ["loader.positive"],
+        "negative": ["loader.negative"],
+        "width": ["loader.empty_latent_width"],
+        "height": ["loader.empty_latent_height"],
+        "batch": ["loader.batch_size"],
+    }
+    assert analyse(nodes).not_sure == {}
+
+
+def test_a_pipe_is_followed_to_what_it_carries() -> None:
+    nodes = {
+        "loader": node(
+            "easy fullLoader",
+            ckpt_name="a.safetensors",
+            resolution="custom x custom",
+            empty_latent_width=512,
+            empty_latent_height=768,
+            positive="a fox",
+            negative="dull",
+            batch_size=1,
+        ),
+        "sampler": node(
+            "easy preSampling",
+            pipe="loader@0",
+            seed=5,
+            steps=20,
+            cfg=7,
+            sampler_name="euler",
+            scheduler="normal",
+            denoise=1,
+        ),
+        "run": node("easy kSampler", pipe="sampler@0", image_output="Preview", save_prefix="x"),
+        "save": node("SaveImage", images="run@1", filename_prefix="fox"),
+    }
+    assert analyse(nodes).bindings == {
+        **PLAIN,
+        "positive": ["loader.positive"],
+        "negative": ["loader.negative"],
+        "width": ["loader.empty_latent_width"],
+        "height": ["loader.empty_latent_height"],
+        "batch": ["loader.batch_size"],
+    }
+
+
+def test_a_pipe_that_is_packed_from_plain_nodes_is_followed() -> None:
+    nodes = plain(
+        pipe=node("ToBasicPipe", model="loader@0", clip="loader@1", vae="loader@2",
+                  positive="pos@0", negative="neg@0"),
+        sampler=sampler("ImpactKSamplerBasicPipe", model=None, positive=None, negative=None,
+                        basic_pipe="pipe@0"),
+    )  # fmt: skip
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_an_sdxl_tuple_is_followed() -> None:
+    nodes = plain(
+        tuple=node("Pack SDXL Tuple", base_model="loader@0", base_clip="loader@1",
+                   base_positive="pos@0", base_negative="neg@0"),
+        sampler=sampler("KSampler SDXL (Eff.)", model=None, positive=None, negative=None,
+                        sdxl_tuple="tuple@0"),
+    )  # fmt: skip
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_the_nodes_of_a_custom_sampler_are_bound_and_the_guidance_is_the_cfg() -> None:
+    adoption = analyse(custom())
+    assert adoption.not_sure == {}
+    assert adoption.bindings == {
+        "model": ["unet.unet_name"],
+        "positive": ["pos.text"],
+        "negative": [],
+        "sampler": ["select.sampler_name"],
+        "scheduler": ["sigmas.scheduler"],
+        "steps": ["sigmas.steps"],
+        "cfg": ["guidance.guidance"],
+        "seed": ["noise.noise_seed"],
+        "width": ["empty.width"],
+        "height": ["empty.height"],
+        "batch": ["empty.batch_size"],
+    }
+
+
+def test_a_guider_with_a_real_cfg_has_both_texts() -> None:
+    nodes = custom(
+        guider=node("CFGGuider", model="shift@0", positive="pos@0", negative="neg@0", cfg=5.0),
+        neg=node("CLIPTextEncode", text="blurry", clip="clips@0"),
+    )
+    assert found(nodes, "cfg") == ["guider.cfg"]
+    assert found(nodes, "negative") == ["neg.text"]
+
+
+def test_a_scheduler_without_a_name_leaves_the_role_empty() -> None:
+    nodes = custom(sigmas=node("Flux2Scheduler", steps=20, width=1024, height=1024))
+    assert found(nodes, "scheduler") == []
+    assert found(nodes, "steps") == ["sigmas.steps"]
+
+
+def test_a_sampler_without_a_name_leaves_the_role_empty() -> None:
+    nodes = custom(select=node("SamplerDPMPP_2M_SDE", solver_type="midpoint", eta=1.0, s_noise=1.0))
+    assert found(nodes, "sampler") == []
+
+
+def test_a_sampler_that_is_wrapped_is_found() -> None:
+    nodes = custom(
+        sampler=node("SamplerCustomAdvanced", noise="noise@0", guider="guider@0",
+                     sampler="detail@0", sigmas="split@1", latent_image="empty@0"),
+        detail=node("DetailDaemonSamplerNode", sampler="select@0", detail_amount=0.2, start=0.2),
+        split=node("SplitSigmas", sigmas="sigmas@0", step=0),
+    )  # fmt: skip
+    assert found(nodes, "sampler") == ["select.sampler_name"]
+    assert found(nodes, "scheduler") == ["sigmas.scheduler"]
+
+
+def test_an_all_in_one_node_is_bound_by_the_names_of_its_inputs() -> None:
+    nodes = {
+        "all": node("SomethingGenerate", prompt="a fox", negative_prompt="dull", width=512,
+                    height=768, num_inference_steps=30, guidance_scale=4.5, seed=5,
+                    num_images=1, model_name="a.safetensors"),
+        "save": node("SaveImage", images="all@0", filename_prefix="fox"),
+    }  # fmt: skip
+    assert analyse(nodes).bindings == {
+        "model": ["all.model_name"],
+        "positive": ["all.prompt"],
+        "negative": ["all.negative_prompt"],
+        "sampler": [],
+        "scheduler": [],
+        "steps": ["all.num_inference_steps"],
+        "cfg": ["all.guidance_scale"],
+        "seed": ["all.seed"],
+        "width": ["all.width"],
+        "height": ["all.height"],
+        "batch": ["all.num_images"],
+    }
+
+
+# The model.
+
+
+def test_the_model_is_behind_whatever_patches_it() -> None:
+    nodes = plain(
+        sampler=sampler(model="patch@0"),
+        patch=node("ModelSamplingAuraFlow", model="lora@0", shift=3.0),
+        lora=node("LoraLoader", model="loader@0", clip="loader@1", lora_name="style.safetensors",
+                  strength_model=1.0, strength_clip=1.0),
+    )  # fmt: skip
+    assert found(nodes, "model") == ["loader.ckpt_name"]
+
+
+def test_a_model_name_may_come_from_another_node() -> None:
+    nodes = plain(
+        loader=node("CheckpointLoaderSimple", ckpt_name="names@0"),
+        names=node("CheckpointNameSelector", ckpt_name="a.safetensors"),
+    )
+    assert found(nodes, "model") == ["names.ckpt_name"]
+
+
+def test_merged_models_are_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler(model="merge@0"),
+        merge=node("ModelMergeSimple", model1="loader@0", model2="second@0", ratio=0.5),
+        second=node("CheckpointLoaderSimple", ckpt_name="b.safetensors"),
+    )
+    assert doubted(nodes, "model") == ["loader.ckpt_name", "second.ckpt_name"]
+
+
+# Numbers.
+
+
+def test_a_number_shared_through_a_primitive_is_bound_there() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="w@0", height="h@0", batch_size=1),
+        w=node("PrimitiveInt", value=512),
+        h=node("INTConstant", value=768),
+        sampler=sampler(seed="seed@0", steps="steps@0"),
+        seed=node("Seed (rgthree)", seed=12),
+        steps=node("Int Literal", int=20),
+    )
+    assert entries(analyse(nodes), "width", "height", "seed", "steps") == {
+        "width": ["w.value"],
+        "height": ["h.value"],
+        "seed": ["seed.seed"],
+        "steps": ["steps.int"],
+    }
+
+
+def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="times@0", height=768, batch_size=1),
+        times=node("Math Operation", a="w@0", b=2, operation="multiply"),
+        w=node("PrimitiveInt", value=512),
+    )
+    assert analyse(nodes).bindings["width"] == []
+    assert doubted(nodes, "width")
+
+
+def test_a_size_chosen_from_a_list_is_not_bound() -> None:
+    pick = node("CR SDXL Aspect Ratio", width=1024, height=1024, batch_size=1,
+                aspect_ratio="3:4 portrait 896x1152")  # fmt: skip
+    nodes = plain(empty=node("EmptyLatentImage", width="pick@0", height="pick@1", batch_size=1),
+                  pick=pick)  # fmt: skip
+    assert analyse(nodes).bindings["width"] == []
+    pick["inputs"]["aspect_ratio"] = "custom"
+    assert found(nodes, "width") == ["pick.width"]
+
+
+def test_a_picker_without_numbers_has_no_size_to_set() -> None:
+    nodes = plain(empty=node("SizePicker", resolution="1024x1024 (1:1)", batch_size=2))
+    assert found(nodes, "width") == []
+    assert found(nodes, "height") == []
+    assert found(nodes, "batch") == ["empty.batch_size"]
+
+
+# Several passes.
+
+
+def test_a_second_pass_gets_the_sampler_and_the_scheduler_alone() -> None:
+    nodes = plain(
+        up=node("LatentUpscaleBy", samples="sampler@0", upscale_method="area", scale_by=1.5),
+        second=sampler(latent_image="up@0", seed=6, steps=12, cfg=5.0, denoise=0.5),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert analyse(nodes).bindings == {
+        **PLAIN,
+        "sampler": ["sampler.sampler_name", "second.sampler_name"],
+        "scheduler": ["sampler.scheduler", "second.scheduler"],
+    }
+    assert analyse(nodes).not_sure == {}
+
+
+def test_passes_are_in_the_order_of_the_picture_not_of_the_file() -> None:
+    nodes = plain(
+        sampler=sampler(latent_image="encode@0", denoise=0.4, seed=6),
+        encode=node("VAEEncode", pixels="up@0", vae="loader@2"),
+        up=node("ImageScaleBy", image="first@0", scale_by=2.0),
+        first=node("VAEDecode", samples="base@0", vae="loader@2"),
+        base=sampler(),
+    )
+    assert found(nodes, "seed") == ["base.seed"]
+    assert found(nodes, "sampler") == ["base.sampler_name", "sampler.sampler_name"]
+
+
+def test_a_detailer_that_works_on_the_picture_is_a_pass() -> None:
+    nodes = plain(
+        face=node("FaceDetailer", image="decode@0", model="loader@0", positive="face_text@0",
+                  negative="neg@0", seed=1, steps=9, cfg=6.0, sampler_name="euler",
+                  scheduler="normal", denoise=0.4),
+        face_text=node("CLIPTextEncode", text="a detailed face", clip="loader@1"),
+        save=node("SaveImage", images="face@0", filename_prefix="fox"),
+    )  # fmt: skip
+    assert found(nodes, "sampler") == ["sampler.sampler_name", "face.sampler_name"]
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "positive") == ["pos.text"]
+
+
+def two_stages(**changed: dict[str, Any] | None) -> Nodes:
+    first = {"seed": None, "noise_seed": 5, "steps": 25, "start_at_step": 0, "end_at_step": 20}
+    second = {**first, "start_at_step": 20, "end_at_step": 10000, "latent_image": "sampler@0"}
+    return plain(
+        **{
+            "sampler": sampler("KSamplerAdvanced", **first),
+            "second": sampler("KSamplerAdvanced", **second, positive="pos2@0", model="refiner@0"),
+            "refiner": node("CheckpointLoaderSimple", ckpt_name="refiner.safetensors"),
+            "pos2": node("CLIPTextEncode", text="a red fox in the snow", clip="refiner@1"),
+            "decode": node("VAEDecode", samples="second@0", vae="loader@2"),
+            **changed,
+        }
+    )
+
+
+def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so() -> None:
+    adoption = analyse(two_stages())
+    assert adoption.bindings["steps"] == ["sampler.steps", "second.steps"]
+    assert adoption.bindings["cfg"] == ["sampler.cfg"]
+    assert adoption.bindings["model"] == ["loader.ckpt_name"]
+    assert adoption.not_sure == {}
+    steps = adoption.findings[ROLES.index("steps")]
+    assert steps.why == (
+        "KSamplerAdvanced sampler and KSamplerAdvanced second share the steps: their start and end"
+        " steps are scaled with them"
+    )
+
+
+def test_the_prompt_goes_into_the_texts_of_every_stage() -> None:
+    assert found(two_stages(), "positive") == ["pos.text", "pos2.text"]
+
+
+def test_pictures_made_side_by_side_are_in_doubt() -> None:
+    nodes = plain(
+        other=sampler(seed=8),
+        decode2=node("VAEDecode", samples="other@0", vae="loader@2"),
+        save2=node("SaveImage", images="decode2@0", filename_prefix="other"),
+    )
+    assert doubted(nodes, "steps") == ["sampler.steps", "other.steps"]
+    assert found(nodes, "positive") == ["pos.text"]
+
+
+# What cannot be driven.
+
+
+def from_picture() -> Nodes:
+    return plain(
+        empty=node("VAEEncode", pixels="scale@0", vae="loader@2"),
+        scale=node("ImageScale", image="mine@0", width=512, height=512, crop="disabled"),
+        mine=node("LoadImage", image="example.png"),
+    )
+
+
+def ending(class_type: str, **inputs: Any) -> Nodes:
+    return plain(save=node(class_type, images="decode@0", **inputs))
+
+
+REFUSED: dict[str, tuple[object, str]] = {
+    "page format": ({"nodes": [{"id": 1}], "links": []}, "Workflow > Export (API)"),
+    "page format inside": ({"workflow": {"nodes": [], "links": []}}, "Workflow > Export (API)"),
+    "nothing": ({}, "no node"),
+    "a list": ([1, 2], "no node"),
+    "image to image": (from_picture(), "starts from the picture of LoadImage mine"),
+    "video": (ending("VHS_VideoCombine", frame_rate=8, filename_prefix="x"), "makes a video"),
+    "animation": (ending("SaveAnimatedWEBP", fps=6.0, filename_prefix="x"), "makes a video"),
+    "sound": (ending("SaveAudio", filename_prefix="x"), "makes sound"),
+    "3D": (ending("SaveGLB", filename_prefix="x"), "makes a 3D model"),
+    "preview only": (ending("PreviewImage"), "saves no picture"),
+    "websocket only": (ending("SaveImageWebsocket"), "saves no picture"),
+    "upscaler": (
+        {
+            "mine": node("LoadImage", image="example.png"),
+            "up": node("ImageUpscaleWithModel", image="mine@0", upscale_model="m@0"),
+            "m": node("UpscaleModelLoader", model_name="4x.pth"),
+            "save": node("SaveImage", images="up@0", filename_prefix="x"),
+        },
+        "a picture that somebody must give",
+    ),
+    "no sampler": (
+        {
+            "make": node("EmptyImage", width=64, height=64, color=0),
+            "save": node("SaveImage", images="make@0", filename_prefix="x"),
+        },
+        "nothing in it samples",
+    ),
+    "frames": (
+        plain(empty=node("EmptyHunyuanLatentVideo", width=64, height=64, length=25, batch_size=1)),
+        "frames of a video",
+    ),
+    "edit": (
+        plain(
+            pos=node("TextEncodeQwenImageEdit", prompt="make it red", clip="loader@1",
+                     vae="loader@2", image="mine@0"),
+            mine=node("LoadImage", image="example.png"),
+        ),
+        "edits the picture of LoadImage mine",
+    ),
+    "reference": (
+        plain(
+            sampler=sampler(positive="reference@0"),
+            reference=node("ReferenceLatent", conditioning="pos@0", latent="encode@0"),
+            encode=node("VAEEncode", pixels="mine@0", vae="loader@2"),
+            mine=node("LoadImage", image="example.png"),
+        ),
+        "edits the picture of LoadImage mine",
+    ),
+    "picture to fill in": (
+        plain(
+            sampler=sampler(model="style@0"),
+            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
+            mine=node("LoadImage", image="%image%"),
+        ),
+        "needs a picture from the person",
+    ),
+    "template": (plain(sampler=sampler(denoise="%denoise%")), "%denoise% in denoise of KSampler"),
+    "no text": (
+        plain(pos=node("SomethingElse", clip="loader@1", strength=1.0)),
+        "nowhere to write a prompt",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_driven_is_refused_with_the_reason_and_what_to_do(name: str) -> None:
+    document, reason = REFUSED[name]
+    said = refused(document)
+    assert reason in said
+    assert "xport" in said or "SaveImage" in said or "put a" in said
+    assert set(analyse(document).bindings) == set(ROLES)
+
+
+def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:
+    nodes = plain(
+        sampler=sampler(model="style@0"),
+        style=node("IPAdapterAdvanced", model="loader@0", image="fixed@0", weight=0.8),
+        fixed=node("LoadImage", image="style.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"),
+        sampler=sampler(steps="%steps%", seed="%seed%"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_a_single_frame_is_a_still_picture() -> None:
+    still = node("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1)
+    assert found(plain(empty=still), "width") == ["empty.width"]
+
+
+# Any JSON.
+
+
+def mutations(seed: int) -> Iterator[object]:
+    """Workflows in which something, anywhere, is something else."""
+    rng = random.Random(seed)
+    odd: list[Any] = [None, True, -1, 1e400, "", "x", [], {}, ["sampler", 0], ["nowhere", 0],
+                      ["sampler"], [["a"], 0], ["sampler", "0"], [1, 2, 3], {"a": []},
+                      ["sampler", float("nan")], ["sampler", 2**70], ["sampler", -1]]  # fmt: skip
+    for base in (plain(), custom(), two_stages(), from_picture()):
+        for _ in range(60):
+            document: Any = copy.deepcopy(base)
+            for _ in range(rng.randint(1, 6)):
+                target: Any = document
+                while isinstance(target, dict) and target and rng.random() < 0.75:
+                    key = rng.choice(list(target))
+                    if not isinstance(target[key], dict) or not target[key]:
+                        break
+                    target = target[key]
+                if isinstance(target, dict) and target:
+                    key = rng.choice(list(target))
+                    target[key] = rng.choice([*odd, [rng.choice(list(base)), rng.randint(0, 3)]])
+            yield document
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_json_is_answered(seed: int) -> None:
+    for document in mutations(seed):
+        adoption = analyse(document)
+        assert set(adoption.bindings) == set(ROLES)
+        for entry in (entry for role in ROLES for entry in adoption.bindings[role]):
+            node_id, name = entry.split(".", 1)
+            assert not isinstance(adoption.workflow[node_id]["inputs"][name], list)
+
+
+@pytest.mark.parametrize("document", [None, 1, "x", [], [{}], {"prompt": None}, {"1": None}])
+def test_what_is_no_workflow_is_refused(document: object) -> None:
+    assert analyse(document).refused is not None
+
+
+def test_nodes_in_a_circle_are_refused() -> None:
+    assert refused(plain(sampler=sampler(latent_image="decode@0")))
+
+
+def test_thousands_of_nodes_are_no_problem() -> None:
+    chain = {
+        f"lora{i}": node("LoraLoaderModelOnly", model=f"lora{i + 1}@0", lora_name="x", strength=1)
+        for i in range(3000)
+    }
+    chain["lora3000"] = node("UNETLoader", unet_name="a.safetensors")
+    texts = {f"text{i}": node("Reroute", value=f"text{i + 1}@0") for i in range(3000)}
+    nodes = plain(
+        sampler=sampler(model="lora0@0"),
+        pos=node("CLIPTextEncode", text="text0@0", clip="loader@1"),
+        **chain,
+        **texts,
+    )
+    analyse(nodes)
+
+
+# With what the server declares.
+
+
+def test_the_server_says_which_texts_are_choices_from_a_list() -> None:
+    info = ObjectInfo(
+        {
+            "Encode": {
+                "input": {"required": {"text": ["STRING", {}], "prompt_kind": [["a", "b"], {}]}},
+                "output": ["CONDITIONING"],
+            }
+        }
+    )
+    nodes = plain(pos=node("Encode", text="a fox", prompt_kind="a", clip="loader@1"))
+    adoption = analyse(nodes, info)
+    assert adoption.bindings["positive"] == ["pos.text"]

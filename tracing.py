@@ -1,0 +1,467 @@
+"""Where a value comes from: from an input of a node back to the literal that a person may replace.
+
+Owns what the field calls its inputs (`steps`, `noise_seed`, `text_g`, …) and how nodes hand values
+on: primitives, pipes, switches, joined texts. Pure; decides nothing about a workflow as a whole.
+Class names count only where neither the links nor the inputs' names say enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from graph import Entry, Graph, Link, Node
+from object_info import ObjectInfo
+
+Kind = Literal["number", "string"]
+Want = Literal["positive", "negative"]
+
+DEPTH = 100  # so many nodes are followed one behind another
+CLOSE = 2.0  # texts whose likelihoods differ by less cannot be told apart
+
+# The names of the inputs that take each thing, the most telling first.
+NAMES: dict[str, tuple[str, ...]] = {
+    "sampler": ("sampler_name", "sampler"),
+    "scheduler": ("scheduler", "scheduler_name"),
+    "steps": (
+        "steps",
+        "num_inference_steps",
+        "num_steps",
+        "inference_steps",
+        "sampling_steps",
+        "steps_total",
+    ),
+    "cfg": ("cfg", "cfg_scale", "guidance_scale", "true_gs", "guidance", "cfg_conds"),
+    "seed": ("seed", "noise_seed", "rand_seed", "seed_value", "seed_num"),
+    "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
+    "height": ("height", "empty_latent_height", "image_height", "latent_height", "height_override"),
+    "batch": ("batch_size", "num_images", "num_images_per_prompt", "batch", "batch_count"),
+    "positive": (
+        "positive",
+        "base_positive",
+        "conditioning",
+        "cond",
+        "cond1",
+        "positive_prompt",
+        "positive_conditioning",
+        "text_positive",
+        "prompt",
+        "text",
+        "prompt_text",
+    ),
+    "negative": (
+        "negative",
+        "base_negative",
+        "neg_conditioning",
+        "negative_conditioning",
+        "uncond",
+        "negative_prompt",
+        "text_negative",
+        "neg_prompt",
+    ),
+    "model": (
+        "ckpt_name",
+        "unet_name",
+        "base_ckpt_name",
+        "gguf_name",
+        "checkpoint",
+        "checkpoint_name",
+        "diffusion_model",
+        "model_name",
+        "model_path",
+        "model",
+    ),
+}
+# Links that carry the things of a job in one bundle, and those that carry one of them.
+PIPE = re.compile(r"pipe|context$|ctx|tuple|^bus$|settings|param|embeds|^args$", re.I)
+CARRIERS = {
+    "seed": re.compile(r"^noise$"),
+    "sampler": re.compile(r"^sampler$"),
+    "scheduler": re.compile(r"^sigmas"),
+    "steps": re.compile(r"^sigmas"),
+    "cfg": re.compile(r"^guider$"),
+    "positive": re.compile(r"^guider$"),
+    "negative": re.compile(r"^guider$"),
+    "model": re.compile(r"^guider$"),
+}
+MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I)
+MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
+SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
+TWO_WAY = ("switch", "boolean", "condition", "bool")
+FIRST_OF = re.compile(r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
+
+CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
+TEXT = re.compile(
+    r"(^|_|\b)(texts?|strings?|prompts?|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|wildcards?"
+    r"|value|populated)(\d*)($|_|\b)",
+    re.I,
+)
+ENCODER_TEXT = re.compile(r"_[gl]\d?$|^t5|^clip_[lgh]$|^llama", re.I)
+NO_TEXT = re.compile(
+    r"delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
+    r"|preset|select|control_after|seed|_name$|_path$|file|device|dtype|type$|lora|wt$|weight"
+    r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
+    re.I,
+)
+CLIP_LINK = re.compile(r"^(clip|text_encoder|t5|te)\d?$", re.I)
+PICTURE_LINK = re.compile(r"^(image|images|pixels|img|picture|photo|video|frames)_?\d*$", re.I)
+DISPLAY = re.compile(r"show|display|preview|debug|inspect", re.I)
+ZEROED = re.compile(r"zero\s*_?out", re.I)
+POSITIVE = re.compile(r"(^|_|\b)pos(itive)?(\d*)($|_|\b)", re.I)
+NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
+
+PLACEHOLDER = re.compile(
+    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
+)
+PERSONAL = re.compile(
+    r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b", re.I
+)
+FIXED = re.compile(
+    r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
+    r"|prepend|embeddings?|default|fixed|common|tags?)\b",
+    re.I,
+)
+PRAISE = re.compile(
+    r"masterpiece|best quality|high(est)? quality|highly detailed|high detail|ultra|[48]k\b|uhd"
+    r"|hdr|sharp focus|photorealis|realistic|award|cinematic|score_\d|absurdres|very aesthetic"
+    r"|professional|intricate|newest|highres",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The literals that something comes from; `candidates` if that is not sure."""
+
+    entries: tuple[Entry, ...] = ()
+    candidates: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A text that could be the person's: where it stands, what it says, how likely it is theirs."""
+
+    entries: tuple[Entry, ...]
+    text: str
+    likely: float
+    candidates: tuple[Entry, ...] = ()
+
+
+def is_placeholder(value: object) -> bool:
+    """Whether a value is another program's mark for a value of its own, and nothing else."""
+    return isinstance(value, str) and bool(PLACEHOLDER.fullmatch(value))
+
+
+def fits(value: object, kind: Kind) -> bool:
+    """Whether a literal is of a kind; a placeholder stands for whatever is to be written there."""
+    if kind == "string":
+        return isinstance(value, str)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number or is_placeholder(value)
+
+
+def find(graph: Graph, start: str, role: str) -> Entry | None:
+    """The input that takes a role's thing, nearest to a sampling node: its own, or one of the
+    nodes that it takes its pipe, guider, sigmas … from."""
+    carrier = CARRIERS.get(role)
+    waiting, seen = [start], {start}
+    for current in waiting:
+        node = graph.nodes[current]
+        for name in NAMES[role]:
+            is_carrier = carrier is not None and carrier.search(name)
+            if name in node.values or (name in node.links and not is_carrier):
+                return Entry(current, name)
+        for name, link in node.links.items():
+            carries = PIPE.search(name) or (carrier is not None and carrier.search(name))
+            if carries and link.node not in seen:
+                seen.add(link.node)
+                waiting.append(link.node)
+    return None
+
+
+def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> Traced:
+    """The literal behind an input. `names` are what nodes on the way call such a value."""
+    for _ in range(DEPTH):
+        node = graph.nodes[entry.node]
+        if entry.name in node.values:
+            return Traced((entry,)) if fits(node.values[entry.name], kind) else Traced()
+        if entry.name not in node.links:
+            return Traced()
+        inside = graph.nodes[node.links[entry.name].node]
+        inner = _handed_on(graph, inside, kind, names)
+        if len(inner) != 1:
+            return Traced((), tuple(e for e in inner if e.name in inside.values))
+        entry = inner[0]
+    return Traced()
+
+
+def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
+    """The inputs of a node that the value it hands on may come from."""
+    for name in names:
+        if name in node.links or fits(node.values.get(name), kind):
+            return [Entry(node.id, name)]
+    chosen = switched(graph, node)
+    if chosen:
+        return [Entry(node.id, chosen)]
+    own = [name for name, value in node.values.items() if fits(value, kind)]
+    own = [name for name in own if "control_after" not in name and name != "unique_id"]
+    if node.links:
+        # with numbers of its own beside what it is handed, it may well calculate
+        return [Entry(node.id, name) for name in (*node.links, *own)]
+    named = [name for name in own if name.lower() in ("value", "int", "float", "number", "string")]
+    return [Entry(node.id, name) for name in named[:1] or own]
+
+
+def switched(graph: Graph, node: Node) -> str | None:
+    """The input that a switch lets through; None if the node is none, or it is not known."""
+    inputs = [name for name in node.links if name not in (*SWITCH, *TWO_WAY)]
+    if len(inputs) < 2:
+        return None
+    for name in SWITCH:
+        choice = _set_to(graph, node, name)
+        if isinstance(choice, int):
+            numbered = (n for n in inputs if re.fullmatch(rf"[a-z]+_?0*{int(choice)}", n, re.I))
+            return next(numbered, None)
+    for name in TWO_WAY:
+        choice = _set_to(graph, node, name)
+        if isinstance(choice, bool):
+            side = re.compile(r"true|^yes|^on$" if choice else r"false|^no|^off$")
+            return next((n for n in inputs if side.search(n) and n not in TWO_WAY), None)
+    is_any = "switch" in node.class_type.lower() and not node.values
+    return inputs[0] if is_any and FIRST_OF.match(inputs[0]) else None
+
+
+def _set_to(graph: Graph, node: Node, name: str) -> object:
+    """What a switch is set to, by itself or by a primitive."""
+    link = node.links.get(name)
+    source = graph.nodes[link.node] if link else node
+    if link is None:
+        return node.values.get(name)
+    return next(iter(source.values.values()), None) if len(source.values) == 1 else None
+
+
+def model(graph: Graph, start: Entry) -> Traced:
+    """The file name in the loader that a model comes from, through whatever patches it."""
+    entry = start
+    others: list[Entry] = []
+    for _ in range(DEPTH):
+        node = graph.nodes[entry.node]
+        link = node.links.get(entry.name)
+        if link is None:
+            break
+        loader = graph.nodes[link.node]
+        patched = [name for name in loader.links if MODEL_LINK.match(name)]
+        if patched:
+            others += [Entry(loader.id, name) for name in patched[1:]]
+            entry = Entry(loader.id, patched[0])
+            continue
+        own = find(graph, loader.id, "model")
+        chosen = switched(graph, loader)
+        if own is not None:
+            traced = literal(graph, own, "string", (*NAMES["model"], "value"))
+            return _merged(graph, traced, others)
+        if chosen or len(loader.links) == 1:
+            entry = Entry(loader.id, chosen or next(iter(loader.links)))
+            continue
+        files = [n for n, v in loader.values.items() if MODEL_FILE.search(str(v))]
+        files = [n for n in files if not re.search("vae|lora|clip", n, re.I)]
+        found = tuple(Entry(loader.id, name) for name in files)
+        return _merged(graph, Traced(found[:1], found if len(found) > 1 else ()), others)
+    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced()
+
+
+def _merged(graph: Graph, traced: Traced, others: Sequence[Entry]) -> Traced:
+    """What is found, in doubt if other models are merged into it."""
+    if not others or not traced.entries:
+        return traced
+    found = dict.fromkeys(traced.entries)
+    for other in others[:4]:
+        found.update(dict.fromkeys(model(graph, other).entries))
+    return Traced(traced.entries, tuple(found) if len(found) > 1 else traced.candidates)
+
+
+class Texts:
+    """Follows conditioning and strings back to the texts in them."""
+
+    def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
+        self._graph = graph
+        self._info = info
+
+    def behind(self, entry: Entry, want: Want) -> Part | None:
+        """The person's text behind an input; None if there is none to write."""
+        return choose(self._input(entry, want, frozenset()), want)
+
+    def _input(self, entry: Entry, want: Want, path: frozenset[str]) -> list[Part]:
+        node = self._graph.nodes[entry.node]
+        value = node.values.get(entry.name)
+        if isinstance(value, str):
+            return [Part((entry,), value, _likelihood(node, entry.name, value))]
+        link = node.links.get(entry.name)
+        if link is None or link.node in path or len(path) > DEPTH:
+            return []
+        parts = self._output(link, want, path | {node.id})
+        return [Part(p.entries, p.text, p.likely + _hint(entry.name), p.candidates) for p in parts]
+
+    def _output(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
+        """The texts in what a node gives out at a slot."""
+        node = self._graph.nodes[link.node]
+        if ZEROED.search(node.class_type):
+            return []
+        want = self._by_slot(node, link.slot, want)
+        chosen = switched(self._graph, node)
+        if chosen:
+            return self._input(Entry(node.id, chosen), want, path)
+        encodes = any(CLIP_LINK.match(name) for name in node.links)
+        if not encodes and not self._conditions(node) and self._reads_picture(node):
+            return []
+        names = self._text_inputs(node, want, link.slot)
+        each = [self._input(Entry(node.id, name), want, path) for name in names]
+        is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
+        if is_encoder and len(names) > 1 and not self._conditions(node):
+            return _in_each(choose(parts, want) for parts in each)
+        parts = [part for parts in each for part in parts]
+        if _replaces(node):
+            return _replacement(node, parts)
+        return parts
+
+    def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
+        """Which of the two a slot of a node gives, if it has both: the lower is the positive."""
+        names = (*node.links, *node.values)
+        both = any(POSITIVE.search(n) for n in names) and any(NEGATIVE.search(n) for n in names)
+        if not both:
+            return want
+        if self._info is not None:
+            outputs = self._info.output_types(node.class_type)
+            same = [i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]]
+            if len(same) == 2:
+                return "positive" if slot == same[0] else "negative"
+        if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
+            return want
+        loads = any(name in node.values for name in NAMES["model"])
+        return want if loads or slot > 1 else ("positive", "negative")[slot]  # type: ignore[return-value]
+
+    def _conditions(self, node: Node) -> bool:
+        return any(CONDITIONING.search(name) for name in node.links)
+
+    def _reads_picture(self, node: Node) -> bool:
+        return any(PICTURE_LINK.match(name) for name in node.links)
+
+    def _text_inputs(self, node: Node, want: Want, slot: int) -> list[str]:
+        """The inputs of a node that its text comes from, of the wanted kind."""
+        conditioning = [n for n in node.links if CONDITIONING.search(n)]
+        texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
+        if not (texts and DISPLAY.search(node.class_type)):
+            texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
+        if _replaces(node):
+            texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
+        names = list(dict.fromkeys([*conditioning, *texts]))
+        names = _of_kind(names, want)
+        if "wildcard_text" in names and "populated_text" in names:
+            fixed = str(node.values.get("mode")).lower() == "fixed"
+            names.remove("wildcard_text" if fixed else "populated_text")
+        names = [name for name in names if name in conditioning] or names
+        if not names:
+            names = [n for n in node.links if PIPE.search(n)]
+        if not names:
+            names = list(node.links) if len(node.links) == 1 else []
+            strings = [n for n, v in node.values.items() if isinstance(v, str)]
+            names = names or [n for n in strings if not NO_TEXT.search(n)]
+        if not node.links and slot < len(names) and self._several_slots(node):
+            return [names[slot]]
+        return names
+
+    def _several_slots(self, node: Node) -> bool:
+        return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
+
+    def _is_text(self, node: Node, name: str, value: Any) -> bool:
+        if not isinstance(value, str) or not TEXT.search(name) or NO_TEXT.search(name):
+            return False
+        return self._info is None or self._info.choices(node.class_type, name) is None
+
+
+def _of_kind(names: list[str], want: Want) -> list[str]:
+    """Of names for both kinds those for one; names that say neither count if none says it."""
+    wanted, other = (POSITIVE, NEGATIVE) if want == "positive" else (NEGATIVE, POSITIVE)
+    telling = [name for name in names if wanted.search(name)]
+    if telling:
+        return telling
+    if any(other.search(name) for name in names):
+        plain = [name for name in names if not other.search(name)]
+        return plain if plain or len(names) > 1 else names
+    return names
+
+
+def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
+    """One text for all inputs of an encoder: the prompt goes into each."""
+    parts = [part for part in chosen if part is not None]
+    if not parts:
+        return []
+    entries = dict.fromkeys(entry for part in parts for entry in part.entries)
+    doubts = dict.fromkeys(entry for part in parts for entry in part.candidates)
+    longest = max(parts, key=lambda part: len(part.text))
+    return [Part(tuple(entries), longest.text, longest.likely, tuple(doubts))]
+
+
+def _replaces(node: Node) -> bool:
+    return "replace" in {*node.values, *node.links} and "find" in {*node.values, *node.links}
+
+
+def _replacement(node: Node, parts: list[Part]) -> list[Part]:
+    """Of a node that puts one text into another: the one that is put in, if its place is there."""
+    place, text = node.values.get("find"), node.values.get("string", node.values.get("text"))
+    if not (isinstance(place, str) and isinstance(text, str) and place and place in text):
+        return parts
+    around = Entry(node.id, "string" if "string" in node.values else "text")
+    return [part for part in parts if around not in part.entries] or parts
+
+
+def _likelihood(node: Node, name: str, text: str) -> float:
+    """How likely a text is the person's, by where it stands and how it reads."""
+    likely = _hint(name) + _hint(node.title)
+    likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
+    if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
+        likely += 6
+    words = [word for word in re.split(r"[\s,]+", text) if word]
+    praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
+    if words:
+        likely -= 3 * min(1.0, 2 * praise / len(words))
+    return likely + min(len(words), 40) / 20 - (2 if len(words) < 2 else 0)
+
+
+def _hint(name: str) -> float:
+    plain = re.sub(r"[_\d]+", " ", name)
+    return 1.5 * bool(PERSONAL.search(plain)) - 3 * bool(FIXED.search(plain))
+
+
+def choose(parts: Iterable[Part], want: Want) -> Part | None:
+    """The likeliest of several texts; with the others as candidates if they are as likely."""
+    distinct = {part.entries: part for part in sorted(parts, key=lambda part: part.likely)}
+    ranked = sorted(distinct.values(), key=lambda part: -part.likely)
+    if not ranked:
+        return None
+    best = ranked[0]
+    close = [part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")]
+    if len(close) < 2 or close[0] is not best:
+        return best
+    doubts = dict.fromkeys(entry for part in close for entry in part.entries)
+    return Part(best.entries, best.text, best.likely, tuple(doubts))
+
+
+def along(
+    graph: Graph, start: str, follow: Callable[[str], bool], stop: Callable[[Node], bool]
+) -> Iterator[Node]:
+    """The nodes behind `start` over links whose names `follow` takes, not beyond where it stops."""
+    waiting, seen = [start], {start}
+    for current in waiting:
+        node = graph.nodes[current]
+        if current != start:
+            yield node
+            if stop(node):
+                continue
+        for name, link in node.links.items():
+            if follow(name) and link.node not in seen:
+                seen.add(link.node)
+                waiting.append(link.node)
