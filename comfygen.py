@@ -373,7 +373,7 @@ def run(settings: Settings) -> int:
 def parse_arguments(arguments: Sequence[str]) -> Any:
     """The command line, an attribute for each option; ends the program if it makes no sense."""
     if not arguments:  # a start of the bot needs no parser
-        return types.SimpleNamespace(check=False, once=None, offline=False)
+        return types.SimpleNamespace(check=False, once=None, adopt=None, offline=False)
     import argparse
 
     from once import add_options
@@ -386,11 +386,18 @@ def parse_arguments(arguments: Sequence[str]) -> Any:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="check everything a start needs")
     mode.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
+    mode.add_argument(
+        "--adopt", metavar="FILE", type=Path, help="make a workflow of what ComfyUI exported"
+    )
+    parser.add_argument("--name", help="with --adopt: what the workflow is called")
+    parser.add_argument("--json", action="store_true", help="with --adopt: only say what is found")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
     names = add_options(parser)
     parsed = parser.parse_args(arguments)
     if parsed.offline and not parsed.check:
         parser.error("--offline goes with --check")
+    if parsed.adopt is None and (parsed.name is not None or parsed.json):
+        parser.error("--name and --json go with --adopt")
     if parsed.once is None and any(getattr(parsed, name) is not None for name in names):
         parser.error("options for one picture go with --once")
     parsed.out = parsed.out or Path()
@@ -402,7 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     problems: Sequence[str] = ()
     try:
-        settings = load_settings(read_environment(), for_discord=options.once is None)
+        settings = load_settings(read_environment(), for_discord=options.once is None and options.adopt is None)
     except ConfigError as error:
         problems = error.problems
         if error.settings is None or not options.check:
@@ -410,12 +417,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"configuration: {redact(problem)}", file=sys.stderr)
             return 1
         settings = error.settings
-    if options.check or options.once is not None:
+    if options.check or options.adopt is not None or options.once is not None:
         settings = replace(settings, log_level=max(settings.log_level, logging.ERROR))
     set_up_logging(settings)
     try:
         if options.check:
             return print_checks(settings, problems, COMMAND_NAMES, offline=options.offline)
+        if options.adopt is not None:
+            from adopt import run_adopt
+
+            return run_adopt(settings, options)
         if options.once is not None:
             from once import run_once
 

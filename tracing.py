@@ -90,7 +90,9 @@ MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
 TWO_WAY = ("switch", "boolean", "condition", "bool")
-FIRST_OF = re.compile(r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
+FIRST_OF = re.compile(
+    r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I
+)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
@@ -117,7 +119,8 @@ PLACEHOLDER = re.compile(
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
 PERSONAL = re.compile(
-    r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b", re.I
+    r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
+    re.I,
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
@@ -335,7 +338,9 @@ class Texts:
             return want
         if self._info is not None:
             outputs = self._info.output_types(node.class_type)
-            same = [i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]]
+            same = [
+                i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]
+            ]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
         if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
@@ -443,7 +448,9 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     if not ranked:
         return None
     best = ranked[0]
-    close = [part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")]
+    close = [
+        part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")
+    ]
     if len(close) < 2 or close[0] is not best:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)

@@ -1,4 +1,4 @@
-"""adopt.py on graphs of our own: each rule of what goes where, and what cannot be driven."""
+"""roles.py on graphs of our own: each rule of what goes where, and what cannot be driven."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from adopt import ROLES, Adoption, analyse
+from binder import ROLES
 from object_info import ObjectInfo
+from roles import Adoption, analyse
 
 Nodes = dict[str, dict[str, Any]]
 
@@ -19,7 +20,11 @@ Nodes = dict[str, dict[str, Any]]
 def node(class_type: str, title: str = "", **inputs: Any) -> dict[str, Any]:
     """A node; an input given as "id@slot" is a link."""
     linked = {name: _link(value) for name, value in inputs.items()}
-    return {"class_type": class_type, "inputs": linked, **({"_meta": {"title": title}} if title else {})}
+    return {
+        "class_type": class_type,
+        "inputs": linked,
+        **({"_meta": {"title": title}} if title else {}),
+    }
 
 
 def _link(value: Any) -> Any:
