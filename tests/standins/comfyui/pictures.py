@@ -5,9 +5,12 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import math
+import random
 import struct
 import zlib
 from collections.abc import Mapping
+
+CELL = 8  # pixels of a preview that stand for one of the latent image
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -24,13 +27,12 @@ def _shades(hue: float, light: float, hue_end: float, light_end: float, count: i
     return bytes(colours)
 
 
-def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_to: int) -> bytes:
-    """A small landscape that depends on the seed alone, with text chunks as ComfyUI writes them.
+def _landscape(seed: bytes, width: int, height: int) -> tuple[bytes, bytes]:
+    """A palette, and a landscape of indexes into it, column by column.
 
-    Drawn as whole columns (sky, a sun with a halo, three ranges of hills) of palette indexes: that
-    is what pure Python does in a few milliseconds.
+    Drawn as whole columns (sky, a sun with a halo, three ranges of hills): that is what pure Python
+    does in a few milliseconds.
     """
-    width, height = size
     digest = hashlib.sha256(seed).digest()
     dice = [byte / 255 for byte in digest]
     hue, noon = dice[0], dice[1]
@@ -68,20 +70,94 @@ def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_t
             crest = min(height, max(0, int(middle - swing * wave)))
             column = column[:crest] + hill[crest:]
         columns.append(column)
-    pixels = b"".join(columns)
-    rows = b"".join(b"\0" + pixels[y::height] for y in range(height))
+    return palette, b"".join(columns)
+
+
+def _png(size: tuple[int, int], palette: bytes, rows: bytes, extra: list[bytes]) -> bytes:
     parts = [
         b"\x89PNG\r\n\x1a\n",
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-        *(_chunk(b"tEXt", f"{key}\0{text}".encode("latin-1")) for key, text in texts.items()),
+        _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 3, 0, 0, 0)),
+        *extra,
         _chunk(b"PLTE", palette),
         _chunk(b"IDAT", zlib.compress(rows, 4)),
         _chunk(b"IEND", b""),
     ]
-    missing = pad_to - sum(map(len, parts)) - 12
-    if missing > 0:
-        parts.insert(-2, _chunk(b"paDd", bytes(missing)))
     return b"".join(parts)
+
+
+def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_to: int) -> bytes:
+    """A small landscape that depends on the seed alone, with text chunks as ComfyUI writes them."""
+    height = size[1]
+    palette, pixels = _landscape(seed, *size)
+    rows = b"".join(b"\0" + pixels[y::height] for y in range(height))
+    chunks = [_chunk(b"tEXt", f"{key}\0{text}".encode("latin-1")) for key, text in texts.items()]
+    picture = _png(size, palette, rows, chunks)
+    missing = pad_to - len(picture) - 12
+    if missing > 0:
+        picture = _png(size, palette, rows, [*chunks, _chunk(b"paDd", bytes(missing))])
+    return picture
+
+
+def draw_step(seed: bytes, size: tuple[int, int], part: float, image_format: str) -> bytes:
+    """The picture of draw_png while it is made: a mosaic that comes out of noise as `part` goes
+    from 0 to 1. At most 512 pixels wide or high, "JPEG" or "PNG"."""
+    cells = [max(1, side * min(512, max(size)) // max(size) // CELL) for side in size]
+    palette, pixels = _landscape(seed, *cells)
+    turns, noise = random.Random(seed), random.Random(seed + str(part).encode())
+    pixels = bytes(
+        pixel if turn < 256 * part else other
+        for pixel, turn, other in zip(
+            pixels, turns.randbytes(len(pixels)), noise.randbytes(len(pixels)), strict=True
+        )
+    )
+    rows = [pixels[y :: cells[1]] for y in range(cells[1])]
+    if image_format == "JPEG":
+        return _jpeg(palette, rows)
+    wide = [b"\0" + b"".join(bytes((pixel,)) * CELL for pixel in row) for row in rows]
+    lines = b"".join(line * CELL for line in wide)
+    return _png((cells[0] * CELL, cells[1] * CELL), palette, lines, [])
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def _jpeg(palette: bytes, rows: list[bytes]) -> bytes:
+    """Each pixel as a block of 8 by 8 in one colour: a block has nothing but its mean, which is
+    coded as the difference to that of the block before."""
+    colours = [_ycc(*palette[index : index + 3]) for index in range(0, len(palette), 3)]
+    bits, before = [], (0, 0, 0)
+    for pixel in b"".join(rows):
+        colour = colours[pixel]
+        for value, last in zip(colour, before, strict=True):
+            step = value - last
+            size = abs(step).bit_length()
+            bits.append(f"{size:04b}")
+            if size:
+                bits.append(f"{step if step > 0 else step + (1 << size) - 1:0{size}b}")
+            bits.append("0")  # no more in this block
+        before = colour
+    text = "".join(bits)
+    text += "1" * (-len(text) % 8)
+    data = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    height, width = len(rows) * CELL, len(rows[0]) * CELL
+    parts = [
+        b"\xff\xd8",
+        _segment(0xE0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0))),
+        _segment(0xDB, b"\0" + bytes([8] * 64)),
+        _segment(0xC0, struct.pack(">BHHB", 8, height, width, 3) + b"\1\x11\0\2\x11\0\3\x11\0"),
+        _segment(0xC4, b"\0" + bytes([0, 0, 0, 10] + [0] * 12) + bytes(range(10))),
+        _segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\0"),
+        _segment(0xDA, b"\3\1\0\2\0\3\0" + bytes((0, 63, 0))),
+        data,
+        b"\xff\xd9",
+    ]
+    return b"".join(parts)
+
+
+def _ycc(red: int, green: int, blue: int) -> tuple[int, int, int]:
+    light = 0.299 * red + 0.587 * green + 0.114 * blue
+    return round(light) - 128, round(0.564 * (blue - light)), round(0.713 * (red - light))
 
 
 def draw_preview(picture: bytes, image_format: str, quality: int) -> bytes:

@@ -14,22 +14,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import json
 import os
 import random
 import socket
-import string
-import struct
 import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from tests.standins.comfyui.execution import Execution
 from tests.standins.comfyui.faults import (
     CUTS,
     LOGIN_PAGE,
@@ -43,71 +40,34 @@ from tests.standins.comfyui.faults import (
     page,
     spoilt,
 )
-from tests.standins.comfyui.nodes import (
-    OWNERS_DISK,
-    TRACEBACK,
-    Json,
-    error_entry,
-    execution_order,
-    installed_nodes,
-    is_link,
-    signatures_of,
-    simple_workflow,
-    validate_prompt,
-)
-from tests.standins.comfyui.pictures import draw_png, draw_preview
+from tests.standins.comfyui.nodes import OWNERS_DISK, Json, lists_of, simple_workflow
+from tests.standins.comfyui.pictures import draw_preview
+from tests.standins.comfyui.prompts import error_entry, validate_prompt
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Item = tuple[float, str, Json, Json, list[str]]  # number, prompt id, prompt, extra data, outputs
-
-PICTURES_KEPT = 200
-OUT_OF_MEMORY_TIPS = (
-    "This error means you ran out of memory on your GPU.\n\n"
-    "TIPS: If the workflow worked before you might have accidentally set the batch_size to a large "
-    "number."
-)
-
-PREVIEW_FRAME = struct.pack(">II", 1, 1) + b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + bytes(64)  # a JPEG
 
 
-@dataclass
-class _Run:
-    """The prompt in execution."""
-
-    item: Item
-    prompt_id: str
-    prompt: Json
-    client_id: str | None
-    order: list[str]
-    signatures: dict[str, str]
-    messages: list[list[Any]] = field(default_factory=list)
-    progress: Json = field(default_factory=dict)
-    executed: list[str] = field(default_factory=list)
-    outputs: Json = field(default_factory=dict)
-    meta: Json = field(default_factory=dict)
-    node_id: str = ""
-
-
-class _Interrupted(Exception):
-    pass
-
-
-class _NodeFailed(Exception):
-    """With the exception type and the message that it stands for."""
-
-
-class ComfyUIStandIn:
+class ComfyUIStandIn(Execution):
     """A ComfyUI server for tests. `with ComfyUIStandIn() as comfy:` or start() and stop().
 
     Set at any time: `object_info` (what is installed), `seconds_per_step`, `history_delay` (between
-    the event execution_success and the history), `picture_size`, `picture_bytes` (PNGs are padded
-    to it), `pictures_per_prompt` (None: batch_size), `saved_as` (where a node that saves names its
-    files in its outputs, and their suffix), `progress_state` (False: an older server's
-    feed), `newest` (missing_node_type; prompt ids must be canonical UUIDs), `jobs_api` (POST
-    /api/jobs/{id}/cancel exists), `interrupt_ignores_body` (an older server's).
+    the event execution_success and the history), `picture_size` (None: the size that the prompt
+    asks for), `picture_bytes` (PNGs are padded to it), `pictures_per_prompt` (None: batch_size),
+    `saved_as` (where a node that saves names its files in its outputs, and their suffix),
+    `progress_state` (False: an older server's feed, without feature flags), `newest`
+    (missing_node_type; prompt ids must be canonical UUIDs; a prompt may choose its previews),
+    `jobs_api` (POST /api/jobs/{id}/cancel exists), `interrupt_ignores_body` (an older server's),
+    `preview_method` (as with --preview-method: "auto", "latent2rgb" or "taesd" shows the running
+    picture, "none" doesn't), `preview_format` ("JPEG", as from ComfyUI's own samplers, or "PNG"),
+    `models`, `loras`, other lists with offer(), `broken_models` (files that no loader can read).
+
+    A preview is sent after each step of a sampler, where they are on: by the prompt's
+    extra_data.preview_method on the newest servers, else by `preview_method`. The samplers of the
+    Efficiency Nodes follow their own input `preview_method` instead, whatever the prompt asks for.
 
     To look at: `requests`; `posted`, (prompt id, workflow) of each accepted POST /prompt;
+    `preview_methods`, what each of these asked for; `feature_flags`;
     `executed`, the ids of prompts that began to run in order of their start (those answered from
     the cache are not in it); `finished`, the ids whose history was written, whatever the outcome;
     `interrupted`; `history`, `pending`, `running`, `held`, `listeners`, `pictures`.
@@ -120,45 +80,22 @@ class ComfyUIStandIn:
         prefix: str = "",
         required_headers: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.port = port
         self.prefix = prefix
         self.required_headers = dict(required_headers or {})
-        self.object_info = installed_nodes()
-        self.seconds_per_step = 0.0
-        self.history_delay = 0.001
-        self.picture_size = (192, 192)
-        self.picture_bytes = 0
-        self.pictures_per_prompt: int | None = None
-        self.saved_as = ("images", ".png")
-        self.progress_state = True
-        self.newest = False
         self.jobs_api = False
         self.interrupt_ignores_body = False
 
         self.requests: list[Recorded] = []
         self.posted: list[tuple[str, Json]] = []
-        self.executed: list[str] = []
-        self.finished: list[str] = []
-        self.interrupted: list[str] = []
-        self.history: dict[str, Json] = {}
+        self.preview_methods: list[str | None] = []
 
-        self._wakeup, self._queue_filled = asyncio.Event(), asyncio.Event()
         self._cleared = asyncio.Event()
-        self._changed = threading.Condition()
-        self._changes = 0
         self._thread: threading.Thread | None = None
         self._number = 0
-        self._pending: list[Item] = []
-        self._run: _Run | None = None
-        self._cache: dict[str, Json | None] = {}  # signature of a node → what it put into history
-        self._files: dict[tuple[str, str, str], bytes] = {}  # (type, subfolder, filename) → bytes
-        self._counters: dict[str, int] = {}
-        self._failures: list[tuple[str, str, str | None]] = []
         self._faults: list[Fault] = []
         self._callbacks: list[tuple[str, str, Callable[[Recorded], None]]] = []
-        self._interrupting = self._holding = False
-        self._permits = 0
-        self._held = ""
         self._listening = False
 
     # --- how it runs ---
@@ -205,16 +142,29 @@ class ComfyUIStandIn:
     @property
     def models(self) -> list[str]:
         """The checkpoints that every loader class offers."""
-        return list(self._ckpt_names()[0])
+        return self.offered("ckpt_name")
 
     @models.setter
     def models(self, names: list[str]) -> None:
-        for options in self._ckpt_names():
-            options[:] = names
+        self.offer("ckpt_name", names)
 
-    def _ckpt_names(self) -> list[list[str]]:
-        configs = [node["input"]["required"].get("ckpt_name") for node in self.object_info.values()]
-        return [c[1]["options"] if c[0] == "COMBO" else c[0] for c in configs if c]
+    @property
+    def loras(self) -> list[str]:
+        """The LoRAs that every loader class offers."""
+        return self.offered("lora_name")
+
+    @loras.setter
+    def loras(self, names: list[str]) -> None:
+        self.offer("lora_name", names)
+
+    def offered(self, name: str) -> list[str]:
+        """The options of the input `name` in the first class that has it."""
+        return list(next(lists_of(self.object_info, name)))
+
+    def offer(self, name: str, values: list[str]) -> None:
+        """From now on the input `name` offers these, in every class that has it."""
+        for options in lists_of(self.object_info, name):
+            options[:] = values
 
     @property
     def pictures(self) -> dict[str, bytes]:
@@ -240,7 +190,12 @@ class ComfyUIStandIn:
     @property
     def listeners(self) -> list[str]:
         """The client ids of the open WebSockets."""
-        return list(self._sockets)
+        return self._feed.listeners
+
+    @property
+    def feature_flags(self) -> dict[str, Json]:
+        """Client id → the feature flags that its last socket sent as its first message."""
+        return dict(self._feed.asked)
 
     def hold(self) -> None:
         """From now on each prompt waits after its last step until release()."""
@@ -257,14 +212,18 @@ class ComfyUIStandIn:
         self._in_loop(let_go)
 
     def fail_next(self, exception_type: str, message: str, node_id: str | None = None) -> None:
-        """Make the next prompt end in execution_error at the node (default: its first sampler)."""
+        """Make the next prompt end in execution_error at the node (default: its first sampler).
+
+        Without it, a prompt fails as on a real server over `broken_models`, and over a text with a
+        bare `embedding:` or with brackets that are too deep.
+        """
         self._failures.append((exception_type, message, node_id))
 
     def submit_foreign(self, workflow: Json | None = None) -> str:
         """Queue a prompt of the owner's own page (default: a new one each time); its id."""
         prompt = workflow or simple_workflow(self.models[0], seed=random.getrandbits(60))
         prompt = copy.deepcopy(prompt)
-        error, outputs, _ = validate_prompt(self.object_info, prompt, self.newest)
+        error, outputs, _ = self._validated({"prompt": prompt})
         if error:
             raise ValueError(error)
         prompt_id = str(uuid.uuid4())
@@ -368,20 +327,13 @@ class ComfyUIStandIn:
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(20)
 
-    def _happened(self) -> None:
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-
     async def _serve(self, started: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._messages: asyncio.Queue[tuple[str, Json | bytes, str | None]] = asyncio.Queue()
-        self._sockets: dict[str, web.WebSocketResponse] = {}
         self._in_flight: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._worker = self._spawn(self._work())
-        self._spawn(self._publish())
+        self._spawn(self._feed.publish())
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1)
         await runner.setup()
         assert runner.server
@@ -410,6 +362,7 @@ class ComfyUIStandIn:
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/system_stats", self._system_stats),
             ("GET", "/object_info", self._object_info),
+            ("GET", "/object_info/{class}", self._object_info),
             ("POST", "/prompt", self._post_prompt),
             ("GET", "/queue", self._get_queue),
             ("POST", "/queue", self._post_queue),
@@ -463,7 +416,7 @@ class ComfyUIStandIn:
                 connection.transport.abort()
         for task in self._in_flight:
             task.cancel()
-        self._sockets.clear()
+        self._feed.forget()
         self._happened()
 
     def _forget(self) -> None:
@@ -570,10 +523,11 @@ class ComfyUIStandIn:
         return web.json_response({"system": system, "devices": [device]})
 
     async def _object_info(self, request: web.Request) -> web.Response:
+        if name := request.match_info.get("class"):
+            return web.json_response(
+                {name: self.object_info[name]} if name in self.object_info else {}
+            )
         return web.json_response(self.object_info)
-
-    def _queue_info(self) -> Json:
-        return {"exec_info": {"queue_remaining": len(self._pending) + bool(self._run)}}
 
     async def _post_prompt(self, request: web.Request) -> web.Response:
         data = await request.json()
@@ -586,6 +540,7 @@ class ComfyUIStandIn:
             extra["client_id"] = data["client_id"]
         number = data.get("number", -self._number if data.get("front") else self._number)
         self.posted.append((prompt_id, (await request.json())["prompt"]))  # before conversions
+        self.preview_methods.append(extra.get("preview_method"))
         self._put(number, prompt_id, data["prompt"], extra, outputs)
         answer = {"prompt_id": prompt_id, "number": number, "node_errors": node_errors}
         return web.json_response(answer)
@@ -603,7 +558,15 @@ class ComfyUIStandIn:
                 details = "prompt_id must be a UUID string in canonical lowercase hyphenated form"
                 message = "prompt_id must be a valid UUID"
                 return error_entry("invalid_prompt_id", message, details), [], {}
-        return validate_prompt(self.object_info, data["prompt"], self.newest)
+        return validate_prompt(self.object_info, data["prompt"], self.newest, self._is_image)
+
+    def _is_image(self, name: str) -> bool:
+        """Whether there is a file of that annotated name: `sub/name.png [output]`."""
+        path, _, kind = name.rpartition(" [")
+        if kind not in ("output]", "temp]"):
+            return name.removesuffix(" [input]") in self.offered("image")
+        subfolder, _, filename = path.rpartition("/")
+        return (kind[:-1], subfolder, filename) in self._files
 
     def _put(
         self, number: float, prompt_id: str, prompt: Json, extra: Json, outputs: list[str]
@@ -688,255 +651,11 @@ class ComfyUIStandIn:
         headers = {"Content-Disposition": f'filename="{filename}"'}
         return web.Response(body=picture, content_type=f"image/{image_format}", headers=headers)
 
-    # --- the websocket ---
-
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """One socket per client id. The `pop` at the end is ComfyUI's: it silences a second one."""
-        websocket = web.WebSocketResponse()
-        await websocket.prepare(request)
         sid = request.query.get("clientId") or uuid.uuid4().hex
-        self._sockets[sid] = websocket
-        self._happened()
-        try:
-            self._send("status", {"status": self._queue_info(), "sid": sid}, sid)
-            if self._run and self._run.client_id == sid and self._run.node_id:
-                self._send("executing", {"node": self._run.node_id}, sid)
-            async for _ in websocket:
-                pass
-        finally:
-            self._sockets.pop(sid, None)
-            self._happened()
-        return websocket
-
-    def _send(self, event: str, data: Json | bytes, sid: str | None = None) -> None:
-        """Queue an event for one client, or for all."""
-        if sid in self._sockets or (sid is None and self._sockets):
-            self._messages.put_nowait((event, data, sid))
-
-    async def _publish(self) -> None:
-        while True:
-            event, data, sid = await self._messages.get()
-            for websocket in [ws for key, ws in self._sockets.items() if sid in (None, key)]:
-                with contextlib.suppress(ConnectionError):
-                    if isinstance(data, bytes):
-                        await websocket.send_bytes(data)
-                    else:
-                        await websocket.send_json({"type": event, "data": data})
-
-    def _queue_updated(self) -> None:
-        self._send("status", {"status": self._queue_info()})
-        self._happened()
-
-    def _say(self, run: _Run, event: str, *, broadcast: bool = False, **data: Any) -> None:
-        """A message of the prompt's status: kept for the history and sent to its client."""
-        data = {"prompt_id": run.prompt_id, **data, "timestamp": int(time.time() * 1000)}
-        run.messages.append([event, data])
-        if run.client_id is not None or broadcast:
-            self._send(event, data, run.client_id)
-
-    def _progress(
-        self, run: _Run, node_id: str, value: float, most: float, state: str = "running"
-    ) -> None:
-        ids = {"node_id": node_id, "display_node_id": node_id, "real_node_id": node_id}
-        ids |= {"prompt_id": run.prompt_id}
-        run.progress[node_id] = {"value": value, "max": most, "state": state, **ids}
-        run.progress[node_id]["parent_node_id"] = None
-        if self.progress_state:
-            data = {"prompt_id": run.prompt_id, "nodes": dict(run.progress)}
-            self._send("progress_state", data, run.client_id)
-        self._happened()
-
-    # --- execution ---
-
-    async def _work(self) -> None:
-        while True:
-            while not self._pending:
-                self._queue_filled.clear()
-                await self._queue_filled.wait()
-            item = self._pending.pop(0)
-            _, prompt_id, prompt, extra, outputs = item
-            order = execution_order(prompt, outputs)
-            signatures = signatures_of(prompt, order)
-            run = _Run(item, prompt_id, prompt, extra.get("client_id"), order, signatures)
-            self._run = run
-            self._interrupting = False
-            self._queue_updated()
-            success = await self._execute(run)
-            await asyncio.sleep(self.history_delay)
-            status = {"status_str": "success" if success else "error", "completed": success}
-            self.history[run.prompt_id] = {
-                "prompt": item,
-                "outputs": run.outputs,
-                "status": {**status, "messages": run.messages},
-                "meta": run.meta,
-            }
-            self._run = None
-            self.finished.append(run.prompt_id)
-            self._queue_updated()
-            if run.client_id is not None:
-                end = {"node": None, "prompt_id": run.prompt_id}
-                self._send("executing", end, run.client_id)
-
-    async def _execute(self, run: _Run) -> bool:
-        """Run the nodes of a prompt that aren't cached; True if it succeeded."""
-        self._say(run, "execution_start")
-        kept = set(run.signatures.values())
-        self._cache = {key: ui for key, ui in self._cache.items() if key in kept}
-        failure = self._failures.pop(0) if self._failures else None
-        last = self._failing_node(run, failure[2]) if failure else run.order[-1]
-        if failure:
-            self._cache.pop(run.signatures[last], None)
-        cached = [node_id for node_id in run.order if run.signatures[node_id] in self._cache]
-        self._say(run, "execution_cached", nodes=cached)
-        if len(cached) < len(run.order):
-            self.executed.append(run.prompt_id)
-        try:
-            for node_id in run.order:
-                run.node_id = node_id
-                if node_id not in cached:
-                    await self._run_steps(run, node_id)
-                if node_id == last:
-                    await self._wait_while_held(run)
-                    if failure:
-                        raise _NodeFailed(*failure[:2])
-                if node_id not in cached:
-                    self._cache[run.signatures[node_id]] = self._result(run, node_id)
-                    run.executed.append(node_id)
-                self._finish_node(run, node_id, self._cache[run.signatures[node_id]])
-            self._say(run, "execution_success")
-            return True
-        except _Interrupted:
-            self.interrupted.append(run.prompt_id)
-            self._say(run, "execution_interrupted", broadcast=True, **self._where(run))
-        except Exception as exc:
-            trouble = exc.args if isinstance(exc, _NodeFailed) else (type(exc).__name__, str(exc))
-            self._say(run, "execution_error", **self._where(run), **self._trouble(run, *trouble))
-        finally:
-            self._held = run.node_id = ""
-        return False
-
-    def _failing_node(self, run: _Run, wanted: str | None) -> str:
-        samplers = [node_id for node_id in run.order if self._steps(run.prompt[node_id])]
-        return wanted if wanted in run.order else [*samplers, run.order[-1]][0]
-
-    def _where(self, run: _Run) -> Json:
-        kind = run.prompt[run.node_id]["class_type"]
-        return {"node_id": run.node_id, "node_type": kind, "executed": list(run.executed)}
-
-    def _trouble(self, run: _Run, exception_type: str, message: str) -> Json:
-        tips = OUT_OF_MEMORY_TIPS if "OutOfMemory" in exception_type else ""
-        inputs: Json = {
-            name: [f"<torch.Tensor object at 0x{id(value):x}>" if is_link(value) else value]
-            for name, value in run.prompt[run.node_id]["inputs"].items()
-        }
-        return {
-            "exception_message": f"{message}\n{tips}",
-            "exception_type": exception_type,
-            "traceback": TRACEBACK,
-            "current_inputs": {**inputs, "prompt": [str(run.prompt)]},
-            "current_outputs": list(run.executed),
-        }
-
-    def _steps(self, node: Json) -> int:
-        """How many steps a sampler node does; 0 for other nodes."""
-        if "sampler_name" not in node["inputs"]:
-            return 0
-        numbers = {name: v for name, v in node["inputs"].items() if isinstance(v, int)}
-        steps = numbers.get("steps", 20)
-        return max(
-            0, min(numbers.get("end_at_step", steps), steps) - numbers.get("start_at_step", 0)
-        )
-
-    async def _run_steps(self, run: _Run, node_id: str) -> None:
-        self._progress(run, node_id, 0.0, 1.0)
-        if run.client_id is not None:
-            data = {"node": node_id, "display_node": node_id, "prompt_id": run.prompt_id}
-            self._send("executing", data, run.client_id)
-        await self._pause()
-        steps = self._steps(run.prompt[node_id])
-        for step in range(1, steps + 1):
-            await self._pause(self.seconds_per_step)
-            self._progress(run, node_id, step, steps)
-            value = {"value": step, "max": steps, "prompt_id": run.prompt_id, "node": node_id}
-            self._send("progress", value, run.client_id)
-            self._send("preview", PREVIEW_FRAME, run.client_id)
-
-    async def _wait_while_held(self, run: _Run) -> None:
-        if not self._holding:
-            return
-        self._held = run.prompt_id
-        self._happened()
-        await self._pause(None, lambda: not self._holding or self._permits > 0)
-        self._permits = max(0, self._permits - 1)
-
-    async def _pause(
-        self, seconds: float | None = 0, until: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Let others run, wait for `seconds` or `until`; an interrupt ends the prompt here."""
-        await asyncio.sleep(0)
-        while seconds != 0 and not (self._interrupting or until()):
-            self._wakeup.clear()
-            try:
-                await asyncio.wait_for(self._wakeup.wait(), seconds)
-            except asyncio.TimeoutError:
-                break
-        if self._interrupting:
-            raise _Interrupted
-
-    def _finish_node(self, run: _Run, node_id: str, ui: Json | None) -> None:
-        if ui is not None:
-            run.outputs[node_id] = ui
-            run.meta[node_id] = {"node_id": node_id, "display_node": node_id}
-            run.meta[node_id] |= {"parent_node": None, "real_node_id": node_id}
-            if run.client_id is not None:
-                data = {"node": node_id, "display_node": node_id, "output": ui}
-                self._send("executed", {**data, "prompt_id": run.prompt_id}, run.client_id)
-        most = run.progress.get(node_id, {}).get("max", 1)
-        self._progress(run, node_id, most, most, "finished")
-
-    # --- what the nodes put out ---
-
-    def _result(self, run: _Run, node_id: str) -> Json | None:
-        """The node's part of `outputs` in the history; None if it has none."""
-        inputs, name = run.prompt[node_id]["inputs"], run.prompt[node_id]["class_type"]
-        if name == "SaveImage":
-            prefix = inputs["filename_prefix"]
-            return {self.saved_as[0]: self._save(run, "output", inputs["images"][0], prefix)}
-        if "(Efficient)" not in name:
-            return None
-        decoded, method = self._decodes(inputs), inputs["preview_method"]
-        if method == "none" or (method == "vae_decoded_only" and not decoded):
-            return {"images": []}
-        return {"images": self._save(run, "temp", node_id)} if decoded else None
-
-    def _decodes(self, inputs: Json) -> bool:
-        return "true" in inputs["vae_decode"] and "optional_vae" in inputs
-
-    def _save(self, run: _Run, kind: str, source: str, prefix: str = "") -> list[Json]:
-        """Draw the pictures that come out of the node `source`, and put them on the "disk"."""
-        if kind == "temp":
-            prefix = "ComfyUI_temp_" + "".join(random.choices(string.ascii_lowercase, k=5))
-        subfolder, _, stem = prefix.rpartition("/")
-        size, count = self.picture_size, self._batch_size(run.prompt, source)
-        node = run.prompt[source]
-        if "(Efficient)" in node["class_type"] and not self._decodes(node["inputs"]):
-            size, count = (1, 1), 1  # its empty image
-        if self.pictures_per_prompt is not None:
-            count = self.pictures_per_prompt
-        infos = run.item[3].get("extra_pnginfo", {})
-        texts = {key: json.dumps(info) for key, info in {"prompt": run.prompt, **infos}.items()}
-        images = []
-        for index in range(count):
-            number = self._counters[prefix] = self._counters.get(prefix, 0) + 1
-            filename = f"{stem}_{number:05}_{self.saved_as[1] if kind == 'output' else '.png'}"
-            seed = f"{run.signatures[source]} {index}".encode()
-            picture = draw_png(seed, size, texts, self.picture_bytes)
-            self._files[kind, subfolder, filename] = picture
-            images.append({"filename": filename, "subfolder": subfolder, "type": kind})
-        for key in list(self._files)[:-PICTURES_KEPT]:
-            del self._files[key]
-        return images
-
-    def _batch_size(self, prompt: Json, node_id: str) -> int:
-        nodes = [prompt[ancestor]["inputs"] for ancestor in execution_order(prompt, [node_id])]
-        return next((n["batch_size"] for n in nodes if isinstance(n.get("batch_size"), int)), 1)
+        greetings: list[tuple[str, Json]] = [
+            ("status", {"status": self._queue_info(), "sid": sid}),
+        ]
+        if self._run and self._run.client_id == sid and self._run.node_id:
+            greetings.append(("executing", {"node": self._run.node_id}))
+        return await self._feed.serve(request, sid, greetings, negotiates=self.progress_state)

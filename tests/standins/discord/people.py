@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from tests.standins.discord.schema import (
     MEMBER_PERMISSIONS,
     MODAL_SUBMIT,
     STRING_SELECT,
+    SUBCOMMANDS,
     TEXT_INPUT,
     USE_APPLICATION_COMMANDS,
     VIEW_CHANNEL,
@@ -65,7 +66,7 @@ def user_object(user_id: int, username: str, global_name: str | None, **more: An
     return {**user, "discriminator": "0", "public_flags": 0, "primary_guild": None, **more}
 
 
-def member_object(user: Json, roles: tuple[int, ...] = ()) -> Json:
+def member_object(user: Json, roles: Iterable[int] = ()) -> Json:
     nothing = dict.fromkeys(("nick", "avatar", "premium_since", "communication_disabled_until"))
     member = {
         "user": user,
@@ -82,11 +83,27 @@ class Stored:
     data: Json
     channel: Channel
     audience: Person | None = None  # the only one who sees an ephemeral message
-    embeds: list[Json] = field(default_factory=list)  # as sent, with attachment:// references
+    embeds: list[Json] = field(default_factory=list)
     components: list[Json] = field(default_factory=list)
     uploads: list[Json] = field(default_factory=list)  # also those that an embed shows
+    embedded: set[str] = field(default_factory=set)  # the ids of these
     deleted: bool = False
     created: float = field(default_factory=time.monotonic)
+    history: list[Json] = field(default_factory=list)  # as a channel's, of this message alone
+
+
+@dataclass(eq=False)
+class Role:
+    """A role of a guild; who has it may do this in every channel."""
+
+    name: str
+    permissions: int = 0
+    id: int = field(default_factory=snowflake)
+
+    def _payload(self) -> Json:
+        role: Json = {"color": 0, "hoist": False, "mentionable": False, "flags": 0, "position": 1}
+        role |= {"id": str(self.id), "name": self.name, "managed": False}
+        return {**role, "permissions": str(self.permissions)}
 
 
 @dataclass(eq=False)
@@ -100,6 +117,11 @@ class Guild:
     _owner_id: int = field(default_factory=snowflake, repr=False)
     _bot_role_id: int = field(default_factory=snowflake, repr=False)
     channels: list[Channel] = field(default_factory=list, repr=False)
+    roles: list[Role] = field(default_factory=list, repr=False)
+
+    def add_role(self, name: str, permissions: int = 0) -> Role:
+        """A new role, for a person's `roles`; its `id` is what an owner configures."""
+        return self._standin._add_role(self, Role(name, permissions))
 
     def add_channel(self, name: str = "pictures") -> Channel:
         """A new text channel, in which the bot has its usual permissions."""
@@ -110,16 +132,14 @@ class Guild:
         return self._standin._add_channel(Channel(self._standin, name, self, channel))
 
     def _payload(self) -> Json:
-        role: Json = {"color": 0, "hoist": False, "mentionable": False, "flags": 0, "position": 0}
-        everyone = {**role, "id": str(self.id), "name": "@everyone", "managed": False}
-        everyone["permissions"] = str(MEMBER_PERMISSIONS)
-        bot = {**role, "id": str(self._bot_role_id), "name": "bot", "managed": True}
-        bot |= {"position": 1, "permissions": str(BOT_PERMISSIONS)}
-        bot["tags"] = {"bot_id": str(self._standin.bot_user_id)}
+        everyone = Role("@everyone", MEMBER_PERMISSIONS, self.id)._payload() | {"position": 0}
+        bot = Role("bot", BOT_PERMISSIONS, self._bot_role_id)._payload()
+        bot |= {"managed": True, "tags": {"bot_id": str(self._standin.bot_user_id)}}
+        others = [role._payload() for role in self.roles]
         levels = ("verification_level", "mfa_level", "nsfw_level", "explicit_content_filter")
         guild: Json = {"id": str(self.id), "name": self.name, "owner_id": str(self._owner_id)}
         guild |= {"premium_tier": 0, "preferred_locale": "en-US", "icon": None}
-        guild |= {"roles": [everyone, bot], "emojis": [], "stickers": [], "features": []}
+        guild |= {"roles": [everyone, bot, *others], "emojis": [], "stickers": [], "features": []}
         return {**guild, **dict.fromkeys(levels, 0), "default_message_notifications": 0}
 
     def _create_event(self) -> Json:
@@ -155,6 +175,7 @@ class Channel:
     _parent: Channel | None = field(default=None, repr=False)
     _recipient: Person | None = field(default=None, repr=False)
     _bot_permissions: int = BOT_PERMISSIONS
+    _denied: dict[Person, int] = field(default_factory=dict, repr=False)
     id: int = field(default_factory=snowflake)
     deleted: bool = False
     history: list[Json] = field(default_factory=list, repr=False)
@@ -200,11 +221,23 @@ class Channel:
             metadata = {"archived": False, "locked": False, "auto_archive_duration": 1440, **times}
             payload |= {"type": 11, "parent_id": str(self.parent_id), "thread_metadata": metadata}
             return {**payload, **counts, "owner_id": str(self.guild._owner_id)}
-        overwrite = {"id": str(self._standin.bot_user_id), "type": 1}
-        overwrite["allow"] = str(self.bot_permissions)
-        overwrite["deny"] = str(ALL_PERMISSIONS & ~self.bot_permissions)
+        allowed = {self._standin.bot_user_id: self.bot_permissions}
+        denied = {self._standin.bot_user_id: ALL_PERMISSIONS & ~self.bot_permissions}
+        denied |= {person.id: permissions for person, permissions in self._denied.items()}
         payload |= {"type": 0, "position": 0, "parent_id": None, "topic": None, "nsfw": False}
-        return {**payload, "permission_overwrites": [overwrite]}
+        payload["permission_overwrites"] = [
+            {"id": str(who), "type": 1, "allow": str(allowed.get(who, 0)), "deny": str(deny)}
+            for who, deny in denied.items()
+        ]
+        return payload
+
+
+@dataclass(frozen=True)
+class File:
+    """What a person attaches to a command."""
+
+    name: str
+    content: bytes = field(repr=False)
 
 
 class Modal(dict[str, Any]):
@@ -241,6 +274,7 @@ class Reply:
     _followups: list[Stored] = field(default_factory=list, repr=False)
     _created: float = field(default_factory=time.monotonic, repr=False)
     _delivered: float | None = field(default=None, repr=False)
+    _expired: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         header = base64.urlsafe_b64encode(f"interaction:{self.id}:".encode()).decode().rstrip("=")
@@ -262,6 +296,12 @@ class Reply:
         """Everything a person can read in the response and the followups."""
         shown = [self.message] if self.message else []
         return [text for message in shown + self.followups for text in message_texts(message)]
+
+    def expire(self) -> None:
+        """As if 15 minutes had passed for this interaction's token: from now on the bot can edit
+        nothing of the answer, nor add to it (401 50027). Its buttons still work."""
+        with self._standin._changed:
+            self._expired = True
 
     def wait(self, seconds: float = 10.0) -> Reply:
         """Until the first answer has arrived; AssertionError if none does."""
@@ -285,13 +325,17 @@ class Reply:
 class Person:
     """Someone with a Discord client, member of every guild. What the client forbids is an
     AssertionError here; everything returns at once, and the bot's answer is in the Reply.
-    With `accepts_dms` False the bot gets 403 50007 for a DM."""
+
+    What somebody may do is `permissions` and those of the `roles`, without what deny() takes in a
+    channel; all of it can be changed at any time, and the next interaction tells the bot. With
+    `accepts_dms` False the bot gets 403 50007 for a DM."""
 
     def __init__(self, standin: DiscordStandIn, name: str, permissions: int) -> None:
         self._standin = standin
         self.id = snowflake()
         self.name = name
         self.permissions = permissions
+        self.roles: list[Role] = []
         self.accepts_dms = True
         self._dm = standin._add_channel(Channel(standin, name, _recipient=self))
 
@@ -303,6 +347,24 @@ class Person:
         """The messages in the DM with the bot, oldest first."""
         return self._dm.messages
 
+    def deny(self, channel: Channel, permissions: int) -> None:
+        """A moderator takes just these permissions from this person in a channel, and in its
+        threads; 0 takes none. Without USE_APPLICATION_COMMANDS there are no commands for this
+        person there, but a message's buttons and menus still work."""
+        with self._standin._changed:
+            place = channel._parent or channel
+            place._denied[self] = permissions
+            self._standin._emit_channel("UPDATE", place)
+
+    def permissions_in(self, channel: Channel) -> int:
+        """What this person may do in a channel of a guild: `member.permissions`."""
+        granted = self.permissions
+        for role in self._roles_in(channel.guild):
+            granted |= role.permissions
+        if granted & ADMINISTRATOR:
+            return ALL_PERMISSIONS
+        return granted & ~(channel._parent or channel)._denied.get(self, 0)
+
     def say(self, channel: Channel, text: str = "hello", times: int = 1) -> None:
         """Writes into a channel, as often as told."""
         with self._standin._changed:
@@ -311,7 +373,8 @@ class Person:
                 self._standin._store(Stored(data, channel))
 
     def slash(self, command: str, channel: Channel | None = None, /, **options: Any) -> Reply:
-        """Uses a command in a channel; no channel: in the DM."""
+        """Uses a command in a channel; no channel: in the DM. A subcommand is named after its
+        command: "colour add"; an attachment is a File."""
         return self._use_command(COMMAND, command, channel or self._dm, options)
 
     def autocomplete(
@@ -394,6 +457,8 @@ class Person:
         assert not stored.channel.deleted, f"channel {stored.channel.name} is gone"
         owner = stored.audience or stored.channel._recipient
         assert owner in (None, self), f"{self} doesn't see the message to {owner}"
+        hidden = stored.channel.guild and not self.permissions_in(stored.channel) & VIEW_CHANNEL
+        assert not hidden, f"{self} doesn't see {stored.channel.name}"
         return stored
 
     def _use_component(self, stored: Stored, component: Json, more: Json) -> Reply:
@@ -406,30 +471,55 @@ class Person:
         self, kind: int, name: str, channel: Channel, values: Json, focused: str = ""
     ) -> Reply:
         with self._standin._changed:
-            command, guild_id = self._find_command(name, channel)
-            options = _fill_options(command, values, focused)
+            top, *below = name.split()
+            command, guild_id = self._find_command(top, channel)
+            chain = [command]
+            for word in below:
+                offered = {o["name"]: o for o in chain[-1]["options"] if o["type"] in SUBCOMMANDS}
+                assert word in offered, f"/{name} isn't offered; there are {[*offered]}"
+                chain.append(offered[word])
+            options = _fill_options(chain[-1], values, focused)
             types = {option["name"]: option["type"] for option in options}
-            data = {"id": command["id"], "name": name, "type": 1, "options": options}
+            resolved = self._upload(options)
+            for part in reversed(chain[1:]):
+                options = [{"name": part["name"], "type": part["type"], "options": options}]
+            data = {"id": command["id"], "name": top, "type": 1, "options": options, **resolved}
             data |= {"guild_id": str(guild_id)} if guild_id else {}
             reply = Reply(self._standin, self, channel, kind, None, name, types.get(focused, 3))
             return self._standin._interact(reply, data)
 
+    def _upload(self, options: list[Json]) -> Json:
+        """Puts the ids of the attachments in the place of the files; their `resolved` data."""
+        attached = {}
+        for option in options:
+            if isinstance(option["value"], File):
+                upload = self._standin._lend(option["value"])
+                attached[upload["id"]] = upload
+                option["value"] = upload["id"]
+        return {"resolved": {"attachments": attached}} if attached else {}
+
     def _find_command(self, name: str, channel: Channel) -> tuple[Json, int | None]:
         """The command and its guild's id, or None for a global one; as the client's list shows."""
-        guild, admin = channel.guild, self.permissions & ADMINISTRATOR
+        guild, has = channel.guild, self.permissions_in(channel)
         usable = VIEW_CHANNEL | USE_APPLICATION_COMMANDS
-        if guild and not admin:
-            assert self.permissions & usable == usable, f"{self} may not use commands here"
+        assert not guild or has & usable == usable, f"{self} may not use commands here"
         scopes: list[int | None] = [guild.id, None] if guild and guild.bot_is_member else []
         for scope in scopes if guild else [None]:
             for command in self._standin.commands.get(scope, []):
                 needed = int(command["default_member_permissions"] or 0)
-                allowed = not guild or admin or self.permissions & needed == needed
+                allowed = not guild or has & needed == needed
                 contexts = command["contexts"] or [0, 1] if command["dm_permission"] else [0]
                 if command["name"] == name and allowed and (0 if guild else 1) in contexts:
                     return command, scope
         known = {scope: [c["name"] for c in cs] for scope, cs in self._standin.commands.items()}
         raise AssertionError(f"/{name} isn't offered to {self} in {channel.name}; all: {known}")
+
+    def _roles_in(self, guild: Guild | None) -> list[Role]:
+        return [role for role in self.roles if guild and role in guild.roles]
+
+    def _member(self, guild: Guild) -> Json:
+        roles = [role.id for role in self._roles_in(guild)]
+        return member_object(self._user(), roles)
 
     def _user(self) -> Json:
         return user_object(
@@ -439,7 +529,9 @@ class Person:
 
 def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
     """The options as the client sends them, checked as the client checks them."""
-    known = {option["name"]: option for option in command["options"]}
+    known = {option["name"]: option for option in command.get("options") or []}
+    below = [name for name, option in known.items() if option["type"] in SUBCOMMANDS]
+    assert not below, f"{command['name']} is used by one of {below}"
     assert values.keys() <= known.keys(), f"options are {[*known]}, not {[*values]}"
     filled = []
     for name, option in known.items():
@@ -452,7 +544,7 @@ def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
         if name == focused:
             filled.append({**entry, "value": str(value), "focused": True})
             continue
-        types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float)}
+        types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float), 11: File}
         assert kind in types, f"{name}: the stand-in knows no options of type {kind}"
         assert isinstance(value, types[kind]), f"{name} takes no {type(value).__name__}"
         choices = {choice["name"]: choice["value"] for choice in option.get("choices") or []}

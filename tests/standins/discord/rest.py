@@ -78,6 +78,7 @@ class Fault:
     callback: Callable[[], object] | None = None
 
 
+LIMITED = re.compile(r"(/channels/\d+(?=/messages)|/webhooks/\d+/[^/]+)(?:/messages(?:/[^/]+)?)?")
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
 
 
@@ -99,6 +100,7 @@ class RestServer:
         self.violations: list[str] = []
         self.requests: list[RestCall] = []
         self.rate_limited = 0
+        self.used_up: list[str] = []
         self._changed = threading.Condition(threading.RLock())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hang_over = asyncio.Event()
@@ -197,10 +199,10 @@ class RestServer:
         """Applies a request, and makes its answer."""
         headers: dict[str, str] = {}
         try:
-            if not call.path.startswith(("/interactions/", "/webhooks/")):
-                if request.headers.get("Authorization") != f"Bot {self.token}":
-                    raise DiscordError(401, 0, "401: Unauthorized")
-                headers = self._rate_limit(call)
+            by_token = call.path.startswith(("/interactions/", "/webhooks/"))
+            if not by_token and request.headers.get("Authorization") != f"Bot {self.token}":
+                raise DiscordError(401, 0, "401: Unauthorized")
+            headers = self._rate_limit(call)
             if unreadable:
                 raise unreadable
             for methods, pattern, handler in ROUTES:
@@ -244,18 +246,21 @@ class RestServer:
         return refusal
 
     def _rate_limit(self, call: RestCall) -> dict[str, str]:
-        """Five new messages and five edits in five seconds, for each channel."""
-        match = re.fullmatch(r"/channels/(\d+)/messages(/\d+)?", call.path)
+        """Five new messages and five edits in five seconds, for each channel, and for each
+        interaction's token."""
+        match = LIMITED.fullmatch(call.path)
         if not match or call.method not in ("POST", "PATCH") or not self.rate_limits:
             return {}
         bucket = _bucket(call)
-        key, now = f"{bucket}:{match[1]}", time.monotonic()
+        key, now = f"{call.method} {match[1]}", time.monotonic()
         start, used = self._windows.get(key, (now, 0))
         if now - start >= 5:
             start, used = now, 0
         if used >= 5:
             raise _rate_limited(bucket, start + 5 - now)
         self._windows[key] = (start, used + 1)
+        if used == 4:
+            self.used_up.append(key)
         return _limit_headers(bucket, 4 - used, start + 5 - now)
 
     def _take(self, call: RestCall, wanted: Callable[[Fault], bool]) -> Fault | None:
