@@ -8,9 +8,10 @@ The rules are architecture.md §5; what a real workflow looks like is comfyui.md
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -79,6 +80,15 @@ PASS_LIMITS = ("start_at_step", "end_at_step")  # of a pass in a chain that shar
 ASSUMED_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
 SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
+LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
+SIZE_STEP = 64  # pixels: what every model takes
+SHAPES = {  # width to height, near to what SDXL was trained with
+    "square": (1, 1),
+    "portrait": (13, 19),
+    "landscape": (19, 13),
+    "wide": (16, 9),
+    "tall": (9, 16),
+}
 FILE_NAME_INPUT = "filename_prefix"
 
 
@@ -111,6 +121,23 @@ class Defaults(NamedTuple):
     scheduler: str | None
     steps: str | None
     cfg: str | None
+
+
+class Size(NamedTuple):
+    """Of a picture, in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height}"
+
+
+class Lora(NamedTuple):
+    """A LoRA to be used: its name as the server lists it, and how strongly, 1 as it was trained."""
+
+    name: str
+    strength: float
 
 
 class FileText(NamedTuple):
@@ -275,6 +302,103 @@ def reseed(
     return seeded
 
 
+def size_of(workflow: Workflow, bindings: Bindings = LOCKED) -> Size | None:
+    """The size of the file's pictures before they are enlarged; None if no number says so."""
+    places = _size_places(workflow, bindings)
+    values = [_inputs(workflow, place.node)[place.name] for place in places]
+    if len(values) != 2 or not all(type(value) is int and value > 0 for value in values):
+        return None
+    return Size(*values)
+
+
+def in_shape(size: Size, shape: str) -> Size:
+    """A size of one of SHAPES with about as many pixels, in multiples of 64."""
+    wide, high = SHAPES[shape]
+    scale = math.sqrt(size.width * size.height / (wide * high)) / SIZE_STEP
+    return Size(*(max(1, round(side * scale)) * SIZE_STEP for side in (wide, high)))
+
+
+def with_size(workflow: Workflow, size: Size, bindings: Bindings = LOCKED) -> Workflow:
+    """A deep copy that makes pictures of this size, of a workflow that `size_of` knows."""
+    sized = copy.deepcopy(workflow)
+    wide, high = _size_places(workflow, bindings)
+    places = {
+        **dict.fromkeys((wide, *bindings["width"]), size.width),
+        **dict.fromkeys((high, *bindings["height"]), size.height),
+    }
+    for (node, name), value in places.items():
+        sized[node]["inputs"][name] = value
+    return sized
+
+
+def with_loras(
+    workflow: Workflow,
+    loras: Sequence[Lora],
+    outputs: Mapping[str, Sequence[str]],
+    bindings: Bindings = LOCKED,
+) -> Workflow:
+    """A deep copy with LoRA loaders, in this order, between the model's node and whoever uses what
+    it gives. `outputs` has the output types of the server's classes; of one that is not in it, its
+    users tell."""
+    changed = copy.deepcopy(workflow)
+    for node in _model_nodes(workflow, outputs, bindings) if loras else ():
+        model, clip = _model_slots(workflow, node, outputs)
+        links = {"model": [node, model], **({"clip": [node, clip]} if clip is not None else {})}
+        before = {(node, model): 0, **({(node, clip): 1} if clip is not None else {})}
+        users = [user for user in _users(changed, node) if _link(changed, user) in before]
+        for lora in loras:
+            new = _free_id(changed)
+            changed[new] = _lora_loader(lora, links)
+            links = {name: [new, slot] for slot, name in enumerate(links)}
+        for user in users:
+            changed[user.node]["inputs"][user.name] = [new, before[_link(changed, user)]]
+    return changed
+
+
+def _lora_loader(lora: Lora, links: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """A node of core ComfyUI (comfyui.md); the one without CLIP where there is none."""
+    inputs = {**links, "lora_name": lora.name, "strength_model": lora.strength}
+    if "clip" not in links:
+        return {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
+    return {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": lora.strength}}
+
+
+def _model_nodes(
+    workflow: Workflow, outputs: Mapping[str, Sequence[str]], bindings: Bindings
+) -> list[str]:
+    """The nodes that load the models: those with the names, or, of a node that only holds a name,
+    those that take it."""
+    found: dict[str, None] = {}
+    for place in bindings["model"]:
+        loaders = [place.node, *(user.node for user in _users(workflow, place.node))]
+        giving = [node for node in loaders if _gives_model(workflow, node, outputs)]
+        found.update(dict.fromkeys(giving[:1] if giving[:1] == [place.node] else giving))
+    return list(found)
+
+
+def _gives_model(workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]) -> bool:
+    types = outputs.get(str(workflow[node].get("class_type")))
+    if types is not None:
+        return "MODEL" in types
+    return any(user.name == "model" for user in _users(workflow, node))
+
+
+def _model_slots(
+    workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]
+) -> tuple[int, int | None]:
+    """Which outputs of a node are the model and the CLIP, if it has one."""
+    types = outputs.get(str(workflow[node].get("class_type")))
+    if types is not None:
+        return types.index("MODEL"), types.index("CLIP") if "CLIP" in types else None
+    slots = {user.name: _link(workflow, user)[1] for user in _users(workflow, node)}
+    return slots["model"], slots.get("clip")
+
+
+def _free_id(workflow: Workflow) -> str:
+    numbers = itertools.count(1)
+    return next(new for new in (f"lora-{n}" for n in numbers) if new not in workflow)
+
+
 def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
     """A deep copy whose saving nodes begin their file names otherwise: they run again, and the
     rest comes from ComfyUI's cache (comfyui.md)."""
@@ -395,12 +519,36 @@ def _steps_of(workflow: Workflow, node: str) -> int:
     return steps if isinstance(steps, int) and steps > 0 else ASSUMED_STEPS
 
 
+def _link(workflow: Workflow, place: Place) -> tuple[str, int]:
+    """Where the link in an input leads: a node and one of its outputs."""
+    node, slot = _inputs(workflow, place.node)[place.name]
+    return str(node), int(slot)
+
+
+def _size_places(workflow: Workflow, bindings: Bindings) -> tuple[Place, ...]:
+    """Where width and height stand: as bound, or in the node that the latent of the locked
+    workflow's base pass comes from."""
+    if bindings is not LOCKED:
+        return tuple(places[0] for places in (bindings["width"], bindings["height"]) if places)
+    node = BASE_PASS
+    for _ in workflow:  # no chain of links is longer than the workflow
+        inputs = _inputs(workflow, node) if node in workflow else None
+        inputs = inputs if isinstance(inputs, dict) else {}
+        if node != BASE_PASS and {"width", "height"} <= inputs.keys():
+            found = (_source(workflow, node, "width"), _source(workflow, node, "height"))
+            return tuple(place for place in found if place is not None)
+        link = next((inputs[name] for name in LATENT_INPUTS if name in inputs), None)
+        node = str(link[0]) if isinstance(link, list) and link else ""
+    return ()
+
+
 def _users(workflow: Workflow, source: str) -> Iterator[Place]:
     """The inputs that are linked to a node."""
     for node in workflow:
         inputs = _inputs(workflow, node)
         for name, value in inputs.items() if isinstance(inputs, dict) else ():
-            if isinstance(value, list) and value and str(value[0]) == source:
+            is_link = isinstance(value, list) and len(value) == 2 and type(value[1]) is int
+            if is_link and str(value[0]) == source:
                 yield Place(node, name)
 
 

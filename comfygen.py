@@ -409,7 +409,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     problems: Sequence[str] = ()
     try:
-        settings = load_settings(read_environment(), for_discord=options.once is None and options.adopt is None)
+        alone = options.once is not None or options.adopt is not None
+        settings = load_settings(read_environment(), for_discord=not alone)
     except ConfigError as error:
         problems = error.problems
         if error.settings is None or not options.check:

@@ -18,6 +18,7 @@ import pytest
 import binder
 import form
 from store import JobParams
+from tests.standins.comfyui.nodes import flux_workflow
 
 SHIPPED = Path(__file__).resolve().parent.parent / "workflows/multisampler/base.json"
 SAMPLERS = ("239", "249", "52", "118")
@@ -622,3 +623,146 @@ def test_bindings_are_read_from_beside_the_workflow(tmp_path: Path) -> None:
     assert not result.ok
     assert "bindings.json is not JSON" in result.reason
     assert str(tmp_path) not in result.reason
+
+
+# Sizes and LoRAs
+
+
+def flux() -> Any:
+    return flux_workflow(size=(1024, 768))
+
+
+FLUX_BINDINGS: Any = {
+    "model": ["12.unet_name"],
+    "positive": ["41.value"],
+    "width": ["40.value"],
+    "height": ["27.height"],
+}
+
+
+def test_the_locked_workflows_size_is_where_its_base_passes_latent_comes_from() -> None:
+    workflow = shipped()
+    latent = next(n for n, e in workflow.items() if e["class_type"] == "EmptyLatentImage")
+    inputs = workflow[latent]["inputs"]
+    assert binder.size_of(workflow) == (inputs["width"], inputs["height"])
+    sized = binder.with_size(workflow, binder.Size(832, 1216))
+    assert difference(workflow, sized) == {(latent, "width"): 832, (latent, "height"): 1216}
+
+
+def test_the_size_is_found_behind_what_stands_between_and_in_a_node_of_its_own() -> None:
+    workflow = shipped()
+    latent = workflow["239"]["inputs"]["latent_image"]
+    workflow["a"] = {"class_type": "Batch", "inputs": {"samples": latent, "amount": 1}}
+    workflow["239"]["inputs"]["latent_image"] = ["a", 0]
+    workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}
+    workflow[latent[0]]["inputs"]["width"] = ["b", 0]
+    sized = binder.with_size(workflow, binder.Size(64, 128))
+    assert difference(workflow, sized) == {("b", "value"): 64, (latent[0], "height"): 128}
+
+
+@pytest.mark.parametrize("latent", [None, ["nowhere", 0], [], "x", ["239", 0], ["152", 0]])
+def test_a_workflow_that_says_no_size_has_none(latent: Any) -> None:
+    workflow = shipped()
+    workflow["239"]["inputs"]["latent_image"] = latent
+    assert binder.size_of(workflow) is None
+    bindings = binder.parse_bindings({**FLUX_BINDINGS, "height": []})
+    assert binder.size_of(flux(), bindings) is None
+
+
+def test_bound_sizes_are_written_where_they_are_bound() -> None:
+    bindings = binder.parse_bindings(FLUX_BINDINGS)
+    assert binder.size_of(flux(), bindings) == (1024, 768)
+    sized = binder.with_size(flux(), binder.Size(512, 576), bindings)
+    assert difference(flux(), sized) == {("40", "value"): 512, ("27", "height"): 576}
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (512, 512), (832, 1216), (640, 448), (3000, 100)])
+def test_a_shape_has_about_as_many_pixels_in_multiples_of_64(size: Any) -> None:
+    area = size[0] * size[1]
+    for shape, (wide, high) in binder.SHAPES.items():
+        new = binder.in_shape(binder.Size(*size), shape)
+        assert (new.width % 64, new.height % 64) == (0, 0)
+        assert 0.8 * area < new.width * new.height < 1.2 * area
+        assert (new.width > new.height) == (wide > high)
+    assert binder.in_shape(binder.Size(1024, 1024), "portrait") == (832, 1216)
+
+
+LORAS = [binder.Lora("style/ink.safetensors", 0.8), binder.Lora("fox.safetensors", -1.0)]
+OUTPUTS = {"Checkpoint Loader Simple Mikey": ("MODEL", "CLIP", "VAE", "STRING", "STRING")}
+
+
+def users(workflow: Any, node: str) -> set[tuple[str, str, int]]:
+    return {
+        (user, name, value[1])
+        for user, entry in workflow.items()
+        for name, value in entry["inputs"].items()
+        if isinstance(value, list) and value[0] == node
+    }
+
+
+def test_loras_stand_between_the_model_and_whoever_uses_it_in_their_order() -> None:
+    workflow = shipped()
+    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    first, second = changed["lora-1"], changed["lora-2"]
+    assert first["class_type"] == second["class_type"] == "LoraLoader"
+    assert first["inputs"] == {
+        "model": ["152", 0],
+        "clip": ["152", 1],
+        "lora_name": "style/ink.safetensors",
+        "strength_model": 0.8,
+        "strength_clip": 0.8,
+    }
+    assert second["inputs"]["model"] == ["lora-1", 0]
+    assert second["inputs"]["clip"] == ["lora-1", 1]
+    before = users(workflow, "152")
+    assert users(changed, "lora-2") == {use for use in before if use[2] < 2}
+    assert {use for use in users(changed, "152") if use[0] != "lora-1"} == {
+        use for use in before if use[2] >= 2
+    }
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS, {}])
+def test_what_the_server_does_not_tell_of_a_class_its_users_do(outputs: Any) -> None:
+    changed = binder.with_loras(shipped(), LORAS, outputs)
+    assert changed == binder.with_loras(shipped(), LORAS, OUTPUTS)
+
+
+def test_a_model_without_clip_gets_loras_for_the_model_alone() -> None:
+    bindings = binder.parse_bindings(FLUX_BINDINGS)
+    changed = binder.with_loras(flux(), LORAS[:1], {"UNETLoader": ("MODEL",)}, bindings)
+    assert changed["lora-1"] == {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {
+            "model": ["12", 0],
+            "lora_name": "style/ink.safetensors",
+            "strength_model": 0.8,
+        },
+    }
+    assert users(changed, "lora-1") == users(flux(), "12")
+    assert users(changed, "12") == {("lora-1", "model", 0)}
+
+
+def test_a_workflow_with_loras_of_its_own_keeps_them_behind_the_new_ones() -> None:
+    workflow = shipped()
+    own = {"model": ["152", 0], "clip": ["152", 1], "lora_name": "own", "strength_model": 1}
+    workflow["lora-1"] = {"class_type": "LoraLoader", "inputs": own}
+    workflow["239"]["inputs"]["model"] = ["lora-1", 0]
+    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    assert changed["lora-1"]["inputs"]["model"] == ["lora-3", 0]
+    assert changed["lora-1"]["inputs"]["lora_name"] == "own"
+    assert changed["239"]["inputs"]["model"] == ["lora-1", 0]
+    assert changed["lora-2"]["inputs"]["model"] == ["152", 0]
+
+
+def test_a_model_whose_name_stands_in_a_node_of_its_own_is_found() -> None:
+    workflow = flux()
+    workflow["50"] = {"class_type": "PrimitiveString", "inputs": {"value": "a.sft"}}
+    workflow["12"]["inputs"]["unet_name"] = ["50", 0]
+    bindings = binder.parse_bindings({**FLUX_BINDINGS, "model": ["50.value"]})
+    changed = binder.with_loras(workflow, LORAS[:1], {"PrimitiveString": ("STRING",)}, bindings)
+    assert changed["lora-1"]["inputs"]["model"] == ["12", 0]
+
+
+@pytest.mark.parametrize("make", [shipped, deployed])
+def test_without_loras_nothing_changes(make: Make) -> None:
+    assert binder.with_loras(make(), [], OUTPUTS) == make()
