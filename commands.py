@@ -24,12 +24,12 @@ import object_info
 from channel import AWAY, job_button, job_view
 from comfy_client import ComfyClient
 from form import (
-    EXPIRED_FORM,
     ControlId,
     Controls,
+    ExpiredForm,
     Forms,
+    Refusal,
     Stage,
-    StaleForm,
     check_offered,
     form_embed,
     new_seed,
@@ -49,15 +49,6 @@ QUEUE_TITLE = "The queue"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
 RESTARTING = "The bot is restarting. Please try again in a minute."
-
-
-class Refusal(Exception):
-    """Why the bot does not do what somebody asks; `public` is the finished sentence for them."""
-
-    @property
-    def public(self) -> str:
-        """The sentence."""
-        return str(self)
 
 
 class Desk:
@@ -144,8 +135,8 @@ async def gen(
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     desk: Desk = interaction.client.desk
-    text = without_half_emoji(prompt or "")
-    await desk.forms.open(interaction, text, model or "", seed or "")
+    given = (without_half_emoji(text or "") for text in (prompt, model, seed))
+    await desk.forms.open(interaction, *given)
 
 
 @gen.autocomplete("model")
@@ -267,7 +258,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     try:
         await interaction.response.defer()
         queued = await asyncio.to_thread(desk.worker.accept, params)
-        draft.stage = Stage.SENT
+        draft.sent()
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
@@ -332,7 +323,7 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
 async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """A control that this version of the bot does not have."""
     if control.area == "form":
-        raise StaleForm(EXPIRED_FORM)
+        raise ExpiredForm
     raise Refusal("This button is of another version of the desk.")
 
 

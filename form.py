@@ -1,17 +1,20 @@
-"""What one person fills in: the draft, its menus, its modal.
+"""What one person fills in: the drafts, their menus, what becomes of what is typed.
 
-Owns the drafts in memory, what may be typed into them, how names are shown, and the messages and
-modals of a form. Everything here runs on the event loop, except the pure functions. What lies
-behind Generate is not known here.
+Owns the drafts in memory, what may be typed into them, and the messages of a form: each form has a
+draft of its own, and what is typed comes back whatever has become of the form. Everything here runs
+on the event loop, except the pure functions. What lies behind Generate is not known here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import secrets
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -19,39 +22,34 @@ import discord
 
 import binder
 from binder import SEED_MAX
+from modal import CFG_RANGE, SEED_LIMIT, STEPS_RANGE, PromptModal, given_back
 from names import (
     MENU_LIMIT,
     OPTION_LIMIT,
+    UnknownName,
     display_name,
     ends_of,
     escaped,
     find_model,
     nearest,
     quoted,
-    shortened,
-    without_half_emoji,
 )
 from object_info import ComfyOptions
-from settings import PROMPT_LIMIT
 from store import Job, JobParams
 
-# What a person may ask for (architecture.md §3.3), and Discord's limits (design.md).
-STEPS_RANGE = (1, 150)
-CFG_RANGE = (1.0, 30.0)
 RANDOM_SEEDS = 2**32
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
-DRAFT_LIMIT = 1000  # forms kept in memory; the oldest goes first
+FORM_LIMIT = 10  # forms of one person that are kept in memory
+DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the longest goes first
 
 FORM_FIELDS = ("model", "sampler", "scheduler")
 
-EXPIRED_FORM = "This form is from before a restart of the bot. Please run /gen again."
-OLDER_FORM = "You have opened a newer form since: please use that one, or run /gen again."
-SENT_FORM = "This form has been sent already. Run /gen for another picture."
+CHANGED = "The other form was changed meanwhile"  # why a modal becomes a form of its own
 
 
-class FormError(Exception):
-    """What is wrong with something filled in; `public` is a finished sentence for the person."""
+class Refusal(Exception):
+    """Why the bot does not do what somebody asks; `public` is the finished sentence for them."""
 
     @property
     def public(self) -> str:
@@ -59,12 +57,40 @@ class FormError(Exception):
         return str(self)
 
 
+class FormError(Refusal):
+    """What is wrong with something filled in."""
+
+
 class StaleForm(FormError):
-    """The controls of a form that is of no use any more."""
+    """The controls of a form that is of no use any more. `reason` begins the sentence that says
+    why what was typed into its modal stands in another form."""
+
+    sentence: str
+    reason: str
+
+    def __init__(self) -> None:
+        super().__init__(self.sentence)
 
 
 class ExpiredForm(StaleForm):
-    """A form whose draft is gone, with a restart or with time."""
+    """A form from before a restart: its draft is gone."""
+
+    sentence = "This form is from before a restart of the bot. Please run /gen again."
+    reason = "The bot was restarted"
+
+
+class ForgottenForm(StaleForm):
+    """A form of this run whose draft has made room for newer ones."""
+
+    sentence = "You have opened many forms since: please use a newer one, or run /gen again."
+    reason = "You have opened many forms since"
+
+
+class SentForm(StaleForm):
+    """A form that has become a job."""
+
+    sentence = "This form has been sent already. Run /gen for another picture."
+    reason = "The other form was sent already"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -81,8 +107,8 @@ class Stage(Enum):
 
 @dataclass
 class Draft:
-    """What a person has filled in so far; lives in memory, one per person (architecture.md §3.1).
-    `key` ties the controls of one form to it."""
+    """What a person has filled in so far in one form; lives in memory (architecture.md §3.1). `key`
+    ties the form's controls to it; Drafts gives it."""
 
     options: ComfyOptions  # as offered in this form: the menus' values are indexes into it
     model: str | None = None
@@ -93,9 +119,9 @@ class Draft:
     positive_prompt: str = ""
     negative_prompt: str = ""
     seed: int | None = None  # None: a new one for each job
-    key: str = field(default_factory=lambda: secrets.token_hex(4))
+    key: str = ""
     pages: dict[str, int] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)  # of a refused modal, to be shown again
+    typed: dict[str, str] = field(default_factory=dict)  # what was refused, to be shown again
     stage: Stage = Stage.OPEN
     shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
 
@@ -111,15 +137,65 @@ class Draft:
             setattr(self, name, value)
         return is_offered
 
-    def choose(self, name: str, token: str) -> None:
-        """Take the value of a menu: `page:N` turns the page, an index chooses."""
+    def choose(self, name: str, token: str) -> str | None:
+        """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
+        the person if that has changed more than they chose."""
         kind, _, number = token.partition(":")
         if kind == "page":
             self.pages[name] = int(number)
-            return
+            return None
         setattr(self, name, self.offered(name)[int(number)])
+        before = self.scheduler
         if name == "sampler":  # architecture.md §3.2.4
             self.scheduler = self.options.schedulers[0]
+        if self.scheduler == before or self.scheduler is None:
+            return None
+        return f"Scheduler was set to {escaped(ends_of(self.scheduler, 100))} with this sampler."
+
+    def take_options(self, prompt: str, model: str, seed: str) -> list[str]:
+        """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
+        kept as typed, for the modal."""
+        problems: list[str] = []
+        if prompt.strip():
+            self.positive_prompt = prompt.strip()
+            self.typed.pop("positive_prompt", None)
+        if model:
+            try:
+                self.model = find_model(model, self.options.models)
+            except UnknownName as unknown:
+                problems.append(unknown.public)
+        if seed:
+            self.typed.pop("seed", None)
+            try:
+                self.seed = parse_seed(seed)
+            except ValueError:
+                self.typed["seed"] = seed[:SEED_LIMIT]
+                problems.append(
+                    f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
+                )
+        return problems
+
+    def texts(self) -> dict[str, str]:
+        """What the modal shows: the draft's own, and what was refused as it was typed."""
+        values = {
+            "positive_prompt": self.positive_prompt,
+            "negative_prompt": self.negative_prompt,
+            "steps": str(self.steps),
+            "cfg": f"{self.cfg:g}",
+            "seed": "" if self.seed is None else str(self.seed),
+        }
+        return {name: self.typed.get(name, value) for name, value in values.items()}
+
+    def mark(self) -> str:
+        """Eight digits that change with `texts()`; a modal carries those it was opened with."""
+        return f"{zlib.crc32(repr(self.texts()).encode()):08x}"
+
+    def would_lose(self, typed: Mapping[str, str], mark: str) -> bool:
+        """Whether the texts of a modal that was opened with this mark would overwrite what another
+        one has brought since. The same texts a second time lose nothing."""
+        after = replace(self)
+        after.take(typed)
+        return mark != self.mark() and after.texts() != self.texts()
 
     def take(self, typed: Mapping[str, str]) -> list[str]:
         """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
@@ -168,6 +244,10 @@ class Draft:
         self.steps, self.cfg = source.steps, source.cfg
         self.negative_prompt = source.negative_prompt
 
+    def sent(self) -> None:
+        """It became a job. What the form was shown by, a message with all its parts, is let go."""
+        self.stage, self.shown_by = Stage.SENT, None
+
     def missing(self) -> list[str]:
         """What still has to be filled in before Generate."""
         parts = {
@@ -198,31 +278,44 @@ class Draft:
 
 
 class Drafts:
-    """The newest draft of each person, of the last DRAFT_LIMIT people."""
+    """The newest FORM_LIMIT drafts of each person, of the last DRAFT_LIMIT people."""
 
     def __init__(self) -> None:
-        self._by_user: OrderedDict[int, Draft] = OrderedDict()
+        self._by_user: OrderedDict[int, dict[str, Draft]] = OrderedDict()
+        # Begins each key, so that a form from before a restart is told from one that was forgotten.
+        self._run = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
 
     def put(self, user_id: int, draft: Draft) -> None:
-        """Make this the person's draft; forms over an older one stop working."""
-        self._by_user[user_id] = draft
+        """Keep a new draft, and give it its key. Where there are too many, one that was sent goes,
+        or else the oldest."""
+        draft.key = f"{self._run}-{next(self._numbers)}"
+        forms = self._by_user.setdefault(user_id, {})
         self._by_user.move_to_end(user_id)
+        forms[draft.key] = draft
+        if len(forms) > FORM_LIMIT:
+            sent = [key for key, other in forms.items() if other.stage is Stage.SENT]
+            del forms[[*sent, *forms][0]]
         if len(self._by_user) > DRAFT_LIMIT:
             self._by_user.popitem(last=False)
 
     def last(self, user_id: int) -> Draft | None:
         """The person's newest draft, whether or not it was sent."""
-        return self._by_user.get(user_id)
+        forms = self._by_user.get(user_id)
+        return forms[next(reversed(forms))] if forms else None
+
+    def find(self, user_id: int, key: str) -> Draft:
+        """The draft with this key, also one that was sent; StaleForm if it is gone."""
+        draft = self._by_user.get(user_id, {}).get(key)
+        if draft is not None:
+            return draft
+        raise ForgottenForm if key.startswith(f"{self._run}-") else ExpiredForm
 
     def get(self, user_id: int, key: str) -> Draft:
         """The draft behind a form's controls; StaleForm if they are of no use any more."""
-        draft = self._by_user.get(user_id)
-        if draft is None:
-            raise ExpiredForm(EXPIRED_FORM)
-        if draft.key != key:
-            raise StaleForm(OLDER_FORM)
+        draft = self.find(user_id, key)
         if draft.stage is Stage.SENT:
-            raise StaleForm(SENT_FORM)
+            raise SentForm
         return draft
 
 
@@ -270,10 +363,6 @@ def parse_seed(text: str) -> int | None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Names and texts, as they are shown
-
-
-# ---------------------------------------------------------------------------------------------
 # Controls: what is pressed, chosen and typed into
 
 
@@ -316,8 +405,12 @@ def button(
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
-    """The menu for one of FORM_FIELDS, as the draft stands."""
+    """The menu for one of FORM_FIELDS, as the draft stands. A closed menu shows the chosen entry
+    alone, so that one says which menu it is."""
     options = menu_options(draft.offered(name), getattr(draft, name), draft.pages.get(name, 0))
+    for option in options:
+        if option.default:
+            option.label = ends_of(f"{name.capitalize()}: {option.label}", OPTION_LIMIT)
     return discord.ui.Select(
         custom_id=str(ControlId("form", name, draft.key)),
         placeholder=name.capitalize(),
@@ -326,12 +419,16 @@ def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
 
 
 def form_view(draft: Draft) -> Controls:
-    """The controls of the form (architecture.md §3.1)."""
+    """The controls of the form (architecture.md §3.1). The button that is needed next has a colour;
+    the other works, too."""
     styles = discord.ButtonStyle
+    edit, generate = styles.primary, styles.secondary
+    if draft.positive_prompt:
+        edit, generate = styles.secondary, styles.success
     return Controls(
         *(form_menu(draft, name) for name in FORM_FIELDS),
-        button("form", "edit", draft.key, "Edit Prompts & Settings", styles.secondary),
-        button("form", "generate", draft.key, "Generate", styles.success),
+        button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
+        button("form", "generate", draft.key, "Generate", generate),
     )
 
 
@@ -342,7 +439,15 @@ def retry_view(draft: Draft) -> Controls:
 
 def form_embed(draft: Draft) -> discord.Embed:
     """The draft as it stands. At most some 3,500 characters of the 6,000 an embed may have."""
-    embed = discord.Embed(title="Your picture", colour=discord.Colour.blurple())
+    embed = discord.Embed(
+        title="Your picture",
+        description="\n".join(hints(draft)) or None,
+        colour=discord.Colour.blurple(),
+    )
+    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
+    embed.add_field(name="Prompt", value=escaped(positive), inline=False)
+    negative = draft.negative_prompt or "none"
+    embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
     for name in FORM_FIELDS:
         value = getattr(draft, name)
         shown = display_name(value) if value and name == "model" else value or "not chosen"
@@ -350,11 +455,21 @@ def form_embed(draft: Draft) -> discord.Embed:
     embed.add_field(name="Steps", value=str(draft.steps))
     embed.add_field(name="CFG", value=f"{draft.cfg:g}")
     embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
-    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
-    embed.add_field(name="Prompt", value=escaped(positive), inline=False)
-    negative = draft.negative_prompt or "none"
-    embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
     return embed
+
+
+def hints(draft: Draft) -> list[str]:
+    """What helps a person with the form as it stands; nothing once it was sent."""
+    lines: list[str] = []
+    if draft.stage is not Stage.OPEN:
+        return lines
+    if draft.typed:
+        lines.append("What you typed was not all taken: Edit Prompts & Settings still has it.")
+    elif draft.missing() == ["a prompt"]:
+        lines.append("Only the prompt is needed; all else may stay as it is.")
+    if len(draft.options.models) > MENU_LIMIT:
+        lines.append(f"{len(draft.options.models)} models: `/gen model:` searches them.")
+    return lines
 
 
 def menu_options(
@@ -392,55 +507,10 @@ def menu_options(
     return shown
 
 
-class PromptModal(discord.ui.Modal):
-    """The texts of the draft (architecture.md §3.3); after a refusal, as they were typed.
-
-    Only a description: what is submitted arrives at the bot's router. discord.py would
-    forget an open modal at a restart or after its time, and what was typed with it.
-    """
-
-    def __init__(self, draft: Draft, origin: str) -> None:
-        control_id = ControlId("modal", origin, draft.key)
-        super().__init__(title="Prompts & Settings", custom_id=str(control_id))
-        typed = draft.typed
-        paragraph, short = discord.TextStyle.paragraph, discord.TextStyle.short
-        for name, text, hint, style, limit, required, value in (
-            ("positive_prompt", "Prompt", "What the picture shows", paragraph, PROMPT_LIMIT,
-             True, draft.positive_prompt),
-            ("negative_prompt", "Negative prompt", "What to keep out of it", paragraph,
-             PROMPT_LIMIT, False, draft.negative_prompt),
-            ("steps", "Steps", "A whole number from {} to {}".format(*STEPS_RANGE), short, 20,
-             True, str(draft.steps)),
-            ("cfg", "CFG", "A number from {:g} to {:g}, for example 7.5".format(*CFG_RANGE), short,
-             20, True, f"{draft.cfg:g}"),
-            ("seed", "Seed", "The same seed and settings give the same picture; empty: random",
-             short, 40, False, "" if draft.seed is None else str(draft.seed)),
-        ):  # fmt: skip
-            self.add_item(
-                discord.ui.Label(
-                    text=text,
-                    description=hint,
-                    component=discord.ui.TextInput(
-                        custom_id=name,
-                        style=style,
-                        default=typed.get(name, value) or None,
-                        required=required,
-                        max_length=limit,
-                    ),
-                )
-            )
-        self.stop()  # keeps discord.py from storing it
-
-    @staticmethod
-    def texts(components: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """The typed texts by custom id, out of the data of a modal's interaction."""
-        texts: dict[str, str] = {}
-        for component in components:
-            inner = component.get("components") or [component.get("component") or {}]
-            for item in inner:
-                if "custom_id" in item:
-                    texts[item["custom_id"]] = without_half_emoji(str(item.get("value") or ""))
-        return texts
+def prompt_modal(draft: Draft, origin: str) -> PromptModal:
+    """The modal with the draft's texts; `origin` is what opened it, `edit` or `retry`."""
+    control_id = ControlId("modal", origin, f"{draft.key}.{draft.mark()}")
+    return PromptModal(str(control_id), draft.texts())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -458,8 +528,8 @@ class Forms:
         negative_prompt: str,
         check_place: Callable[[discord.Interaction[Any]], None],
     ) -> None:
-        """`negative_prompt` is what a first form starts with; `check_place` raises if there may be
-        no form where an interaction comes from."""
+        """`negative_prompt` is what a first form starts with; `check_place` raises Refusal if there
+        may be no form where an interaction comes from."""
         self.options = options
         self.defaults = defaults
         self._negative_prompt = negative_prompt
@@ -473,26 +543,12 @@ class Forms:
     async def open(
         self, interaction: discord.Interaction[Any], prompt: str, model: str, seed: str
     ) -> None:
-        """/gen: an ephemeral form over a new draft, with the command's options in it."""
+        """/gen: an ephemeral form over a new draft, with the command's options in it; above it what
+        is wrong with them."""
         self._check_place(interaction)
-        try:
-            chosen_seed = parse_seed(seed)
-        except ValueError:
-            raise FormError(
-                f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
-            ) from None
-        chosen_model = find_model(model, self.options.models) if model else None
         draft = self._new_draft(interaction.user.id)
-        for name, given in (("positive_prompt", prompt), ("seed", seed)):
-            if given:
-                draft.typed.pop(name, None)
-        draft.positive_prompt = prompt.strip() or draft.positive_prompt
-        draft.model = chosen_model or draft.model
-        draft.seed = chosen_seed if seed else draft.seed
-        draft.shown_by = interaction
-        await interaction.response.send_message(
-            embed=form_embed(draft), view=form_view(draft), ephemeral=True
-        )
+        problems = draft.take_options(prompt, model, seed)
+        await self._send(interaction, draft, "\n".join(problems) or None)
 
     async def open_from(self, interaction: discord.Interaction[Any], job: Job) -> None:
         """Edit: a form filled from a job, in place of the answer that was deferred."""
@@ -508,14 +564,16 @@ class Forms:
     ) -> None:
         """A menu: merge the choice, show the form again."""
         draft = self.draft(interaction, key)
-        draft.choose(name, token)
-        await self._show(interaction, draft)
+        note = draft.choose(name, token)
+        await self._show(interaction, draft, note)
 
     async def show_modal(
         self, interaction: discord.Interaction[Any], key: str, origin: str
     ) -> None:
-        """The button `edit` of the form, or `retry` of the answer to a refused modal."""
-        await interaction.response.send_modal(PromptModal(self.draft(interaction, key), origin))
+        """The button `edit` of the form, or `retry` of the answer to a refused modal; also of a
+        form that was sent meanwhile, so that what was refused can still be had."""
+        draft = self._drafts.find(interaction.user.id, key)
+        await interaction.response.send_modal(prompt_modal(draft, origin))
 
     async def take_modal(
         self,
@@ -524,25 +582,34 @@ class Forms:
         origin: str,
         components: Sequence[Mapping[str, Any]],
     ) -> None:
-        """A submitted modal: merge its texts and show the form again, or say what is wrong."""
+        """A submitted modal: merge its texts and show the form again, or say what is wrong. Where
+        the form cannot take them, a new one does; where there may be none, they are given back."""
         typed = PromptModal.texts(components)
+        key, _, mark = key.partition(".")
         try:
-            draft = self.draft(interaction, key)
-        except ExpiredForm:
             self._check_place(interaction)
-            draft = self._new_draft(interaction.user.id)
-            problems = draft.take(typed)
-            note = "The bot was restarted, so this form is new; what you typed is in it."
-            await self._show(interaction, draft, "\n".join([note, *problems]))
-            return
+            draft = self._drafts.find(interaction.user.id, key)
         except StaleForm as stale:
-            text = shortened(typed.get("positive_prompt", ""), PROMPT_LIMIT)
+            await self._open_instead(interaction, stale.reason, typed)
+        except Refusal as refusal:
             await interaction.response.send_message(
-                f"{stale} This is what you typed:",
-                embed=discord.Embed(description=escaped(text, 4096) or None),
-                ephemeral=True,
+                refusal.public, ephemeral=True, **given_back(typed)
             )
-            return
+        else:
+            if draft.stage is not Stage.OPEN:
+                await self._open_instead(interaction, SentForm.reason, typed, draft, origin)
+            elif draft.would_lose(typed, mark):
+                await self._open_instead(interaction, CHANGED, typed, draft, origin)
+            else:
+                await self._merge(interaction, draft, origin, typed)
+
+    async def _merge(
+        self,
+        interaction: discord.Interaction[Any],
+        draft: Draft,
+        origin: str,
+        typed: Mapping[str, str],
+    ) -> None:
         problems = draft.take(typed)
         if not problems and origin == "edit":
             await self._show(interaction, draft)
@@ -557,12 +624,28 @@ class Forms:
                 content="\n".join(problems), view=retry_view(draft)
             )
 
-    def _new_draft(self, user_id: int) -> Draft:
-        """A draft with the person's last settings, or those of the workflow file, as far as the
-        server offers them. What was typed into a form that was never sent is kept, too."""
+    async def _open_instead(
+        self,
+        interaction: discord.Interaction[Any],
+        reason: str,
+        typed: Mapping[str, str],
+        old: Draft | None = None,
+        origin: str = "",
+    ) -> None:
+        """A new form for the texts of a modal that its own one (`old`, if it is still known) cannot
+        take. It takes the place of a form that is of no use, or of the complaint."""
+        draft = self._new_draft(interaction.user.id, old)
+        problems = draft.take(typed)
+        note = f"{reason}, so this form is new; what you typed is in it."
+        answer = self._send if old and origin == "edit" else self._show
+        await answer(interaction, draft, "\n".join([note, *problems]))
+
+    def _new_draft(self, user_id: int, source: Draft | None = None) -> Draft:
+        """A draft with the settings of another one, the person's last, or the workflow file's, as
+        far as the server offers them. What was typed into it is kept, too, unless it was sent."""
         draft = Draft(self.options, negative_prompt=self._negative_prompt)
         draft.start_from(self.defaults)
-        last = self._drafts.last(user_id)
+        last = source or self._drafts.last(user_id)
         if last is not None:
             draft.take_settings(last)
             if last.stage is not Stage.SENT:
@@ -570,6 +653,15 @@ class Forms:
                 draft.typed = dict(last.typed)
         self._drafts.put(user_id, draft)
         return draft
+
+    async def _send(
+        self, interaction: discord.Interaction[Any], draft: Draft, note: str | None
+    ) -> None:
+        """Answer with the form, for the person's eyes alone."""
+        draft.shown_by = interaction
+        await interaction.response.send_message(
+            note, embed=form_embed(draft), view=form_view(draft), ephemeral=True
+        )
 
     async def _show(
         self, interaction: discord.Interaction[Any], draft: Draft, note: str | None = None
@@ -582,14 +674,16 @@ class Forms:
 
     async def _show_behind(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
         """After a corrected modal: update the form, and take the complaint away."""
+        shown_by = draft.shown_by
+        assert shown_by is not None  # until it is sent, which may happen during the next line
         await interaction.response.defer()
         form: dict[str, Any] = {"embed": form_embed(draft), "view": form_view(draft)}
         try:
-            assert draft.shown_by is not None
-            await draft.shown_by.edit_original_response(**form)
+            await shown_by.edit_original_response(**form)
         except discord.HTTPException:
             # That token's 15 minutes are over: the complaint becomes the form.
             draft.shown_by = interaction
             await interaction.edit_original_response(content=None, **form)
         else:
-            await interaction.delete_original_response()
+            with contextlib.suppress(discord.NotFound):  # the modal was submitted twice
+                await interaction.delete_original_response()

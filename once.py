@@ -21,7 +21,8 @@ from binder import SEED_MAX
 from checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
 from comfy_errors import ComfyError, Unreachable
-from form import CFG_RANGE, STEPS_RANGE, Draft, FormError
+from form import Draft, FormError
+from modal import CFG_RANGE, STEPS_RANGE
 from names import UnknownName, find_model, nearest
 from object_info import ComfyOptions
 from settings import Settings, redact

@@ -17,17 +17,16 @@ import binder
 import form
 from commands import HANDLERS
 from form import (
-    EXPIRED_FORM,
     FORM_FIELDS,
-    OLDER_FORM,
-    SENT_FORM,
     ControlId,
     Draft,
     Drafts,
     ExpiredForm,
+    ForgottenForm,
     FormError,
     Forms,
-    PromptModal,
+    Refusal,
+    SentForm,
     Stage,
     StaleForm,
     check_offered,
@@ -38,12 +37,10 @@ from form import (
     parse_cfg,
     parse_seed,
     parse_steps,
+    prompt_modal,
     retry_view,
 )
-from names import (
-    UnknownName,
-    escaped,
-)
+from modal import INPUTS, PromptModal, given_back
 from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
@@ -122,10 +119,18 @@ def test_a_menus_index_chooses_and_leaves_the_rest_alone() -> None:
 
 def test_a_chosen_sampler_brings_the_first_scheduler_with_it() -> None:
     draft = filled_draft(scheduler="karras")
-    draft.choose("sampler", "index:2")
+    told = draft.choose("sampler", "index:2")
+    assert told == "Scheduler was set to normal with this sampler."
     assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "normal")
-    draft.choose("scheduler", "index:1")
+    assert draft.choose("scheduler", "index:1") is None
     assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "karras")
+
+
+def test_a_sampler_that_leaves_the_scheduler_as_it_is_says_nothing_of_it() -> None:
+    draft = filled_draft(scheduler="normal")
+    assert draft.choose("sampler", "index:2") is None
+    assert draft.choose("model", "index:0") is None
+    assert draft.choose("sampler", "page:1") is None
 
 
 def test_a_page_token_turns_the_page_of_that_menu_and_chooses_nothing() -> None:
@@ -288,51 +293,78 @@ def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], senten
 # The drafts of all people
 
 
-def test_each_person_has_a_draft_of_their_own() -> None:
-    drafts, first, second = Drafts(), Draft(OPTIONS), Draft(OPTIONS)
-    drafts.put(1, first)
-    drafts.put(2, second)
+def put(drafts: Drafts, user_id: int = 1) -> Draft:
+    draft = Draft(OPTIONS)
+    drafts.put(user_id, draft)
+    return draft
+
+
+def test_each_person_has_drafts_of_their_own() -> None:
+    drafts = Drafts()
+    first, second = put(drafts, 1), put(drafts, 2)
     assert drafts.get(1, first.key) is first
     assert drafts.get(2, second.key) is second
     with pytest.raises(StaleForm):
         drafts.get(2, first.key)
 
 
-def test_a_newer_draft_makes_the_older_form_stale() -> None:
-    drafts, older, newer = Drafts(), Draft(OPTIONS), Draft(OPTIONS)
-    drafts.put(1, older)
-    drafts.put(1, newer)
-    assert older.key != newer.key
+def test_every_form_of_a_person_has_its_own_draft_and_the_newest_is_the_last() -> None:
+    drafts = Drafts()
+    older, newer = put(drafts), put(drafts)
+    assert drafts.get(1, older.key) is older
+    assert drafts.get(1, newer.key) is newer
     assert drafts.last(1) is newer
-    with pytest.raises(StaleForm, match=OLDER_FORM) as stale:
-        drafts.get(1, older.key)
-    assert not isinstance(stale.value, ExpiredForm)  # that would open a third form
 
 
-def test_a_form_without_a_draft_is_expired() -> None:
+def test_a_form_of_another_run_is_expired() -> None:
     drafts = Drafts()
     assert drafts.last(1) is None
-    with pytest.raises(ExpiredForm, match=EXPIRED_FORM):
-        drafts.get(1, "0")
+    for key in (put(Drafts()).key, "0", ""):
+        with pytest.raises(ExpiredForm, match="from before a restart"):
+            drafts.get(1, key)
+
+
+def test_only_a_persons_newest_drafts_are_kept_and_an_older_form_is_said_to_be_that() -> None:
+    drafts = Drafts()
+    forms = [put(drafts) for _ in range(form.FORM_LIMIT + 1)]
+    with pytest.raises(ForgottenForm, match="many forms since"):
+        drafts.get(1, forms[0].key)
+    assert [drafts.get(1, draft.key) for draft in forms[1:]] == forms[1:]
+
+
+def test_a_form_that_was_sent_makes_room_before_one_that_was_not() -> None:
+    drafts = Drafts()
+    forms = [put(drafts) for _ in range(form.FORM_LIMIT)]
+    forms[3].stage = Stage.SENT
+    put(drafts)
+    with pytest.raises(ForgottenForm):
+        drafts.find(1, forms[3].key)
+    assert drafts.get(1, forms[0].key) is forms[0]
 
 
 def test_a_sent_form_is_of_no_use_and_still_the_persons_last() -> None:
-    drafts, draft = Drafts(), Draft(OPTIONS)
-    drafts.put(1, draft)
+    drafts = Drafts()
+    draft = put(drafts)
     draft.stage = Stage.SENDING
     assert drafts.get(1, draft.key) is draft  # it may come back, if sending fails
     draft.stage = Stage.SENT
-    with pytest.raises(StaleForm, match=SENT_FORM) as stale:
+    with pytest.raises(SentForm, match="has been sent already"):
         drafts.get(1, draft.key)
-    assert not isinstance(stale.value, ExpiredForm)
-    assert drafts.last(1) is draft
+    assert drafts.last(1) is drafts.find(1, draft.key) is draft
 
 
-def test_only_the_newest_drafts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_that_was_sent_holds_no_message_in_memory() -> None:
+    shown_by: Any = object()
+    draft = filled_draft(shown_by=shown_by)
+    draft.sent()
+    assert (draft.stage, draft.shown_by) == (Stage.SENT, None)
+
+
+def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(form, "DRAFT_LIMIT", 2)
     drafts = Drafts()
     for user_id in (1, 2, 1, 3):  # the second of person 1 is newer than that of person 2
-        drafts.put(user_id, Draft(OPTIONS))
+        put(drafts, user_id)
     assert [drafts.last(user_id) is not None for user_id in (1, 2, 3)] == [True, False, True]
 
 
@@ -463,7 +495,7 @@ def on_loop(check: Callable[[], None]) -> None:
 
 def test_the_forms_controls_lead_to_their_handlers_and_name_their_draft() -> None:
     def check() -> None:
-        draft = filled_draft()
+        draft = filled_draft(key="k")
         for view, actions in (
             (form_view(draft), [*FORM_FIELDS, "edit", "generate"]),
             (retry_view(draft), ["retry"]),
@@ -507,6 +539,80 @@ def test_the_form_shows_in_each_menu_what_is_chosen_on_the_page_that_was_turned_
     on_loop(check)
 
 
+def test_the_chosen_entry_alone_says_which_menu_it_is_on_every_page() -> None:
+    def check() -> None:
+        many = ComfyOptions(MODELS, tuple(f"sampler_{n}" for n in range(47)), ("normal", "karras"))
+        for page in range(3):
+            draft = Draft(many, sampler="sampler_1", scheduler="karras", pages={"sampler": page})
+            children: list[Any] = form_view(draft).children
+            model, sampler, scheduler = ([o.label for o in menu.options] for menu in children[:3])
+            assert model == ["base_1.0", "flux1-dev", "old"]
+            assert [label for label in sampler if ":" in label] == ["Sampler: sampler_1"]
+            assert scheduler == ["normal", "Scheduler: karras"]
+
+    on_loop(check)
+
+
+def test_the_button_that_is_needed_next_is_the_coloured_one() -> None:
+    def check() -> None:
+        styles = discord.ButtonStyle
+        for prompt, expected in (
+            ("", [styles.primary, styles.secondary]),
+            ("a fox", [styles.secondary, styles.success]),
+        ):
+            children: list[Any] = form_view(filled_draft(positive_prompt=prompt)).children
+            assert [button.style for button in children[3:]] == expected
+            assert not any(button.disabled for button in children[3:])
+
+    on_loop(check)
+
+
+def test_the_form_shows_the_prompts_first_as_the_modal_does() -> None:
+    shown = [field.name for field in form_embed(filled_draft()).fields]
+    assert shown == [
+        *("Prompt", "Negative prompt"),
+        *("Model", "Sampler", "Scheduler", "Steps", "CFG", "Seed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, None),
+        ({"positive_prompt": ""}, "Only the prompt is needed; all else may stay as it is."),
+        ({"positive_prompt": "", "model": None}, None),
+        ({"typed": {"seed": "x"}}, "What you typed was not all taken: Edit Prompts & Settings"),
+        ({"typed": {"seed": "x"}, "stage": Stage.SENT}, None),
+    ],
+)
+def test_the_form_says_what_helps_as_it_stands(
+    changes: dict[str, Any], sentence: str | None
+) -> None:
+    shown = form_embed(filled_draft(**changes)).description
+    assert (shown or "").startswith(sentence or "")
+    assert (shown is None) == (sentence is None)
+
+
+@pytest.mark.parametrize(("count", "is_long"), [(25, False), (26, True), (300, True)])
+def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
+    count: int, is_long: bool
+) -> None:
+    many = ComfyOptions(tuple(names(count)), ("euler",), ("normal",))
+    shown = form_embed(Draft(many, positive_prompt="a fox")).description
+    assert shown == (f"{count} models: `/gen model:` searches them." if is_long else None)
+
+
+def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
+    hints = {name: given.hint for name, given in INPUTS.items()}
+    for name, words in {
+        "steps": ["1 to 150", "20 to 30", "more: finer and slower"],
+        "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
+        "negative_prompt": ["keep out"],
+        "seed": ["Empty: random", "same picture"],
+    }.items():
+        assert [word for word in words if word not in hints[name]] == []
+
+
 def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
     def check() -> None:
         many = ComfyOptions((LONG_NAME, *names(300)), tuple(names(47)), tuple(names(26)))
@@ -525,7 +631,7 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
             assert embed_faults(form_embed(draft)) == []
             assert view_faults(form_view(draft)) == []
             assert view_faults(retry_view(draft)) == []
-            assert modal_faults(PromptModal(draft, "retry")) == []
+            assert modal_faults(prompt_modal(draft, "retry")) == []
         assert embed_faults(form_embed(Draft(many))) == []
 
     on_loop(check)
@@ -534,7 +640,7 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
 def test_discord_py_is_given_nothing_to_remember() -> None:
     def check() -> None:
         draft = Draft(OPTIONS)
-        controls = (form_view(draft), retry_view(draft), PromptModal(draft, "edit"))
+        controls = (form_view(draft), retry_view(draft), prompt_modal(draft, "edit"))
         assert all(control.is_finished() for control in controls)
         assert all(control.timeout is None for control in controls[:2])  # that is a timer
 
@@ -550,9 +656,10 @@ def values_in(modal: PromptModal) -> dict[str, str | None]:
 
 def test_the_modal_opens_with_the_draft_in_it() -> None:
     def check() -> None:
-        draft = filled_draft(seed=0, cfg=7.0)
-        modal = PromptModal(draft, "edit")
-        assert ControlId.parse(modal.custom_id) == ControlId("modal", "edit", draft.key)
+        draft = filled_draft(seed=0, cfg=7.0, key="k")
+        modal = prompt_modal(draft, "edit")
+        control = ControlId.parse(modal.custom_id)
+        assert control == ControlId("modal", "edit", f"k.{draft.mark()}")
         assert values_in(modal) == {
             "positive_prompt": "a bear",
             "negative_prompt": "rain",
@@ -560,7 +667,7 @@ def test_the_modal_opens_with_the_draft_in_it() -> None:
             "cfg": "7",
             "seed": "0",
         }
-        empty = values_in(PromptModal(Draft(OPTIONS), "edit"))
+        empty = values_in(prompt_modal(Draft(OPTIONS), "edit"))
         assert (empty["positive_prompt"], empty["seed"]) == (None, None)
 
     on_loop(check)
@@ -570,14 +677,14 @@ def test_the_modal_opens_with_what_was_typed_before_even_where_that_was_nothing(
     def check() -> None:
         draft = filled_draft()
         draft.take({**TYPED, "steps": "abc", "seed": ""})
-        assert values_in(PromptModal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
+        assert values_in(prompt_modal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
 
     on_loop(check)
 
 
 def test_an_answer_is_demanded_only_where_the_bot_needs_one() -> None:
     def check() -> None:
-        shown: Any = PromptModal(Draft(OPTIONS), "edit").to_dict()
+        shown: Any = prompt_modal(Draft(OPTIONS), "edit").to_dict()
         fields = [label["component"] for label in shown["components"]]
         demanded = {field["custom_id"] for field in fields if field["required"]}
         assert demanded == {"positive_prompt", "steps", "cfg"}
@@ -607,10 +714,6 @@ def test_the_texts_of_a_modal_are_read_in_both_shapes(shape: str) -> None:
 # The forms of all people
 
 
-class Refused(Exception):
-    """What the fake check of the place raises."""
-
-
 class FakeInteraction:
     """One click, command or modal. Notes how it is answered; as with Discord, there is one first
     answer, and what changes the message comes after it."""
@@ -619,6 +722,7 @@ class FakeInteraction:
         self.user = SimpleNamespace(id=user_id)
         self.response = FakeResponse(self)
         self.token_is_over = token_is_over
+        self.message_is_gone = False  # that it came from
         self.answers: list[tuple[str, dict[str, Any]]] = []
 
     async def edit_original_response(self, **changes: Any) -> None:
@@ -629,6 +733,9 @@ class FakeInteraction:
 
     def _follow(self, kind: str, what: dict[str, Any]) -> None:
         assert self.answers, "there is no original response yet"
+        if self.message_is_gone and kind == "delete_original_response":
+            missing: Any = SimpleNamespace(status=404, reason="Not Found")
+            raise discord.NotFound(missing, {"code": 10008, "message": "Unknown Message"})
         if self.token_is_over:
             response: Any = SimpleNamespace(status=401, reason="Unauthorized")
             raise discord.HTTPException(response, {"code": 50027, "message": "Invalid token"})
@@ -681,6 +788,7 @@ class House:
 
     def __init__(self, options: ComfyOptions = OPTIONS) -> None:
         self.is_allowed = True
+        self.messages_are_gone = False
         self.places: list[FakeInteraction] = []  # asked about
         self.forms = self.restarted(options)
 
@@ -692,7 +800,7 @@ class House:
     def _check_place(self, interaction: Any) -> None:
         self.places.append(interaction)
         if not self.is_allowed:
-            raise Refused
+            raise Refusal("Not here.")
 
     async def open(
         self, prompt: str = "", model: str = "", seed: str = "", *, user_id: int = 1
@@ -716,15 +824,18 @@ class House:
         return modal
 
     async def submit(
-        self, key: str, origin: str = "edit", *, user_id: int = 1, **texts: str
+        self, opened: str | PromptModal, origin: str = "edit", **texts: str
     ) -> FakeInteraction:
-        """The modal, filled in with TYPED but for these."""
-        interaction: Any = FakeInteraction(user_id)
+        """The modal, opened now by a form's key or earlier, filled in with TYPED but for these."""
+        modal = await self.modal(opened, origin) if isinstance(opened, str) else opened
+        interaction: Any = FakeInteraction()
+        interaction.message_is_gone = self.messages_are_gone
         components = [
             {"type": 18, "component": {"custom_id": name, "value": text}}
             for name, text in {**TYPED, **texts}.items()
         ]
-        await self.forms.take_modal(interaction, key, origin, components)
+        control = ControlId.parse(modal.custom_id)
+        await self.forms.take_modal(interaction, control.key, control.action, components)
         return interaction  # type: ignore[no-any-return]
 
     def draft(self, key: str) -> Draft:
@@ -770,22 +881,42 @@ def test_gens_options_are_in_the_form() -> None:
     play(story)
 
 
+WRONG_MODEL = r"There is no model `bass_1.0`. The nearest: base\_1.0."
+WRONG_SEED = f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."
+
+
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("model", "seed", "sentences"),
     [
-        (("", "", "-1"), f"The seed `-1` is not a whole number from 0 to {SEED_MAX}."),
-        (("", "bass_1.0", ""), r"There is no model `bass_1.0`. The nearest: base\_1.0."),
+        ("", "-1", [WRONG_SEED]),
+        ("bass_1.0", "", [WRONG_MODEL]),
+        ("bass_1.0", "-1", [WRONG_MODEL, WRONG_SEED]),
     ],
 )
-def test_a_wrong_option_of_gen_is_refused_and_the_older_form_goes_on(
-    options: tuple[str, str, str], sentence: str
+def test_a_wrong_option_of_gen_is_said_above_a_form_with_the_others_in_it(
+    model: str, seed: str, sentences: list[str]
 ) -> None:
     async def story(house: House) -> None:
-        older = await house.open("a bear")
-        with pytest.raises((FormError, UnknownName)) as refused:
-            await house.open(*options)
-        assert refused.value.public == sentence
-        assert house.draft(older.key()).positive_prompt == "a bear"
+        opened = await house.open("a bear", model, seed)
+        assert opened.kinds == ["send_message"]
+        assert opened.shown["ephemeral"] is True
+        lines = opened.shown["content"].splitlines()
+        assert len(lines) == len(sentences)
+        assert all(map(str.startswith, lines, sentences))
+        shown = opened.fields()
+        assert (shown["Prompt"], shown["Model"]) == ("a bear", r"base\_1.0")
+        assert shown["Seed"] == "random"
+        values = values_in(await house.modal(opened.key()))
+        assert (values["positive_prompt"], values["seed"]) == ("a bear", seed or None)
+
+    play(story)
+
+
+def test_a_seed_of_any_length_fits_into_the_modal_for_its_correction() -> None:
+    async def story(house: House) -> None:
+        modal = await house.modal((await house.open(seed="9" * 6000)).key())
+        assert values_in(modal)["seed"] == "9" * 40
+        assert modal_faults(modal) == []
 
     play(story)
 
@@ -794,7 +925,7 @@ def test_there_is_no_form_where_the_place_is_refused() -> None:
     async def story(house: House) -> None:
         older = await house.open("a bear")
         house.is_allowed = False
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             await house.open("a fox")
         assert house.draft(older.key()).positive_prompt == "a bear"
 
@@ -806,9 +937,11 @@ def test_a_choice_shows_the_form_again_in_place() -> None:
         key = (await house.open()).key()
         chosen = await house.choose(key, "sampler", "index:1")
         assert chosen.kinds == ["edit_message"]
-        assert chosen.shown["content"] is None  # a note that stood there before goes
+        assert chosen.shown["content"] == "Scheduler was set to normal with this sampler."
         assert (chosen.fields()["Sampler"], chosen.fields()["Scheduler"]) == ("heun", "normal")
         assert chosen.key() == key
+        later = await house.choose(key, "sampler", "index:2")
+        assert later.shown["content"] is None  # a note that stood there before goes
 
     play(story)
 
@@ -816,11 +949,21 @@ def test_a_choice_shows_the_form_again_in_place() -> None:
 def test_nobody_uses_the_form_of_another_person() -> None:
     async def story(house: House) -> None:
         key = (await house.open()).key()
-        with pytest.raises(ExpiredForm):
-            await house.choose(key, "sampler", "index:1", user_id=2)
         await house.open(user_id=2)
-        with pytest.raises(StaleForm, match=OLDER_FORM):
+        with pytest.raises(StaleForm):
             await house.choose(key, "sampler", "index:1", user_id=2)
+
+    play(story)
+
+
+def test_every_open_form_goes_on_working_each_with_its_own_draft() -> None:
+    async def story(house: House) -> None:
+        first, second = (await house.open("a bear")).key(), (await house.open("a fox")).key()
+        await house.choose(first, "model", "index:2")
+        await house.submit(second, positive_prompt="a wolf")
+        house.draft(second).stage = Stage.SENT
+        shown = (await house.choose(first, "sampler", "index:1")).fields()
+        assert (shown["Model"], shown["Sampler"], shown["Prompt"]) == ("old", "heun", "a bear")
 
     play(story)
 
@@ -898,17 +1041,20 @@ def test_after_the_forms_token_is_over_the_complaint_becomes_the_form() -> None:
     play(story)
 
 
+NEW_FORM = "so this form is new; what you typed is in it."
+
+
 @pytest.mark.parametrize("origin", ["edit", "retry"])
 def test_a_modal_from_before_a_restart_becomes_a_new_form_with_what_was_typed(origin: str) -> None:
     async def story(house: House) -> None:
         key = (await house.open()).key()
+        modal = await house.modal(key, origin)
         house.restarted()
         house.places.clear()
-        taken = await house.submit(key, origin)
+        taken = await house.submit(modal)
         assert house.places == [taken]
         assert taken.kinds == ["edit_message"]
-        note = "The bot was restarted, so this form is new; what you typed is in it."
-        assert taken.shown["content"] == note
+        assert taken.shown["content"] == f"The bot was restarted, {NEW_FORM}"
         assert (taken.fields()["Prompt"], taken.fields()["Steps"]) == ("a fox", "33")
         assert taken.fields()["Sampler"] == r"dpmpp\_2m"
         assert taken.key() != key
@@ -917,11 +1063,25 @@ def test_a_modal_from_before_a_restart_becomes_a_new_form_with_what_was_typed(or
     play(story)
 
 
+@pytest.mark.parametrize("origin", ["edit", "retry"])
+def test_a_modal_of_a_forgotten_form_becomes_a_new_one_in_its_place(origin: str) -> None:
+    async def story(house: House) -> None:
+        modal = await house.modal((await house.open()).key(), origin)
+        for _ in range(form.FORM_LIMIT):
+            await house.open(user_id=1)
+        taken = await house.submit(modal)
+        assert taken.kinds == ["edit_message"]
+        assert taken.shown["content"] == f"You have opened many forms since, {NEW_FORM}"
+        assert house.draft(taken.key()).texts() == {k: v.strip() for k, v in TYPED.items()}
+
+    play(story)
+
+
 def test_a_wrong_modal_from_before_a_restart_says_what_is_wrong_and_keeps_the_texts() -> None:
     async def story(house: House) -> None:
-        key = (await house.open()).key()
+        modal = await house.modal((await house.open()).key())
         house.restarted()
-        taken = await house.submit(key, steps="abc")
+        taken = await house.submit(modal, steps="abc")
         note, problem = taken.shown["content"].splitlines()
         assert note.startswith("The bot was restarted")
         assert problem.startswith("**Steps** is `abc`")
@@ -930,44 +1090,140 @@ def test_a_wrong_modal_from_before_a_restart_says_what_is_wrong_and_keeps_the_te
     play(story)
 
 
-def test_a_modal_from_before_a_restart_opens_no_form_where_the_place_is_refused() -> None:
-    async def story(house: House) -> None:
-        key = (await house.open()).key()
-        house.restarted()
-        house.is_allowed = False
-        with pytest.raises(Refused):
-            await house.submit(key)
-        with pytest.raises(ExpiredForm):
-            house.draft(key)
-
-    play(story)
-
-
-@pytest.mark.parametrize("origin", ["edit", "retry"])
-@pytest.mark.parametrize("text", ["a *fox*", *LONG_TEXTS])
-def test_a_modal_of_an_older_form_gives_back_what_was_typed(origin: str, text: str) -> None:
-    async def story(house: House) -> None:
-        older, newer = await house.open(), await house.open("a bear")
-        answer = await house.submit(older.key(), origin, positive_prompt=text)
-        assert answer.kinds == ["send_message"]
-        assert answer.shown["ephemeral"] is True
-        assert answer.shown["content"] == f"{OLDER_FORM} This is what you typed:"
-        assert answer.shown["embed"].description == escaped(text, 4096)
-        assert embed_faults(answer.shown["embed"]) == []
-        assert house.draft(newer.key()).positive_prompt == "a bear"
-
-    play(story)
-
-
-def test_a_modal_of_a_sent_form_gives_back_what_was_typed() -> None:
+@pytest.mark.parametrize("stage", [Stage.SENDING, Stage.SENT])
+@pytest.mark.parametrize("steps", ["33", "abc"])
+def test_a_modal_of_a_form_that_was_sent_opens_another_with_everything_in_it(
+    stage: Stage, steps: str
+) -> None:
     async def story(house: House) -> None:
         key = (await house.open("a bear")).key()
-        house.draft(key).stage = Stage.SENT
-        answer = await house.submit(key)
-        assert answer.shown["content"] == f"{SENT_FORM} This is what you typed:"
-        assert answer.shown["embed"].description.strip() == "a fox"
+        await house.choose(key, "model", "index:2")
+        modal = await house.modal(key)
+        sent = house.draft(key)
+        sent.stage = stage
+        await house.open("a wolf", "base_1.0")  # not where the new one starts from
+        taken = await house.submit(modal, steps=steps)
+        assert taken.kinds == ["send_message"]  # the form that was sent stands for what was sent
+        assert taken.shown["ephemeral"] is True
+        note, *problems = taken.shown["content"].splitlines()
+        assert note == f"The other form was sent already, {NEW_FORM}"
+        assert len(problems) == (steps == "abc")
+        assert taken.fields()["Model"] == "old"
+        values = values_in(await house.modal(taken.key()))
+        assert {k: (v or "").strip() for k, v in values.items()} == {
+            **{k: v.strip() for k, v in TYPED.items()},
+            "steps": steps,
+        }
+        assert sent.positive_prompt == "a bear"
 
     play(story)
+
+
+def test_what_was_refused_in_a_form_that_was_sent_all_the_same_can_still_be_corrected() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open("a bear")).key()
+        await house.submit(key, positive_prompt="a poem", steps="abc")
+        house.draft(key).stage = Stage.SENT
+        modal = await house.modal(key, "retry")
+        assert values_in(modal)["positive_prompt"] == "a poem"
+        taken = await house.submit(modal, positive_prompt="a poem")
+        assert taken.kinds == ["edit_message"]  # the complaint becomes the form
+        assert taken.fields()["Prompt"] == "a poem"
+        assert taken.key() != key
+
+    play(story)
+
+
+def test_a_second_modal_of_a_form_does_not_overwrite_what_the_first_one_brought() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        at_the_desk, on_the_phone = await house.modal(key), await house.modal(key)
+        await house.submit(at_the_desk, positive_prompt="a poem")
+        taken = await house.submit(on_the_phone, positive_prompt="a fox")
+        assert taken.kinds == ["send_message"]
+        assert taken.shown["content"] == f"The other form was changed meanwhile, {NEW_FORM}"
+        assert taken.fields()["Prompt"] == "a fox"
+        assert house.draft(key).positive_prompt == "a poem"
+
+    play(story)
+
+
+def test_a_second_modal_of_a_form_does_not_overwrite_what_was_refused_in_the_first() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        at_the_desk, on_the_phone = await house.modal(key), await house.modal(key)
+        await house.submit(at_the_desk, positive_prompt="a poem", steps="abc")
+        taken = await house.submit(on_the_phone)
+        assert taken.key() != key
+        assert values_in(await house.modal(key, "retry"))["positive_prompt"] == "a poem"
+
+    play(story)
+
+
+@pytest.mark.parametrize("steps", ["33", "abc"])
+def test_a_modal_that_is_submitted_twice_changes_nothing_the_second_time(steps: str) -> None:
+    async def story(house: House) -> None:
+        key = (await house.open()).key()
+        modal = await house.modal(key)
+        first = await house.submit(modal, steps=steps)
+        second = await house.submit(modal, steps=steps)
+        assert second.kinds == first.kinds
+        assert second.key() == first.key() == key
+
+    play(story)
+
+
+def test_a_correction_that_is_submitted_twice_finds_the_complaint_gone() -> None:
+    async def story(house: House) -> None:
+        opened = await house.open()
+        await house.submit(opened.key(), steps="abc")
+        modal = await house.modal(opened.key(), "retry")
+        await house.submit(modal)
+        house.messages_are_gone = True
+        second = await house.submit(modal)
+        assert second.kinds == ["defer"]
+        assert opened.fields()["Prompt"] == "a fox"
+
+    play(story)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_where_there_may_be_no_form_a_modal_gives_all_five_texts_back(is_known: bool) -> None:
+    async def story(house: House) -> None:
+        key = (await house.open("a bear")).key()
+        modal = await house.modal(key)
+        if not is_known:
+            house.restarted()
+        house.is_allowed = False
+        answer = await house.submit(modal, positive_prompt="a *fox*", steps="abc")
+        assert answer.kinds == ["send_message"]
+        assert answer.shown["ephemeral"] is True
+        assert answer.shown["content"] == "Not here."
+        assert {name: value.strip() for name, value in answer.fields().items()} == {
+            "Prompt": r"a \*fox\*",
+            "Negative prompt": "fog",
+            "Steps": "abc",
+            "CFG": "7.5",
+            "Seed": "9",
+        }
+        if is_known:
+            assert house.draft(key).positive_prompt == "a bear"
+
+    play(story)
+
+
+@pytest.mark.parametrize("text", ["a fox", " ", *LONG_TEXTS])
+def test_texts_of_any_length_are_given_back_whole_and_within_discords_limits(text: str) -> None:
+    typed = {**TYPED, "positive_prompt": text, "negative_prompt": text, "steps": " "}
+    answer = given_back(typed)
+    if len(text) < 1000:
+        assert embed_faults(answer["embed"]) == []
+        shown = {field.name: field.value for field in answer["embed"].fields}
+        assert shown.get("Negative prompt", " ") == text
+    else:
+        whole = answer["file"].fp.read().decode()
+        assert whole.count(text) == 2
+        assert "CFG:\n7.5" in whole
 
 
 def test_edit_opens_a_form_with_the_job_in_it_in_place_of_the_deferred_answer() -> None:
@@ -990,8 +1246,7 @@ def test_edit_opens_a_form_with_the_job_in_it_in_place_of_the_deferred_answer() 
         }
         # Not the older form's refused texts: they would cover the job's.
         assert values_in(await house.modal(interaction.key()))["steps"] == "17"
-        with pytest.raises(StaleForm, match=OLDER_FORM):
-            house.draft(older.key())
+        assert house.draft(older.key()).typed["steps"] == "abc"  # which is as it was
         await house.submit(interaction.key(), cfg="abc")
         await house.submit(interaction.key(), "retry")
         assert interaction.kinds[2:] == ["edit_original_response"]

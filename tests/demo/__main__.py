@@ -147,7 +147,7 @@ def control(component: dict[str, Any]) -> str:
     if "options" not in component:
         return f"[ {component['label']} ]"
     shown = next((o["label"] for o in component["options"] if o.get("default")), None)
-    return f"[ {component['placeholder']}: {shown or 'choose'}  v ]"
+    return f"[ {shown or component['placeholder']}  v ]"
 
 
 class Play:

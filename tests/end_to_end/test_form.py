@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 import pytest
 
 from tests.end_to_end.common import jobs_of, result_of
 from tests.harness.house import House
 from tests.harness.steps import (
+    ask_for,
     chosen,
     fields,
     fill_in,
@@ -17,10 +21,38 @@ from tests.harness.steps import (
     queued,
     text_of,
 )
+from tests.standins.discord.people import Modal, Person, Reply
 from tests.standins.discord.schema import EPHEMERAL
 
+TYPED = {
+    "positive_prompt": "a whole poem",
+    "negative_prompt": "prose",
+    "steps": "31",
+    "cfg": "3.5",
+    "seed": "7",
+}
 WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "x"]  # noqa: RUF001
 WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,5", " ", "+7", "7."]  # noqa: RUF001
+
+
+def opened_modal(person: Person, form: Reply, label: str = "Edit Prompts & Settings") -> Modal:
+    """The modal behind a button of a form, or of a complaint."""
+    assert form.message is not None
+    modal = person.press(form.message, label).wait().modal
+    assert modal is not None
+    return modal
+
+
+def typed_in(modal: Modal) -> dict[str, Any]:
+    """What stands in a modal."""
+    inputs = [label["component"] for label in modal["components"]]
+    return {given["custom_id"]: given.get("value") for given in inputs}
+
+
+def styles_of(message: dict[str, Any]) -> dict[str, int]:
+    """The colours of a message's buttons: 1 blurple, 2 grey, 3 green."""
+    controls = [component for row in message["components"] for component in row["components"]]
+    return {control["label"]: control["style"] for control in controls if "style" in control}
 
 
 def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) -> None:
@@ -56,6 +88,64 @@ def test_selecting_a_sampler_resets_the_scheduler(shared: House) -> None:
     assert fields(form.message)["Scheduler"] == last
     person.select(form.message, "Sampler", "heun").wait()
     assert fields(form.message)["Scheduler"] == first
+    assert f"Scheduler was set to {first} with this sampler." in text_of(form.message)
+    person.select(form.message, "Sampler", "lms").wait()
+    assert "was set to" not in text_of(form.message)
+
+
+def test_a_closed_menu_says_which_one_it_is(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    person.select(form.message, "Sampler", "More…").wait()
+    person.select(form.message, "Sampler", "Back").wait()
+    for name in ("Model", "Sampler", "Scheduler"):
+        options = menu(form.message, name)["options"]
+        (shown,) = [option["label"] for option in options if option.get("default")]
+        assert shown == f"{name}: {fields(form.message)[name]}".replace("\\", "")
+
+
+def test_the_button_that_is_needed_next_has_the_colour_and_the_other_works_too(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    assert styles_of(form.message) == {"Edit Prompts & Settings": 1, "Generate": 2}
+    assert "Only the prompt is needed" in text_of(form.message)
+    assert any("a prompt" in text for text in generate(person, form).texts)
+    fill_in(person, form, positive_prompt="a fox")
+    assert styles_of(form.message) == {"Edit Prompts & Settings": 2, "Generate": 3}
+    assert "Only the prompt is needed" not in text_of(form.message)
+
+
+def test_the_modal_names_usual_values_and_what_they_do(shared: House) -> None:
+    person = shared.discord.person()
+    modal = opened_modal(person, open_form(person, shared.channel))
+    hints = {label["label"]: label["description"] for label in modal["components"]}
+    assert "20 to 30 is usual" in hints["Steps"]
+    assert "finer and slower" in hints["Steps"]
+    assert "4 to 8 is usual" in hints["CFG"]
+    assert "closer to the prompt" in hints["CFG"]
+    assert all(label["component"]["placeholder"] for label in modal["components"])
+
+
+def test_a_long_model_list_says_that_gen_searches_it(shared: House) -> None:
+    form = open_form(shared.discord.person(), shared.channel)
+    assert form.message is not None
+    count = len(shared.comfyui.models)
+    assert count > 25
+    assert f"{count} models: `/gen model:` searches them." in text_of(form.message)
+
+
+def test_what_was_not_taken_is_said_in_the_form_until_it_is_corrected(shared: House) -> None:
+    person = shared.discord.person()
+    form = person.slash("gen", shared.channel, prompt="a fox", seed="lucky").wait()
+    assert form.message is not None
+    person.select(form.message, "Sampler", "heun").wait()
+    assert "not all taken" in text_of(form.message)
+    person.submit(opened_modal(person, form), seed="").wait()
+    assert "not all taken" not in text_of(form.message)
 
 
 def test_every_entry_of_a_long_list_can_be_reached_and_the_chosen_one_is_always_shown(
@@ -99,17 +189,126 @@ def test_two_people_fill_in_two_forms(shared: House) -> None:
     assert fields(noors.message)["Sampler"] == "lms"
 
 
-def test_a_newer_form_takes_over_and_the_older_one_says_so(shared: House) -> None:
+def test_every_open_form_of_a_person_goes_on_working_with_its_own_draft(shared: House) -> None:
     person = shared.discord.person()
     older = open_form(person, shared.channel)
     newer = open_form(person, shared.channel)
     assert older.message is not None
     assert newer.message is not None
     person.select(newer.message, "Sampler", "lms").wait()
-    answer = person.select(older.message, "Sampler", "heun").wait()
-    assert any("newer form" in text for text in answer.texts)
-    person.select(newer.message, "Scheduler", "beta").wait()
-    assert fields(newer.message)["Sampler"] == "lms"
+    fill_in(person, newer, positive_prompt="an otter")
+    person.select(older.message, "Sampler", "heun").wait()
+    fill_in(person, older, positive_prompt="a heron")
+    for _ in range(2):  # the second press is too late, and is about this form alone
+        generate(person, newer)
+    assert fields(older.message)["Sampler"] == "heun"
+    queued(person, older)
+    prompts = [result_of(shared, person, n)["embeds"][0]["description"] for n in (1, 2)]
+    assert prompts == ["an otter", "a heron"]
+
+
+def test_an_eleventh_form_makes_the_first_one_say_that_there_are_newer_ones(shared: House) -> None:
+    person = shared.discord.person()
+    first = open_form(person, shared.channel)
+    assert first.message is not None
+    second = open_form(person, shared.channel)
+    modal = opened_modal(person, first)
+    for _ in range(9):
+        open_form(person, shared.channel)
+    assert second.message is not None
+    person.select(second.message, "Sampler", "heun").wait()
+    assert fields(second.message)["Sampler"] == "heun"
+    answer = person.submit(modal, **TYPED).wait()
+    assert answer.message is not None
+    assert "many forms since" in answer.texts[0]
+    assert typed_in(opened_modal(person, answer)) == TYPED
+    pressed = person.press(second.message, "Generate").wait()  # the new one has pushed it out
+    assert "many forms since" in pressed.texts[0]
+    assert not second.message["components"]
+
+
+def test_edit_on_a_picture_leaves_an_unfinished_form_alone(shared: House) -> None:
+    person, owner = shared.discord.person(), shared.discord.person("owner")
+    ask_for(owner, shared.channel, "the owner's")
+    result = result_of(shared, owner)
+    form = open_form(person, shared.channel)
+    fill_in(person, form, positive_prompt="half a poem", steps="12")
+    edited = person.press(result, "Edit")
+    edited.wait_message(lambda message: bool(message["embeds"]))
+    fill_in(person, edited, positive_prompt="edited")
+    queued(person, edited)
+    values = typed_in(opened_modal(person, form))
+    assert (values["positive_prompt"], values["steps"]) == ("half a poem", "12")
+    queued(person, form)
+    assert result_of(shared, person, 2)["embeds"][0]["description"] == "half a poem"
+
+
+@pytest.mark.parametrize("steps", ["31", "abc"])
+def test_a_modal_that_comes_after_generate_opens_a_form_with_everything_in_it(
+    shared: House, steps: str
+) -> None:
+    person = shared.discord.person()
+    form = person.slash("gen", shared.channel, prompt="a fox").wait()
+    modal = opened_modal(person, form)
+    queued(person, form)
+    form.wait_message(lambda message: not message["components"])
+    typed = {**TYPED, "steps": steps}
+    answer = person.submit(modal, **typed).wait()
+    assert answer.message is not None
+    assert answer.message["flags"] & EPHEMERAL
+    assert "sent already" in answer.texts[0]
+    assert ("**Steps** is `abc`" in answer.texts[0]) == (steps == "abc")
+    assert typed_in(opened_modal(person, answer)) == typed
+    assert form.message is not None
+    assert "a fox" in text_of(form.message)
+
+
+def test_two_modals_of_a_form_at_once_lose_nothing_and_one_sent_twice_changes_nothing(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    at_the_desk, on_the_phone = opened_modal(person, form), opened_modal(person, form)
+    for _ in range(2):
+        person.submit(at_the_desk, **TYPED).wait()
+        assert form.message is not None
+        assert "a whole poem" in text_of(form.message)
+        assert form.message["content"] == ""
+    answer = person.submit(on_the_phone, positive_prompt="a fox").wait()
+    assert "changed meanwhile" in answer.texts[0]
+    assert typed_in(opened_modal(person, answer))["positive_prompt"] == "a fox"
+    assert typed_in(opened_modal(person, form)) == TYPED
+
+
+@pytest.mark.parametrize("size", [12, 4000])
+def test_a_modal_while_the_bot_stops_gives_all_five_texts_back(house: House, size: int) -> None:
+    house.comfyui.hold()
+    bot = house.start()
+    person = house.discord.person()
+    modal = opened_modal(person, open_form(person, house.channel))
+    ask_for(person, house.channel, "in work")
+    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+    bot.signal(signal.SIGTERM)
+    bot.wait_for_line("shutting down")
+    typed = {**TYPED, "positive_prompt": "*" * size, "negative_prompt": "#" * size}
+    answer = person.submit(modal, **typed).wait().message
+    house.comfyui.release()
+    assert answer is not None
+    assert answer["flags"] & EPHEMERAL
+    assert "restarting" in answer["content"]
+    if size == 12:
+        assert {**fields(answer), "Steps": "31"} == {
+            "Prompt": r"\*" * size,
+            "Negative prompt": "\\" + "#" * size,
+            "Steps": "31",
+            "CFG": "3.5",
+            "Seed": "7",
+        }
+    else:
+        (attachment,) = answer["attachments"]
+        whole = house.discord.attachment_bytes(attachment).decode()
+        assert [text in whole for text in typed.values()] == [True] * 5
+    assert bot.wait() == 0
 
 
 def test_the_modal_holds_what_the_form_holds(shared: House) -> None:
@@ -267,10 +466,22 @@ def test_gen_takes_prompt_model_and_seed(shared: House) -> None:
     assert workflow["239"]["inputs"]["seed"] == 7
 
 
-def test_a_model_that_does_not_exist_is_answered_with_the_nearest(shared: House) -> None:
+def test_wrong_options_of_gen_are_said_above_a_form_with_the_prompt_in_it(shared: House) -> None:
     person = shared.discord.person()
-    reply = person.slash("gen", shared.channel, model="sd_xl_bass_1.0").wait()
-    assert "sd\\_xl\\_base\\_1.0" in reply.texts[0]
+    form = person.slash(
+        "gen", shared.channel, prompt="a poem", model="sd_xl_bass_1.0", seed="lucky"
+    ).wait()
+    assert form.message is not None
+    assert form.message["flags"] & EPHEMERAL
+    about_the_model, about_the_seed = form.message["content"].splitlines()
+    assert "no model `sd_xl_bass_1.0`. The nearest: sd\\_xl\\_base\\_1.0" in about_the_model
+    assert "`lucky` is not a whole number from 0 to 18446744073709551615" in about_the_seed
+    assert fields(form.message)["Prompt"] == "a poem"
+    modal = opened_modal(person, form)
+    assert typed_in(modal)["seed"] == "lucky"
+    person.submit(modal, seed="7").wait()
+    assert fields(form.message)["Seed"] == "7"
+    queued(person, form)
 
 
 def test_the_form_remembers_the_last_settings_but_not_the_prompt_it_has_sent(
@@ -347,16 +558,13 @@ def test_what_was_typed_into_a_modal_survives_a_restart(house: House) -> None:
     bot = house.start()
     person = house.discord.person()
     form = open_form(person, house.channel)
-    assert form.message is not None
-    modal = person.press(form.message, "Edit Prompts & Settings").wait().modal
-    assert modal is not None
+    modal = opened_modal(person, form)
     bot.stop()
     house.start()
-    answer = person.submit(modal, positive_prompt="a whole poem", steps="31").wait()
-    assert answer.message is not None
-    shown = text_of(answer.message)
-    assert "a whole poem" in shown
-    assert "31" in shown
+    answer = person.submit(modal, **TYPED).wait()
+    assert "The bot was restarted" in answer.texts[0]
+    assert typed_in(opened_modal(person, answer)) == TYPED
+    assert form.message is not None
     person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
     queued(person, form)
     house.discord.wait_for_message(house.channel, lambda m: bool(m["attachments"]))

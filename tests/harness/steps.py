@@ -26,14 +26,16 @@ def menu(message: Message, placeholder: str) -> dict[str, Any]:
 
 
 def labels(message: Message, placeholder: str) -> list[str]:
-    """What a menu shows, in order."""
-    return [option["label"] for option in menu(message, placeholder)["options"]]
+    """What a menu shows, in order; the chosen entry without the menu's name before it."""
+    options = menu(message, placeholder)["options"]
+    return [option["label"].removeprefix(f"{placeholder}: ") for option in options]
 
 
 def chosen(message: Message, placeholder: str) -> list[str]:
-    """What a menu shows as chosen."""
+    """What a menu shows as chosen, without the menu's name before it."""
     options = menu(message, placeholder)["options"]
-    return [option["label"] for option in options if option.get("default")]
+    names = labels(message, placeholder)
+    return [name for name, o in zip(names, options, strict=True) if o.get("default")]
 
 
 def fields(message: Message) -> dict[str, str]:
@@ -64,7 +66,7 @@ def ask_for(person: Person, channel: Channel, prompt: str, **texts: str) -> Mess
     """The whole way from /gen to "Queued!"."""
     form = open_form(person, channel)
     assert form.message is not None
-    person.select(form.message, "Model", menu(form.message, "Model")["options"][0]["label"]).wait()
+    person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
     fill_in(person, form, positive_prompt=prompt, **texts)
     return queued(person, form)
 

@@ -386,7 +386,8 @@ class Person:
         return reply.wait().choices
 
     def select(self, message: Json, placeholder: str, *choices: str) -> Reply:
-        """Chooses in the menu with this placeholder, by the options' labels (or values)."""
+        """Chooses in the menu with this placeholder, by the options' labels (or values); a label
+        may begin with the placeholder."""
         with self._standin._changed:
             stored = self._seen(message)
             menus = [c for _, c in walk(stored.data["components"]) if c["type"] == STRING_SELECT]
@@ -397,7 +398,8 @@ class Person:
             least, most = menu.get("min_values", 1), menu.get("max_values", 1)
             assert least <= len(choices) <= most, f"{least} to {most} options are to be chosen"
             offered = {option["value"]: option["value"] for option in menu["options"]}
-            labels = {option["label"]: option["value"] for option in reversed(menu["options"])}
+            labels = {o["label"]: o["value"] for o in reversed(menu["options"])}
+            labels |= {k.removeprefix(f"{placeholder}: "): v for k, v in labels.items()}
             wrong = [choice for choice in choices if choice not in {**offered, **labels}]
             assert not wrong, f"{placeholder!r} doesn't offer {wrong} but {[*labels][::-1]}"
             values = [{**offered, **labels}[choice] for choice in choices]
