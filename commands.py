@@ -34,7 +34,7 @@ from form import (
     form_embed,
     new_seed,
 )
-from names import escaped, matching_models, shortened, without_half_emoji
+from names import escaped, names_of, shortened, without_half_emoji
 from object_info import ComfyOptions
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
@@ -80,6 +80,9 @@ class Desk:
         self._comfy = comfy
         self._workflows = workflows
         self.comfyui_threads = comfyui_threads
+        for found in offers.values():
+            names_of(found.options.models)  # now, not at the first click
+        reporter.models = lambda: self.forms.options.models
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and outside of the allowed channels and their threads."""
@@ -111,6 +114,8 @@ class Desk:
         offers, left_out = self._workflows.offers(info)
         for name, reason in left_out.items():
             log.warning("the workflow %s is left out: %s", name, reason)
+        for found in offers.values():
+            names_of(found.options.models)  # here, not on the event loop
         default = offers[self._workflows.default]
         self.forms.options, self.forms.defaults = default.options, default.defaults
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
@@ -143,8 +148,8 @@ async def gen(
 async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
     """The models that a person may mean."""
     desk: Desk = interaction.client.desk
-    names = matching_models(current, desk.forms.options.models)
-    return [app_commands.Choice(name=name, value=name) for name in names]
+    choices = names_of(desk.forms.options.models).choices(current)
+    return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
 
 
 @app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")

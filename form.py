@@ -31,6 +31,7 @@ from names import (
     ends_of,
     escaped,
     find_model,
+    names_of,
     nearest,
     quoted,
 )
@@ -339,15 +340,15 @@ def check_offered(params: JobParams, options: ComfyOptions) -> None:
 def parse_steps(text: str) -> int | None:
     """A whole number in STEPS_RANGE in plain ASCII digits, or None."""
     text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,4}", text):
+    if not re.fullmatch(r"\+?[0-9]{1,4}", text):
         return None
     return int(text) if STEPS_RANGE[0] <= int(text) <= STEPS_RANGE[1] else None
 
 
 def parse_cfg(text: str) -> float | None:
-    """A decimal number in CFG_RANGE in plain ASCII digits, or None."""
-    text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,10})?", text):
+    """A decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma, or None."""
+    text = text.strip().replace(",", ".")
+    if not re.fullmatch(r"\+?[0-9]{1,4}(\.[0-9]{1,10})?", text):
         return None
     return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
 
@@ -357,7 +358,7 @@ def parse_seed(text: str) -> int | None:
     text = text.strip()
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > SEED_MAX:
+    if not re.fullmatch(r"\+?[0-9]{1,20}", text) or int(text) > SEED_MAX:
         raise ValueError(text)
     return int(text)
 
@@ -450,8 +451,10 @@ def form_embed(draft: Draft) -> discord.Embed:
     embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
     for name in FORM_FIELDS:
         value = getattr(draft, name)
-        shown = display_name(value) if value and name == "model" else value or "not chosen"
-        embed.add_field(name=name.capitalize(), value=escaped(ends_of(shown, 200)))
+        shown = ends_of(value, 200) if value else "not chosen"
+        if value and name == "model":
+            shown = names_of(draft.options.models).shown(value)
+        embed.add_field(name=name.capitalize(), value=escaped(shown))
     embed.add_field(name="Steps", value=str(draft.steps))
     embed.add_field(name="CFG", value=f"{draft.cfg:g}")
     embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
@@ -477,11 +480,12 @@ def menu_options(
 ) -> list[discord.SelectOption]:
     """The entries of a menu. A list that does not fit is paged: Back first, More… last, and the
     chosen value on every page."""
+    names = names_of(values)
 
     def option(index: int) -> discord.SelectOption:
-        name = display_name(values[index])
+        name = names.shown(values[index])
         return discord.SelectOption(
-            label=ends_of(name, OPTION_LIMIT),
+            label=name,
             value=f"index:{index}",
             description=ends_of(values[index], OPTION_LIMIT) if name != values[index] else None,
             default=values[index] == chosen,

@@ -6,12 +6,32 @@ that others wrote is quoted. Pure functions; imports nothing of ours and knows n
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 FIELD_LIMIT = 1024
 OPTION_LIMIT = 100
 MENU_LIMIT = 25
+TYPED_LIMIT = 400  # characters of what somebody types that are searched for
+NEAREST_SHOWN = 3
+LEAST_RESEMBLANCE = 0.4
+LEAST_CUT = 20  # characters below which nothing can be cut out of a text
+MARK_LENGTH = 9
+QUOTED_LIMIT = 40
+
+SEPARATOR = re.compile(r"[\\/]+")
+EXTENSION = re.compile(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", re.IGNORECASE)
+WORD = re.compile(r"[^\W_]+")
+
+# Where markdown begins: styles, code, spoilers, masked links; mentions, times, custom emoji; links
+# and emoji by name; pings.
+MARKUP = re.compile(r"[\\*_~`|\[<]|:(?=//|[^\s:]*:)|@(?=everyone|here)")
+# And at the start of a line: lists, headings, small print, block quotes.
+LINE_START = re.compile(r"(^|[\r\f])([ \t]*(?:[0-9]+(?=\.\s))?)([-#>]|(?<=[0-9])\.)", re.MULTILINE)
 
 
 class UnknownName(Exception):
@@ -23,48 +43,249 @@ class UnknownName(Exception):
         return str(self)
 
 
+# ---------------------------------------------------------------------------------------------
+# The names of one list
+
+
+class Choice(NamedTuple):
+    """An entry of autocomplete: what people see, and what stands for its value when chosen."""
+
+    name: str
+    value: str
+
+
+class _Entry(NamedTuple):
+    """A value of a list, and the words it is found by, as `_spoken()` gives them."""
+
+    value: str
+    choice: Choice
+    exact: frozenset[str]  # whole names of it
+    name: str
+    path: str  # with the name
+
+
+class OptionNames:
+    """What the values of one list are called, and which of them somebody means.
+
+    A model is called by the shortest ending of its path that no other has: `fox`, else `anime/fox`.
+    Whatever is shown is within OPTION_LIMIT, and no two values look the same.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        """The order is that of matches that are equally good."""
+        values = list(dict.fromkeys(values))
+        endings = _unique_endings(values)
+        shown = told_apart(endings)
+        choices = told_apart(_files_before_folders(values, endings))
+        self._shown = dict(zip(values, shown, strict=True))
+        self._entries = list(map(_entry, values, endings, choices))
+        tokens = [entry.choice.value for entry in self._entries]
+        self._exact: dict[str, str] = {}
+        for names in (tokens, values, shown, endings, choices):
+            for name, value in zip(names, values, strict=True):
+                self._exact.setdefault(name, value)
+        self._lower: dict[str, str] = {}
+        files = map(display_name, values)
+        for value, *called in zip(values, values, shown, choices, files, strict=True):
+            for name in called:
+                self._lower.setdefault(name.lower(), value)
+
+    def shown(self, value: str) -> str:
+        """What a value is called; one that is not in the list, by its file."""
+        return self._shown.get(value) or ends_of(display_name(value), OPTION_LIMIT)
+
+    def find(self, text: str) -> str | None:
+        """The value that somebody names, as it is shown anywhere or by words of its path."""
+        called = self._exact.get(text) or self._lower.get(text.strip().lower())
+        return called or next((entry.value for entry in self._matches(text)), None)
+
+    def choices(self, text: str) -> list[Choice]:
+        """What autocomplete offers, the best match first; while nothing is typed, the first."""
+        found = self._matches(text) if _spoken(text) else self._entries
+        return [entry.choice for entry in found[:MENU_LIMIT]]
+
+    def nearest(self, text: str) -> list[str]:
+        """What those are called whose files resemble a text, at most NEAREST_SHOWN."""
+        from difflib import SequenceMatcher  # not before somebody mistypes a name
+
+        wanted = display_name(text).lower()[:OPTION_LIMIT]
+        pairs = {wanted[at : at + 2] for at in range(len(wanted) - 1)}
+
+        def unlikeness(file: str) -> float:
+            return -sum(pair in file for pair in pairs) / (len(file) + len(wanted))
+
+        # A matcher takes long for a long list: pairs of letters in common say who is likely.
+        likely = sorted(self._files, key=unlikeness)
+        near = [
+            (SequenceMatcher(a=file, b=wanted).ratio(), file)
+            for file in likely[: 3 * NEAREST_SHOWN]
+        ]
+        near.sort(key=lambda pair: -pair[0])
+        files = [file for ratio, file in near if ratio >= LEAST_RESEMBLANCE]
+        return [self._shown[value] for file in files for value in self._files[file]][:NEAREST_SHOWN]
+
+    @functools.cached_property
+    def _files(self) -> dict[str, list[str]]:
+        """The values by their files' names, as `nearest()` compares them."""
+        files: defaultdict[str, list[str]] = defaultdict(list)
+        for value in self._shown:
+            files[display_name(value).lower()[:OPTION_LIMIT]].append(value)
+        return files
+
+    def _matches(self, text: str) -> list[_Entry]:
+        """The entries that have every word of a text in any order, the best first."""
+        spoken = _spoken(text[:TYPED_LIMIT])
+        if not spoken:
+            return []
+        words = list(dict.fromkeys(spoken.split()))
+        ranked = [(_rank(entry, spoken, words), entry) for entry in self._entries]
+        found = [(rank, entry) for rank, entry in ranked if rank is not None]
+        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+
+
+@functools.lru_cache(maxsize=16)  # lists that are in use, of forms opened before a /refresh too
+def _names_of(values: tuple[str, ...]) -> OptionNames:
+    return OptionNames(values)
+
+
+def names_of(values: Sequence[str]) -> OptionNames:
+    """The names of a list: made once as long as the list is in use."""
+    return _names_of(tuple(values))
+
+
 def display_name(name: str) -> str:
     """A model's file without its folders and its extension."""
-    base = re.split(r"[\\/]", name)[-1]
-    return (
-        re.sub(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", "", base, flags=re.IGNORECASE).strip()
-        or name
-    )
+    return EXTENSION.sub("", SEPARATOR.split(name)[-1]).strip() or name
 
 
 def nearest(name: str, offered: Sequence[str]) -> str:
     """A finished sentence with the offered names that resemble one, or none."""
-    import difflib  # not before somebody mistypes a name
-
-    shown = {display_name(value).lower(): display_name(value) for value in offered}
-    close = difflib.get_close_matches(display_name(name).lower(), list(shown), n=3, cutoff=0.4)
-    names = ", ".join(escaped(ends_of(shown[key], 100)) for key in close)
+    names = ", ".join(map(escaped, names_of(offered).nearest(name)))
     return f" The nearest: {names}." if names else ""
 
 
 def find_model(text: str, models: Sequence[str]) -> str:
-    """The model that a person names: as autocomplete gives it, or any part of it. UnknownName, with
-    the nearest names, if there is none."""
-    lower = text.lower()
-    exact = [model for model in models if text in (model, ends_of(model, OPTION_LIMIT))]
-    named = [model for model in models if lower in (model.lower(), display_name(model).lower())]
-    containing = [model for model in models if lower in model.lower()]
-    for found in (exact, named, containing):
-        if found:
-            return found[0]
-    raise UnknownName(f"There is no model {quoted(text)}.{nearest(text, models)}")
+    """The model that a person names: as it is shown anywhere, or the best match of autocomplete.
+    UnknownName, with the nearest names, if there is none."""
+    found = names_of(models).find(text)
+    if found is None:
+        raise UnknownName(f"There is no model {quoted(text)}.{nearest(text, models)}")
+    return found
 
 
-def matching_models(text: str, models: Sequence[str]) -> list[str]:
-    """What autocomplete offers: the models with this text anywhere in their path, whatever its
-    case, as many as Discord shows."""
-    found = [model for model in models if text.lower() in model.lower()]
-    return list(dict.fromkeys(ends_of(model, OPTION_LIMIT) for model in found))[:MENU_LIMIT]
+def _folders_and_file(path: str) -> tuple[list[str], str]:
+    *folders, file = SEPARATOR.split(path)
+    return folders, file
+
+
+def _unique_endings(paths: Sequence[str]) -> list[str]:
+    """For each path its shortest ending that no other one has, whatever its case: without the
+    extension if that will do. The path itself if there is none."""
+    endings = [list(dict.fromkeys(_endings(path))) for path in paths]
+    count = Counter(name for names in endings for name in {ending.lower() for ending in names})
+    return [
+        next((ending for ending in names if count[ending.lower()] == 1), path).removeprefix("/")
+        for path, names in zip(paths, endings, strict=True)
+    ]
+
+
+def _endings(path: str) -> Iterator[str]:
+    """The endings of a path. The longest begins with a `/`: it is no ending of another path."""
+    folders, file = _folders_and_file(f"/{path}")
+    for name in (display_name(file), file):
+        if name.strip():
+            for first in range(len(folders), -1, -1):
+                yield "/".join((*folders[first:], name))
+
+
+def _files_before_folders(paths: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """`fox (anime)` for each path, with the extension where its ending has it."""
+    shown: list[str] = []
+    for path, ending in zip(paths, endings, strict=True):
+        folders = "/".join(_folders_and_file(path)[0])
+        file = _folders_and_file(ending)[1]
+        shown.append(f"{file} ({folders})" if folders else ending)
+    count = Counter(shown)  # a file's name may have a backslash in it
+    return [name if count[name] == 1 else path for name, path in zip(shown, paths, strict=True)]
+
+
+def _entry(value: str, ending: str, choice: str) -> _Entry:
+    token = value if len(value) <= OPTION_LIMIT else _marked(value, OPTION_LIMIT)
+    exact = frozenset(map(_spoken, (value, ending, choice, display_name(value))))
+    name = _spoken(display_name(value))
+    return _Entry(value, Choice(choice, token), exact, name, _spoken(value))
+
+
+def _spoken(text: str) -> str:
+    """The words of a text, with a space before each: `-`, `_`, `.`, `/` and spaces are alike."""
+    return " ".join(("", *WORD.findall(text.lower())))
+
+
+def _marked(text: str, limit: int) -> str:
+    """Shortened, with a mark that no other text has; the same after a restart."""
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[: MARK_LENGTH - 1]
+    return f"{ends_of(text, limit - MARK_LENGTH)}#{mark}"
+
+
+def _rank(entry: _Entry, spoken: str, words: Sequence[str]) -> int | None:
+    """How well an entry matches: 0 is best. None: it has not every word."""
+    if not all(word in entry.path for word in words):
+        return None
+    if spoken in entry.exact:
+        return 0
+    if entry.name.startswith(spoken):
+        return 1
+    if all(f" {word}" in entry.name for word in words):
+        return 2
+    if all(word in entry.name for word in words):
+        return 3
+    return 4 if all(f" {word}" in entry.path for word in words) else 5
+
+
+# ---------------------------------------------------------------------------------------------
+# Texts, cut and quoted
+
+
+def told_apart(texts: Sequence[str], limit: int = OPTION_LIMIT) -> list[str]:
+    """Each text within the limit, and different ones different: of those that would look the same,
+    what is cut out is what they share."""
+    shown = {text: ends_of(text, limit) for text in texts}
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for text, short in shown.items():
+        alike[short].append(text)
+    if len(alike) < len(shown) and limit >= LEAST_CUT:
+        for group in alike.values():
+            if len(group) > 1:
+                shown.update(zip(group, _without_shared(group, limit), strict=True))
+        count = Counter(shown.values())
+        for text, short in shown.items():
+            shown[text] = short if count[short] == 1 else _marked(text, limit)
+    return [shown[text] for text in texts]
+
+
+def _without_shared(texts: Sequence[str], limit: int) -> list[str]:
+    """The beginning, where the texts differ, and the end of each."""
+    start = _agreeing(texts)
+    end = _agreeing([text[start:][::-1] for text in texts])
+    around, ends = limit // 8, limit // 4 - 1
+    differing = told_apart([text[start : len(text) - end] for text in texts], limit // 4)
+    return [
+        f"{text[:ends]}…{text[start - around : start]}{middle}"
+        f"{text[len(text) - end :][:around]}…{text[len(text) - ends :]}"
+        for text, middle in zip(texts, differing, strict=True)
+    ]
 
 
 def without_half_emoji(text: str) -> str:
     """The text without lone surrogates, which are valid in JSON and nowhere else."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _agreeing(texts: Sequence[str]) -> int:
+    """With how many characters all of them begin."""
+    first, last = min(texts), max(texts)
+    pairs = enumerate(zip(first, last, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), len(first))
 
 
 def ends_of(text: str, limit: int) -> str:
@@ -76,16 +297,24 @@ def ends_of(text: str, limit: int) -> str:
 
 
 def escaped(text: str, limit: int = FIELD_LIMIT) -> str:
-    """Text of people or servers for an embed: markdown has no effect, length is bounded."""
+    """Text of people or servers for an embed or a message: it is read as it was typed, and pings
+    nobody. Its length is bounded.
+
+    Discord takes a backslash before any ASCII mark for that mark alone, and `http\\://` for no link
+    (github.com/LyricLy/parse-discord, which is held against its client).
+    """
     # Not discord.utils.escape_markdown: it takes seconds for a prompt like `[[[…](](](`.
-    text = re.sub(r"[\\*_~`|\[]", r"\\\g<0>", text[:limit])
-    text = re.sub(r"^([ \t]*)([-#>])", r"\1\\\2", text, flags=re.MULTILINE)
-    return text if len(text) <= limit else text[: limit - 1].rstrip("\\") + "…"
+    shown = MARKUP.sub(r"\\\g<0>", text[: limit + 1])
+    shown = LINE_START.sub(r"\1\2\\\3", shown)
+    return shown if len(shown) <= limit else shown[: limit - 1].rstrip("\\") + "…"
 
 
 def quoted(text: str) -> str:
     """What a person typed, within a sentence."""
-    return f"`{ends_of(text.replace('`', chr(39)), 40)}`" if text.strip() else "empty"
+    if not text.strip():
+        return "empty"
+    short = " ".join(ends_of(text, QUOTED_LIMIT).splitlines())
+    return f"`{short}`" if "`" not in short else f'"{escaped(short)}"'
 
 
 def shortened(text: str, limit: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import re
 import sys
 import tempfile
@@ -20,10 +22,10 @@ import object_info
 from binder import SEED_MAX
 from checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
-from comfy_errors import ComfyError, Unreachable
-from form import Draft, FormError
+from comfy_errors import ComfyError, TimedOut, Unreachable
+from form import FORM_FIELDS, Draft, FormError
 from modal import CFG_RANGE, STEPS_RANGE
-from names import UnknownName, find_model, nearest
+from names import UnknownName, escaped, find_model, names_of, nearest
 from object_info import ComfyOptions
 from settings import Settings, redact
 from store import Job, JobParams, Store
@@ -31,7 +33,8 @@ from worker import Worker
 from workflows import Workflows, offer
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
-PROGRESS_EVERY = 0.5  # seconds between two lines of progress
+PROGRESS_EVERY = 0.5  # seconds between two looks at the progress
+NAMES_SHOWN = 5  # of a list to choose from
 
 
 class OnceError(Exception):
@@ -42,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of one picture to the command line; their names."""
     group = parser.add_argument_group("with --once (default: as the workflow file says)")
     options = [
-        group.add_argument("--model", help="any part of a model's name"),
+        group.add_argument("--model", help="words of a model's name: the best match is taken"),
         group.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE)),
         group.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE)),
         group.add_argument("--sampler"),
@@ -77,7 +80,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     loaded = workflows.load()
     if not loaded.ok:
         raise OnceError(f"{loaded.reason} ({settings.workflow_path})")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    check_folder(arguments.out)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(object_info.fetch, client)
@@ -85,18 +88,47 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
         seed = "of the file" if params.seed is None else params.seed
         numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
-        print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}")
+        print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}", flush=True)
         with closing(Store(Path(folder) / "once.db")) as store:
             maxima = info.maxima(binder.SEED_INPUTS)
             job, pictures = await run_job(settings, client, store, params, maxima)
     if not pictures:
-        raise OnceError(job.error_message or "There is no picture.")
+        raise OnceError(explanation(job, settings.comfy_timeout))
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
-        filename = ImageRef.parse(name).filename
-        path = arguments.out / (filename if len(pictures) == 1 else f"{number:02}-{filename}")
-        path.write_bytes(data)
-        print(path)
+        filename = Path(ImageRef.parse(name).filename).name
+        if len(pictures) > 1:
+            filename = f"{number:02}-{filename}"
+        print(save(arguments.out, filename, data))
     return 0
+
+
+def check_folder(folder: Path) -> None:
+    """OnceError, before the GPU has worked, if no picture can be saved there. Makes no folder."""
+    place = next(there for there in (folder, *folder.parents) if there.exists())
+    if not place.is_dir():
+        raise OnceError(f"--out: {place} is a file, not a folder. Name a folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OnceError(f"--out: nothing can be written to {place}. Name another folder.")
+
+
+def save(folder: Path, filename: str, data: bytes) -> Path:
+    """Write a new file, with a number in its name if there is one of that name; its path."""
+    path, number = folder / filename, 1
+    while True:
+        with contextlib.suppress(FileExistsError), path.open("xb") as file:
+            file.write(data)
+            return path
+        number += 1
+        path = folder / f"{Path(filename).stem}-{number}{Path(filename).suffix}"
+
+
+def explanation(job: Job, timeout: float) -> str:
+    """Why a job has no picture, for the owner; `timeout` is of one job, in seconds."""
+    reason = job.error_message or "There is no picture."
+    if reason == TimedOut.public:
+        reason += f" COMFY_TIMEOUT_MS allows it {timeout * 1000:.0f} ms: set it higher."
+    return reason
 
 
 async def run_job(
@@ -109,6 +141,7 @@ async def run_job(
     """One step of a worker, with a line of progress meanwhile."""
     pictures: list[bytes] = []
     begun: list[Progress] = []  # of the job, once it has begun
+    shown = ""
     worker = Worker(
         store,
         client,
@@ -127,10 +160,10 @@ async def run_job(
         while not work.done():
             await asyncio.wait({work}, timeout=PROGRESS_EVERY)
             for progress in begun:
-                passes = f"pass {progress.current_pass} of {progress.passes}"
-                print(f"\r{progress.fraction:5.0%}  {passes}", end="", flush=True)
+                shown = show_progress(progress, shown)
     finally:
-        print()
+        if sys.stdout.isatty():
+            print()
         feed.cancel()
         worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
         await work
@@ -138,6 +171,17 @@ async def run_job(
     job = store.get(job_id)
     assert job is not None
     return job, pictures
+
+
+def show_progress(progress: Progress, shown: str) -> str:
+    """Show how far a job is: in place on a terminal, elsewhere in a new line where that is not what
+    is `shown` already. What is shown now."""
+    line = f"{progress.fraction:5.0%}  pass {progress.current_pass} of {progress.passes}"
+    if sys.stdout.isatty():
+        print(f"\r{line}", end="", flush=True)
+    elif line != shown:
+        print(line, flush=True)
+    return line
 
 
 def once_params(
@@ -158,14 +202,28 @@ def once_params(
             "seed": arguments.seed or "",
         }
     )
-    if arguments.model:
-        draft.model = find_model(arguments.model, options.models)
-    for name in ("sampler", "scheduler"):
+    for name in FORM_FIELDS:
         wanted = getattr(arguments, name)
-        if wanted and not draft.adopt(name, wanted):
+        if wanted and name == "model":
+            draft.model = find_model(wanted, options.models)
+        elif wanted and not draft.adopt(name, wanted):
             problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
-    if not problems and draft.missing():
-        problems.append(f"Still missing: {', '.join(draft.missing())}.")
+        elif not getattr(draft, name):
+            problems += choose_only(draft, name, getattr(defaults, name))
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)
+
+
+def choose_only(draft: Draft, name: str, missing: str) -> list[str]:
+    """In place of the workflow file's value for one of FORM_FIELDS, which ComfyUI does not offer,
+    take the only one there is; what to do if there are several."""
+    offered = draft.offered(name)
+    names = [names_of(offered).shown(value) for value in offered[:NAMES_SHOWN]]
+    why = f"ComfyUI does not have the workflow file's {name}, {missing}"
+    if len(offered) == 1:
+        draft.adopt(name, offered[0])
+        print(f"{why}. Used instead is its only one, {names[0]}.")
+        return []
+    more = f" and {len(offered) - NAMES_SHOWN} more" if len(offered) > NAMES_SHOWN else ""
+    return [escaped(f"{why}. Choose one with --{name}: {', '.join(names)}{more}.")]

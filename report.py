@@ -15,7 +15,7 @@ import io
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from channel import (
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
-from names import display_name, ends_of, escaped
+from names import escaped, names_of
 from running import RunningMessage
 from settings import DAY_MS
 from store import Job, JobStatus, Store, unix_ms
@@ -76,11 +76,11 @@ def job_mark(job_id: str) -> str:
     return f"job {job_id[:8]}"
 
 
-def result_embed(job: Job) -> discord.Embed:
-    """The settings of a finished job (architecture.md M9)."""
+def result_embed(job: Job, models: Sequence[str] = ()) -> discord.Embed:
+    """The settings of a finished job (architecture.md M9), its model as among those offered now."""
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     for name, value in (
-        ("Model", escaped(ends_of(display_name(job.model), 200))),
+        ("Model", escaped(names_of(models).shown(job.model))),
         ("Sampler", escaped(job.sampler)),
         ("Scheduler", escaped(job.scheduler)),
         ("Steps", str(job.steps)),
@@ -127,7 +127,12 @@ class ReportPart:
 
 
 def report_parts(
-    job: Job, pictures: Sequence[Picture], *, from_start: bool, note: str = ""
+    job: Job,
+    pictures: Sequence[Picture],
+    *,
+    from_start: bool,
+    note: str = "",
+    models: Sequence[str] = (),
 ) -> Iterator[ReportPart]:
     """The report of a finished job: one message, and more if the pictures are too many for it.
     Not `from_start`: the first message is there, only pictures are missing. Pings only the person
@@ -148,7 +153,7 @@ def report_parts(
             marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, "again", "edit", "delete")
-            message["embed"] = result_embed(job) if pictures else failure_embed(job)
+            message["embed"] = result_embed(job, models) if pictures else failure_embed(job)
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
             )
@@ -244,6 +249,7 @@ class Reporter:
         self._store = store
         self._comfy = comfy
         self._threads = threads
+        self.models: Callable[[], Sequence[str]] = tuple  # what is offered now
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -443,7 +449,8 @@ class Reporter:
     ) -> None:
         """Post what is missing, and note in `done` what has arrived: message ids by mark."""
         from_start = FIRST_PART not in done
-        for part in report_parts(job, pictures, from_start=from_start, note=note):
+        parts = report_parts(job, pictures, from_start=from_start, note=note, models=self.models())
+        for part in parts:
             seconds = TRY_SECONDS + part.size / UPLINK
             message = await asyncio.wait_for(place.send(**part.message), seconds)
             done.update(dict.fromkeys(part.marks, str(message.id)))

@@ -172,7 +172,7 @@ def test_an_empty_seed_and_negative_prompt_are_fine() -> None:
         ("steps", "151", "**Steps** is `151`: give a whole number from 1 to 150."),
         ("steps", " ", "**Steps** is empty: give a whole number from 1 to 150."),
         ("cfg", "30.1", "**CFG** is `30.1`: give a number from 1 to 30, for example 7 or 7.5."),
-        ("cfg", "7,5", "**CFG** is `7,5`: give a number from 1 to 30, for example 7 or 7.5."),
+        ("cfg", "7;5", "**CFG** is `7;5`: give a number from 1 to 30, for example 7 or 7.5."),
         (
             "seed",
             str(SEED_MAX + 1),
@@ -378,9 +378,23 @@ def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.Monke
         ("150", 150),
         (" 20\n", 20),
         ("007", 7),
+        ("+5", 5),
         *(
             (text, None)
-            for text in ["0", "151", "", " ", "-1", "+5", "1.0", "1e1", "0x10", "00020"]
+            for text in [
+                "0",
+                "151",
+                "",
+                " ",
+                "-1",
+                "+-5",
+                "+ 5",
+                "1.0",
+                "1,000",
+                "1e1",
+                "0x10",
+                "00020",
+            ]
         ),
         *((text, None) for text in ["２０", "٢", "²", "1 0", "1_0", "nan", "9" * 5000]),  # noqa: RUF001
     ],
@@ -396,8 +410,16 @@ def test_steps_are_a_whole_number_in_range_in_plain_digits(text: str, steps: int
         ("30", 30.0),
         ("30.0", 30.0),
         (" 7.5 ", 7.5),
-        *((text, None) for text in ["0.99", "30.01", "", "-7", "7,5", "7.", ".5", "1e1", "nan"]),
-        *((text, None) for text in ["inf", "٣", "7 .5", "7.5.1", "1_0", "7." + "0" * 5000]),
+        ("7,5", 7.5),
+        ("+7.50", 7.5),
+        *(
+            (text, None)
+            for text in ["0.99", "30.01", "", "-7", "+-7", "7,", "7.", ".5", "1e1", "nan"]
+        ),
+        *(
+            (text, None)
+            for text in ["inf", "٣", "7 .5", "7.5.1", "1,000.5", "1_0", "7." + "0" * 5000]
+        ),
     ],
 )
 def test_cfg_is_a_number_in_range_in_plain_digits(text: str, cfg: float | None) -> None:
@@ -406,7 +428,7 @@ def test_cfg_is_a_number_in_range_in_plain_digits(text: str, cfg: float | None) 
 
 @pytest.mark.parametrize(
     ("text", "seed"),
-    [("", None), (" ", None), ("0", 0), (" 7 ", 7), (str(SEED_MAX), SEED_MAX)],
+    [("", None), (" ", None), ("0", 0), (" 7 ", 7), ("+7", 7), (str(SEED_MAX), SEED_MAX)],
 )
 def test_a_seed_is_a_whole_number_or_nothing(text: str, seed: int | None) -> None:
     assert parse_seed(text) == seed
@@ -414,7 +436,7 @@ def test_a_seed_is_a_whole_number_or_nothing(text: str, seed: int | None) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    [str(SEED_MAX + 1), "-1", "1.5", "abc", "１", "1 2", "0x1", "9" * 5000],  # noqa: RUF001
+    [str(SEED_MAX + 1), "-1", "+-1", "1,5", "1.5", "abc", "１", "1 2", "0x1", "9" * 5000],  # noqa: RUF001
 )
 def test_any_other_seed_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -985,17 +1007,17 @@ def test_a_refused_modal_is_corrected_and_the_complaint_goes() -> None:
     async def story(house: House) -> None:
         opened = await house.open()
         key = opened.key()
-        refused = await house.submit(key, steps="abc", cfg="7,5")
+        refused = await house.submit(key, steps="abc", cfg="7;5")
         assert refused.kinds == ["send_message"]
         assert refused.shown["ephemeral"] is True
         first, second = refused.shown["content"].splitlines()
         assert first.startswith("**Steps** is `abc`")
-        assert second.startswith("**CFG** is `7,5`")
+        assert second.startswith("**CFG** is `7;5`")
         assert refused.key() == key
 
         again = await house.modal(key, "retry")
         assert ControlId.parse(again.custom_id).action == "retry"
-        assert values_in(again) == {**TYPED, "steps": "abc", "cfg": "7,5"}
+        assert values_in(again) == {**TYPED, "steps": "abc", "cfg": "7;5"}
         still = await house.submit(key, "retry", steps="0")
         assert still.kinds == ["edit_message"]  # the complaint changes, there is no second one
         assert still.shown["content"].startswith("**Steps** is `0`")

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from names import (
+    OptionNames,
     UnknownName,
     display_name,
     ends_of,
     escaped,
     find_model,
-    matching_models,
+    names_of,
     nearest,
     quoted,
+    told_apart,
     without_half_emoji,
 )
+from tests.standins.discord.markdown import read
 
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
-LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, "🦊" * 4000]
+LONG_TEXTS = [
+    "x" * 4000,
+    ":a" * 2000,
+    "1. \n" * 1000,
+    "[" * 4000,
+    "\\" * 4000,
+    "# \n" * 1333,
+    "`*_" * 1333,
+    "🦊" * 4000,
+]
 
 
 @pytest.mark.parametrize(
@@ -79,18 +93,121 @@ def test_a_model_that_is_not_there_is_answered_with_the_nearest() -> None:
     assert refused.value.public == r"There is no model `bass_1.0`. The nearest: base\_1.0."
 
 
-def test_autocomplete_offers_what_contains_the_text_in_the_servers_order() -> None:
-    assert matching_models("", MODELS) == list(MODELS)
-    assert matching_models("FLUX", MODELS) == ["Flux/flux1-dev.safetensors"]
-    assert matching_models("x/", MODELS) == ["Flux/flux1-dev.safetensors"]
-    assert matching_models("nothing", MODELS) == []
+def shown(models: list[str]) -> list[str]:
+    names = OptionNames(models)
+    return [names.shown(model) for model in models]
 
 
-def test_autocomplete_stays_within_discords_limits() -> None:
-    twins = ["x" * 90 + middle + "y" * 90 for middle in ("1", "2")]  # shortened, they are the same
-    offered = matching_models("x", [*twins, *LONG_MODELS, *(f"x{n}" for n in range(99))])
-    assert len(offered) == len(set(offered)) == 25
-    assert all(len(name) <= 100 for name in offered)
+def offered(text: str, models: list[str]) -> list[str]:
+    """What autocomplete shows."""
+    return [choice.name for choice in OptionNames(models).choices(text)]
+
+
+@pytest.mark.parametrize(
+    ("models", "called"),
+    [
+        (["anime/fox.ckpt", "bear.ckpt"], ["fox", "bear"]),
+        (["anime/fox.ckpt", "photo/fox.ckpt"], ["anime/fox", "photo/fox"]),
+        (["anime\\fox.ckpt", "photo\\fox.ckpt"], ["anime/fox", "photo/fox"]),
+        (["a/x/fox.ckpt", "b/x/fox.ckpt", "b/y/fox.ckpt"], ["a/x/fox", "b/x/fox", "y/fox"]),
+        (["fox.ckpt", "anime/fox.ckpt"], ["fox", "anime/fox"]),
+        (["fox.ckpt", "fox", "a/fox.ckpt.pt"], ["fox.ckpt", "fox", "a/fox.ckpt"]),
+        (["sd/fox.ckpt", "sd/fox.safetensors"], ["fox.ckpt", "fox.safetensors"]),
+        (["sd/Fox.ckpt", "xl/fox.ckpt"], ["sd/Fox", "xl/fox"]),
+        (["sd/Fox.ckpt", "sd/fox.ckpt"], ["sd/Fox.ckpt", "sd/fox.ckpt"]),
+        (["a/.ckpt", "a/ ", "/"], [".ckpt", "a/ ", "/"]),
+    ],
+)
+def test_a_model_is_called_by_the_shortest_ending_of_its_path_that_is_its_own(
+    models: list[str], called: list[str]
+) -> None:
+    assert shown(models) == called
+
+
+def test_no_two_models_look_the_same_whatever_their_paths() -> None:
+    chance = random.Random(7)
+    parts = ["a", "A", "fox", "Fox", "b c", "x" * 90]
+    for _ in range(200):
+        paths = ["/".join(chance.choices(parts, k=chance.randint(1, 3))) for _ in range(40)]
+        models = list(
+            dict.fromkeys(f"{path}{chance.choice(['', '.pt', '.ckpt'])}" for path in paths)
+        )
+        names = OptionNames(models)
+        assert len(set(shown(models))) == len(models)
+        assert all(names.find(names.shown(model)) == model for model in models)
+
+
+def test_a_model_that_is_not_in_the_list_is_called_by_its_file() -> None:
+    assert OptionNames(["anime/fox.ckpt"]).shown("photo/fox.ckpt") == "fox"
+    assert len(OptionNames([]).shown("x" * 300)) == 100
+
+
+LONG = "x" * 90
+ALIKE = [
+    [f"{LONG}{middle}{LONG}" for middle in ("1", "2", "33", "")],
+    [f"{LONG}{one}{LONG}{other}{LONG}" for one in "12" for other in "12"],
+    [f"{at * 'x'}1{(300 - at) * 'x'}" for at in range(0, 300, 7)],
+    ["x" * length for length in range(95, 140)],
+    [f"{one}{LONG}{other}{LONG}" for one in ("a" * 30, "b" + "a" * 29) for other in "12"],
+    [ends_of(f"{LONG}1{LONG}", 100), f"{LONG}1{LONG}"],
+]
+
+
+@pytest.mark.parametrize("texts", ALIKE)
+def test_different_texts_stay_different_when_they_are_shortened(texts: list[str]) -> None:
+    short = told_apart(texts, 100)
+    assert len(set(short)) == len(texts)
+    assert all(len(text) <= 100 for text in short)
+
+
+def test_what_is_cut_out_of_long_names_is_what_they_share() -> None:
+    paths = [f"{'a' * 80}_version_{number}_{'b' * 80}" for number in (1, 2)]
+    for path, short, number in zip(paths, told_apart(paths, 100), (1, 2), strict=True):
+        assert f"_version_{number}_bb" in short
+        assert short[:20] == path[:20]
+        assert short[-20:] == path[-20:]
+
+
+@pytest.mark.parametrize("text", ["model 123", "123 model", "MODEL-123", "model.123", "el_12 123"])
+def test_words_are_found_in_any_order_and_whatever_separates_them(text: str) -> None:
+    models = ["model_12.ckpt", "sd/my_model_123.ckpt", "remodel_3.ckpt"]
+    assert find_model(text, models) == "sd/my_model_123.ckpt"
+    assert offered(text, models) == ["my_model_123 (sd)"]
+
+
+def test_the_best_match_comes_first_and_of_equals_the_servers_first() -> None:
+    best_last = ["tiny/ab.ckpt", "batiny.ckpt", "a_tiny.ckpt", "tiny_sd15.ckpt", "sd/tiny.ckpt"]
+    best = ["tiny (sd)", "tiny_sd15", "a_tiny", "batiny", "ab (tiny)"]
+    assert offered("tiny", best_last) == best
+    assert find_model("tiny", best_last[:4]) == "tiny_sd15.ckpt"
+    assert offered("", best_last)[0] == "ab (tiny)"
+    assert offered("t", ["t3.ckpt", "t1.ckpt", "t2.ckpt"]) == ["t3", "t1", "t2"]
+    assert offered("x f", ["ax/af.ckpt", "x/f1.ckpt"]) == ["f1 (x)", "af (ax)"]
+
+
+def test_autocomplete_shows_the_name_before_the_folder() -> None:
+    models = ["sd/anime/fox.ckpt", "photo\\fox.ckpt", "fox.ckpt", "fox.safetensors", "a\\b", "a/b"]
+    names = ["fox (sd/anime)", "fox (photo)", "fox.ckpt", "fox.safetensors", "a\\b", "a/b"]
+    assert offered("", models) == names
+    assert offered("nothing", models) == []
+    assert offered("_", models) == names
+
+
+def test_what_autocomplete_offers_is_within_discords_limits_and_leads_to_its_model() -> None:
+    models = [*ALIKE[1], *LONG_MODELS, *(f"{'x/' * 60}{n}.ckpt" for n in range(99)), "x.ckpt"]
+    names, restarted = OptionNames(models), OptionNames(models[::-1])
+    assert len(names.choices("x")) == 25
+    for model in models:
+        choices = names.choices(model)
+        assert all(0 < len(text) <= 100 for choice in choices for text in choice)
+        assert len({choice.name for choice in choices}) == len(choices)
+        assert restarted.find(choices[0].value) == model
+        assert names.find(choices[0].name) == names.find(names.shown(model)) == model
+
+
+def test_the_names_of_a_list_are_made_once() -> None:
+    models = ("a", "b")
+    assert names_of(models) is names_of(["a", "b"])
 
 
 def test_markdown_has_no_effect() -> None:
@@ -98,6 +215,36 @@ def test_markdown_has_no_effect() -> None:
         r"\*a\* \_b\_ \~c\~ \`d\` \|e\| \[f](g) " + "\\\\"
     )
     assert escaped("# a\n - b\n> c\nd - # >") == "\\# a\n \\- b\n\\> c\nd - # >"
+    assert escaped("1. a\n1.5") == "1\\. a\n1.5"
+
+
+def test_what_needs_no_backslash_has_none() -> None:
+    plain = "a fox (red:1.2), 3 - 4 > 2 #7 a.b@c.d at 12:30"
+    assert escaped(plain) == plain
+
+
+LIVE = [
+    "<@1>", "<@!1>", "<@&1>", "<#1>", "</gen:1>", "<t:1>", "<t:1:R>", "<:fox:1>", "<a:fox:1>",
+    "<id:home>", "<https://a.b>", "<a@b.c>", "@everyone", "@here", "https://a.b/c_d_e", "[a](https://b.c)",
+    "HTTP://a.b", ":fox:", ":+1:", "```a\nb```", "`a`", "*a*", "**a**", "_a_", "__a__", "~~a~~",
+    "||a||", "# a", "## a", "> a", ">>> a", "-# a", "- a", "* a", "12. a", " - a", "a\n- b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LIVE)
+def test_a_prompt_is_read_as_it_was_typed(text: str) -> None:
+    for typed in (text, f"\\{text}", f"a {text} b", f"{text}{text}"):
+        assert read(escaped(typed)) == (typed, [])
+    if "`" not in text:
+        assert "`" not in quoted(text)[1:-1]
+
+
+def test_no_mixture_of_markup_is_more_than_text() -> None:
+    chance = random.Random(7)
+    marks = [*LIVE, *"\\`*_~|[](<>:/@#-.1 a\n\r", "http", "everyone"]
+    for _ in range(3000):
+        typed = "".join(chance.choices(marks, k=8))
+        assert read(escaped(typed)) == (typed, [])
 
 
 @pytest.mark.parametrize("text", [*LONG_TEXTS, "x" * 1022 + "[[[["])
@@ -109,6 +256,7 @@ def test_an_escaped_text_is_within_its_limit_and_never_ends_in_half_an_escape(
     assert 0 < len(shown) <= limit
     body = shown.removesuffix("…")
     assert (len(body) - len(body.rstrip("\\"))) % 2 == 0
+    assert shown.endswith("…") == (body != escaped(text, 9999))
 
 
 def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
@@ -118,7 +266,8 @@ def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
 
 
 def test_what_was_typed_is_quoted_short_and_cannot_end_the_quotation() -> None:
-    assert quoted("a`b") == "`a'b`"
+    assert quoted("a`b") == '"a\\`b"'
+    assert quoted("<@1>\n# b") == "`<@1> # b`"
     assert quoted(" \n") == "empty"
     assert len(quoted("x" * 4000)) == 42
 

@@ -31,8 +31,8 @@ TYPED = {
     "cfg": "3.5",
     "seed": "7",
 }
-WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "x"]  # noqa: RUF001
-WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,5", " ", "+7", "7."]  # noqa: RUF001
+WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "1,000", "x"]  # noqa: RUF001
+WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,", " ", "+-7", "7."]  # noqa: RUF001
 
 
 def opened_modal(person: Person, form: Reply, label: str = "Edit Prompts & Settings") -> Modal:
@@ -454,7 +454,8 @@ def test_gen_takes_prompt_model_and_seed(shared: House) -> None:
     assert all(
         part.lower() in choice["name"].lower() or "…" in choice["name"] for choice in choices
     )
-    choice = next(choice for choice in choices if choice["name"][:40] == wanted[:40])
+    name = wanted.rpartition("/")[2].removesuffix(".safetensors")
+    choice = next(choice for choice in choices if choice["name"].startswith(name))
     form = person.slash("gen", shared.channel, prompt="a fox", model=choice["value"], seed="7")
     message = form.wait().message
     assert message is not None
@@ -474,7 +475,7 @@ def test_wrong_options_of_gen_are_said_above_a_form_with_the_prompt_in_it(shared
     assert form.message is not None
     assert form.message["flags"] & EPHEMERAL
     about_the_model, about_the_seed = form.message["content"].splitlines()
-    assert "no model `sd_xl_bass_1.0`. The nearest: sd\\_xl\\_base\\_1.0" in about_the_model
+    assert "no model `sd_xl_bass_1.0`. The nearest: SDXL/sd\\_xl\\_base\\_1.0" in about_the_model
     assert "`lucky` is not a whole number from 0 to 18446744073709551615" in about_the_seed
     assert fields(form.message)["Prompt"] == "a poem"
     modal = opened_modal(person, form)

@@ -1,0 +1,100 @@
+"""How models and prompts are shown, and how a model is found, from /gen to the result."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.common import result_of
+from tests.harness.house import House
+from tests.harness.steps import fields, fill_in, labels, open_form, queued
+from tests.standins.discord.markdown import read
+
+PROMPT = (
+    "# <@1> <@&2> <#3> <t:1:R> </gen:4> <:fox:5> @everyone *a*\n"
+    "> https://a.b/c_d [e](http://f.g) :fox:\n- ||h||\n1. ```i```"
+)
+TWIN = "realvisxlV50_v50LightningBakedvae"
+
+
+def test_models_of_the_same_name_are_told_apart_from_the_menu_to_the_result(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    assert form.message is not None
+    twins = [label for label in labels(form.message, "Model") if label.endswith(TWIN)]
+    assert len(set(twins)) == len(twins) == 2
+    person.select(form.message, "Model", f"SDXL/{TWIN}").wait()
+    assert read(fields(form.message)["Model"]) == (f"SDXL/{TWIN}", [])
+    fill_in(person, form, positive_prompt="a fox")
+    queued(person, form)
+    result = result_of(shared, person)
+    assert read(fields(result)["Model"]) == (f"SDXL/{TWIN}", [])
+    _, workflow = shared.comfyui.posted[-1]
+    assert workflow["152"]["inputs"]["ckpt_name"] == f"SDXL/{TWIN}.safetensors"
+
+
+def test_autocomplete_finds_words_in_any_order_and_has_every_model(shared: House) -> None:
+    person = shared.discord.person()
+    choices = person.autocomplete("gen", shared.channel, "model", "BASE 1-0 sdxl")
+    assert [choice["name"] for choice in choices] == ["sd_xl_base_1.0 (SDXL)"]
+    choices = person.autocomplete("gen", shared.channel, "model", "sd")
+    assert [choice["name"].startswith("sd") for choice in choices][:4] == [True] * 4
+    wanted = next(model for model in shared.comfyui.models if len(model) > 100)
+    (choice,) = person.autocomplete("gen", shared.channel, "model", "posters")
+    assert choice["name"].startswith(f"{TWIN} (SDXL/old")
+    form = person.slash("gen", shared.channel, prompt="a fox", model=choice["value"]).wait()
+    queued(person, form)
+    result_of(shared, person)
+    _, workflow = shared.comfyui.posted[-1]
+    assert workflow["152"]["inputs"]["ckpt_name"] == wanted
+
+
+def test_a_typed_model_is_the_best_match(shared: House) -> None:
+    person = shared.discord.person()
+    form = person.slash("gen", shared.channel, model="dreamshaper 8").wait()
+    assert form.message is not None
+    assert fields(form.message)["Model"] == r"dreamshaper\_8"
+
+
+def test_a_prompt_is_read_as_typed_wherever_it_is_quoted(shared: House) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    fill_in(person, form, positive_prompt=PROMPT, negative_prompt=PROMPT)
+    assert form.message is not None
+    shown = fields(form.message)
+    assert read(shown["Prompt"]) == read(shown["Negative prompt"]) == (PROMPT, [])
+    shared.comfyui.hold()
+    queued(person, form)
+    shared.comfyui.wait_for(lambda c: bool(c.running))
+    queue = person.slash("queue", shared.channel).wait_message(lambda m: bool(m["embeds"]))
+    (quote,) = (value for name, value in fields(queue).items() if name.startswith("Yours"))
+    assert read(quote) == (f"{PROMPT[:99]}…", [])
+    shared.comfyui.release()
+    result = result_of(shared, person)
+    assert read(result["embeds"][0]["description"]) == (PROMPT, [])
+    assert [mention["id"] for mention in result["mentions"]] == [str(person.id)]
+
+
+def test_a_wrong_option_is_quoted_as_typed(shared: House) -> None:
+    person = shared.discord.person()
+    reply = person.slash("gen", shared.channel, seed="<@1> `#` http://a.b").wait()
+    text = next(text for text in reply.texts if "whole number" in text)
+    assert '"<@1> `#` http://a.b"' in read(text)[0]
+    assert read(text)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ({"steps": "+12", "cfg": "7,5", "seed": "+7"}, ("12", "7.5", "7")),
+        ({"steps": " 12 ", "cfg": "+4.5", "seed": " 007 "}, ("12", "4.5", "7")),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(
+    shared: House, typed: dict[str, str], shown: tuple[str, str, str]
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    fill_in(person, form, positive_prompt="a fox", **typed)
+    assert form.message is not None
+    filled = fields(form.message)
+    assert (filled["Steps"], filled["CFG"], filled["Seed"]) == shown
