@@ -1,7 +1,7 @@
 """What somebody's exported workflow takes, and where: the analysis behind `--adopt`.
 
 Owns what each role of a job is in a workflow that nobody has prepared, how sure that is, and which
-workflows cannot be driven at all. Pure functions: no I/O, nothing is written, nothing modified.
+workflows cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import binder
 import tracing
 from binder import Workflow
 from graph import Entry, Graph, Node, build, is_link, unwrap
@@ -108,6 +110,15 @@ def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
     except Refused as refused:
         return Adoption(nodes, tuple(Finding(role, (), "") for role in ROLES), str(refused))
     return Adoption(nodes, findings)
+
+
+def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
+    """As `analyse()`, of a file; a file that cannot be read or is not JSON is refused."""
+    loaded = binder.load(path)
+    if loaded.ok:
+        return analyse(loaded.workflow, info)
+    reason = f"{loaded.reason}: use Workflow > Export (API) in ComfyUI and give me that file"
+    return Adoption({}, tuple(Finding(role, (), "") for role in ROLES), reason)
 
 
 def _no_nodes(document: object) -> str:
@@ -299,7 +310,10 @@ class _Analysis:
         return tracing.model(self.graph, entry)
 
     def _positive(self) -> Finding:
-        finding = self._text("positive")
+        texts = Texts(self.graph, self.info)
+        finding = self._text(texts, "positive")
+        if not finding.entries or finding.candidates:
+            self._refuse_described(texts)
         if not finding.entries:
             if finding.candidates:
                 return finding
@@ -310,14 +324,13 @@ class _Analysis:
         return finding
 
     def _negative(self, positive: Finding) -> Finding:
-        finding = self._text("negative")
+        finding = self._text(Texts(self.graph, self.info), "negative")
         if set(finding.entries) <= set(positive.entries):
             why = f"{self.base.node} takes no text as negative"
             return Finding("negative", (), why)
         return finding
 
-    def _text(self, want: Want) -> Finding:
-        texts = Texts(self.graph, self.info)
+    def _text(self, texts: Texts, want: Want) -> Finding:
         parts = [(p, self._part(texts, p, want)) for p in self.bases]
         found: dict[Entry, None] = {}
         doubts: dict[Entry, None] = {}
@@ -388,12 +401,28 @@ class _Analysis:
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
         chain = self._stages()
-        if len(chain) == 1 or not finding.entries:
+        if not finding.entries:
+            return finding
+        split = self._split()
+        if split is not None:
+            why = f"{finding.why}, but {split} stays where it is"
+            return _finding("steps", finding.entries, why, finding.candidates or finding.entries)
+        if len(chain) == 1:
             return finding
         found = dict.fromkeys(e for p in chain for e in self._literal(p, "steps").entries)
         stages = _listed(str(p.node) for p in chain)
         why = f"{stages} share the steps: their start and end steps are scaled with them"
         return _finding("steps", found, why, ())
+
+    def _split(self) -> Entry | None:
+        """A number of steps that a schedule is cut at, apart from the steps themselves."""
+        for p in self.passes:
+            for node in tracing.along(
+                self.graph, p.node.id, lambda name: name.startswith("sigmas"), lambda node: False
+            ):
+                if isinstance(node.values.get("step"), int) and node.values["step"]:
+                    return Entry(node.id, "step")
+        return None
 
     def _stages(self) -> list[Pass]:
         """The passes of a chain that shares its steps out by start and end steps."""
@@ -421,14 +450,17 @@ class _Analysis:
 
     def _cfg(self) -> Finding:
         finding = self._of_base("cfg")
-        value = self.graph.value(Entry(*finding.entries[0].split(".", 1))) if finding.entries else None
-        if finding.entries and value not in (1, 1.0):
-            return finding
         guidance = self._guidance()
-        if guidance is None:
+        if guidance is None or str(guidance) in finding.entries:
             return finding
-        why = f"{self._place(guidance)}: there is no real cfg"
-        return _finding("cfg", [guidance], why, ())
+        if not finding.entries:
+            return _finding("cfg", [guidance], f"{self._place(guidance)}: there is no real cfg", ())
+        cfg = Entry(*finding.entries[0].split(".", 1))
+        if self.graph.value(cfg) == 1:
+            why = f"{self._place(guidance)}, because {self._place(cfg)} is 1, which turns cfg off"
+            return _finding("cfg", [guidance], why, [guidance, cfg])
+        why = f"{self._place(cfg)}; there is {self._place(guidance)} too"
+        return _finding("cfg", [cfg], why, [cfg, guidance])
 
     def _guidance(self) -> Entry | None:
         """The guidance that is distilled into the model, on the way of the positive."""
@@ -550,6 +582,16 @@ class _Analysis:
                     raise Refused(
                         f"{node} needs a picture from the person: export a workflow that needs"
                         " none, or one with a fixed picture"
+                    )
+
+    def _refuse_described(self, texts: Texts) -> None:
+        for node in texts.described:
+            for behind in self.graph.upstream([node.id]):
+                if _is_picture(self.graph.nodes[behind]):
+                    raise Refused(
+                        f"its prompt is what {node} says of the picture of"
+                        f" {self.graph.nodes[behind]}, which would have to come from the person:"
+                        " export a text-to-image workflow"
                     )
 
     def _edited(self) -> Node | None:

@@ -184,10 +184,16 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
 
 def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> Traced:
     """The literal behind an input. `names` are what nodes on the way call such a value."""
+    calculated = False
     for _ in range(DEPTH):
         node = graph.nodes[entry.node]
         if entry.name in node.values:
-            return Traced((entry,)) if fits(node.values[entry.name], kind) else Traced()
+            if not fits(node.values[entry.name], kind):
+                return Traced()
+            if not calculated:
+                return Traced((entry,))
+            is_primitive = len(node.values) == 1 or entry.name in names
+            return Traced((entry,) if is_primitive else (), (entry,))
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]
@@ -195,7 +201,14 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         if len(inner) != 1:
             return Traced((), tuple(e for e in inner if e.name in inside.values))
         entry = inner[0]
+        calculated = calculated or (kind == "number" and _calculates(inside))
     return Traced()
+
+
+def _calculates(node: Node) -> bool:
+    """Whether a node makes another number out of the one it is handed: it has a text for it."""
+    texts = [name for name, value in node.values.items() if isinstance(value, str) and value]
+    return bool(node.links) and any(not re.search("control_after|mode$", name) for name in texts)
 
 
 def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
@@ -289,6 +302,7 @@ class Texts:
     def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
         self._graph = graph
         self._info = info
+        self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
         """The person's text behind an input; None if there is none to write."""
@@ -316,6 +330,7 @@ class Texts:
             return self._input(Entry(node.id, chosen), want, path)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
+            self.described.append(node)
             return []
         names = self._text_inputs(node, want, link.slot)
         each = [self._input(Entry(node.id, name), want, path) for name in names]
@@ -340,7 +355,7 @@ class Texts:
                 return "positive" if slot == same[0] else "negative"
         if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
             return want
-        loads = any(name in node.values for name in NAMES["model"])
+        loads = any(name in names for name in NAMES["model"])
         return want if loads or slot > 1 else ("positive", "negative")[slot]  # type: ignore[return-value]
 
     def _conditions(self, node: Node) -> bool:
