@@ -117,7 +117,12 @@ def build(workflow: Workflow) -> Graph:
         meta = entry.get("_meta")
         title = meta.get("title") if isinstance(meta, dict) else None
         nodes[node] = Node(
-            node, entry["class_type"], title if isinstance(title, str) else "", inputs, links, values
+            node,
+            entry["class_type"],
+            title if isinstance(title, str) else "",
+            inputs,
+            links,
+            values,
         )
         for name, link in links.items():
             uses.setdefault(link.node, []).append(Use(node, name, link.slot))

@@ -87,10 +87,13 @@ CARRIERS = {
     "model": re.compile(r"^guider$"),
 }
 MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I)
+PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
 TWO_WAY = ("switch", "boolean", "condition", "bool")
-FIRST_OF = re.compile(r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I)
+FIRST_OF = re.compile(
+    r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I
+)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
@@ -117,7 +120,8 @@ PLACEHOLDER = re.compile(
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
 PERSONAL = re.compile(
-    r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b", re.I
+    r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
+    re.I,
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
@@ -256,6 +260,23 @@ def _set_to(graph: Graph, node: Node, name: str) -> object:
     return next(iter(source.values.values()), None) if len(source.values) == 1 else None
 
 
+def model_input(graph: Graph, start: str) -> Entry | None:
+    """The link that a sampling node takes its model from: its own, its guider's, its pipe's."""
+    waiting, seen = [start], {start}
+    for current in waiting:
+        node = graph.nodes[current]
+        named = [name for name in ("model", "base_model", "unet") if name in node.links]
+        named += [name for name in node.links if PLAIN_MODEL.search(name)]
+        if named:
+            return Entry(current, named[0])
+        carriers = [name for name in node.links if PIPE.search(name) or name == "guider"]
+        for link in (node.links[name] for name in carriers):
+            if link.node not in seen:
+                seen.add(link.node)
+                waiting.append(link.node)
+    return None
+
+
 def model(graph: Graph, start: Entry) -> Traced:
     """The file name in the loader that a model comes from, through whatever patches it."""
     entry = start
@@ -334,6 +355,10 @@ class Texts:
             return []
         names = self._text_inputs(node, want, link.slot)
         each = [self._input(Entry(node.id, name), want, path) for name in names]
+        if set(names) == {"wildcard_text", "populated_text"}:
+            # which of them counts depends on the node's mode, so the prompt goes into both
+            both = _in_each(choose(parts, want) for parts in each)
+            return [Part(p.entries, p.text, p.likely, p.entries) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(choose(parts, want) for parts in each)
@@ -350,13 +375,15 @@ class Texts:
             return want
         if self._info is not None:
             outputs = self._info.output_types(node.class_type)
-            same = [i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]]
+            same = [
+                i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]
+            ]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
         if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
             return want
         loads = any(name in names for name in NAMES["model"])
-        return want if loads or slot > 1 else ("positive", "negative")[slot]  # type: ignore[return-value]
+        return want if loads or slot > 1 else ("positive", "negative")[slot]
 
     def _conditions(self, node: Node) -> bool:
         return any(CONDITIONING.search(name) for name in node.links)
@@ -374,9 +401,8 @@ class Texts:
             texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
         names = list(dict.fromkeys([*conditioning, *texts]))
         names = _of_kind(names, want)
-        if "wildcard_text" in names and "populated_text" in names:
-            fixed = str(node.values.get("mode")).lower() == "fixed"
-            names.remove("wildcard_text" if fixed else "populated_text")
+        if "text" in names:
+            names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
         if not names:
             names = [n for n in node.links if PIPE.search(n)]
@@ -458,24 +484,22 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     if not ranked:
         return None
     best = ranked[0]
-    close = [part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")]
+    close = [
+        part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")
+    ]
     if len(close) < 2 or close[0] is not best:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)
     return Part(best.entries, best.text, best.likely, tuple(doubts))
 
 
-def along(
-    graph: Graph, start: str, follow: Callable[[str], bool], stop: Callable[[Node], bool]
-) -> Iterator[Node]:
-    """The nodes behind `start` over links whose names `follow` takes, not beyond where it stops."""
+def along(graph: Graph, start: str, follow: Callable[[str], bool]) -> Iterator[Node]:
+    """The nodes behind `start` over links whose names `follow` takes, nearest first."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
         if current != start:
             yield node
-            if stop(node):
-                continue
         for name, link in node.links.items():
             if follow(name) and link.node not in seen:
                 seen.add(link.node)

@@ -19,7 +19,11 @@ Nodes = dict[str, dict[str, Any]]
 def node(class_type: str, title: str = "", **inputs: Any) -> dict[str, Any]:
     """A node; an input given as "id@slot" is a link."""
     linked = {name: _link(value) for name, value in inputs.items()}
-    return {"class_type": class_type, "inputs": linked, **({"_meta": {"title": title}} if title else {})}
+    return {
+        "class_type": class_type,
+        "inputs": linked,
+        **({"_meta": {"title": title}} if title else {}),
+    }
 
 
 def _link(value: Any) -> Any:
@@ -30,7 +34,7 @@ def _link(value: Any) -> Any:
 
 
 def plain(**changed: dict[str, Any] | None) -> Nodes:
-    """A plain text-to-image workflow, by names; those of `changed` replaced, added or (None) gone."""
+    """A plain text-to-image workflow by names, those of `changed` replaced, added or, None, gone."""
     nodes: dict[str, dict[str, Any] | None] = {
         "loader": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
         "empty": node("EmptyLatentImage", width=512, height=768, batch_size=1),
@@ -326,6 +330,22 @@ def test_a_switch_may_be_set_by_another_node() -> None:
         b=node("PrimitiveString", value="a blue fox"),
     )
     assert found(nodes, "positive") == ["a.value"]
+
+
+def test_a_wildcard_node_gets_the_prompt_in_both_texts_and_the_owner_is_told() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="wild@0", clip="loader@1"),
+        wild=node("ImpactWildcardProcessor", wildcard_text="a __cat__", populated_text="a red cat",
+                  mode="populate", seed=3),
+    )  # fmt: skip
+    both = ["wild.wildcard_text", "wild.populated_text"]
+    assert analyse(nodes).bindings["positive"] == both
+    assert doubted(nodes, "positive") == both
+
+
+def test_empty_texts_beside_the_text_of_an_encoder_stay_empty() -> None:
+    encoder = node("Encode++", text="a fox", text_g="", text_l="", clip="loader@1")
+    assert found(plain(pos=encoder), "positive") == ["pos.text"]
 
 
 # Loaders, pipes, and samplers that are not KSampler.
