@@ -223,7 +223,11 @@ class _Analysis:
         kind: tracing.Kind = "string" if role in ("sampler", "scheduler") else "number"
         if entry is None:
             return Traced()
-        return tracing.literal(self._graph, entry, kind, NAMES[role])
+        traced = tracing.literal(self._graph, entry, kind, NAMES[role])
+        overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
+        if overruled and entry.node == p.node.id:  # which of the two counts is the node's affair
+            return Traced(traced.entries, traced.entries)
+        return traced
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")

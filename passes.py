@@ -29,7 +29,7 @@ NOT_PICTURE = re.compile(
     re.I,
 )
 SIZE = re.compile(r"width|resolution|aspect|ratio|dimension|megapixel", re.I)
-SAID = frozenset({"prompt", "positive", "positive_prompt", "prompt_text"})
+SAID = frozenset({"prompt", "positive", "positive_prompt", "prompt_text", "primary_prompt"})
 HOW = frozenset({"sampler_name", "sampler", "guider", "sigmas"})
 FILE_NAME = re.compile(
     r"^(file_?name\w*|save_prefix|prefix|(output_?|save_?)?(path|folder|dir|directory))$", re.I

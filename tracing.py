@@ -32,8 +32,17 @@ NAMES: dict[str, tuple[str, ...]] = {
         "inference_steps",
         "sampling_steps",
         "steps_total",
+        "override_steps",
     ),
-    "cfg": ("cfg", "cfg_scale", "guidance_scale", "true_gs", "guidance", "cfg_conds"),
+    "cfg": (
+        "cfg",
+        "cfg_scale",
+        "guidance_scale",
+        "true_gs",
+        "guidance",
+        "cfg_conds",
+        "override_cfg",
+    ),
     "seed": ("seed", "noise_seed", "rand_seed", "seed_value", "seed_num"),
     "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
     "height": ("height", "empty_latent_height", "image_height", "latent_height", "height_override"),
@@ -50,6 +59,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "prompt",
         "text",
         "prompt_text",
+        "primary_prompt",
     ),
     "negative": (
         "negative",
@@ -108,6 +118,7 @@ NO_TEXT = re.compile(
     r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
     re.I,
 )
+NO_STRING = re.compile(r"clip|model|vae|image|mask|latent|samples", re.I)
 CLIP_LINK = re.compile(r"^(clip|text_encoder|t5|te)\d?$", re.I)
 PICTURE_LINK = re.compile(r"^(image|images|pixels|img|picture|photo|video|frames)_?\d*$", re.I)
 DISPLAY = re.compile(r"show|display|preview|debug|inspect", re.I)
@@ -354,6 +365,8 @@ class Texts:
             self.described.append(node)
             return []
         names = self._text_inputs(node, want, link.slot)
+        if not names:
+            return self._unnamed(node)
         each = [self._input(Entry(node.id, name), want, path) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
@@ -404,15 +417,26 @@ class Texts:
         if "text" in names:
             names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
-        if not names:
-            names = [n for n in node.links if PIPE.search(n)]
-        if not names:
-            names = list(node.links) if len(node.links) == 1 else []
-            strings = [n for n, v in node.values.items() if isinstance(v, str)]
-            names = names or [n for n in strings if not NO_TEXT.search(n)]
+        names = names or [name for name in node.links if PIPE.search(name)]
+        if not names and len(node.links) == 1:
+            names = [name for name in node.links if not NO_STRING.search(name)]
         if not node.links and slot < len(names) and self._several_slots(node):
             return [names[slot]]
         return names
+
+    def _unnamed(self, node: Node) -> list[Part]:
+        """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
+        texts = {n: v for n, v in node.values.items() if isinstance(v, str)}
+        entries = tuple(Entry(node.id, name) for name in texts if not NO_TEXT.search(name))
+        return [
+            Part(
+                (entry,),
+                texts[entry.name],
+                _likelihood(node, entry.name, texts[entry.name]),
+                entries,
+            )
+            for entry in entries
+        ]
 
     def _several_slots(self, node: Node) -> bool:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1

@@ -34,7 +34,7 @@ def _link(value: Any) -> Any:
 
 
 def plain(**changed: dict[str, Any] | None) -> Nodes:
-    """A plain text-to-image workflow by names, those of `changed` replaced, added or, None, gone."""
+    """A plain text-to-image workflow, by names: those of `changed` replaced, added or taken out."""
     nodes: dict[str, dict[str, Any] | None] = {
         "loader": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
         "empty": node("EmptyLatentImage", width=512, height=768, batch_size=1),
@@ -346,6 +346,12 @@ def test_a_wildcard_node_gets_the_prompt_in_both_texts_and_the_owner_is_told() -
 def test_empty_texts_beside_the_text_of_an_encoder_stay_empty() -> None:
     encoder = node("Encode++", text="a fox", text_g="", text_l="", clip="loader@1")
     assert found(plain(pos=encoder), "positive") == ["pos.text"]
+
+
+def test_a_text_under_a_name_that_nobody_knows_is_in_doubt() -> None:
+    nodes = plain(pos=node("Editor", clip="loader@1", editor_state="[a fox]"))
+    assert analyse(nodes).bindings["positive"] == ["pos.editor_state"]
+    assert doubted(nodes, "positive") == ["pos.editor_state"]
 
 
 # Loaders, pipes, and samplers that are not KSampler.
