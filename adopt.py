@@ -37,6 +37,7 @@ ROLES = (
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
 NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
 
@@ -243,6 +244,12 @@ class _Analysis:
         traced = _together(self._literal(p, "steps") for p in stages)
         names = _listed(str(p.node) for p in stages)
         why = f"{names} share the steps: their start and end steps are scaled with them"
+        linked = [name for p in stages for name in p.node.links if name in STAGES]
+        if linked:
+            why = (
+                f"{names} share the steps, but take {_listed(dict.fromkeys(linked))} from elsewhere"
+            )
+            return self._finding("steps", Traced(traced.entries, traced.entries), why)
         return self._finding("steps", traced, why)
 
     def _split(self) -> Entry | None:
@@ -370,7 +377,9 @@ class _Analysis:
     def _refuse_edited(self) -> None:
         """Refuse what the prompt speaks about a loaded picture in."""
         for node in self._conditioned():
-            encodes = any(tracing.CLIP_LINK.match(name) for name in node.links)
+            # a picture beside a text in an encoder: what is to be edited, if it is taken as latents
+            encodes = "vae" in node.links or "edit" in node.class_type.lower()
+            encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
             shown = [n for n in node.links if PICTURE.match(n) and "vision" not in n]
             refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
             inputs = (shown if encodes else []) + refers
@@ -418,7 +427,7 @@ def _together(found: Iterable[Traced]) -> Traced:
 
 
 def _is_number(value: str) -> bool:
-    return bool(re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value))
+    return bool(tracing.DIGITS.fullmatch(value))
 
 
 def _listed(places: Iterable[str]) -> str:

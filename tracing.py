@@ -96,7 +96,9 @@ CARRIERS = {
     "negative": re.compile(r"^guider$"),
     "model": re.compile(r"^guider$"),
 }
-MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I)
+MODEL_LINK = re.compile(
+    r"^(base_|input_|opt_|optional_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I
+)
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
@@ -130,6 +132,7 @@ PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
+DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
     r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
     re.I,
@@ -204,7 +207,8 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         node = graph.nodes[entry.node]
         if entry.name in node.values:
             if not fits(node.values[entry.name], kind):
-                return Traced()
+                is_written = bool(DIGITS.fullmatch(str(node.values[entry.name])))
+                return Traced((), (entry,) if is_written else ())
             if not calculated:
                 return Traced((entry,))
             is_primitive = len(node.values) == 1 or entry.name in names
@@ -304,6 +308,9 @@ def model(graph: Graph, start: Entry) -> Traced:
             entry = Entry(loader.id, patched[0])
             continue
         own = find(graph, loader.id, "model")
+        odd = [name for name in NAMES["model"] if isinstance(loader.inputs.get(name), dict)]
+        if odd and own is None:
+            return Traced((), (Entry(loader.id, odd[0]),))
         chosen = switched(graph, loader)
         if own is not None:
             traced = literal(graph, own, "string", (*NAMES["model"], "value"))

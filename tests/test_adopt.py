@@ -6,11 +6,12 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adopt import ROLES, Adoption, analyse
+from adopt import ROLES, Adoption, analyse, analyse_file
 from object_info import ObjectInfo
 
 Nodes = dict[str, dict[str, Any]]
@@ -540,6 +541,12 @@ def test_a_model_name_may_come_from_another_node() -> None:
     assert found(nodes, "model") == ["names.ckpt_name"]
 
 
+def test_a_model_name_in_a_form_of_its_own_is_in_doubt() -> None:
+    nodes = plain(loader=node("Loader with pictures", ckpt_name={"content": "a.safetensors"}))
+    assert analyse(nodes).bindings["model"] == []
+    assert doubted(nodes, "model") == ["loader.ckpt_name"]
+
+
 def test_merged_models_are_in_doubt() -> None:
     nodes = plain(
         sampler=sampler(model="merge@0"),
@@ -577,6 +584,12 @@ def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
     )
     assert analyse(nodes).bindings["width"] == []
     assert doubted(nodes, "width")
+
+
+def test_a_number_that_stands_as_text_is_not_bound_and_in_doubt() -> None:
+    nodes = plain(sampler=sampler("FluxSamplerParams+", steps="20"))
+    assert analyse(nodes).bindings["steps"] == []
+    assert doubted(nodes, "steps") == ["sampler.steps"]
 
 
 def test_a_size_chosen_from_a_list_is_not_bound() -> None:
@@ -666,6 +679,27 @@ def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so(
     )
 
 
+def test_stages_that_take_their_ends_from_another_node_leave_the_steps_in_doubt() -> None:
+    second = {"seed": None, "noise_seed": 5, "steps": 25, "latent_image": "sampler@0"}
+    nodes = two_stages(
+        sampler=sampler("KSamplerAdvanced", seed=None, noise_seed=5, steps=25, start_at_step=0,
+                        end_at_step="end@0"),
+        second=sampler("KSamplerAdvanced", **second, start_at_step="end@0", end_at_step=10000),
+        end=node("PrimitiveInt", value=20),
+    )  # fmt: skip
+    assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
+
+
+def test_a_schedule_that_is_cut_leaves_the_steps_in_doubt() -> None:
+    nodes = custom(
+        cut=node("SplitSigmas", sigmas="sigmas@0", step=12),
+        sampler=node("SamplerCustomAdvanced", noise="noise@0", guider="guider@0",
+                     sampler="select@0", sigmas="cut@0", latent_image="empty@0"),
+    )  # fmt: skip
+    assert doubted(nodes, "steps") == ["sigmas.steps"]
+    assert "step of SplitSigmas cut stays as it is" in analyse(nodes).findings[5].why
+
+
 def test_the_prompt_goes_into_the_texts_of_every_stage() -> None:
     assert found(two_stages(), "positive") == ["pos.text", "pos2.text"]
 
@@ -744,6 +778,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "edits the picture of LoadImage mine",
     ),
+    "description": (
+        plain(
+            pos=node("CLIPTextEncode", text="tags@0", clip="loader@1"),
+            tags=node("WD14Tagger", image="mine@0", threshold=0.3, exclude_tags=""),
+            mine=node("LoadImage", image="example.png"),
+        ),
+        "what WD14Tagger tags says of the picture of LoadImage mine",
+    ),
     "picture to fill in": (
         plain(
             sampler=sampler(model="style@0"),
@@ -778,6 +820,14 @@ def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:
     assert analyse(nodes).bindings == PLAIN
 
 
+def test_a_face_beside_the_text_is_no_reason_to_refuse() -> None:
+    nodes = plain(
+        pos=node("PhotoMakerEncode", text="a fox", clip="loader@1", image="fixed@0"),
+        fixed=node("LoadImage", image="face.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
 def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"),
@@ -789,6 +839,14 @@ def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
 def test_a_single_frame_is_a_still_picture() -> None:
     still = node("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1)
     assert found(plain(empty=still), "width") == ["empty.width"]
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "template.json"
+    path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
+    assert "template.json is not JSON" in str(analyse_file(path).refused)
+    path.write_text(json.dumps(plain()), "utf-8")
+    assert analyse_file(path).bindings == PLAIN
 
 
 # Any JSON.
