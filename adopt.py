@@ -146,7 +146,9 @@ class _Analysis:
         own = tracing.find(self._graph, p.node.id, "model")
         if own is None:
             return Traced()
-        return tracing.literal(self._graph, own, "string", NAMES["model"])
+        traced = tracing.literal(self._graph, own, "string", NAMES["model"])
+        # a type names a model or the way it is built: only the server knows
+        return Traced(traced.entries, traced.entries) if own.name == "model_type" else traced
 
     def _positive(self) -> Finding:
         texts = Texts(self._graph, self._info)

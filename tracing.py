@@ -82,6 +82,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "model_name",
         "model_path",
         "model",
+        "model_type",
     ),
 }
 # Links that carry the things of a job in one bundle, and those that carry one of them.
@@ -415,6 +416,7 @@ class Texts:
         """The inputs of a node that its text comes from, of the wanted kind."""
         conditioning = [n for n in node.links if CONDITIONING.search(n)]
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
+        texts = [n for n in texts if not CLIP_LINK.match(n)]
         if not (texts and DISPLAY.search(node.class_type)):
             texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
         if _replaces(node):

@@ -207,6 +207,15 @@ def test_the_text_is_where_the_encoder_takes_it_from() -> None:
     assert found(nodes, "positive") == ["mine.value"]
 
 
+def test_the_text_encoder_itself_is_no_text() -> None:
+    nodes = plain(
+        pos=node("T5TextEncode", text="mine@0", T5="t5@0"),
+        t5=node("T5Loader", t5_name="t5.safetensors", t5_ver="xxl"),
+        mine=node("CR Text", text="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.text"]
+
+
 def test_fixed_text_beside_the_prompt_stays() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
