@@ -209,7 +209,7 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         if entry.name in node.values:
             if not fits(node.values[entry.name], kind):
                 is_written = bool(DIGITS.fullmatch(str(node.values[entry.name])))
-                return Traced((), (entry,) if is_written else ())
+                return Traced((entry,), (entry,)) if is_written else Traced()
             if not calculated:
                 return Traced((entry,))
             is_primitive = len(node.values) == 1 or entry.name in names

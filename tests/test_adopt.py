@@ -595,9 +595,9 @@ def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
     assert doubted(nodes, "width")
 
 
-def test_a_number_that_stands_as_text_is_not_bound_and_in_doubt() -> None:
+def test_a_number_that_stands_as_text_is_bound_and_in_doubt() -> None:
     nodes = plain(sampler=sampler("FluxSamplerParams+", steps="20"))
-    assert analyse(nodes).bindings["steps"] == []
+    assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
     assert doubted(nodes, "steps") == ["sampler.steps"]
 
 
