@@ -208,7 +208,7 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         node = graph.nodes[entry.node]
         if entry.name in node.values:
             if not fits(node.values[entry.name], kind):
-                is_written = bool(DIGITS.fullmatch(str(node.values[entry.name])))
+                is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
                 return Traced((entry,), (entry,)) if is_written else Traced()
             if not calculated:
                 return Traced((entry,))
