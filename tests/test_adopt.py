@@ -230,6 +230,34 @@ def test_fixed_text_beside_the_prompt_stays() -> None:
     assert found(nodes, "positive") == ["mine.string"]
 
 
+def test_words_of_praise_are_not_the_prompt_wherever_they_stand() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Text Concatenate", text_a="a@0", text_b="b@0", delimiter=" "),
+        a=node("Text Multiline", text="masterpiece, best quality, highly detailed, sharp focus"),
+        b=node("Text Multiline", text="a red fox in the snow"),
+    )
+    assert found(nodes, "positive") == ["b.text"]
+
+
+def test_a_node_with_several_texts_gives_them_by_slot() -> None:
+    nodes = plain(
+        texts=node("Text String", text="a red fox", text_b="a blue fox", text_c="a green fox"),
+        pos=node("CLIPTextEncode", text="texts@1", clip="loader@1"),
+        neg=node("CLIPTextEncode", text="texts@2", clip="loader@1"),
+    )
+    assert found(nodes, "positive") == ["texts.text_b"]
+    assert found(nodes, "negative") == ["texts.text_c"]
+
+
+def test_a_node_made_for_the_other_kind_of_text_may_hold_this_one() -> None:
+    nodes = plain(
+        neg=node("CLIPTextEncode", text="mine@0", clip="loader@1"),
+        mine=node("easy positive", positive="dull, blurry"),
+    )
+    assert found(nodes, "negative") == ["mine.positive"]
+
+
 def test_a_placeholder_says_which_text_is_the_persons() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
@@ -295,6 +323,14 @@ def test_conditioning_is_followed_by_slot_where_both_kinds_pass_through() -> Non
 @pytest.mark.parametrize("class_type", ["ConditioningZeroOut", "Zero Out Anything"])
 def test_a_zeroed_conditioning_is_no_negative(class_type: str) -> None:
     nodes = plain(neg=node(class_type, conditioning="pos@0"))
+    assert found(nodes, "negative") == []
+
+
+def test_a_zeroed_text_of_its_own_is_no_negative_either() -> None:
+    nodes = plain(
+        neg=node("ConditioningZeroOut", conditioning="dull@0"),
+        dull=node("CLIPTextEncode", text="dull", clip="loader@1"),
+    )
     assert found(nodes, "negative") == []
 
 
@@ -485,6 +521,18 @@ def test_a_guider_with_a_real_cfg_has_both_texts() -> None:
     assert found(nodes, "negative") == ["neg.text"]
 
 
+def test_where_cfg_is_off_the_guidance_is_bound_and_the_owner_is_told() -> None:
+    nodes = plain(
+        sampler=sampler(cfg=1.0, positive="guidance@0"),
+        guidance=node("FluxGuidance", guidance=3.5, conditioning="pos@0"),
+    )
+    assert analyse(nodes).bindings["cfg"] == ["guidance.guidance"]
+    assert doubted(nodes, "cfg") == ["guidance.guidance", "sampler.cfg"]
+    nodes["sampler"]["inputs"]["cfg"] = 1.5
+    assert analyse(nodes).bindings["cfg"] == ["sampler.cfg"]
+    assert doubted(nodes, "cfg") == ["sampler.cfg", "guidance.guidance"]
+
+
 def test_a_scheduler_without_a_name_leaves_the_role_empty() -> None:
     nodes = custom(sigmas=node("Flux2Scheduler", steps=20, width=1024, height=1024))
     assert found(nodes, "scheduler") == []
@@ -601,6 +649,16 @@ def test_a_number_that_stands_as_text_is_bound_and_in_doubt() -> None:
     assert doubted(nodes, "steps") == ["sampler.steps"]
 
 
+def test_a_size_that_is_rounded_on_its_way_is_bound_and_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="round@0", height=768, batch_size=1),
+        round=node("MathExpression", expression="(a + 15) // 16 * 16", a="w@0"),
+        w=node("PrimitiveInt", value=512),
+    )
+    assert analyse(nodes).bindings["width"] == ["w.value"]
+    assert doubted(nodes, "width") == ["w.value"]
+
+
 def test_a_size_chosen_from_a_list_is_not_bound() -> None:
     pick = node("CR SDXL Aspect Ratio", width=1024, height=1024, batch_size=1,
                 aspect_ratio="3:4 portrait 896x1152")  # fmt: skip
@@ -709,6 +767,39 @@ def test_a_schedule_that_is_cut_leaves_the_steps_in_doubt() -> None:
     assert "step of SplitSigmas cut stays as it is" in analyse(nodes).findings[5].why
 
 
+def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps() -> None:
+    nodes = two_stages()
+    nodes["sampler"]["inputs"]["end_at_step"] = nodes["second"]["inputs"]["start_at_step"] = 32
+    assert found(nodes, "steps") == ["sampler.steps", "second.steps"]
+
+
+def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own() -> None:
+    nodes = two_stages()
+    nodes["sampler"]["inputs"]["end_at_step"] = 10000
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
+def test_a_picture_that_serves_another_only_as_a_condition_is_the_base() -> None:
+    nodes = plain(
+        stage=node("StageB", conditioning="pos@0", stage_c="sampler@0"),
+        second=sampler(positive="stage@0", latent_image="empty@1", steps=10),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "sampler") == ["sampler.sampler_name", "second.sampler_name"]
+
+
+def test_a_pass_over_a_loaded_picture_is_not_the_base_beside_one_from_nothing() -> None:
+    nodes = plain(
+        mine=node("LoadImage", image="frame.png"),
+        frame=node("FaceDetailer", image="mine@0", model="loader@0", positive="pos@0", seed=1,
+                   steps=9, cfg=6.0, sampler_name="euler", scheduler="normal", denoise=0.4),
+        both=node("ImageBlend", image1="decode@0", image2="frame@0", blend_factor=0.5),
+        save=node("SaveImage", images="both@0", filename_prefix="x"),
+    )  # fmt: skip
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
 def test_the_prompt_goes_into_the_texts_of_every_stage() -> None:
     assert found(two_stages(), "positive") == ["pos.text", "pos2.text"]
 
@@ -769,6 +860,13 @@ REFUSED: dict[str, tuple[object, str]] = {
     "frames": (
         plain(empty=node("EmptyHunyuanLatentVideo", width=64, height=64, length=25, batch_size=1)),
         "frames of a video",
+    ),
+    "motion model": (
+        plain(
+            sampler=sampler(model="motion@0"),
+            motion=node("ADE_AnimateDiffLoader", model="loader@0", model_name="mm.ckpt"),
+        ),
+        "ADE_AnimateDiffLoader motion makes the frames of a video",
     ),
     "edit": (
         plain(
@@ -842,6 +940,23 @@ def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
         pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"),
         sampler=sampler(steps="%steps%", seed="%seed%"),
     )
+    assert analyse(nodes).bindings == PLAIN
+
+
+def test_a_switch_that_is_set_to_an_empty_latent_is_text_to_image() -> None:
+    nodes = plain(
+        sampler=sampler(latent_image="switch@0"),
+        switch=node("ImpactSwitch", select=1, input1="empty@0", input2="encode@0"),
+        encode=node("VAEEncode", pixels="mine@0", vae="loader@2"),
+        mine=node("LoadImage", image="example.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+    nodes["switch"]["inputs"]["select"] = 2
+    assert "starts from the picture of LoadImage mine" in refused(nodes)
+
+
+def test_a_loader_with_video_in_its_name_makes_no_video() -> None:
+    nodes = plain(loader=node("ImageVideoCheckpointLoader", ckpt_name="a.safetensors"))
     assert analyse(nodes).bindings == PLAIN
 
 
@@ -921,15 +1036,30 @@ def test_thousands_of_nodes_are_no_problem() -> None:
 # With what the server declares.
 
 
+def declared(**classes: dict[str, Any]) -> ObjectInfo:
+    return ObjectInfo(classes)
+
+
 def test_the_server_says_which_texts_are_choices_from_a_list() -> None:
-    info = ObjectInfo(
-        {
-            "Encode": {
-                "input": {"required": {"text": ["STRING", {}], "prompt_kind": [["a", "b"], {}]}},
-                "output": ["CONDITIONING"],
-            }
-        }
-    )
+    inputs = {"required": {"text": ["STRING", {}], "prompt_kind": [["a", "b"], {}]}}
+    info = declared(Encode={"input": inputs, "output": ["CONDITIONING"]})
     nodes = plain(pos=node("Encode", text="a fox", prompt_kind="a", clip="loader@1"))
+    assert analyse(nodes, info).bindings["positive"] == ["pos.text"]
+
+
+def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None:
+    info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
+    nodes = plain(
+        both=node("Both", model="loader@0", positive="pos@0", negative="neg@0"),
+        sampler=sampler(positive="both@2", negative="both@1"),
+    )
     adoption = analyse(nodes, info)
-    assert adoption.bindings["positive"] == ["pos.text"]
+    assert adoption.bindings["positive"] == ["neg.text"]
+    assert adoption.bindings["negative"] == ["pos.text"]
+
+
+def test_the_server_says_what_is_no_output() -> None:
+    info = declared(ExportSettings={"output_node": False})
+    nodes = plain(save=node("ExportSettings", images="decode@0", path="x"))
+    assert analyse(nodes).refused is None
+    assert "saves no picture" in str(analyse(nodes, info).refused)
