@@ -62,9 +62,6 @@ class Graph:
     nodes: Mapping[str, Node]
     uses: Mapping[str, tuple[Use, ...]] = field(default_factory=dict)
 
-    def __contains__(self, node: object) -> bool:
-        return node in self.nodes
-
     def value(self, entry: Entry) -> str | int | float | bool | None:
         """The literal that stands at an entry, if one does."""
         node = self.nodes.get(entry.node)
@@ -80,15 +77,6 @@ class Graph:
                     found[link.node] = None
                     waiting.append(link.node)
         return found
-
-    def slots(self, node: str, alive: Iterable[str]) -> dict[int, list[Use]]:
-        """Which of a node's outputs the nodes of `alive` take, by slot."""
-        taken: dict[int, list[Use]] = {}
-        living = set(alive)
-        for use in self.uses.get(node, ()):
-            if use.node in living:
-                taken.setdefault(use.slot, []).append(use)
-        return taken
 
 
 def unwrap(document: object) -> Workflow:

@@ -86,6 +86,11 @@ class ObjectInfo:
             return ()
         return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
 
+    def puts_out(self, class_type: str) -> bool:
+        """Whether nodes of a class are outputs: what reaches none of those is never run."""
+        declared = self._classes.get(class_type)
+        return isinstance(declared, dict) and declared.get("output_node") is True
+
     def maxima(self, fields: Collection[str]) -> dict[tuple[str, str], int]:
         """The largest value of each whole-number input of these names, by class and input."""
         found: dict[tuple[str, str], int] = {}

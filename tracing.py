@@ -32,8 +32,17 @@ NAMES: dict[str, tuple[str, ...]] = {
         "inference_steps",
         "sampling_steps",
         "steps_total",
+        "override_steps",
     ),
-    "cfg": ("cfg", "cfg_scale", "guidance_scale", "true_gs", "guidance", "cfg_conds"),
+    "cfg": (
+        "cfg",
+        "cfg_scale",
+        "guidance_scale",
+        "true_gs",
+        "guidance",
+        "cfg_conds",
+        "override_cfg",
+    ),
     "seed": ("seed", "noise_seed", "rand_seed", "seed_value", "seed_num"),
     "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
     "height": ("height", "empty_latent_height", "image_height", "latent_height", "height_override"),
@@ -50,6 +59,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "prompt",
         "text",
         "prompt_text",
+        "primary_prompt",
     ),
     "negative": (
         "negative",
@@ -72,6 +82,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "model_name",
         "model_path",
         "model",
+        "model_type",
     ),
 }
 # Links that carry the things of a job in one bundle, and those that carry one of them.
@@ -86,7 +97,10 @@ CARRIERS = {
     "negative": re.compile(r"^guider$"),
     "model": re.compile(r"^guider$"),
 }
-MODEL_LINK = re.compile(r"^(base_|input_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I)
+MODEL_LINK = re.compile(
+    r"^(base_|input_|opt_|optional_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I
+)
+PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
 TWO_WAY = ("switch", "boolean", "condition", "bool")
@@ -107,6 +121,7 @@ NO_TEXT = re.compile(
     r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
     re.I,
 )
+NO_STRING = re.compile(r"clip|model|vae|image|mask|latent|samples", re.I)
 CLIP_LINK = re.compile(r"^(clip|text_encoder|t5|te)\d?$", re.I)
 PICTURE_LINK = re.compile(r"^(image|images|pixels|img|picture|photo|video|frames)_?\d*$", re.I)
 DISPLAY = re.compile(r"show|display|preview|debug|inspect", re.I)
@@ -118,6 +133,7 @@ PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
+DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
     r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
     re.I,
@@ -187,10 +203,17 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
 
 def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> Traced:
     """The literal behind an input. `names` are what nodes on the way call such a value."""
+    calculated = False
     for _ in range(DEPTH):
         node = graph.nodes[entry.node]
         if entry.name in node.values:
-            return Traced((entry,)) if fits(node.values[entry.name], kind) else Traced()
+            if not fits(node.values[entry.name], kind):
+                is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
+                return Traced((entry,), (entry,)) if is_written else Traced()
+            if not calculated:
+                return Traced((entry,))
+            is_primitive = len(node.values) == 1 or entry.name in names
+            return Traced((entry,) if is_primitive else (), (entry,))
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]
@@ -198,7 +221,14 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         if len(inner) != 1:
             return Traced((), tuple(e for e in inner if e.name in inside.values))
         entry = inner[0]
+        calculated = calculated or (kind == "number" and _calculates(inside))
     return Traced()
+
+
+def _calculates(node: Node) -> bool:
+    """Whether a node makes another number out of the one it is handed: it has a text for it."""
+    texts = [name for name, value in node.values.items() if isinstance(value, str) and value]
+    return bool(node.links) and any(not re.search("control_after|mode$", name) for name in texts)
 
 
 def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
@@ -246,6 +276,23 @@ def _set_to(graph: Graph, node: Node, name: str) -> object:
     return next(iter(source.values.values()), None) if len(source.values) == 1 else None
 
 
+def model_input(graph: Graph, start: str) -> Entry | None:
+    """The link that a sampling node takes its model from: its own, its guider's, its pipe's."""
+    waiting, seen = [start], {start}
+    for current in waiting:
+        node = graph.nodes[current]
+        named = [name for name in ("model", "base_model", "unet") if name in node.links]
+        named += [name for name in node.links if PLAIN_MODEL.search(name)]
+        if named:
+            return Entry(current, named[0])
+        carriers = [name for name in node.links if PIPE.search(name) or name == "guider"]
+        for link in (node.links[name] for name in carriers):
+            if link.node not in seen:
+                seen.add(link.node)
+                waiting.append(link.node)
+    return None
+
+
 def model(graph: Graph, start: Entry) -> Traced:
     """The file name in the loader that a model comes from, through whatever patches it."""
     entry = start
@@ -262,6 +309,9 @@ def model(graph: Graph, start: Entry) -> Traced:
             entry = Entry(loader.id, patched[0])
             continue
         own = find(graph, loader.id, "model")
+        odd = [name for name in NAMES["model"] if isinstance(loader.inputs.get(name), dict)]
+        if odd and own is None:
+            return Traced((), (Entry(loader.id, odd[0]),))
         chosen = switched(graph, loader)
         if own is not None:
             traced = literal(graph, own, "string", (*NAMES["model"], "value"))
@@ -292,6 +342,7 @@ class Texts:
     def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
         self._graph = graph
         self._info = info
+        self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
         """The person's text behind an input; None if there is none to write."""
@@ -319,9 +370,16 @@ class Texts:
             return self._input(Entry(node.id, chosen), want, path)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
+            self.described.append(node)
             return []
         names = self._text_inputs(node, want, link.slot)
+        if not names:
+            return self._unnamed(node)
         each = [self._input(Entry(node.id, name), want, path) for name in names]
+        if set(names) == {"wildcard_text", "populated_text"}:
+            # which of them counts depends on the node's mode, so the prompt goes into both
+            both = _in_each(choose(parts, want) for parts in each)
+            return [Part(p.entries, p.text, p.likely, p.entries) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(choose(parts, want) for parts in each)
@@ -345,8 +403,8 @@ class Texts:
                 return "positive" if slot == same[0] else "negative"
         if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
             return want
-        loads = any(name in node.values for name in NAMES["model"])
-        return want if loads or slot > 1 else ("positive", "negative")[slot]  # type: ignore[return-value]
+        loads = any(name in names for name in NAMES["model"])
+        return want if loads or slot > 1 else ("positive", "negative")[slot]
 
     def _conditions(self, node: Node) -> bool:
         return any(CONDITIONING.search(name) for name in node.links)
@@ -358,25 +416,36 @@ class Texts:
         """The inputs of a node that its text comes from, of the wanted kind."""
         conditioning = [n for n in node.links if CONDITIONING.search(n)]
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
+        texts = [n for n in texts if not CLIP_LINK.match(n)]
         if not (texts and DISPLAY.search(node.class_type)):
             texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
         if _replaces(node):
             texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
         names = list(dict.fromkeys([*conditioning, *texts]))
         names = _of_kind(names, want)
-        if "wildcard_text" in names and "populated_text" in names:
-            fixed = str(node.values.get("mode")).lower() == "fixed"
-            names.remove("wildcard_text" if fixed else "populated_text")
+        if "text" in names:
+            names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
-        if not names:
-            names = [n for n in node.links if PIPE.search(n)]
-        if not names:
-            names = list(node.links) if len(node.links) == 1 else []
-            strings = [n for n, v in node.values.items() if isinstance(v, str)]
-            names = names or [n for n in strings if not NO_TEXT.search(n)]
+        names = names or [name for name in node.links if PIPE.search(name)]
+        if not names and len(node.links) == 1:
+            names = [name for name in node.links if not NO_STRING.search(name)]
         if not node.links and slot < len(names) and self._several_slots(node):
             return [names[slot]]
         return names
+
+    def _unnamed(self, node: Node) -> list[Part]:
+        """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
+        texts = {n: v for n, v in node.values.items() if isinstance(v, str)}
+        entries = tuple(Entry(node.id, name) for name in texts if not NO_TEXT.search(name))
+        return [
+            Part(
+                (entry,),
+                texts[entry.name],
+                _likelihood(node, entry.name, texts[entry.name]),
+                entries,
+            )
+            for entry in entries
+        ]
 
     def _several_slots(self, node: Node) -> bool:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
@@ -457,17 +526,13 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     return Part(best.entries, best.text, best.likely, tuple(doubts))
 
 
-def along(
-    graph: Graph, start: str, follow: Callable[[str], bool], stop: Callable[[Node], bool]
-) -> Iterator[Node]:
-    """The nodes behind `start` over links whose names `follow` takes, not beyond where it stops."""
+def along(graph: Graph, start: str, follow: Callable[[str], bool]) -> Iterator[Node]:
+    """The nodes behind `start` over links whose names `follow` takes, nearest first."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
         if current != start:
             yield node
-            if stop(node):
-                continue
         for name, link in node.links.items():
             if follow(name) and link.node not in seen:
                 seen.add(link.node)

@@ -6,13 +6,14 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from binder import ROLES
 from object_info import ObjectInfo
-from roles import Adoption, analyse
+from roles import Adoption, analyse, analyse_file
 
 Nodes = dict[str, dict[str, Any]]
 
@@ -35,7 +36,7 @@ def _link(value: Any) -> Any:
 
 
 def plain(**changed: dict[str, Any] | None) -> Nodes:
-    """A plain text-to-image workflow, by names; those of `changed` replaced, added or (None) gone."""
+    """A plain text-to-image workflow, by names: those of `changed` replaced, added or taken out."""
     nodes: dict[str, dict[str, Any] | None] = {
         "loader": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
         "empty": node("EmptyLatentImage", width=512, height=768, batch_size=1),
@@ -207,6 +208,15 @@ def test_the_text_is_where_the_encoder_takes_it_from() -> None:
     assert found(nodes, "positive") == ["mine.value"]
 
 
+def test_the_text_encoder_itself_is_no_text() -> None:
+    nodes = plain(
+        pos=node("T5TextEncode", text="mine@0", T5="t5@0"),
+        t5=node("T5Loader", t5_name="t5.safetensors", t5_ver="xxl"),
+        mine=node("CR Text", text="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.text"]
+
+
 def test_fixed_text_beside_the_prompt_stays() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
@@ -219,6 +229,34 @@ def test_fixed_text_beside_the_prompt_stays() -> None:
         mine=node("String Literal", "Prompt", string="a red fox in the snow at night"),
     )
     assert found(nodes, "positive") == ["mine.string"]
+
+
+def test_words_of_praise_are_not_the_prompt_wherever_they_stand() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Text Concatenate", text_a="a@0", text_b="b@0", delimiter=" "),
+        a=node("Text Multiline", text="masterpiece, best quality, highly detailed, sharp focus"),
+        b=node("Text Multiline", text="a red fox in the snow"),
+    )
+    assert found(nodes, "positive") == ["b.text"]
+
+
+def test_a_node_with_several_texts_gives_them_by_slot() -> None:
+    nodes = plain(
+        texts=node("Text String", text="a red fox", text_b="a blue fox", text_c="a green fox"),
+        pos=node("CLIPTextEncode", text="texts@1", clip="loader@1"),
+        neg=node("CLIPTextEncode", text="texts@2", clip="loader@1"),
+    )
+    assert found(nodes, "positive") == ["texts.text_b"]
+    assert found(nodes, "negative") == ["texts.text_c"]
+
+
+def test_a_node_made_for_the_other_kind_of_text_may_hold_this_one() -> None:
+    nodes = plain(
+        neg=node("CLIPTextEncode", text="mine@0", clip="loader@1"),
+        mine=node("easy positive", positive="dull, blurry"),
+    )
+    assert found(nodes, "negative") == ["mine.positive"]
 
 
 def test_a_placeholder_says_which_text_is_the_persons() -> None:
@@ -289,6 +327,14 @@ def test_a_zeroed_conditioning_is_no_negative(class_type: str) -> None:
     assert found(nodes, "negative") == []
 
 
+def test_a_zeroed_text_of_its_own_is_no_negative_either() -> None:
+    nodes = plain(
+        neg=node("ConditioningZeroOut", conditioning="dull@0"),
+        dull=node("CLIPTextEncode", text="dull", clip="loader@1"),
+    )
+    assert found(nodes, "negative") == []
+
+
 def test_the_prompt_itself_taken_as_negative_is_no_negative() -> None:
     assert found(plain(sampler=sampler(negative="pos@0")), "negative") == []
 
@@ -331,6 +377,28 @@ def test_a_switch_may_be_set_by_another_node() -> None:
         b=node("PrimitiveString", value="a blue fox"),
     )
     assert found(nodes, "positive") == ["a.value"]
+
+
+def test_a_wildcard_node_gets_the_prompt_in_both_texts_and_the_owner_is_told() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="wild@0", clip="loader@1"),
+        wild=node("ImpactWildcardProcessor", wildcard_text="a __cat__", populated_text="a red cat",
+                  mode="populate", seed=3),
+    )  # fmt: skip
+    both = ["wild.wildcard_text", "wild.populated_text"]
+    assert analyse(nodes).bindings["positive"] == both
+    assert doubted(nodes, "positive") == both
+
+
+def test_empty_texts_beside_the_text_of_an_encoder_stay_empty() -> None:
+    encoder = node("Encode++", text="a fox", text_g="", text_l="", clip="loader@1")
+    assert found(plain(pos=encoder), "positive") == ["pos.text"]
+
+
+def test_a_text_under_a_name_that_nobody_knows_is_in_doubt() -> None:
+    nodes = plain(pos=node("Editor", clip="loader@1", editor_state="[a fox]"))
+    assert analyse(nodes).bindings["positive"] == ["pos.editor_state"]
+    assert doubted(nodes, "positive") == ["pos.editor_state"]
 
 
 # Loaders, pipes, and samplers that are not KSampler.
@@ -454,6 +522,18 @@ def test_a_guider_with_a_real_cfg_has_both_texts() -> None:
     assert found(nodes, "negative") == ["neg.text"]
 
 
+def test_where_cfg_is_off_the_guidance_is_bound_and_the_owner_is_told() -> None:
+    nodes = plain(
+        sampler=sampler(cfg=1.0, positive="guidance@0"),
+        guidance=node("FluxGuidance", guidance=3.5, conditioning="pos@0"),
+    )
+    assert analyse(nodes).bindings["cfg"] == ["guidance.guidance"]
+    assert doubted(nodes, "cfg") == ["guidance.guidance", "sampler.cfg"]
+    nodes["sampler"]["inputs"]["cfg"] = 1.5
+    assert analyse(nodes).bindings["cfg"] == ["sampler.cfg"]
+    assert doubted(nodes, "cfg") == ["sampler.cfg", "guidance.guidance"]
+
+
 def test_a_scheduler_without_a_name_leaves_the_role_empty() -> None:
     nodes = custom(sigmas=node("Flux2Scheduler", steps=20, width=1024, height=1024))
     assert found(nodes, "scheduler") == []
@@ -463,6 +543,15 @@ def test_a_scheduler_without_a_name_leaves_the_role_empty() -> None:
 def test_a_sampler_without_a_name_leaves_the_role_empty() -> None:
     nodes = custom(select=node("SamplerDPMPP_2M_SDE", solver_type="midpoint", eta=1.0, s_noise=1.0))
     assert found(nodes, "sampler") == []
+
+
+def test_steps_beside_sigmas_that_may_overrule_them_are_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler("ClownsharKSampler_Beta", sigmas="sigmas@0"),
+        sigmas=node("BetaSamplingScheduler", model="loader@0", steps=20, alpha=0.4, beta=0.4),
+    )
+    assert doubted(nodes, "steps") == ["sampler.steps"]
+    assert doubted(nodes, "scheduler") == ["sampler.scheduler"]
 
 
 def test_a_sampler_that_is_wrapped_is_found() -> None:
@@ -519,6 +608,12 @@ def test_a_model_name_may_come_from_another_node() -> None:
     assert found(nodes, "model") == ["names.ckpt_name"]
 
 
+def test_a_model_name_in_a_form_of_its_own_is_in_doubt() -> None:
+    nodes = plain(loader=node("Loader with pictures", ckpt_name={"content": "a.safetensors"}))
+    assert analyse(nodes).bindings["model"] == []
+    assert doubted(nodes, "model") == ["loader.ckpt_name"]
+
+
 def test_merged_models_are_in_doubt() -> None:
     nodes = plain(
         sampler=sampler(model="merge@0"),
@@ -556,6 +651,22 @@ def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
     )
     assert analyse(nodes).bindings["width"] == []
     assert doubted(nodes, "width")
+
+
+def test_a_number_that_stands_as_text_is_bound_and_in_doubt() -> None:
+    nodes = plain(sampler=sampler("FluxSamplerParams+", steps="20"))
+    assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
+    assert doubted(nodes, "steps") == ["sampler.steps"]
+
+
+def test_a_size_that_is_rounded_on_its_way_is_bound_and_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="round@0", height=768, batch_size=1),
+        round=node("MathExpression", expression="(a + 15) // 16 * 16", a="w@0"),
+        w=node("PrimitiveInt", value=512),
+    )
+    assert analyse(nodes).bindings["width"] == ["w.value"]
+    assert doubted(nodes, "width") == ["w.value"]
 
 
 def test_a_size_chosen_from_a_list_is_not_bound() -> None:
@@ -645,6 +756,60 @@ def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so(
     )
 
 
+def test_stages_that_take_their_ends_from_another_node_leave_the_steps_in_doubt() -> None:
+    second = {"seed": None, "noise_seed": 5, "steps": 25, "latent_image": "sampler@0"}
+    nodes = two_stages(
+        sampler=sampler("KSamplerAdvanced", seed=None, noise_seed=5, steps=25, start_at_step=0,
+                        end_at_step="end@0"),
+        second=sampler("KSamplerAdvanced", **second, start_at_step="end@0", end_at_step=10000),
+        end=node("PrimitiveInt", value=20),
+    )  # fmt: skip
+    assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
+
+
+def test_a_schedule_that_is_cut_leaves_the_steps_in_doubt() -> None:
+    nodes = custom(
+        cut=node("SplitSigmas", sigmas="sigmas@0", step=12),
+        sampler=node("SamplerCustomAdvanced", noise="noise@0", guider="guider@0",
+                     sampler="select@0", sigmas="cut@0", latent_image="empty@0"),
+    )  # fmt: skip
+    assert doubted(nodes, "steps") == ["sigmas.steps"]
+    assert "step of SplitSigmas cut stays as it is" in analyse(nodes).findings[5].why
+
+
+def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps() -> None:
+    nodes = two_stages()
+    nodes["sampler"]["inputs"]["end_at_step"] = nodes["second"]["inputs"]["start_at_step"] = 32
+    assert found(nodes, "steps") == ["sampler.steps", "second.steps"]
+
+
+def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own() -> None:
+    nodes = two_stages()
+    nodes["sampler"]["inputs"]["end_at_step"] = 10000
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
+def test_a_picture_that_serves_another_only_as_a_condition_is_the_base() -> None:
+    nodes = plain(
+        stage=node("StageB", conditioning="pos@0", stage_c="sampler@0"),
+        second=sampler(positive="stage@0", latent_image="empty@1", steps=10),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "sampler") == ["sampler.sampler_name", "second.sampler_name"]
+
+
+def test_a_pass_over_a_loaded_picture_is_not_the_base_beside_one_from_nothing() -> None:
+    nodes = plain(
+        mine=node("LoadImage", image="frame.png"),
+        frame=node("FaceDetailer", image="mine@0", model="loader@0", positive="pos@0", seed=1,
+                   steps=9, cfg=6.0, sampler_name="euler", scheduler="normal", denoise=0.4),
+        both=node("ImageBlend", image1="decode@0", image2="frame@0", blend_factor=0.5),
+        save=node("SaveImage", images="both@0", filename_prefix="x"),
+    )  # fmt: skip
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
 def test_the_prompt_goes_into_the_texts_of_every_stage() -> None:
     assert found(two_stages(), "positive") == ["pos.text", "pos2.text"]
 
@@ -706,6 +871,13 @@ REFUSED: dict[str, tuple[object, str]] = {
         plain(empty=node("EmptyHunyuanLatentVideo", width=64, height=64, length=25, batch_size=1)),
         "frames of a video",
     ),
+    "motion model": (
+        plain(
+            sampler=sampler(model="motion@0"),
+            motion=node("ADE_AnimateDiffLoader", model="loader@0", model_name="mm.ckpt"),
+        ),
+        "ADE_AnimateDiffLoader motion makes the frames of a video",
+    ),
     "edit": (
         plain(
             pos=node("TextEncodeQwenImageEdit", prompt="make it red", clip="loader@1",
@@ -722,6 +894,14 @@ REFUSED: dict[str, tuple[object, str]] = {
             mine=node("LoadImage", image="example.png"),
         ),
         "edits the picture of LoadImage mine",
+    ),
+    "description": (
+        plain(
+            pos=node("CLIPTextEncode", text="tags@0", clip="loader@1"),
+            tags=node("WD14Tagger", image="mine@0", threshold=0.3, exclude_tags=""),
+            mine=node("LoadImage", image="example.png"),
+        ),
+        "what WD14Tagger tags says of the picture of LoadImage mine",
     ),
     "picture to fill in": (
         plain(
@@ -757,6 +937,14 @@ def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:
     assert analyse(nodes).bindings == PLAIN
 
 
+def test_a_face_beside_the_text_is_no_reason_to_refuse() -> None:
+    nodes = plain(
+        pos=node("PhotoMakerEncode", text="a fox", clip="loader@1", image="fixed@0"),
+        fixed=node("LoadImage", image="face.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
 def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"),
@@ -765,9 +953,43 @@ def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
     assert analyse(nodes).bindings == PLAIN
 
 
+def test_a_switch_that_is_set_to_an_empty_latent_is_text_to_image() -> None:
+    nodes = plain(
+        sampler=sampler(latent_image="switch@0"),
+        switch=node("ImpactSwitch", select=1, input1="empty@0", input2="encode@0"),
+        encode=node("VAEEncode", pixels="mine@0", vae="loader@2"),
+        mine=node("LoadImage", image="example.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+    nodes["switch"]["inputs"]["select"] = 2
+    assert "starts from the picture of LoadImage mine" in refused(nodes)
+
+
+def test_a_loader_with_video_in_its_name_makes_no_video() -> None:
+    nodes = plain(loader=node("ImageVideoCheckpointLoader", ckpt_name="a.safetensors"))
+    assert analyse(nodes).bindings == PLAIN
+
+
+@pytest.mark.parametrize("class_type", ["MeshGraphormer", "ImageGaussianBlur", "Animate Noise"])
+def test_what_only_sounds_like_something_else_than_a_picture_makes_none(class_type: str) -> None:
+    nodes = plain(
+        effect=node(class_type, image="decode@0", strength=1.0),
+        save=node("SaveImage", images="effect@0", filename_prefix="x"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
 def test_a_single_frame_is_a_still_picture() -> None:
     still = node("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1)
     assert found(plain(empty=still), "width") == ["empty.width"]
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "template.json"
+    path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
+    assert "template.json is not JSON" in str(analyse_file(path).refused)
+    path.write_text(json.dumps(plain()), "utf-8")
+    assert analyse_file(path).bindings == PLAIN
 
 
 # Any JSON.
@@ -833,15 +1055,30 @@ def test_thousands_of_nodes_are_no_problem() -> None:
 # With what the server declares.
 
 
+def declared(**classes: dict[str, Any]) -> ObjectInfo:
+    return ObjectInfo(classes)
+
+
 def test_the_server_says_which_texts_are_choices_from_a_list() -> None:
-    info = ObjectInfo(
-        {
-            "Encode": {
-                "input": {"required": {"text": ["STRING", {}], "prompt_kind": [["a", "b"], {}]}},
-                "output": ["CONDITIONING"],
-            }
-        }
-    )
+    inputs = {"required": {"text": ["STRING", {}], "prompt_kind": [["a", "b"], {}]}}
+    info = declared(Encode={"input": inputs, "output": ["CONDITIONING"]})
     nodes = plain(pos=node("Encode", text="a fox", prompt_kind="a", clip="loader@1"))
+    assert analyse(nodes, info).bindings["positive"] == ["pos.text"]
+
+
+def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None:
+    info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
+    nodes = plain(
+        both=node("Both", model="loader@0", positive="pos@0", negative="neg@0"),
+        sampler=sampler(positive="both@2", negative="both@1"),
+    )
     adoption = analyse(nodes, info)
-    assert adoption.bindings["positive"] == ["pos.text"]
+    assert adoption.bindings["positive"] == ["neg.text"]
+    assert adoption.bindings["negative"] == ["pos.text"]
+
+
+def test_the_server_says_what_is_no_output() -> None:
+    info = declared(ExportSettings={"output_node": False})
+    nodes = plain(save=node("ExportSettings", images="decode@0", path="x"))
+    assert analyse(nodes).refused is None
+    assert "saves no picture" in str(analyse(nodes, info).refused)
