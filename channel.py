@@ -37,6 +37,8 @@ BUTTONS = {
     "again": ("Again", discord.ButtonStyle.primary),
     "edit": ("Edit", discord.ButtonStyle.secondary),
     "delete": ("Delete", discord.ButtonStyle.secondary),
+    "remove": ("Delete", discord.ButtonStyle.danger),
+    "keep": ("Keep", discord.ButtonStyle.secondary),
 }
 
 

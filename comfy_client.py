@@ -424,12 +424,19 @@ class ProgressFeed:
     """
 
     def __init__(
-        self, client: ComfyClient, on_event: Callable[[str, Mapping[str, Any]], None]
+        self,
+        client: ComfyClient,
+        on_event: Callable[[str, Mapping[str, Any]], None],
+        on_return: Callable[[float], None] = lambda since: None,
     ) -> None:
+        """`on_return` is called when a lost connection holds again, with the moment it was lost at
+        (`time.monotonic()`)."""
         self._client = client
         self._on_event = on_event
+        self._on_return = on_return
         self._connections = 0
         self._is_connected = False
+        self._lost_at: float | None = None
 
     @property
     def connection(self) -> int:
@@ -449,6 +456,8 @@ class ProgressFeed:
                         log.debug("progress feed: connected")
                         self._connections += 1
                         self._is_connected = True
+                        if self._lost_at is not None:
+                            self._on_return(self._lost_at)
                         async for message in socket:
                             pause = FEED_PAUSES[0]
                             if message.type is aiohttp.WSMsgType.TEXT:
@@ -456,6 +465,8 @@ class ProgressFeed:
                 except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
                     log.debug("progress feed: %s", error)
                 finally:
+                    if self._is_connected:
+                        self._lost_at = time.monotonic()
                     self._is_connected = False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, FEED_PAUSES[1])

@@ -7,12 +7,21 @@ failures into them (comfyui.md). Asks the server for nothing: no HTTP here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from names import shortened
+from names import display_name, quoted, shortened
 
 DETAIL_LENGTH = 200  # of a server's own words, as shown to people
+
+# What a person chooses from a list, and what they type as a number, by the name of the input.
+CHOICES = {
+    "ckpt_name": "model",
+    "unet_name": "model",
+    "sampler_name": "sampler",
+    "scheduler": "scheduler",
+}
+NUMBERS = {"seed": "seed", "noise_seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
 
 class ComfyError(Exception):
@@ -41,21 +50,63 @@ class BadAnswer(ComfyError):
 
 
 class Refused(ComfyError):
-    """The server did not accept the workflow; the public sentence names node, input and value.
+    """The server did not accept the workflow; the detail names node, input and value.
     `was_queued`: it took a part of it, which may be at work."""
 
     was_queued = False
+    public = (
+        "ComfyUI does not accept the bot's workflow. Please tell the bot's owner, who finds the"
+        " reason in the log."
+    )
+
+
+class NotOffered(Refused):
+    """Values out of the server's lists that it does not take: `values` has them verbatim, by what
+    they are (the values of CHOICES)."""
+
+    def __init__(self, detail: str, values: Mapping[str, str] | None = None) -> None:
+        self.values = dict(values or {})
+        shown = (f"{name} {quoted(clean(display_name(v)))}" for name, v in self.values.items())
+        self.what = " and the ".join(shown) or "chosen value"
+        super().__init__(detail, f"{self.sentence}. Please choose another.")
+
+    @property
+    def sentence(self) -> str:
+        """That they are gone, without a full stop."""
+        verb = "are" if len(self.values) > 1 else "is"
+        return f"The {self.what} {verb} not offered by ComfyUI any more"
 
 
 class NodeFailed(ComfyError):
-    """A node raised an exception while the prompt ran."""
+    """A node raised an exception while the prompt ran. `node` is its id in the workflow."""
+
+    node = ""
 
 
 class OutOfMemory(NodeFailed):
     """The GPU's memory did not suffice."""
 
     public = (
-        "The model is too big for the GPU at these settings. Try another model or fewer details."
+        "The model is too big for the GPU at these settings. Choose a smaller model: steps, CFG,"
+        " sampler and prompt make no difference. If none is small enough, tell the bot's owner."
+    )
+
+
+class BrokenModel(NodeFailed):
+    """A file of weights cannot be read; which one, only the workflow tells."""
+
+    public = (
+        "The file of a model is broken, so ComfyUI cannot load it. Choose another model, or tell"
+        " the bot's owner."
+    )
+
+
+class UnreadablePrompt(NodeFailed):
+    """The node that encodes the text gave up over it (comfyui.md)."""
+
+    public = (
+        "ComfyUI could not read this prompt: look for unbalanced brackets or an incomplete"
+        " `embedding:`, in the negative prompt as well. If there is neither, tell the bot's owner."
     )
 
 
@@ -93,38 +144,85 @@ class TimedOut(ComfyError):
     public = "The picture took too long and was stopped. Try fewer steps or a smaller model."
 
 
+class Fault(NamedTuple):
+    """One reason of a refusal, in the server's words."""
+
+    where: str  # node and class, for the log
+    kind: str
+    message: str
+    name: str  # of the input, if it is about one
+    value: str
+
+    @property
+    def choice(self) -> str | None:
+        """What a person has chosen that is in no list, of CHOICES."""
+        return CHOICES.get(self.name) if self.kind == "value_not_in_list" else None
+
+    def __str__(self) -> str:
+        about = f", input {self.name}" if self.name else ""
+        value = f" ('{shortened(self.value, 80)}')" if self.value else ""
+        return clean(f"{self.where}{about}: {self.message}{value}")
+
+    @property
+    def public(self) -> str:
+        """What people read of it: no node, and of the reason what may help them."""
+        if self.kind == "value_not_in_list":
+            name = self.name.removesuffix("_name").replace("_", " ")
+            what = clean(f"{name} {quoted(display_name(self.value))}")
+            return f"ComfyUI does not offer the {what}. Please tell the bot's owner."
+        if self.name in NUMBERS and self.kind.startswith("value_"):
+            reason = clean(self.message)
+            return (
+                f"ComfyUI does not accept the {NUMBERS[self.name]}: {reason}. Please give another."
+            )
+        if self.kind == "missing_node_type" or "does not exist" in self.message:
+            return (
+                "ComfyUI lacks a node that the bot's workflow needs. Please tell the bot's owner,"
+                " who finds its name in the log."
+            )
+        return Refused.public
+
+
 def refusal(answer: Mapping[str, Any]) -> Refused:
-    """Both shapes of a 400, and a 200 with node_errors, as one sentence (comfyui.md)."""
-    faults: list[str] = []
+    """Both shapes of a 400, and a 200 with node_errors (comfyui.md)."""
+    faults = list(_faults(answer))
+    detail = "; ".join(str(fault) for fault in faults)
+    others = [fault for fault in faults if fault.choice is None]
+    if others:
+        return Refused(detail, others[0].public)
+    return NotOffered(detail, {str(fault.choice): fault.value for fault in faults})
+
+
+def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
+    """Every fault, at least one."""
     node_errors = answer.get("node_errors")
+    found = False
     for node, entry in (node_errors if isinstance(node_errors, dict) else {}).items():
         entry = entry if isinstance(entry, dict) else {}
         for fault in dicts(entry.get("errors")):
-            where = f"node {node} ({entry.get('class_type', 'unknown')})"
-            faults.append(clean(f"{where}, {_fault(fault)}"))
+            found = True
+            yield _fault(f"node {node} ({entry.get('class_type', 'unknown')})", fault)
     error = answer.get("error")
-    if not faults and isinstance(error, dict):
-        faults.append(clean(f"{error.get('message', '')} {error.get('details', '')}"))
-    elif not faults:
-        faults.append(clean(error or "no reason given"))
-    return Refused(
-        "; ".join(faults),
-        f"The image server refused this job: {shortened('; '.join(faults[:3]), 600)}."
-        " Choose other values with /gen, or tell the bot's owner.",
-    )
+    if not found and isinstance(error, dict):
+        message = f"{error.get('message', '')} {error.get('details', '')}"
+        yield Fault("the workflow", str(error.get("type")), message, "", "")
+    elif not found:
+        yield Fault("the workflow", "", str(error or "no reason given"), "", "")
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
-    """`input ckpt_name: Value not in list ('nope.ckpt')`."""
+def _fault(where: str, fault: Mapping[str, Any]) -> Fault:
     extra = fault.get("extra_info")
     extra = extra if isinstance(extra, dict) else {}
     details = str(fault.get("details", ""))
-    name = extra.get("input_name") or details.partition(":")[0]
-    text = f"input {name}: {fault.get('message', 'not accepted')}"
-    if "received_value" in extra:
-        return f"{text} ('{shortened(str(extra['received_value']), 80)}')"
-    quoted = re.match(r"[^:]*: ('[^']*'|\S+)", details)
-    return f"{text} ({shortened(quoted[1], 80)})" if quoted else text
+    in_words = re.match(r"[^:]*: (?:'(.*?)' not in |'([^']*)'|(\S+))", details)  # older servers
+    value = next(filter(None, in_words.groups()), "") if in_words else ""
+    return Fault(
+        where,
+        str(fault.get("type")),
+        str(fault.get("message", "not accepted")),
+        str(extra.get("input_name") or details.partition(":")[0]),
+        str(extra.get("received_value", value)),
+    )
 
 
 def failure(status: object) -> ComfyError | None:
@@ -147,19 +245,43 @@ def failure(status: object) -> ComfyError | None:
     return None
 
 
+# How loaders of weights complain of a file that is cut off, or is something else (a web page, say).
+BROKEN_FILE = re.compile(
+    r"deserializing header|header ?too ?(?:large|small)|MetadataIncompleteBuffer"
+    r"|PytorchStreamReader|central directory|invalid load key|Unsupported operand"
+    r"|pickle data was truncated|Ran out of input|unexpected EOF|\bcorrupt",
+    re.IGNORECASE,
+)
+
+
 def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
     # Never `traceback` (the owner's paths) nor `current_inputs` (whole prompts, other people's).
     kind = str(data.get("exception_type", "error"))
-    words = clean(data.get("exception_message", ""))
+    message = str(data.get("exception_message", ""))[:2000]
+    words = clean(message)
     detail = f"node {data.get('node_id')} ({data.get('node_type')}): {kind}: {words}"
-    if kind.endswith("OutOfMemoryError") or "out of memory" in words.lower():
+    name = kind.rpartition(".")[2]
+    if name == "OutOfMemoryError" or "out of memory" in words.lower():
         return OutOfMemory(detail)
+    if name in ("SafetensorError", "BadZipFile") or BROKEN_FILE.search(message):
+        broken = BrokenModel(detail)
+        broken.node = str(data.get("node_id"))
+        return broken
+    if name in ("RecursionError", "IndexError") and _encodes_text(data):
+        return UnreadablePrompt(detail)
     node = clean(data.get("node_type", "a node"))
     return NodeFailed(
         detail,
-        f"The picture failed in {node}: {clean(kind.rpartition('.')[2])}: {words}."
+        f"The picture failed in {node}: {clean(name)}: {words}."
         " Try another model or other settings; if it goes on, tell the bot's owner.",
     )
+
+
+def _encodes_text(data: Mapping[str, Any]) -> bool:
+    """Whether the node that failed turns a prompt into what a model understands."""
+    node_type = re.sub(r"[\W_]", "", str(data.get("node_type"))).lower()
+    inputs = data.get("current_inputs")
+    return "textencode" in node_type or (isinstance(inputs, dict) and "text" in inputs)
 
 
 # Where a path or an address begins. It may hold spaces and quotes, so nobody can say where it ends.

@@ -46,10 +46,8 @@ from checks import (
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
 from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
-from form import (
-    ControlId,
-    StaleForm,
-)
+from draft import StaleForm
+from form import ControlId
 from object_info import ObjectInfo
 from report import Reporter
 from settings import (
@@ -109,6 +107,8 @@ class ComfyGen(discord.Client):
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
             connection=lambda: self.feed.connection,
+            read_lists=lambda workflow: self.desk.read_again(workflow),
+            returned=lambda since: self.desk.lists.read_if_older(since),
         )
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
         self.desk = Desk(
@@ -121,7 +121,7 @@ class ComfyGen(discord.Client):
             workflows,
             offers,
         )
-        self.feed = ProgressFeed(client, self.worker.hear)
+        self.feed = ProgressFeed(client, self.worker.hear, self.desk.lists.read_if_older)
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)

@@ -8,9 +8,9 @@ runs on the event loop; what blocks goes to a thread. Knows no connection, no st
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,34 +21,49 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, job_button, job_view
+from channel import AWAY, CLOSED, job_view
 from comfy_client import ComfyClient
-from form import (
-    ControlId,
-    Controls,
-    ExpiredForm,
-    Forms,
-    Refusal,
-    Stage,
-    check_offered,
-    form_embed,
-    new_seed,
-)
-from names import escaped, names_of, shortened, without_half_emoji
+from draft import ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
+from form import ControlId, Forms, form_embed
+from lists import LISTS_AGE, Lists
+from names import names_of, without_half_emoji
 from object_info import ComfyOptions
+from permissions import cannot_post, check_may_change, check_place
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
-from store import Job, JobParams, JobStatus, Store
+from store import Job, Store
+from waiting import QUEUE_TITLE, Waiting, duration
 from worker import Queued, Worker
 from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
 Interaction = discord.Interaction[Any]
-QUEUE_TITLE = "The queue"
-QUEUE_SHOWN = 15  # waiting jobs that /queue lists
-OWN_SHOWN = 20  # of a person's own jobs, with a button each
+DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
+CANCELLED_BY_MODERATOR = (
+    "A moderator cancelled this picture. If you do not know why, please ask the moderators."
+)
 RESTARTING = "The bot is restarting. Please try again in a minute."
+
+
+class Taps:
+    """Tells the second press of a double tap from a first one."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._first: dict[tuple[int, str], float] = {}  # when, by person and job
+
+    def is_second(self, user_id: int, job_id: str) -> bool:
+        """Whether this person has just pressed the same; if not, this press is noted."""
+        now = self._now()
+        self._first = {tap: at for tap, at in self._first.items() if now - at < DOUBLE_TAP}
+        is_second = (user_id, job_id) in self._first
+        self._first.setdefault((user_id, job_id), now)
+        return is_second
+
+    def forget(self, user_id: int, job_id: str) -> None:
+        """That press came to nothing: the next one counts."""
+        self._first.pop((user_id, job_id), None)
 
 
 class Desk:
@@ -71,35 +86,26 @@ class Desk:
         self.store = store
         self.worker = worker
         self.reporter = reporter
+        self.agains = Taps()
+        self.waiting = Waiting(store, worker)
         self.forms = Forms(
-            offers[workflows.default].options,
-            offers[workflows.default].defaults,
+            offers,
             settings.default_negative_prompt,
             self.check_place,
+            cannot_post,
         )
         self._comfy = comfy
         self._workflows = workflows
         self.comfyui_threads = comfyui_threads
-        for found in offers.values():
-            names_of(found.options.models)  # now, not at the first click
-        reporter.models = lambda: self.forms.options.models
+        learn_names(offers)  # now, not at the first click
+        reporter.offers = lambda: self.forms.offers
+        self.lists = Lists(self.read_lists, comfyui_threads)
 
     def check_place(self, interaction: Interaction) -> None:
-        """Refusal while shutting down, and outside of the allowed channels and their threads."""
+        """Refusal while shutting down, and where this person may not ask for pictures."""
         if self.worker.stopping:
             raise Refusal(RESTARTING)
-        if interaction.guild_id is None:
-            raise Refusal("/gen works in a server's channel, not in direct messages.")
-        parent_id = getattr(interaction.channel, "parent_id", None)
-        if self.settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
-            here = [
-                f"<#{channel_id}>"
-                for channel_id in sorted(self.settings.channel_ids)
-                if getattr(interaction.client.get_channel(channel_id), "guild", None)
-                == interaction.guild
-            ]
-            advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
-            raise Refusal(f"/gen is not available in this channel. Please {advice}.")
+        check_place(self.settings, interaction)
 
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""
@@ -108,18 +114,28 @@ class Desk:
             raise Refusal("This job is so old that the bot does not know it any more.")
         return job
 
-    def read_lists(self) -> ComfyOptions:
-        """Read what ComfyUI offers now. Blocks."""
+    def read_lists(self) -> Mapping[str, Offer]:
+        """Read what ComfyUI offers now, and which workflows there are. Blocks; raises ComfyError
+        and WorkflowError."""
         info = object_info.fetch(self._comfy)
         offers, left_out = self._workflows.offers(info)
         for name, reason in left_out.items():
             log.warning("the workflow %s is left out: %s", name, reason)
-        for found in offers.values():
-            names_of(found.options.models)  # here, not on the event loop
-        default = offers[self._workflows.default]
-        self.forms.options, self.forms.defaults = default.options, default.defaults
+        learn_names(offers)  # here, not on the event loop
+        self.forms.offers = offers
         self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
-        return self.forms.options
+        return offers
+
+    def read_again(self, workflow: str) -> ComfyOptions | None:
+        """What ComfyUI offers with this workflow, read now; None if that fails. Blocks."""
+        offers = self.lists.read()
+        return None if offers is None else self.forms.offer(workflow).options
+
+
+def learn_names(offers: Mapping[str, Offer]) -> None:
+    """Find what the models are called, which takes a while."""
+    for offer in offers.values():
+        names_of(offer.options.models)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -131,24 +147,42 @@ class Desk:
     prompt="What the picture shows",
     model="Type any part of a model's name",
     seed="The same seed and settings give the same picture",
+    workflow="What makes the picture, where there is a choice",
 )
 async def gen(
     interaction: Interaction,
     prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
     model: str | None = None,
     seed: str | None = None,
+    workflow: str | None = None,
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     desk: Desk = interaction.client.desk
-    given = (without_half_emoji(text or "") for text in (prompt, model, seed))
+    desk.lists.read_if_older(time.monotonic() - LISTS_AGE)
+    given = (without_half_emoji(text or "") for text in (prompt, model, seed, workflow))
     await desk.forms.open(interaction, *given)
 
 
 @gen.autocomplete("model")
 async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
-    """The models that a person may mean."""
-    desk: Desk = interaction.client.desk
-    choices = names_of(desk.forms.options.models).choices(current)
+    """The models that a person may mean, of the workflow that stands in the command already, or of
+    the one they will get."""
+    forms: Forms = interaction.client.desk.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.offer(workflow).options.models, current)
+
+
+@gen.autocomplete("workflow")
+async def complete_workflow(
+    interaction: Interaction, current: str
+) -> list[app_commands.Choice[str]]:
+    """The workflows that a person may mean."""
+    return choices_of(tuple(interaction.client.desk.forms.offers), current)
+
+
+def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
+    """What autocomplete offers out of a list."""
+    choices = names_of(values).choices(text)
     return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
 
 
@@ -158,7 +192,7 @@ async def show_queue(interaction: Interaction) -> None:
     desk: Desk = interaction.client.desk
     desk.check_place(interaction)
     await interaction.response.defer(ephemeral=True)
-    embed, view = await queue_message(desk, interaction.user.id)
+    embed, view = await desk.waiting.message(interaction)
     await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
@@ -171,55 +205,30 @@ async def refresh(interaction: Interaction) -> None:
         raise Refusal("Only members who may manage the server can do that.")
     desk: Desk = interaction.client.desk
     await interaction.response.defer(ephemeral=True)
-    before = desk.forms.options
-    now = await asyncio.get_running_loop().run_in_executor(desk.comfyui_threads, desk.read_lists)
-    new = len(set(now.models) - set(before.models))
-    gone = len(set(before.models) - set(now.models))
-    await interaction.followup.send(
-        f"The lists are fresh: {len(now.models)} models ({new} new, {gone} gone),"
-        f" {len(now.samplers)} samplers, {len(now.schedulers)} schedulers.",
-        ephemeral=True,
+    before = all_options(desk.forms.offers)
+    loop = asyncio.get_running_loop()
+    offers = await loop.run_in_executor(desk.comfyui_threads, desk.read_lists)
+    now = all_options(offers)
+    new, gone = (len(a - b) for a, b in ((now[0], before[0]), (before[0], now[0])))
+    models, samplers, schedulers = map(len, now)
+    text = f"The lists are fresh: {models} models ({new} new, {gone} gone), {samplers} samplers,"
+    text += f" {schedulers} schedulers"
+    text += f", {len(offers)} workflows." if len(offers) > 1 else "."
+    await interaction.followup.send(text, ephemeral=True)
+
+
+def all_options(offers: Mapping[str, Offer]) -> tuple[set[str], set[str], set[str]]:
+    """The models, samplers and schedulers of all workflows."""
+    options = [offer.options for offer in offers.values()]
+    return (
+        {model for each in options for model in each.models},
+        {sampler for each in options for sampler in each.samplers},
+        {scheduler for each in options for scheduler in each.schedulers},
     )
 
 
 COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
 COMMAND_NAMES = {command.name for command in COMMANDS}
-
-
-async def queue_message(desk: Desk, user_id: int) -> tuple[discord.Embed, Controls]:
-    """What runs, who waits, and the person's own jobs with Cancel."""
-    # In this order: a job that starts in between is then in both, and not in neither.
-    queued = await asyncio.to_thread(desk.store.by_status, JobStatus.QUEUED)
-    running = await asyncio.to_thread(desk.store.by_status, JobStatus.RUNNING)
-    queued = [job for job in queued if job.id not in {other.id for other in running}]
-    lines = [
-        f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
-        for job in running
-    ]
-    lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
-    if len(queued) > QUEUE_SHOWN:
-        lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
-    embed = discord.Embed(
-        title=QUEUE_TITLE,
-        description="\n".join(lines) or "Nothing is being made, and nobody waits.",
-        colour=discord.Colour.blurple(),
-    )
-    if queued and (estimate := await asyncio.to_thread(desk.worker.estimate, len(queued))):
-        embed.set_footer(text=f"all done in about {duration(estimate)}")
-    places = [(" the one now", job) for job in running]
-    places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-    own = [(place, job) for place, job in places if job.user_id == str(user_id)][:OWN_SHOWN]
-    for place, job in own:
-        prompt = escaped(shortened(job.positive_prompt, 100))
-        embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
-    return embed, Controls(*(job_button(job.id, "cancel", place) for place, job in own))
-
-
-def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
-    if seconds < 55:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -255,7 +264,11 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         interaction.channel_id,
         random_seeds=desk.settings.random_seeds,
     )
-    check_offered(params, desk.forms.options)
+    try:
+        params, notes = check_offered(params, desk.forms.offers)
+    except FormError as gone:
+        await desk.forms.show_anew(interaction, draft, gone.public)
+        return
     if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
         await interaction.response.defer()
         return
@@ -267,23 +280,44 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
-    await say_queued(interaction, queued)
+    await say_queued(interaction, queued, *notes)
     await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
 
 
 async def again(desk: Desk, interaction: Interaction, control: ControlId) -> None:
-    """Again: the same settings with a new seed, for whoever presses it."""
+    """Again: the same settings with a new seed, for whoever presses it; a form with them where
+    something is not offered any more."""
     desk.check_place(interaction)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    params: JobParams = replace(
-        await desk.job(control.key),
+    job = await desk.job(control.key)
+    try:
+        params, notes = check_offered(job, desk.forms.offers)
+    except FormError:
+        note = "Nothing is queued yet: choose, and press Generate."
+        await desk.forms.open_from(interaction, replace(job, seed=None), note)
+        return
+    params = replace(
+        params,
         user_id=str(interaction.user.id),
         guild_id=str(interaction.guild_id),
         channel_id=str(interaction.channel_id),
         seed=new_seed(),
     )
-    check_offered(params, desk.forms.options)
-    await say_queued(interaction, await asyncio.to_thread(desk.worker.accept, params))
+    queued = await asyncio.to_thread(desk.worker.accept, params)
+    await say_queued(interaction, queued, *notes)
+
+
+async def again_once(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Again, of which a double tap makes one job: the first press answers for both."""
+    tap = interaction.user.id, control.key
+    if desk.agains.is_second(*tap):
+        await interaction.response.defer()
+        return
+    try:
+        await again(desk, interaction, control)
+    except Exception:
+        desk.agains.forget(*tap)
+        raise
 
 
 async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -294,25 +328,51 @@ async def edit(desk: Desk, interaction: Interaction, control: ControlId) -> None
 
 
 async def delete(desk: Desk, interaction: Interaction, control: ControlId) -> None:
-    """Delete: every message of the result goes, also if retention has removed the job's row."""
-    await interaction.response.defer()
+    """Delete: asks the person alone. The answer's buttons carry all that is needed, so that they
+    work after a restart, and if retention has removed the job's row."""
+    await interaction.response.defer(ephemeral=True, thinking=True)
     message = interaction.message
     assert message is not None  # a button stands in one
     job = await asyncio.to_thread(desk.store.get, control.key)
     mention = re.match(r"<@(\d+)>", message.content)
-    check_may_change(interaction, job.user_id if job else mention[1] if mention else "")
-    await desk.reporter.remove(message, control.key, job)
-    with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
-        await interaction.delete_original_response()
-    log.info("job %s: its result was deleted by user %d", control.key, interaction.user.id)
+    asker_id = job.user_id if job else mention[1] if mention else "nobody"
+    check_may_change(interaction, asker_id, interaction.guild_id)
+    what = ("this message", "this picture", "these pictures")[min(len(message.attachments), 2)]
+    view = job_view(f"{control.key}:{message.id}:{asker_id}", "remove", "keep")
+    await interaction.followup.send(f"Delete {what} for everybody?", view=view, ephemeral=True)
+
+
+async def remove(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Delete, confirmed: every message of the result goes."""
+    await interaction.response.defer()
+    job_id, message_id, asker_id = control.key.split(":")
+    check_may_change(interaction, asker_id, interaction.guild_id)
+    job = await asyncio.to_thread(desk.store.get, job_id)
+    assert interaction.channel_id is not None  # the result stands in one
+    place = interaction.client.get_partial_messageable(interaction.channel_id)
+    try:
+        await desk.reporter.remove(place.get_partial_message(int(message_id)), job_id, job)
+    except discord.HTTPException as error:
+        if error.status not in CLOSED:
+            raise
+        raise Refusal("Discord does not let the bot delete it any more: a moderator can.") from None
+    log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
+    await tidy(interaction.edit_original_response(content="Deleted.", view=None))
+
+
+async def keep(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Not deleted after all."""
+    await interaction.response.edit_message(content="Nothing was deleted.", view=None)
 
 
 async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Cancel, of a queued or running job."""
     await interaction.response.defer()
     job = await desk.job(control.key)
-    check_may_change(interaction, job.user_id)
-    if not await asyncio.to_thread(desk.worker.cancel, job.id):
+    check_may_change(interaction, job.user_id, job.guild_id)
+    is_own = job.user_id == str(interaction.user.id)
+    word = None if is_own else CANCELLED_BY_MODERATOR
+    if not await asyncio.to_thread(desk.worker.cancel, job.id, word):
         raise Refusal("Too late: this job has ended already.")
     log.info("job %s: cancelled by user %d", job.id, interaction.user.id)
     desk.reporter.job_ended(job.id)
@@ -321,22 +381,21 @@ async def cancel(desk: Desk, interaction: Interaction, control: ControlId) -> No
         return
     changes: dict[str, Any] = {"view": None}
     if any(embed.title == QUEUE_TITLE for embed in message.embeds):
-        changes["embed"], changes["view"] = await queue_message(desk, interaction.user.id)
+        changes["embed"], changes["view"] = await desk.waiting.message(interaction)
     await tidy(interaction.edit_original_response(content="Cancelled.", **changes))
+
+
+async def cancel_chosen(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """The menu of /queue with the jobs of others."""
+    data: Any = interaction.data
+    await cancel(desk, interaction, control._replace(key=data["values"][0]))
 
 
 async def answer_unknown(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """A control that this version of the bot does not have."""
     if control.area == "form":
         raise ExpiredForm
-    raise Refusal("This button is of another version of the desk.")
-
-
-def check_may_change(interaction: Interaction, asker_id: str) -> None:
-    """Refusal for everybody but the person who asked and moderators."""
-    is_owner = asker_id == str(interaction.user.id)
-    if not is_owner and not interaction.permissions.manage_messages:
-        raise Refusal("Only the person who asked for it and moderators can do that.")
+    raise Refusal("This button is of another version of the bot.")
 
 
 async def tidy(edit: Awaitable[object]) -> None:
@@ -347,10 +406,11 @@ async def tidy(edit: Awaitable[object]) -> None:
         log.warning("Discord did not take an edit: %s", error)
 
 
-async def say_queued(interaction: Interaction, queued: Queued) -> None:
-    """The answer to Generate and Again."""
+async def say_queued(interaction: Interaction, queued: Queued, *notes: str) -> None:
+    """The answer to Generate and Again, with a line for each note."""
     about = f" (about {duration(queued.seconds)})" if queued.seconds is not None else ""
     text = f"Queued! You are position **{queued.position}** in the queue{about}."
+    text = "\n".join(filter(None, [text, *notes, cannot_post(interaction)]))
     for is_last in (False, True):
         try:
             view = job_view(queued.job_id, "cancel")
@@ -374,7 +434,10 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "edit"): take_modal,
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
-    ("job", "again"): again,
+    ("queue", "cancel"): cancel_chosen,
+    ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,
+    ("job", "remove"): remove,
+    ("job", "keep"): keep,
 }

@@ -12,13 +12,9 @@ from typing import Any, NamedTuple
 
 import discord
 
+from draft import CFG_RANGE, NUMBER_LIMIT, SEED_LIMIT, STEPS_RANGE
 from names import FIELD_LIMIT, escaped, without_half_emoji
 from settings import PROMPT_LIMIT
-
-STEPS_RANGE = (1, 150)
-CFG_RANGE = (1.0, 30.0)
-NUMBER_LIMIT = 20  # characters
-SEED_LIMIT = 40  # characters
 
 
 class ModalInput(NamedTuple):
@@ -76,7 +72,7 @@ INPUTS: Mapping[str, ModalInput] = {
 
 
 class PromptModal(discord.ui.Modal):
-    """The window, with texts in it by the names of INPUTS.
+    """The window, with texts in it by the names of INPUTS; it asks for these alone.
 
     Only a description: what is submitted arrives at the bot's router. discord.py would
     forget an open modal at a restart or after its time, and what was typed with it.
@@ -86,6 +82,8 @@ class PromptModal(discord.ui.Modal):
         super().__init__(title="Prompts & Settings", custom_id=custom_id)
         styles = discord.TextStyle
         for name, given in INPUTS.items():
+            if name not in texts:
+                continue
             self.add_item(
                 discord.ui.Label(
                     text=given.label,

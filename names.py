@@ -155,7 +155,24 @@ def names_of(values: Sequence[str]) -> OptionNames:
 
 def display_name(name: str) -> str:
     """A model's file without its folders and its extension."""
-    return EXTENSION.sub("", SEPARATOR.split(name)[-1]).strip() or name
+    return without_extension(_file_of(name)) or name
+
+
+def without_extension(path: str) -> str:
+    """A model's path as people read it."""
+    return EXTENSION.sub("", path).strip()
+
+
+def moved_model(name: str, offered: Sequence[str]) -> str | None:
+    """The one offered model of the same file name, in whatever folder; None if there is none, or
+    if several are called so."""
+    file = _file_of(name).lower()
+    same = [model for model in offered if _file_of(model).lower() == file]
+    return same[0] if len(same) == 1 else None
+
+
+def _file_of(path: str) -> str:
+    return SEPARATOR.split(path)[-1]
 
 
 def nearest(name: str, offered: Sequence[str]) -> str:

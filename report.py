@@ -38,10 +38,11 @@ from channel import (
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
-from names import escaped, names_of
+from names import ends_of, escaped, names_of
 from running import RunningMessage
 from settings import DAY_MS
 from store import Job, JobStatus, Store, unix_ms
+from workflows import Offer
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +77,26 @@ def job_mark(job_id: str) -> str:
     return f"job {job_id[:8]}"
 
 
-def result_embed(job: Job, models: Sequence[str] = ()) -> discord.Embed:
-    """The settings of a finished job (architecture.md M9), its model as among those offered now."""
+def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord.Embed:
+    """The settings of a finished job (architecture.md M9), as far as its workflow has them.
+    `offers` is what is offered now: it says what a model is called, and whether there is more than
+    one workflow."""
+    offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
-    for name, value in (
-        ("Model", escaped(names_of(models).shown(job.model))),
-        ("Sampler", escaped(job.sampler)),
-        ("Scheduler", escaped(job.scheduler)),
-        ("Steps", str(job.steps)),
-        ("CFG", f"{job.cfg:g}"),
-    ):
-        embed.add_field(name=name, value=value)
-    if job.seed is not None:
-        embed.add_field(name="Seed", value=str(job.seed))
+    offer = offers.get(job.workflow) or next(iter(offers.values()), None)
+    model = names_of(offer.options.models if offer else ()).shown(job.model) if job.model else ""
+    fields = {
+        "Workflow": escaped(ends_of(job.workflow, 100)) if len(offers) > 1 else "",
+        "Model": escaped(model),
+        "Sampler": escaped(job.sampler),
+        "Scheduler": escaped(job.scheduler),
+        "Steps": str(job.steps or ""),
+        "CFG": f"{job.cfg:g}" if job.cfg else "",
+        "Seed": "" if job.seed is None else str(job.seed),
+    }
+    for name, value in fields.items():
+        if value:
+            embed.add_field(name=name, value=value)
     return embed.set_footer(text=job_mark(job.id))
 
 
@@ -114,6 +122,8 @@ class Picture:
 
 
 FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
+IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,8 @@ def report_parts(
     *,
     from_start: bool,
     note: str = "",
-    models: Sequence[str] = (),
+    offers: Mapping[str, Offer] | None = None,
+    buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
     """The report of a finished job: one message, and more if the pictures are too many for it.
     Not `from_start`: the first message is there, only pictures are missing. Pings only the person
@@ -152,8 +163,8 @@ def report_parts(
         if from_start and batch.start == 0:
             marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
-            message["view"] = job_view(job.id, "again", "edit", "delete")
-            message["embed"] = result_embed(job, models) if pictures else failure_embed(job)
+            message["view"] = job_view(job.id, *buttons)
+            message["embed"] = result_embed(job, offers) if pictures else failure_embed(job)
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
             )
@@ -249,7 +260,7 @@ class Reporter:
         self._store = store
         self._comfy = comfy
         self._threads = threads
-        self.models: Callable[[], Sequence[str]] = tuple  # what is offered now
+        self.offers: Callable[[], Mapping[str, Offer]] = dict  # what is offered now
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -441,15 +452,21 @@ class Reporter:
 
     async def _post_parts(
         self,
-        place: discord.abc.Messageable,
+        place: discord.PartialMessageable | discord.DMChannel,
         job: Job,
         pictures: Sequence[Picture],
         note: str,
         done: dict[str, str],
     ) -> None:
         """Post what is missing, and note in `done` what has arrived: message ids by mark."""
-        from_start = FIRST_PART not in done
-        parts = report_parts(job, pictures, from_start=from_start, note=note, models=self.models())
+        parts = report_parts(
+            job,
+            pictures,
+            from_start=FIRST_PART not in done,
+            note=note,
+            offers=self.offers(),
+            buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
+        )
         for part in parts:
             seconds = TRY_SECONDS + part.size / UPLINK
             message = await asyncio.wait_for(place.send(**part.message), seconds)
@@ -507,7 +524,7 @@ class Reporter:
         """The parts of the report that earlier tries have posted: message ids by mark. Discord
         forgets a nonce after some minutes; this finds them also hours later."""
         found: dict[str, str] = {}
-        first = str(ControlId("job", "again", job.id))
+        first = str(ControlId("job", "delete", job.id))
         everything = 1 + len(job.output_images)
         async for message in own_messages(
             self._client, place, job.completed_at, job.report_tried_at
@@ -522,9 +539,9 @@ class Reporter:
         await asyncio.to_thread(self._store.report_tried, job.id)
         return found
 
-    async def remove(self, message: discord.Message, job_id: str, job: Job | None) -> None:
-        """Delete: the later messages of a result go; `message` is its first. `job` is None if its
-        row has been removed."""
+    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
+        """Delete: the messages of a result go. `message` is its first, and goes last: as long as
+        anything is left, so is its button. `job` is None if its row has been removed."""
         ids: Sequence[str] = job.report_message_ids if job else ()
         place = self._client.get_partial_messageable(message.channel.id)
         if not ids and (job is None or len(job.output_images) > 1):
@@ -534,7 +551,7 @@ class Reporter:
                 async for later in own_messages(self._client, place, posted_ms, posted_ms)
                 if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
             ]
-        for later_id in ids:
-            if later_id != str(message.id):
-                with contextlib.suppress(discord.NotFound):
-                    await place.get_partial_message(int(later_id)).delete()
+        first_id = str(message.id)
+        for message_id in (*(other for other in ids if other != first_id), first_id):
+            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+                await place.get_partial_message(int(message_id)).delete()

@@ -153,7 +153,7 @@ class RunningMessage:
                 task.cancel()
 
     async def close(self, job: Job) -> None:
-        """It goes with the result; of a cancelled job it says so."""
+        """It goes with the result; of a cancelled job it says so, without a progress."""
         known = self._message_id or job.discord_message_id
         if known is None:
             return
@@ -166,7 +166,8 @@ class RunningMessage:
             try:
                 if job.status is JobStatus.CANCELLED and message_id == ids[0]:
                     text = f"Cancelled: the picture for <@{job.user_id}>"
-                    await message.edit(content=text, view=None)
+                    embed = discord.Embed(description=prompt_of(job))
+                    await message.edit(content=text, embed=embed, attachments=[], view=None)
                 else:
                     await message.delete()
             except discord.HTTPException as error:

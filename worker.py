@@ -2,8 +2,8 @@
 
 Owns the in-memory queue of job ids, the way of a job from its row to its pictures, the wait for a
 prompt, its end if nobody wants it any more, and what people read when it goes wrong. Talks to
-ComfyUI and to the store, knows neither Discord nor forms: what has begun and what has ended goes up
-through two callbacks, which are called in the worker's thread.
+ComfyUI and to the store, knows neither Discord nor forms: what has begun, what has ended, and what
+it notices of ComfyUI itself goes up through callbacks, which are called in the worker's thread.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 import binder
 from comfy_client import ComfyClient, HistoryEntry, ImageRef, Progress, ends_prompt
-from comfy_errors import BadAnswer, ComfyError, NoPictures, Refused, Removed, TimedOut, Unreachable
+from comfy_errors import (
+    BadAnswer,
+    BrokenModel,
+    ComfyError,
+    NoPictures,
+    NotOffered,
+    Refused,
+    Removed,
+    TimedOut,
+    Unreachable,
+)
+from names import display_name, quoted
+from object_info import ComfyOptions
 from settings import redact
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 
@@ -70,6 +82,32 @@ def public_sentence(error: Exception) -> str:
     return redact(public) if isinstance(public, str) else UNEXPECTED
 
 
+def sentence_for(
+    error: Exception,
+    job: Job,
+    read_lists: Callable[[str], ComfyOptions | None],
+    model_nodes: Collection[str] = (),
+) -> str:
+    """What people read of the error that a job ended with. Where ComfyUI does not take a value, its
+    lists are read again first, so that the sentence is true. `model_nodes` load the job's model.
+    May block."""
+    if isinstance(error, BrokenModel) and error.node in model_nodes:
+        return (
+            f"The file of the model {quoted(display_name(job.model))} is broken, so ComfyUI cannot"
+            " load it. Choose another model, or tell the bot's owner."
+        )
+    if not isinstance(error, NotOffered):
+        return public_sentence(error)
+    options = read_lists(job.workflow)
+    if any(getattr(job, name) != value for name, value in error.values.items()):
+        return Refused.public  # a value of the workflow file's own
+    if options is None:
+        return error.public
+    if any(value in getattr(options, f"{name}s") for name, value in error.values.items()):
+        return f"ComfyUI refuses the {error.what}. Choose another, or tell the bot's owner."
+    return f"{error.sentence}; the list is fresh now: press Edit."
+
+
 class Worker:
     """Runs the queued jobs, one at a time and oldest first, in one thread.
 
@@ -93,9 +131,13 @@ class Worker:
         started: Callable[[str, Progress], None],
         ended: Callable[[str, list[bytes]], None],
         connection: Callable[[], int] = lambda: 0,
+        read_lists: Callable[[str], ComfyOptions | None] = lambda name: None,
+        returned: Callable[[float], None] = lambda since: None,
     ) -> None:
         """`load_workflow` gives the workflow with a name as it is now, validated; `timeout` is of
-        one job, in seconds; `connection` is `ProgressFeed.connection`."""
+        one job, in seconds; `connection` is `ProgressFeed.connection`. `read_lists` reads again
+        what ComfyUI offers with a workflow, and blocks (None: it could not); `returned` is told
+        that ComfyUI answers again, and since when (`time.monotonic()`) it did not."""
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
@@ -103,6 +145,8 @@ class Worker:
         self._on_start = started
         self._on_end = ended
         self._connection = connection
+        self._read_lists = read_lists
+        self._on_return = returned
         self.seed_maxima: Mapping[tuple[str, str], int] = {}  # as `binder.reseed` takes them
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
@@ -166,12 +210,13 @@ class Worker:
         """Put a queued job behind the others."""
         self._jobs.put(job_id)
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a queued or running job; False if it has ended already. The row decides, so of a
-        cancellation and a completion at the same time one wins."""
-        if self._store.cancel(job_id, JobStatus.QUEUED):
+    def cancel(self, job_id: str, message: str | None = None) -> bool:
+        """Cancel a queued or running job, with a sentence for the person who asked if it is not
+        their own doing; False if it has ended already. The row decides, so of a cancellation and a
+        completion at the same time one wins."""
+        if self._store.cancel(job_id, JobStatus.QUEUED, message):
             return True
-        if not self._store.cancel(job_id, JobStatus.RUNNING):
+        if not self._store.cancel(job_id, JobStatus.RUNNING, message):
             return False
         self._wake.set()
         self.sweeper.wake()  # the worker may not have taken it up yet, after a restart
@@ -243,7 +288,7 @@ class Worker:
                 lambda: self._store.cancel(job_id, JobStatus.RUNNING, Removed.public)
             )
         except Exception as error:
-            ended = self._failed(job_id, error, on_server=run.may_be_on_server if run else taken_up)
+            ended = self._failed(job, error, on_server=run.may_be_on_server if run else taken_up)
         else:
             names = [str(ref) for ref in refs]
             ended = self._durably(lambda: self._store.complete(job_id, names))
@@ -256,13 +301,15 @@ class Worker:
         if not ended or (run.may_be_on_server if run else taken_up):
             self.sweeper.sweep()
 
-    def _failed(self, job_id: str, error: Exception, *, on_server: bool) -> bool:
+    def _failed(self, job: Job, error: Exception, *, on_server: bool) -> bool:
         if hasattr(error, "public"):
-            log.warning("job %s: failed: %s", job_id, error)
+            log.warning("job %s: failed: %s", job.id, error)
         else:
-            log.error("job %s: failed", job_id, exc_info=error)
-        sentence = public_sentence(error)
-        return self._durably(lambda: self._store.fail(job_id, sentence, on_server=on_server))
+            log.error("job %s: failed", job.id, exc_info=error)
+        loaded = self._load_workflow(job.workflow)
+        model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
+        sentence = sentence_for(error, job, self._read_lists, model_nodes)
+        return self._durably(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
@@ -284,6 +331,7 @@ class Worker:
             workflow,
             timeout=self._timeout,
             connection=self._connection,
+            returned=self._on_return,
             is_cancelled=lambda: self._is_cancelled(job.id),
             submitted=lambda id_: self._durably(lambda: self._store.submitted(job.id, id_)),
             pause=self._pause,
@@ -347,6 +395,7 @@ class PromptRun:
         *,
         timeout: float,
         connection: Callable[[], int],
+        returned: Callable[[float], None],
         is_cancelled: Callable[[], bool],
         submitted: Callable[[str], object],
         pause: Callable[[float], bool],
@@ -371,7 +420,7 @@ class PromptRun:
         self._present_on = 0  # the feed's connection when ComfyUI was last seen to have it
         self._began = self._looked_at = self._counted_at = time.monotonic()
         self._spent = 0.0  # seconds of its time
-        self._outage = Outage(job.id)
+        self._outage = Outage(job.id, returned)
 
     @property
     def prompt_id(self) -> str:
@@ -657,15 +706,19 @@ class Outage:
     """One absence of ComfyUI: one line in the log, and a growing pause between the tries. A proxy
     or a login page in its place is an absence, too."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, returned: Callable[[float], None] = lambda since: None) -> None:
+        """`returned` is told when it is over, and when it began (`time.monotonic()`)."""
         self._job_id = job_id
+        self._returned = returned
         self._failures = 0
+        self._since = 0.0
         self.error: ComfyError | None = None
 
     def goes_on(self, error: ComfyError) -> float:
         """Note a failed call; the seconds to wait before the next."""
         if self.error is None:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
+            self._since = time.monotonic()
         self.error = error
         self._failures += 1
         shortest, longest = OUTAGE_PAUSES
@@ -675,4 +728,5 @@ class Outage:
         """Note a call that worked."""
         if self.error is not None:
             log.info("job %s: ComfyUI answers again", self._job_id)
+            self._returned(self._since)
         self.error, self._failures = None, 0

@@ -58,16 +58,19 @@ class Workflows:
             folders = []
         return [self.default, *(name for name in folders if name != self.default)]
 
+    def path(self, name: str) -> Path:
+        """The file of one of `names()`."""
+        if name in ("", self.default):
+            return self._default_path
+        return self._default_path.parent.parent / name / FILE_NAME
+
     def load(self, name: str = "") -> binder.BindResult:
         """The file of a workflow as it is now, validated: an owner may edit it while the bot
         runs."""
-        path = self._default_path
-        if name not in ("", self.default):
-            # It comes out of a database or from Discord, and may not lead out of the folder.
-            if name not in self.names():
-                return binder.Invalid(f"there is no workflow {name} any more")
-            path = path.parent.parent / name / FILE_NAME
-        loaded = binder.load(path)
+        # It comes out of a database or from Discord, and may not lead out of the folder.
+        if name and name not in self.names():
+            return binder.Invalid(f"there is no workflow {name} any more")
+        loaded = binder.load(self.path(name))
         return binder.validate(loaded.workflow, loaded.bindings) if loaded.ok else loaded
 
     def offers(self, info: ObjectInfo) -> tuple[dict[str, Offer], dict[str, str]]:

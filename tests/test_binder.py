@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import binder
-import form
+from draft import new_seed
 from store import JobParams
 from tests.standins.comfyui.nodes import flux_workflow
 
@@ -437,9 +437,9 @@ def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) 
 def test_a_random_seed_is_short_enough_for_every_node_and_for_javascript(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert len({form.new_seed() for _ in range(100)}) > 90
+    assert len({new_seed() for _ in range(100)}) > 90
     monkeypatch.setattr(secrets, "randbelow", lambda limit: limit - 1)
-    assert form.new_seed() == 2**32 - 1
+    assert new_seed() == 2**32 - 1
 
 
 # with_new_file_names

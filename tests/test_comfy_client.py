@@ -291,6 +291,12 @@ def test_the_limits_come_with_the_lists_of_a_real_server(live):
 # Submitting
 
 
+OWNERS = (
+    "ComfyUI does not accept the bot's workflow. Please tell the bot's owner, who finds the reason"
+    " in the log."
+)
+
+
 def not_in_list(value, **extra):
     fault: dict[str, Any] = {"type": "value_not_in_list", "message": "Value not in list"}
     fault["details"] = f"ckpt_name: '{value}' not in ['/home/owner/SECRET.ckpt', 'b']"
@@ -310,24 +316,75 @@ def test_a_prompt_is_posted_with_our_ids_and_the_id_in_the_answer_counts(
 
 
 @pytest.mark.parametrize(
-    ("faults", "value"),
+    ("faults", "value", "shown"),
     [
-        (not_in_list("nope.ckpt"), "nope.ckpt"),
-        (not_in_list("?", input_name="ckpt_name", received_value="SD/a b (1)/c"), "SD/a b (1)/c"),
-        (not_in_list("?", received_value="SDXL\\a b.ckpt"), "a b.ckpt"),
+        (not_in_list("nope.ckpt"), "nope.ckpt", "nope"),
+        (not_in_list("it's [1].ckpt"), "it's [1].ckpt", "it's [1]"),
+        (not_in_list("?", input_name="ckpt_name", received_value="SD/a (1)/c"), "SD/a (1)/c", "c"),
+        (not_in_list("?", received_value="SDXL\\a b.ckpt"), "SDXL\\a b.ckpt", "a b"),
     ],
 )
-def test_a_refusal_names_node_input_and_value_and_what_was_accepted_is_stopped(
-    ask, requests_mock, faults, value
+def test_a_value_in_no_list_is_named_to_people_without_its_node_and_to_the_log_with_it(
+    ask, requests_mock, faults, value, shown
 ):
     error = {"type": "prompt_outputs_failed_validation", "message": "No", "details": "…"}
     refused = error_of(ask, "submit", {"error": error, "node_errors": faults}, 400)
     dropped = error_of(ask, "submit", {"prompt_id": "theirs", "node_errors": faults})
     assert requests_mock.last_request.path == "/api/jobs/theirs/cancel"
-    assert type(refused) is type(dropped) is ce.Refused
-    for word in ("152", "A Loader", "ckpt_name", "Value not in list", value):
-        assert word in refused.public
-        assert word in dropped.public
+    sentence = f"The model `{shown}` is not offered by ComfyUI any more. Please choose another."
+    for each in (refused, dropped):
+        assert type(each) is ce.NotOffered
+        assert each.values == {"model": value}
+        assert each.public == sentence
+        for word in ("152", "A Loader", "ckpt_name", "Value not in list"):
+            assert word in str(each)
+            assert word not in each.public
+
+
+def fault_of(kind, name, message="No", value="x.pt"):
+    extra = {"input_name": name, "received_value": value}
+    return {"type": kind, "message": message, "details": f"{name}: …", "extra_info": extra}
+
+
+def refused_for(ask, *faults):
+    node_errors = {"7": {"class_type": "A Node", "errors": list(faults)}}
+    return error_of(ask, "submit", {"node_errors": node_errors}, 400)
+
+
+def test_several_values_in_no_list_are_named_together_and_each_once(ask):
+    faults = [fault_of("value_not_in_list", name, value="x") for name in ("scheduler",) * 4]
+    refused = refused_for(ask, fault_of("value_not_in_list", "sampler_name", value="y"), *faults)
+    assert type(refused) is ce.NotOffered
+    assert refused.sentence == (
+        "The sampler `y` and the scheduler `x` are not offered by ComfyUI any more"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            fault_of("value_not_in_list", "vae_name"),
+            "ComfyUI does not offer the vae `x`. Please tell the bot's owner.",
+        ),
+        (
+            fault_of("value_not_in_list", "upscale_method", value="nearest"),
+            "ComfyUI does not offer the upscale method `nearest`. Please tell the bot's owner.",
+        ),
+        (
+            fault_of("value_bigger_than_max", "seed", "Value 99 bigger than max of 9", 99),
+            "ComfyUI does not accept the seed: Value 99 bigger than max of 9. Please give another.",
+        ),
+        (fault_of("value_bigger_than_max", "batch_size", "Value 99 bigger than"), OWNERS),
+        (fault_of("required_input_missing", "images", "Required input is missing"), OWNERS),
+        (fault_of("return_type_mismatch", "seed", "Return type mismatch"), OWNERS),
+    ],
+)
+def test_other_refusals_say_in_plain_words_who_can_do_something(ask, fault, sentence):
+    refused = refused_for(ask, fault_of("value_not_in_list", "ckpt_name"), fault)
+    assert (type(refused), refused.public) == (ce.Refused, sentence)
+    assert "node 7 (A Node), input ckpt_name" in str(refused)
+    assert str(fault["message"]) in str(refused)
 
 
 def test_dropped_outputs_are_a_refusal_even_if_the_rest_cannot_be_stopped(comfyui, live, caplog):
@@ -343,19 +400,23 @@ NEW_MISSING = ("missing_node_type", "Node 'Nope' not found. It may not be instal
 
 
 @pytest.mark.parametrize(("kind", "message"), [OLD_MISSING, NEW_MISSING])
-def test_a_refusal_without_node_errors_gives_the_servers_reason(ask, kind, message):
+def test_a_missing_node_is_for_the_owner_and_the_log_names_it(ask, kind, message):
     error = {"type": kind, "message": message, "details": "Node ID '#152'"}
     error["extra_info"] = {"traceback": ["/home/SECRET.py"]}
     refused = error_of(ask, "submit", {"error": error, "node_errors": {}}, 400)
     assert type(refused) is ce.Refused
-    assert f"{message} Node ID '#152'" in refused.public
+    assert f"{message} Node ID '#152'" in str(refused)
+    assert refused.public == (
+        "ComfyUI lacks a node that the bot's workflow needs. Please tell the bot's owner, who finds"
+        " its name in the log."
+    )
 
 
 def test_a_refusal_of_an_unknown_shape_is_a_refusal_and_an_acceptance_is_not(ask):
     many = {str(number): not_in_list("x" * 500)["152"] for number in range(50)}
     for node_errors in (None, [], {"1": 7}, {"1": {"errors": [7]}}, many):
         answer = {"error": "No", "node_errors": node_errors}
-        assert type(error_of(ask, "submit", answer, 400)) is ce.Refused
+        assert isinstance(error_of(ask, "submit", answer, 400), ce.Refused)
     assert type(error_of(ask, "submit", {}, 400)) is ce.Refused
     for answer in ({}, {"prompt_id": None}, {"prompt_id": 7}):
         assert type(error_of(ask, "submit", answer)) is ce.BadAnswer
@@ -438,9 +499,9 @@ def failed(*messages):
 
 
 def broken(**data):
-    kind = "safetensors_rust.SafetensorError"
+    kind = "builtins.RuntimeError"
     data = {"node_id": "152", "node_type": "Some Loader", "exception_type": kind, **data}
-    data = {"exception_message": "header too large\nsecond line", **data}
+    data = {"exception_message": "shapes do not match\nsecond line", **data}
     data["traceback"] = ['File "/home/owner/SECRET.py", line 1']
     return failed(["execution_error", {**data, "current_inputs": {"text": ["SECRET prompt"]}}])
 
@@ -491,11 +552,93 @@ def test_videos_and_animations_are_results_like_pictures(ask):
 
 def test_a_failed_node_is_named_with_the_kind_and_the_first_line(ask):
     error = error_of(ask("history", broken()).pictures)
-    for word in ("Some Loader", "SafetensorError", "header too large"):
+    for word in ("Some Loader", "RuntimeError", "shapes do not match"):
         assert word in error.public
         assert word in str(error)
     for word in ("second line", "SECRET"):
         assert word not in f"{error.public} {error}"
+    assert "152" not in error.public
+
+
+HEADER = "Error while deserializing header: "
+BROKEN = [("safetensors_rust.SafetensorError", HEADER + "header too large")]
+BROKEN += [
+    ("ValueError", HEADER + "MetadataIncompleteBuffer\n\nFile path: /home/SECRET.safetensors")
+]
+BROKEN += [
+    ("safetensors_rust.SafetensorError", HEADER + "incomplete metadata, file not fully covered")
+]
+BROKEN += [("_pickle.UnpicklingError", "invalid load key, '<'."), ("EOFError", "Ran out of input")]
+BROKEN += [("_pickle.UnpicklingError", "Weights only load failed.\nUnsupported operand 118")]
+BROKEN += [("_pickle.UnpicklingError", "pickle data was truncated")]
+ZIP = "PytorchStreamReader failed reading zip archive: failed finding central directory"
+BROKEN += [("RuntimeError", ZIP), ("RuntimeError", "Invalid magic number; corrupt file?")]
+BROKEN += [("RuntimeError", "unexpected EOF, expected 9 more bytes. The file might be corrupted.")]
+
+
+@pytest.mark.parametrize(("kind", "message"), BROKEN)
+def test_a_broken_model_file_is_said_without_the_words_of_its_loader(ask, kind, message):
+    failure = broken(exception_type=kind, exception_message=message)
+    error = error_of(ask("history", failure).pictures)
+    assert (type(error), error.node) == (ce.BrokenModel, "152")
+    assert error.public == (
+        "The file of a model is broken, so ComfyUI cannot load it. Choose another model, or tell"
+        " the bot's owner."
+    )
+    assert message.splitlines()[0] in str(error)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Weights only load failed. Unsupported global: GLOBAL numpy.core.multiarray.scalar",
+        "ERROR: Could not detect model type of: x",
+        "mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)",
+    ],
+)
+def test_a_file_that_is_whole_and_of_no_use_is_not_called_broken(ask, message):
+    failure = broken(exception_type="RuntimeError", exception_message=message)
+    assert type(error_of(ask("history", failure).pictures)) is ce.NodeFailed
+
+
+RECURSION = {"exception_type": "RecursionError", "exception_message": "maximum recursion depth"}
+INDEX = {"exception_type": "IndexError", "exception_message": "list index out of range"}
+TEXT = {"text": ["SECRET prompt"], "clip": ["…"]}
+
+
+@pytest.mark.parametrize("fault", [RECURSION, INDEX])
+@pytest.mark.parametrize(
+    ("node_type", "inputs", "kind"),
+    [
+        ("CLIPTextEncode", TEXT, ce.UnreadablePrompt),
+        ("smZ CLIPTextEncode", {}, ce.UnreadablePrompt),
+        ("CLIP Text Encode (Advanced)", None, ce.UnreadablePrompt),
+        ("A Prompt Node", TEXT, ce.UnreadablePrompt),
+        ("KSampler", {"positive": ["…"]}, ce.NodeFailed),
+        ("KSampler", None, ce.NodeFailed),
+    ],
+)
+def test_a_fault_of_the_prompt_is_one_of_the_node_that_reads_it(
+    ask, fault, node_type, inputs, kind
+):
+    data = {**fault, "node_type": node_type, "current_inputs": inputs}
+    error = error_of(ask("history", failed(["execution_error", data])).pictures)
+    assert type(error) is kind
+    assert "SECRET" not in f"{error} {error.public}"
+    assert ("unbalanced brackets or an incomplete `embedding:`" in error.public) == (
+        kind is ce.UnreadablePrompt
+    )
+
+
+def test_other_faults_of_the_node_that_reads_the_prompt_are_not_the_prompts(ask):
+    data = {"exception_type": "RuntimeError", "node_type": "CLIPTextEncode"}
+    failure = failed(["execution_error", {**data, "current_inputs": TEXT}])
+    assert type(error_of(ask("history", failure).pictures)) is ce.NodeFailed
+
+
+def test_out_of_memory_says_what_helps_and_what_does_not():
+    for word in ("too big for the GPU", "smaller model", "steps, CFG, sampler and prompt make no"):
+        assert word in ce.OutOfMemory.public
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from names import (
     ends_of,
     escaped,
     find_model,
+    moved_model,
     names_of,
     nearest,
     quoted,
@@ -274,3 +275,22 @@ def test_what_was_typed_is_quoted_short_and_cannot_end_the_quotation() -> None:
 
 def test_half_an_emoji_is_replaced_and_a_whole_one_kept() -> None:
     assert without_half_emoji("a \ud83e b \U0001f98a") == "a ? b \U0001f98a"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("fox.safetensors", "photo/Fox.safetensors"),
+        ("anime/FOX.safetensors", "photo/Fox.safetensors"),
+        ("anime\\deep\\fox.safetensors", "photo/Fox.safetensors"),
+        ("photo/Fox.safetensors", "photo/Fox.safetensors"),
+        ("x/old.ckpt", "a\\old.ckpt"),
+        ("fox.ckpt", None),
+        ("two.ckpt", None),  # two of that name: nobody knows which
+        ("ox.safetensors", None),
+        ("", None),
+    ],
+)
+def test_a_model_that_moved_is_the_one_of_the_same_file_name(name: str, found: str | None) -> None:
+    offered = ("photo/Fox.safetensors", "a\\old.ckpt", "a/two.ckpt", "b/two.ckpt")
+    assert moved_model(name, offered) == found

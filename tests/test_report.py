@@ -298,7 +298,7 @@ def test_the_files_are_closed_even_where_sending_fails() -> None:
 
 def test_a_jobs_mark_and_its_buttons_name_the_job() -> None:
     async def check() -> None:
-        actions = ["cancel", "again", "edit", "delete"]
+        actions = ["cancel", "again", "edit", "delete", "remove", "keep"]
         view = job_view(JOB_ID, *actions)
         children: list[Any] = view.children
         controls = [ControlId.parse(child.custom_id) for child in children]
@@ -453,6 +453,8 @@ class Posted:
             self.embeds = [changes["embed"]]
         self.content = changes.get("content", self.content)
         self.view = changes.get("view", self.view)
+        if changes.get("attachments") == []:
+            self.files = {}
 
     async def delete(self) -> None:
         await self.channel.act("delete", self.id)
@@ -1113,11 +1115,15 @@ def test_a_cancelled_jobs_message_says_so_and_there_is_no_report(world: World) -
         job_id = world.running()
         world.start(job_id)
         message = await world.announced(job_id)
+        message.files["preview.jpg"] = b"half a fox"
         world.store.cancel(job_id, JobStatus.RUNNING)
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
         assert world.channel.contents == [f"Cancelled: the picture for <@{USER}>"]
         assert message.view is None  # nothing is left to press
+        assert message.files == {}
+        (embed,) = message.embeds
+        assert (embed.description, embed.fields) == (r"a \*red\* fox", [])
         assert world.channel.count("send") == 1
 
     world.run(story)
@@ -1660,6 +1666,10 @@ def test_where_the_channel_is_closed_the_person_gets_it_alone(world: World, stat
             f"<@{USER}> The bot may not post in <#{CHANNEL}>, so here it is."
         ]
         assert world.discord.dm.files == [f"{job_id[:8]}-1.png"]
+        (message,) = world.discord.dm.messages.values()
+        assert message.view is not None
+        buttons: list[Any] = message.view.children
+        assert [button.label for button in buttons] == ["Delete"]  # there are no commands
         assert "its channel is closed" in world.log()
 
     world.run(story)
@@ -2108,7 +2118,7 @@ def test_after_the_loops_end_the_worker_is_not_disturbed(
 # Delete
 
 
-def test_delete_takes_the_later_messages_of_this_result_and_nothing_else(world: World) -> None:
+def test_delete_takes_the_messages_of_this_result_and_nothing_else(world: World) -> None:
     async def story() -> None:
         mark = JOB_ID[:8]
         first: Any = world.channel.put(files={f"{mark}-1.png": b""})
@@ -2120,9 +2130,7 @@ def test_delete_takes_the_later_messages_of_this_result_and_nothing_else(world: 
         ]
         world.channel.fail("delete", http_error(404))  # a moderator was quicker
         await world.reporter.remove(first, JOB_ID, a_job(output_images=("a.png",) * 21))
-        # The command's own answer takes the first away.
-        left = [first, later[0], *kept]
-        assert list(world.channel.messages.values()) == left
+        assert list(world.channel.messages.values()) == [later[0], *kept]
 
     world.run(story)
 
@@ -2131,7 +2139,7 @@ def test_delete_of_a_single_picture_looks_for_no_more(world: World) -> None:
     async def story() -> None:
         first: Any = world.channel.put(files={f"{JOB_ID[:8]}-1.png": b""})
         await world.reporter.remove(first, JOB_ID, a_job())
-        assert world.channel.acts == []
+        assert world.channel.acts == ["delete"]
 
     world.run(story)
 
@@ -2142,7 +2150,7 @@ def test_delete_finds_the_parts_by_their_noted_ids_however_late_they_came(world:
         later = world.channel.put(created_at=first.created_at + timedelta(days=2))
         job = a_job(report_message_ids=(str(first.id), str(later.id)))
         await world.reporter.remove(first, JOB_ID, job)
-        assert list(world.channel.messages.values()) == [first]
+        assert list(world.channel.messages) == []
         assert world.channel.count("history") == 0
 
     world.run(story)
@@ -2163,6 +2171,21 @@ def test_delete_looks_for_the_parts_where_no_ids_are_noted(world: World, job: Jo
             files={f"{JOB_ID[:8]}-11.png": b""}, created_at=posted_at + timedelta(minutes=11)
         )
         await world.reporter.remove(first, JOB_ID, job)
-        assert list(world.channel.messages.values()) == [first, *others]
+        assert list(world.channel.messages.values()) == others
+
+    world.run(story)
+
+
+def test_as_long_as_a_picture_of_a_result_is_left_so_is_the_button_that_deletes_it(
+    world: World,
+) -> None:
+    async def story() -> None:
+        first: Any = world.channel.put(files={f"{JOB_ID[:8]}-1.png": b""})
+        later = world.channel.put()
+        job = a_job(report_message_ids=(str(first.id), str(later.id)))
+        world.channel.fail("delete", None, http_error(503))
+        with pytest.raises(discord.DiscordServerError):
+            await world.reporter.remove(first, JOB_ID, job)
+        assert list(world.channel.messages.values()) == [first]
 
     world.run(story)

@@ -19,22 +19,26 @@ import pytest
 import binder
 from comfy_client import HistoryEntry, ImageRef, Progress, Queue
 from comfy_errors import (
+    BrokenModel,
     ComfyError,
     NodeFailed,
     NoPictures,
+    NotOffered,
     OutOfMemory,
     Refused,
     Removed,
     TimedOut,
     Unreachable,
 )
+from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY
-from worker import LATE_SECONDS, Stopped, Sweeper, Worker
+from worker import LATE_SECONDS, Stopped, Sweeper, Worker, sentence_for
 from workflows import Workflows
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
 PICTURE = ImageRef("ComfyGen_00001_.png")
+OFFERED = ComfyOptions(("b.safetensors",), ("euler",), ("karras",))
 
 
 class Clock:
@@ -168,6 +172,12 @@ def begun() -> list[Progress]:
 
 
 @pytest.fixture
+def absences() -> list[float]:
+    """When each absence of ComfyUI began that is over."""
+    return []
+
+
+@pytest.fixture
 def worker(
     store: Store,
     client: StubClient,
@@ -175,6 +185,7 @@ def worker(
     begun: list[Progress],
     clock: Clock,
     feed: Feed,
+    absences: list[float],
 ) -> Worker:
     return Worker(
         store,
@@ -184,6 +195,8 @@ def worker(
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, pictures: reports.append((job_id, pictures)),
         connection=lambda: feed.connection,
+        read_lists=lambda name: OFFERED,
+        returned=absences.append,
     )
 
 
@@ -251,6 +264,69 @@ def test_an_error_of_comfyui_fails_the_job_with_its_public_sentence(
     assert job is not None
     assert (job.status, job.error_message) == (JobStatus.FAILED, error.public)
     assert reports == [(job_id, [])]
+
+
+def test_a_value_that_is_not_offered_fails_the_job_after_the_lists_were_read(
+    store: Store, client: StubClient, worker: Worker
+) -> None:
+    def refuse(_: str) -> None:
+        raise NotOffered("node 152", {"model": "a.safetensors"})
+
+    client.on_submit = refuse
+    job_id = add(store)
+    worker.step(job_id)
+    assert got(store, job_id).error_message == (
+        "The model `a` is not offered by ComfyUI any more; the list is fresh now: press Edit."
+    )
+
+
+BOTH = {"model": "a.safetensors", "sampler": "euler"}
+CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose another."
+
+
+@pytest.mark.parametrize(
+    ("error", "offered", "sentence"),
+    [
+        (NotOffered("", {"model": "a.safetensors"}), None, CHOOSE),  # they could not be read
+        (
+            NotOffered("", BOTH),
+            ComfyOptions(("b",), ("heun",), ()),
+            "The model `a` and the sampler `euler` are not offered by ComfyUI any more; the list is"
+            " fresh now: press Edit.",
+        ),
+        (  # it says so, and lists it all the same
+            NotOffered("", {"sampler": "euler"}),
+            OFFERED,
+            "ComfyUI refuses the sampler `euler`. Choose another, or tell the bot's owner.",
+        ),
+        # What nobody chose stands in the workflow file.
+        (NotOffered("", {"model": "refiner.ckpt"}), OFFERED, Refused.public),
+        (Refused("", "Not this one."), OFFERED, "Not this one."),
+    ],
+)
+def test_a_refusal_says_what_is_true_of_the_lists(
+    store: Store, error: ComfyError, offered: ComfyOptions | None, sentence: str
+) -> None:
+    reads: list[int] = []
+
+    def read(workflow: str) -> ComfyOptions | None:
+        reads.append(1)
+        return offered
+
+    assert sentence_for(error, got(store, add(store)), read) == sentence
+    assert len(reads) == isinstance(error, NotOffered)
+
+
+@pytest.mark.parametrize(("node", "about"), [("152", "the model `a`"), ("9", "a model")])
+def test_a_broken_file_is_the_chosen_models_where_that_is_loaded(
+    store: Store, node: str, about: str
+) -> None:
+    error = BrokenModel("detail")
+    error.node = node
+    assert sentence_for(error, got(store, add(store)), lambda name: None, {"152"}) == (
+        f"The file of {about} is broken, so ComfyUI cannot load it. Choose another model, or tell"
+        " the bot's owner."
+    )
 
 
 def test_an_error_of_our_own_fails_the_job_without_its_text(
@@ -398,7 +474,11 @@ def test_a_server_that_forgets_the_prompt_gets_it_again_at_most_twice(
 
 
 def test_an_outage_is_waited_out_with_one_line_and_a_growing_pause(
-    store: Store, client: StubClient, worker: Worker, caplog: pytest.LogCaptureFixture
+    store: Store,
+    client: StubClient,
+    worker: Worker,
+    caplog: pytest.LogCaptureFixture,
+    absences: list[float],
 ) -> None:
     tries: list[float] = []
 
@@ -414,6 +494,7 @@ def test_an_outage_is_waited_out_with_one_line_and_a_growing_pause(
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
     assert len(tries) < 15
     assert sum("does not answer" in record.getMessage() for record in caplog.records) == 1
+    assert absences == [tries[0]]  # told once, when it is over
 
 
 def test_an_outage_longer_than_the_jobs_time_fails_it_with_the_reason(

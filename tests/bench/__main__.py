@@ -147,9 +147,9 @@ class Stage:
         return self.results()[before:]
 
     def press_again(self, result: Message, count: int) -> None:
-        """Order so many more at once."""
+        """Order so many more at once; each by somebody else, as a double tap makes one."""
         for _ in range(count):
-            self.person.press(result, "Again")
+            self.discord.person().press(result, "Again")
 
     def results(self) -> list[dict[str, Any]]:
         """What was posted with a picture: {"message", "time" (monotonic)}, in order."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.harness.bot import Bot
@@ -10,6 +12,7 @@ from tests.harness.house import House
 from tests.harness.steps import fill_in, labels, open_form
 from tests.standins.discord.people import Person
 
+MANAGE_GUILD = 1 << 5
 POST_MESSAGE = r"/channels/\d+/messages$"
 
 
@@ -72,3 +75,36 @@ def expect_exactly_one_result(house: House, person: Person) -> None:
     (attachment,) = message["attachments"]
     assert house.discord.attachment_bytes(attachment) in house.comfyui.pictures.values()
     assert [m for m in house.channel.messages if m is not message] == []
+
+
+def refresh(house: House) -> None:
+    """/refresh, up to its answer."""
+    permissions = house.discord.person().permissions | MANAGE_GUILD
+    owner = house.discord.person("owner", permissions=permissions)
+    answer = owner.slash("refresh", house.channel).wait()
+    answer.wait_message(lambda message: "The lists are fresh" in message["content"])
+
+
+@contextlib.contextmanager
+def models_of_comfyui(house: House, models: list[str]) -> Iterator[None]:
+    """ComfyUI offers these models; the bot does not know yet. Later all is as it was."""
+    before = house.comfyui.models
+    house.comfyui.models = models
+    try:
+        yield
+    finally:
+        house.settle()
+        house.comfyui.models = before
+        refresh(house)
+
+
+def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
+    """Ask again and again, until it is so."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it never was"
+
+
+def offers(house: House, person: Person, name: str) -> bool:
+    """Whether the bot offers a model of this name."""
+    return bool(person.autocomplete("gen", house.channel, "model", name))

@@ -9,14 +9,25 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.common import result_of, seconds_to_stop
+from tests.end_to_end.common import jobs_of, result_of, seconds_to_stop
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fields, fill_in, generate, open_form, queued, text_of
-from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS
+from tests.harness.steps import (
+    ask_for,
+    ask_to_delete,
+    delete,
+    fields,
+    fill_in,
+    generate,
+    labels,
+    open_form,
+    queued,
+    text_of,
+)
+from tests.standins.discord.schema import EPHEMERAL, MEMBER_PERMISSIONS, USE_APPLICATION_COMMANDS
 
+OTHERS = "Cancel a job of somebody else"
 POOL_THREADS = 4  # of the bot, for what blocks
 MANAGE_GUILD = 1 << 5
-MANAGE_MESSAGES = 1 << 13
 
 
 def test_help_explains_itself_without_a_configuration(house: House) -> None:
@@ -192,6 +203,38 @@ def test_queue_shows_what_runs_who_waits_and_ones_own_jobs_with_cancel(shared: H
     assert other["components"] == []
 
 
+def test_a_moderator_cancels_anybodys_job_in_queue_and_the_person_is_told(shared: House) -> None:
+    shared.comfyui.hold()
+    first, second = shared.discord.person("Ada"), shared.discord.person("Lee")
+    moderator = shared.discord.moderator()
+    before = len(shared.comfyui.posted)
+    ask_for(first, shared.channel, "in work")
+    shared.comfyui.wait_for(lambda c: len(c.posted) == before + 1)
+    ask_for(moderator, shared.channel, "my own")
+    ask_for(second, shared.channel, "nobody wants it")
+    reply = moderator.slash("queue", shared.channel).wait()
+    shown = reply.wait_message(lambda m: bool(m["embeds"]))
+    assert labels(shown, OTHERS) == ["The one now: Ada", "Number 2: Lee"]
+    assert buttons(shown) == {"Cancel number 1": 4}
+    assert shown["mentions"] == []
+    moderator.select(shown, OTHERS, "Number 2: Lee").wait()
+    told = result_of(shared, second)
+    assert text_of(told).startswith(f"<@{second.id}>\nNo picture this time\nA moderator cancelled")
+    assert [user["id"] for user in told["mentions"]] == [str(second.id)]
+    anew = reply.wait_message(lambda m: m["content"] == "Cancelled.")
+    assert labels(anew, OTHERS) == ["The one now: Ada"]
+    assert f"<@{second.id}>" not in text_of(anew)
+    moderator.permissions = MEMBER_PERMISSIONS
+    refused = moderator.select(anew, OTHERS, "The one now: Ada").wait()
+    refused.wait_message(lambda m: "Only the person" in m["content"])
+    moderator.press(anew, "Cancel number 1").wait()
+    anew = reply.wait_message(lambda m: not m["components"])
+    shared.comfyui.release()
+    assert result_of(shared, first)["attachments"]
+    shared.settle()
+    assert not [m for m in shared.channel.messages if f"<@{moderator.id}>" in m["content"]]
+
+
 def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: House) -> None:
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "again please", steps="17", cfg="3.5", seed="42")
@@ -202,6 +245,37 @@ def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: Hous
     assert fields(second) == expected
     assert fields(second)["Seed"] != "42"
     assert second["embeds"][0]["description"] == "again please"
+
+
+def test_a_double_tap_on_again_makes_one_job_and_two_people_make_two(shared: House) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "again please")
+    result = result_of(shared, owner)
+    taps = [owner.press(result, "Again"), owner.press(result, "Again")]
+    others = other.press(result, "Again")
+    for reply in (taps[0], others):
+        reply.wait_message(lambda m: "Queued!" in m["content"])
+    taps[1].wait()
+    shared.settle()
+    assert (jobs_of(shared, owner), jobs_of(shared, other)) == (2, 1)
+    assert taps[1].followups == []  # the first press has answered
+    assert taps[1].message == result
+
+
+def test_an_again_that_was_refused_can_be_pressed_again_at_once(shared: House) -> None:
+    person = shared.discord.person()
+    ask_for(person, shared.channel, "again please")
+    result = result_of(shared, person)
+    shared.settle()
+    workflow = shared.installation.workflow
+    text = workflow.read_text("utf-8")
+    try:
+        workflow.write_text("{}", "utf-8")
+        refused = person.press(result, "Again").wait()
+        refused.wait_message(lambda m: "cannot be used" in m["content"])
+    finally:
+        workflow.write_text(text, "utf-8")
+    person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
 
 
 def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
@@ -227,33 +301,79 @@ def test_delete_is_for_the_person_who_asked_and_moderators(shared: House) -> Non
     shared.discord.wait_for(lambda _: len(shared.channel.messages) == 2)
     other.press(result, "Delete").wait().wait_message(lambda m: "Only the person" in m["content"])
     assert len(shared.channel.messages) == 2
-    owner.press(result, "Delete").wait()
+    delete(owner, result)
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
     shared.comfyui.pictures_per_prompt = None
     ask_for(owner, shared.channel, "delete me too")
-    moderator = shared.discord.person("mod", permissions=other.permissions | MANAGE_MESSAGES)
-    moderator.press(result_of(shared, owner), "Delete").wait()
+    moderator = shared.discord.moderator()
+    delete(moderator, result_of(shared, owner))
     shared.discord.wait_for(lambda _: shared.channel.messages == [])
+
+
+def test_delete_asks_once_for_the_person_alone_and_keep_keeps_the_picture(shared: House) -> None:
+    owner = shared.discord.person("owner")
+    ask_for(owner, shared.channel, "delete me")
+    result = result_of(shared, owner)
+    shared.settle()
+    question = ask_to_delete(owner, result)
+    assert question["content"] == "Delete this picture for everybody?"
+    assert question["flags"] & EPHEMERAL
+    assert buttons(question) == {"Delete": 4, "Keep": 2}  # red and grey
+    kept = owner.press(question, "Keep").wait()
+    kept.wait_message(lambda m: "Nothing was deleted" in m["content"] and not m["components"])
+    assert shared.channel.messages == [result]
+    first, second = ask_to_delete(owner, result), ask_to_delete(owner, result)
+    for question in (first, first, second):  # a double tap, and one too late
+        answer = owner.press(question, "Delete")
+    answer.wait_message(lambda m: m["content"] == "Deleted." and not m["components"])
+    assert shared.channel.messages == []
+
+
+def test_who_may_not_delete_any_more_when_the_question_is_answered_does_not(shared: House) -> None:
+    owner, moderator = shared.discord.person("owner"), shared.discord.moderator()
+    ask_for(owner, shared.channel, "stays")
+    result = result_of(shared, owner)
+    shared.settle()
+    question = ask_to_delete(moderator, result)
+    moderator.permissions = MEMBER_PERMISSIONS
+    refused = moderator.press(question, "Delete").wait()
+    refused.wait_message(lambda m: "Only the person" in m["content"])
+    question = ask_to_delete(owner, result)
+    shared.channel.bot_permissions = 0
+    refused = owner.press(question, "Delete").wait()
+    refused.wait_message(lambda m: "Discord does not let the bot delete it" in m["content"])
+    assert shared.channel.messages == [result]
+
+
+def buttons(message: dict[str, Any]) -> dict[str, int]:
+    """The labels of a message's buttons, with their styles."""
+    shown = [component for row in message["components"] for component in row["components"]]
+    return {button["label"]: button["style"] for button in shown if button["type"] == 2}
 
 
 def test_refresh_reads_the_lists_again_and_what_vanished_is_caught_at_generate(
     shared: House,
 ) -> None:
     person = shared.discord.person()
-    form = open_form(person, shared.channel)
+    gone = "Illustrious/waiIllustrious_v140.safetensors"
+    form = person.slash("gen", shared.channel, prompt="a fox", model=gone).wait()
     assert form.message is not None
-    fill_in(person, form, positive_prompt="a fox")
     models = list(shared.comfyui.models)
     with pytest.raises(AssertionError):  # a member is not even offered the command
         person.slash("refresh", shared.channel)
     owner = shared.discord.person("owner", permissions=person.permissions | MANAGE_GUILD)
     try:
-        shared.comfyui.models = [m for m in models if m != "sd_xl_base_1.0.safetensors"]
+        shared.comfyui.models = [model for model in models if model != gone]
         done = owner.slash("refresh", shared.channel).wait()
         done.wait_message(lambda m: "1 gone" in m["content"])
         answer = generate(person, form)
         answer.wait_message(lambda m: "not offered any more" in m["content"])
         assert any("The nearest" in text for text in answer.texts)
+        # In the form, which goes on, with the fresh list.
+        assert answer.message is not None
+        assert answer.message["id"] == form.message["id"]
+        assert fields(form.message)["Prompt"] == "a fox"
+        assert "waiIllustrious_v140" not in labels(form.message, "Model")
     finally:
         shared.comfyui.models = models
         owner.slash("refresh", shared.channel).wait().wait_message(
@@ -287,6 +407,7 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     ask_for(person, shared.channel, "before the restart")
     result = result_of(shared, person)
     shared.settle()
+    question = ask_to_delete(person, result)
     shared.bots[-1].stop()
     shared.run()
     person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
@@ -296,8 +417,10 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     with connection:
         connection.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(person.id),))
     connection.close()
-    gone = person.press(result, "Again").wait()
+    gone = shared.discord.person().press(result, "Again").wait()
     gone.wait_message(lambda m: "does not know it any more" in m["content"])
+    person.press(question, "Delete").wait().wait_message(lambda m: m["content"] == "Deleted.")
+    assert result not in shared.channel.messages
 
 
 def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(shared: House) -> None:
@@ -315,16 +438,38 @@ def test_a_lost_answer_to_queued_does_not_make_a_person_press_again(shared: Hous
 def test_another_channel_is_refused_and_the_right_one_named(shared: House) -> None:
     elsewhere = shared.discord.guild.add_channel("elsewhere")
     person = shared.discord.person()
-    reply = person.slash("gen", elsewhere).wait()
-    assert reply.message is not None
-    assert reply.message["flags"] & EPHEMERAL
-    assert "<#" in reply.texts[0]
-    assert not reply.message["components"]
+    for command in ("gen", "queue"):
+        reply = person.slash(command, elsewhere).wait()
+        assert reply.message is not None
+        assert reply.message["flags"] & EPHEMERAL
+        assert reply.texts[0].startswith(f"/{command} is not available in this channel.")
+        assert "<#" in reply.texts[0]
+        assert not reply.message["components"]
+
+
+def test_who_may_not_use_commands_in_a_channel_may_not_use_their_buttons_either(
+    shared: House,
+) -> None:
+    owner, other = shared.discord.person("owner"), shared.discord.person("other")
+    ask_for(owner, shared.channel, "a fox")
+    result = result_of(shared, owner)
+    form = open_form(other, shared.channel)
+    fill_in(other, form, positive_prompt="another")
+    assert form.message is not None
+    other.deny(shared.channel, USE_APPLICATION_COMMANDS)
+    for message, button in ((result, "Again"), (result, "Edit"), (form.message, "Generate")):
+        refused = other.press(message, button).wait()
+        refused.wait_message(lambda m: "for those who may use commands" in m["content"])
+    shared.settle()
+    assert jobs_of(shared, other) == 0
+    other.deny(shared.channel, 0)
+    queued(other, form)  # nothing is lost
 
 
 def test_a_direct_message_is_refused_politely(shared: House) -> None:
-    reply = shared.discord.person().slash("gen", None).wait()
-    assert "direct messages" in reply.texts[0]
+    for command in ("gen", "queue"):
+        reply = shared.discord.person().slash(command, None).wait()
+        assert reply.texts == [f"/{command} works in a server's channel, not in direct messages."]
 
 
 def test_a_thread_of_an_allowed_channel_counts_as_that_channel(shared: House) -> None:

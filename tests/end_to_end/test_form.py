@@ -22,7 +22,7 @@ from tests.harness.steps import (
     text_of,
 )
 from tests.standins.discord.people import Modal, Person, Reply
-from tests.standins.discord.schema import EPHEMERAL
+from tests.standins.discord.schema import ATTACH_FILES, EPHEMERAL, SEND_MESSAGES_IN_THREADS
 
 TYPED = {
     "positive_prompt": "a whole poem",
@@ -408,6 +408,29 @@ def test_the_form_is_read_only_after_generate(shared: House) -> None:
     queued(person, form)
     form.wait_message(lambda message: not message["components"])
     assert "a lynx" in text_of(form.message)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_where_the_bot_may_not_post_the_form_and_queued_say_so_and_the_picture_comes(
+    shared: House, in_thread: bool
+) -> None:
+    person = shared.discord.person()
+    channel = shared.channel
+    if in_thread:
+        channel.bot_permissions &= ~SEND_MESSAGES_IN_THREADS
+        channel = shared.discord.guild.add_thread(channel)
+    else:
+        channel.bot_permissions &= ~ATTACH_FILES
+    form = open_form(person, channel)
+    assert form.message is not None
+    lacking = "Send Messages in Threads" if in_thread else "Attach Files"
+    warning = f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here"
+    assert warning in text_of(form.message)
+    fill_in(person, form, positive_prompt="a secret fox")
+    assert warning in text_of(form.message)
+    assert warning in queued(person, form)["content"]
+    shared.discord.wait_for(lambda _: bool(person.dms))
+    assert person.dms[0]["attachments"]
 
 
 def test_a_double_click_on_generate_queues_one_job(shared: House) -> None:

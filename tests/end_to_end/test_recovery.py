@@ -20,7 +20,7 @@ from tests.end_to_end.common import (
     results,
 )
 from tests.harness.house import House
-from tests.harness.steps import ask_for, text_of
+from tests.harness.steps import ask_for, delete, text_of
 from tests.standins.discord.people import Person
 
 Arrange = Callable[[House, Callable[[], None]], None]
@@ -496,6 +496,19 @@ def test_a_closed_channel_sends_the_picture_to_the_person(house: House) -> None:
     (attachment,) = message["attachments"]
     assert house.discord.attachment_bytes(attachment) in house.comfyui.pictures.values()
     house.settle()
+    (row,) = message["components"]
+    (button,) = row["components"]
+    assert button["label"] == "Delete"
+    # As a version of the bot has posted it that knew of no difference.
+    row["components"] = [
+        {**button, "label": action, "custom_id": button["custom_id"].replace("delete", action)}
+        for action in ("again", "edit", "delete")
+    ]
+    for action in ("again", "edit"):
+        refused = person.press(message, action).wait()
+        assert refused.texts == ["This button works in a server's channel, not in direct messages."]
+    delete(person, message).wait_message(lambda m: m["content"] == "Deleted.")
+    assert person.dms == []
 
 
 def test_a_channel_that_refuses_for_another_reason_sends_it_there_too_and_once(
@@ -566,14 +579,20 @@ def test_a_running_job_is_cancelled_by_its_owner_or_a_moderator_and_by_nobody_el
         assert running["mentions"] == []
         refused = stranger.press(running, "Cancel").wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
+        assert "started" in text_of(running)
         who.press(running, "Cancel").wait()
-        house.discord.wait_for_message(
+        cancelled = house.discord.wait_for_message(
             house.channel,
             lambda m, own=running["id"]: m["id"] == own and "Cancelled" in m["content"],
         )
+        assert text_of(cancelled) == f"Cancelled: the picture for <@{owner.id}>\nslow"
+        assert (cancelled["components"], cancelled["attachments"]) == ([], [])
         house.comfyui.wait_for(lambda c, n=before: len(c.interrupted) == n + 1)
         house.settle()
     assert results(house, owner) == []
+    told = [text_of(m) for m in house.channel.messages if m["mentions"]]
+    assert len(told) == 1  # of what the moderator did
+    assert "A moderator cancelled this picture." in told[0]
     statuses = house.installation.rows("SELECT DISTINCT status FROM jobs")
     assert statuses == [("cancelled",)]
 

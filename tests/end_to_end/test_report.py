@@ -12,7 +12,8 @@ import pytest
 
 from tests.end_to_end.common import result_of
 from tests.harness.house import House
-from tests.harness.steps import ask_for, fields, fill_in, labels, open_form, queued, text_of
+from tests.harness.steps import ask_for, delete, fields, fill_in, labels, open_form, queued, text_of
+from tests.standins.discord.people import Person
 
 
 def test_a_person_gets_the_very_picture_that_comfyui_made(shared: House) -> None:
@@ -77,17 +78,17 @@ def test_the_longest_prompts_fit(shared: House) -> None:
 
 def test_a_job_that_fails_is_reported_without_a_path_and_the_next_one_runs(shared: House) -> None:
     shared.comfyui.fail_next(
-        "safetensors_rust.SafetensorError",
-        "Error while deserializing header: header too large in /home/owner/ComfyUI/models/x y.ckpt",
+        "builtins.RuntimeError",
+        "Could not detect model type of: /home/owner/ComfyUI/models/x y.ckpt",
     )
     unlucky, lucky = shared.discord.person(), shared.discord.person()
-    ask_for(unlucky, shared.channel, "a broken model")
+    ask_for(unlucky, shared.channel, "a strange model")
     failure = shared.discord.wait_for_message(
         shared.channel, lambda m: m["content"] == f"<@{unlucky.id}>"
     )
     text = text_of(failure)
-    assert "Error while deserializing header" in text
-    assert "a broken model" in text
+    assert "Could not detect model type" in text
+    assert "a strange model" in text
     assert "/home" not in text
     assert "owner/" not in text
     assert "Traceback" not in text
@@ -111,24 +112,54 @@ def test_out_of_memory_is_said_in_plain_words(shared: House) -> None:
         shared.channel, lambda m: m["content"] == f"<@{person.id}>"
     )
     assert "too big for the GPU" in text_of(failure)
+    assert "steps, CFG, sampler and prompt make no difference" in text_of(failure)
+    assert "Allocation" not in text_of(failure)
 
 
-def test_a_refused_workflow_names_node_input_and_value(shared: House) -> None:
+def failure_of(house: House, person: Person) -> str:
+    """What people read of a person's failed job."""
+    failure = house.discord.wait_for_message(
+        house.channel, lambda m: m["content"] == f"<@{person.id}>"
+    )
+    return text_of(failure).replace("\\", "")
+
+
+def test_a_broken_model_file_is_said_without_the_words_of_its_loader(shared: House) -> None:
     person = shared.discord.person()
-    models = list(shared.comfyui.models)
-    vanished = "sd_xl_base_1.0.safetensors"  # the workflow file's own, chosen from the start
-    shared.comfyui.models = [model for model in models if model != vanished]
+    broken = "Illustrious/waiIllustrious_v140.safetensors"
+    shared.comfyui.broken_models = {broken}
     try:
-        ask_for(person, shared.channel, "a model that vanished")
-        failure = shared.discord.wait_for_message(
-            shared.channel, lambda m: m["content"] == f"<@{person.id}>"
-        )
+        queued(person, person.slash("gen", shared.channel, prompt="a fox", model=broken).wait())
+        text = failure_of(shared, person)
     finally:
-        shared.comfyui.models = models
-    text = text_of(failure)
-    assert "152" in text
-    assert "ckpt\\_name" in text
-    assert vanished in text.replace("\\", "")
+        shared.comfyui.broken_models = set()
+    assert "The file of the model `waiIllustrious_v140` is broken" in text
+    assert "Choose another model" in text
+    for word in ("deserializing", "SafetensorError", "header", "Loader"):
+        assert word not in text
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"positive_prompt": "a fox embedding:"},
+        {"positive_prompt": "a fox", "negative_prompt": "(" * 2000},
+    ],
+)
+def test_a_prompt_that_comfyui_cannot_read_says_where_to_look(
+    shared: House, texts: dict[str, str]
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    fill_in(person, form, **texts)
+    queued(person, form)
+    text = failure_of(shared, person)
+    assert (
+        "ComfyUI could not read this prompt: look for unbalanced brackets or an incomplete"
+        " `embedding:`" in text
+    )
+    for word in ("Error", "CLIPTextEncode", "range"):
+        assert word not in text
 
 
 def test_more_than_ten_pictures_come_in_several_messages(shared: House) -> None:
@@ -327,7 +358,7 @@ def test_delete_takes_every_message_of_a_result_whatever_was_said_in_between(
         refused = other.press(result, "Delete").wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
         assert files_in(shared) == pictures
-        who.press(result, "Delete").wait()
+        delete(who, result)
         shared.discord.wait_for(lambda _: not posted_by_the_bot(shared))
         assert len(shared.channel.messages) == 200
 

@@ -8,6 +8,7 @@ PAUSE_AT and PAUSE_PORT, for the tests of a locked database, name another such p
 this machine: the first call there connects to it, and goes on when that connection is closed.
 LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late;
 READY_AFTER, for the same, is how many seconds discord.py waits for more servers after the last.
+LISTS_AGE, for the tests of it, is after how many seconds a /gen has ComfyUI's lists read again.
 With SHORT_WAITS the program's own waits for what has failed are a fraction of what they are.
 """
 
@@ -162,6 +163,8 @@ def main() -> None:
     sys.path[0] = str(program.parent)
     if os.environ.get("SHORT_WAITS"):
         shorten_waits()
+    if age := os.environ.get("LISTS_AGE"):
+        vars(importlib.import_module("commands"))["LISTS_AGE"] = float(age)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
     if point := os.environ.get("PAUSE_AT"):

@@ -71,6 +71,17 @@ def ask_for(person: Person, channel: Channel, prompt: str, **texts: str) -> Mess
     return queued(person, form)
 
 
+def ask_to_delete(person: Person, result: Message) -> Message:
+    """Press Delete; the question that comes before anything is deleted."""
+    reply = person.press(result, "Delete").wait()
+    return reply.wait_message(lambda message: "for everybody?" in message["content"])
+
+
+def delete(person: Person, result: Message) -> Reply:
+    """Press Delete, and Delete once more under the question; the answer to that."""
+    return person.press(ask_to_delete(person, result), "Delete").wait()
+
+
 def text_of(message: Message) -> str:
     """Everything a person can read in a message."""
     parts = [message["content"]]
