@@ -110,7 +110,7 @@ class ComfyGen(discord.Client):
             read_lists=lambda workflow: self.desk.read_again(workflow),
             returned=lambda since: self.desk.lists.read_if_older(since),
         )
-        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         self.desk = Desk(
             settings,
             store,

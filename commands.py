@@ -23,7 +23,7 @@ import binder
 import object_info
 from channel import AWAY, CLOSED, job_view
 from comfy_client import ComfyClient
-from draft import ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
+from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
 from form import ControlId, Forms, form_embed
 from lists import LISTS_AGE, Lists
 from names import names_of, without_half_emoji
@@ -123,7 +123,7 @@ class Desk:
             log.warning("the workflow %s is left out: %s", name, reason)
         learn_names(offers)  # here, not on the event loop
         self.forms.offers = offers
-        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         return offers
 
     def read_again(self, workflow: str) -> ComfyOptions | None:
@@ -136,6 +136,7 @@ def learn_names(offers: Mapping[str, Offer]) -> None:
     """Find what the models are called, which takes a while."""
     for offer in offers.values():
         names_of(offer.options.models)
+        names_of(offer.loras)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -148,6 +149,11 @@ def learn_names(offers: Mapping[str, Offer]) -> None:
     model="Type any part of a model's name",
     seed="The same seed and settings give the same picture",
     workflow="What makes the picture, where there is a choice",
+    shape="Square, portrait, landscape, wide or tall",
+    lora="Type any part of a LoRA's name: its tag is added to the prompt",
+)
+@app_commands.choices(
+    shape=[app_commands.Choice(name=name, value=name) for name in (AS_IN_FILE, *binder.SHAPES)]
 )
 async def gen(
     interaction: Interaction,
@@ -155,11 +161,15 @@ async def gen(
     model: str | None = None,
     seed: str | None = None,
     workflow: str | None = None,
+    shape: str | None = None,
+    lora: str | None = None,
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     desk: Desk = interaction.client.desk
     desk.lists.read_if_older(time.monotonic() - LISTS_AGE)
-    given = (without_half_emoji(text or "") for text in (prompt, model, seed, workflow))
+    given = (
+        without_half_emoji(text or "") for text in (prompt, model, seed, workflow, shape, lora)
+    )
     await desk.forms.open(interaction, *given)
 
 
@@ -170,6 +180,14 @@ async def complete_model(interaction: Interaction, current: str) -> list[app_com
     forms: Forms = interaction.client.desk.forms
     workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
     return choices_of(forms.offer(workflow).options.models, current)
+
+
+@gen.autocomplete("lora")
+async def complete_lora(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+    """The LoRAs that a person may mean."""
+    forms: Forms = interaction.client.desk.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.offer(workflow).loras, current)
 
 
 @gen.autocomplete("workflow")
@@ -428,6 +446,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("form", "model"): choose,
     ("form", "sampler"): choose,
     ("form", "scheduler"): choose,
+    ("form", "shape"): choose,
     ("form", "edit"): show_modal,
     ("form", "retry"): show_modal,
     ("form", "generate"): generate,

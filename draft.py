@@ -18,7 +18,8 @@ from enum import Enum
 from typing import Any
 
 import binder
-from binder import ROLES, SEED_MAX
+import lora
+from binder import ROLES, SEED_MAX, SHAPES, Size, in_shape
 from names import (
     UnknownName,
     display_name,
@@ -26,11 +27,13 @@ from names import (
     escaped,
     find_model,
     moved_model,
+    names_of,
     nearest,
     quoted,
     without_extension,
 )
 from object_info import ComfyOptions
+from settings import PROMPT_LIMIT
 from store import JobParams
 from workflows import Offer
 
@@ -44,6 +47,7 @@ DEFAULT_CFG = 7.0
 FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the longest goes first
 FORM_FIELDS = ("model", "sampler", "scheduler")
+AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 TEXT_ROLES = {  # what each text of the modal is of a job
     "positive_prompt": "positive",
     "negative_prompt": "negative",
@@ -115,9 +119,12 @@ class Draft:
     roles: frozenset[str] = frozenset(ROLES)  # what of a job the workflow has a place for
     workflow: str = ""
     shows_workflow: bool = False  # there is more than one
+    size: Size | None = None  # of the file's pictures, if it can be chosen
+    loras: tuple[str, ...] = ()  # offered
     model: str | None = None
     sampler: str | None = None
     scheduler: str | None = None
+    shape: str = ""  # of SHAPES; empty: the size of the file
     steps: int = DEFAULT_STEPS
     cfg: float = DEFAULT_CFG
     positive_prompt: str = ""
@@ -166,6 +173,9 @@ class Draft:
         """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
         the person if that has changed more than they chose."""
         kind, _, number = token.partition(":")
+        if name == "shape":
+            self.shape = number if number in SHAPES and self.size else ""
+            return None
         if kind == "page":
             self.pages[name] = int(number)
             return None
@@ -177,13 +187,17 @@ class Draft:
             return None
         return f"Scheduler was set to {escaped(ends_of(self.scheduler, 100))} with this sampler."
 
-    def take_options(self, prompt: str, model: str, seed: str) -> list[str]:
+    def take_options(
+        self, prompt: str, model: str, seed: str, shape: str = "", lora_name: str = ""
+    ) -> list[str]:
         """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
         kept as typed, for the modal."""
         problems: list[str] = []
         if prompt.strip():
             self.positive_prompt = prompt.strip()
             self.typed.pop("positive_prompt", None)
+        self.adopt_shape(shape, problems)
+        self.add_lora(lora_name, problems)
         if model:
             try:
                 self.model = find_model(model, self.options.models)
@@ -199,6 +213,40 @@ class Draft:
                     f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
                 )
         return problems
+
+    def adopt_shape(self, shape: str, problems: list[str]) -> None:
+        """Take a shape by its name, or note why not."""
+        name = shape.strip().lower()
+        if name and self.size is None:
+            problems.append("The shape cannot be chosen with this workflow.")
+        elif name in SHAPES or name == AS_IN_FILE:
+            self.shape = name if name in SHAPES else ""
+        elif name:
+            known = ", ".join(SHAPES)
+            problems.append(f"There is no shape {quoted(shape)}. There are: {known}.")
+
+    def add_lora(self, name: str, problems: list[str]) -> None:
+        """Add a tag for a LoRA to the prompt, or note why not."""
+        if not name:
+            return
+        found = names_of(self.loras).find(name)
+        if found is None:
+            why = nearest(name, self.loras) if self.loras else " There are no LoRAs here."
+            problems.append(f"There is no LoRA {quoted(name)}.{why}")
+            return
+        tagged = lora.with_tag(self.positive_prompt, found, self.loras)
+        if len(tagged) > PROMPT_LIMIT:
+            problems.append("The prompt has no room for the tag of a LoRA: shorten it first.")
+        else:
+            self.positive_prompt = tagged
+            self.typed.pop("positive_prompt", None)
+
+    def shown_size(self) -> str:
+        """The shape with its size, as people read it."""
+        if self.size is None:
+            return ""
+        size = in_shape(self.size, self.shape) if self.shape else self.size
+        return f"{self.shape or AS_IN_FILE} ({size})"
 
     def texts(self) -> dict[str, str]:
         """What the modal shows: the draft's own, and what was refused as it was typed; without
@@ -233,8 +281,9 @@ class Draft:
         given, typed = typed, {**self._unasked(), **typed}
         steps, cfg = parse_steps(typed.get("steps", "")), parse_cfg(typed.get("cfg", ""))
         positive = typed.get("positive_prompt", "").strip()
-        if not positive:
+        if not lora.text_of(positive):
             problems.append("**Prompt** is empty: describe the picture in a few words.")
+        problems += lora.read(positive, self.loras).problems
         if steps is None:
             low, high = STEPS_RANGE
             problems.append(
@@ -282,6 +331,7 @@ class Draft:
         given = {name: getattr(source, name) for name in self.fields}
         notes = [self.find_again(name, value) for name, value in given.items() if value]
         self.steps, self.cfg = source.steps or self.steps, source.cfg or self.cfg
+        self.shape = source.shape if self.size else ""
         return [note for note in notes if note]
 
     def sent(self) -> None:
@@ -291,7 +341,7 @@ class Draft:
     def missing(self) -> list[str]:
         """What still has to be filled in before Generate."""
         parts = {f"a {name}": getattr(self, name) for name in self.fields}
-        parts["a prompt"] = self.positive_prompt
+        parts["a prompt"] = lora.text_of(self.positive_prompt)
         return [name for name, value in parts.items() if not value]
 
     def job_params(
@@ -314,6 +364,7 @@ class Draft:
             negative_prompt=self.negative_prompt if "negative" in self.roles else "",
             seed=seed if "seed" in self.roles else None,
             workflow=self.workflow,
+            shape=self.shape,
         )
 
 
@@ -364,9 +415,20 @@ def new_seed() -> int:
     return secrets.randbelow(RANDOM_SEEDS)
 
 
+def over(workflow: str, offer: Offer) -> Draft:
+    """An empty draft over a workflow."""
+    return Draft(
+        offer.options,
+        roles=offer.roles,
+        workflow=workflow,
+        size=offer.size,
+        loras=offer.loras,
+    )
+
+
 def blank(workflow: str, offer: Offer) -> Draft:
     """A draft over a workflow, with the values of its file as far as they are offered."""
-    draft = Draft(offer.options, roles=offer.roles, workflow=workflow)
+    draft = over(workflow, offer)
     draft.start_from(offer.defaults)
     return draft
 
@@ -377,9 +439,12 @@ def check_offered(params: JobParams, offers: Mapping[str, Offer]) -> tuple[JobPa
     workflow = params.workflow or next(iter(offers))
     if workflow not in offers:
         raise FormError(f"The workflow {quoted(workflow)} is not offered any more.")
-    draft = Draft(offers[workflow].options, roles=offers[workflow].roles)
+    draft = over(workflow, offers[workflow])
     notes = {name: draft.find_again(name, getattr(params, name)) for name in draft.fields}
     gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
+    gone += lora.read(params.positive_prompt, draft.loras).problems
+    if params.shape and draft.size is None:
+        gone.append("The shape cannot be chosen with this workflow any more.")
     if gone:
         raise FormError("\n".join(gone))
     return replace(params, model=draft.model or ""), [note for note in notes.values() if note]

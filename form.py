@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import discord
 
+from binder import SHAPES
 from draft import Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
 from names import MENU_LIMIT, OPTION_LIMIT, ends_of, escaped, names_of, nearest, quoted
@@ -79,6 +80,20 @@ def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
     )
 
 
+def shape_menu(draft: Draft) -> discord.ui.Select[Any]:
+    """The menu of the shapes, each with its size."""
+    options = []
+    for shape in ("", *SHAPES):
+        shown = replace(draft, shape=shape).shown_size()
+        label = shown[0].upper() + shown[1:]
+        if is_chosen := shape == draft.shape:
+            label = f"Shape: {shown}"
+        options.append(discord.SelectOption(label=label, value=f"shape:{shape}", default=is_chosen))
+    return discord.ui.Select(
+        custom_id=str(ControlId("form", "shape", draft.key)), placeholder="Shape", options=options
+    )
+
+
 def form_view(draft: Draft) -> Controls:
     """The controls of the form (architecture.md §3.1). The button that is needed next has a colour;
     the other works, too."""
@@ -88,6 +103,7 @@ def form_view(draft: Draft) -> Controls:
         edit, generate = styles.secondary, styles.success
     return Controls(
         *(form_menu(draft, name) for name in draft.fields),
+        *([shape_menu(draft)] if draft.size else []),
         button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
         button("form", "generate", draft.key, "Generate", generate),
     )
@@ -118,6 +134,8 @@ def form_embed(draft: Draft) -> discord.Embed:
         if value and name == "model":
             shown = names_of(draft.options.models).shown(value)
         embed.add_field(name=name.capitalize(), value=escaped(ends_of(shown, 200)))
+    if draft.size:
+        embed.add_field(name="Shape", value=draft.shown_size())
     seed = "random" if draft.seed is None else str(draft.seed)
     numbers = {"steps": ("Steps", str(draft.steps)), "cfg": ("CFG", f"{draft.cfg:g}")}
     for role, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
@@ -228,12 +246,14 @@ class Forms:
         model: str,
         seed: str,
         workflow: str = "",
+        shape: str = "",
+        lora: str = "",
     ) -> None:
         """/gen: an ephemeral form over a new draft, with the command's options in it; above it what
         is wrong with them."""
         self._check_place(interaction)
         draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
-        problems = draft.take_options(prompt, model, seed)
+        problems = draft.take_options(prompt, model, seed, shape, lora)
         if workflow and names_of(tuple(self.offers)).find(workflow) is None:
             near = nearest(workflow, tuple(self.offers))
             problems.insert(0, f"There is no workflow {quoted(workflow)}.{near}")
@@ -266,6 +286,7 @@ class Forms:
         """The form with the lists as they are now, and a note; what was chosen stays."""
         offer = self.offer(draft.workflow)
         draft.options, draft.roles, draft.pages = offer.options, offer.roles, {}
+        draft.size, draft.loras = offer.size, offer.loras
         await self._show(interaction, draft, note)
 
     async def choose(

@@ -50,6 +50,16 @@ class ComfyOptions:
     schedulers: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a job has to know of a server: the largest seeds by class and input, what the classes
+    that load a model give, and the LoRAs, verbatim."""
+
+    seed_maxima: Mapping[tuple[str, str], int]
+    outputs: Mapping[str, tuple[str, ...]]
+    loras: tuple[str, ...]
+
+
 class ObjectInfo:
     """The node classes of a server, `{class: {"input": {"required": {name: spec}}}}`."""
 
@@ -102,6 +112,14 @@ class ObjectInfo:
                 if type(most) is int and most >= 0:
                     found[class_type, name] = most
         return found
+
+    def capabilities(self, seed_inputs: Collection[str]) -> Capabilities:
+        """What a job has to know of the server; `seed_inputs` are the names of inputs that hold a
+        seed."""
+        outputs = {name: self.output_types(name) for name in self._classes}
+        models = {name: types for name, types in outputs.items() if "MODEL" in types}
+        loras = self.choices("LoraLoader", "lora_name") or ()
+        return Capabilities(self.maxima(seed_inputs), models, loras)
 
     def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
         """The lists found by the chains of architecture.md §6, and of them only what the class of

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
 from comfy_errors import ComfyError, TimedOut, Unreachable
 from draft import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError, blank
 from names import UnknownName, escaped, find_model, names_of, nearest
+from object_info import Capabilities
 from settings import Settings, redact
 from store import Job, JobParams, Store
 from worker import Worker
@@ -45,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     options = [
         group.add_argument("--workflow", help="any part of a workflow's name"),
         group.add_argument("--model", help="words of a model's name: the best match is taken"),
+        group.add_argument("--shape", help=", ".join(binder.SHAPES)),
         group.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE)),
         group.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE)),
         group.add_argument("--sampler"),
@@ -87,8 +88,8 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         params = once_params(settings, arguments, workflow, offer(loaded, info))
         print(summary(params), flush=True)
         with closing(Store(Path(folder) / "once.db")) as store:
-            maxima = info.maxima(binder.SEED_INPUTS)
-            job, pictures = await run_job(settings, client, store, params, maxima)
+            server = info.capabilities(binder.SEED_INPUTS)
+            job, pictures = await run_job(settings, client, store, params, server)
     if not pictures:
         raise OnceError(explanation(job, settings.comfy_timeout))
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -116,6 +117,7 @@ def summary(params: JobParams) -> str:
         params.model,
         params.sampler,
         params.scheduler,
+        params.shape,
         f"{params.steps} steps" if params.steps else "",
         f"CFG {params.cfg:g}" if params.cfg else "",
         f"seed {seed}",
@@ -156,7 +158,7 @@ async def run_job(
     client: ComfyClient,
     store: Store,
     params: JobParams,
-    seed_maxima: Mapping[tuple[str, str], int],
+    server: Capabilities,
 ) -> tuple[Job, list[bytes]]:
     """One step of a worker, with a line of progress meanwhile."""
     pictures: list[bytes] = []
@@ -170,7 +172,7 @@ async def run_job(
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, made: pictures.extend(made),
     )
-    worker.seed_maxima = seed_maxima
+    worker.capabilities = server
     job_id = store.insert(params)
     feed = asyncio.create_task(ProgressFeed(client, worker.hear).run())
     # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
@@ -230,6 +232,7 @@ def once_params(
             problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
         elif not getattr(draft, name):
             problems += choose_only(draft, name, getattr(offer.defaults, name))
+    draft.adopt_shape(arguments.shape or "", problems)
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)

@@ -23,6 +23,7 @@ from typing import Any
 
 import discord
 
+from binder import SHAPES, in_shape
 from channel import (
     CLOSED,
     PATIENCE,
@@ -90,6 +91,7 @@ def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord
         "Model": escaped(model),
         "Sampler": escaped(job.sampler),
         "Scheduler": escaped(job.scheduler),
+        "Shape": shape_of(job, offer),
         "Steps": str(job.steps or ""),
         "CFG": f"{job.cfg:g}" if job.cfg else "",
         "Seed": "" if job.seed is None else str(job.seed),
@@ -98,6 +100,14 @@ def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord
         if value:
             embed.add_field(name=name, value=value)
     return embed.set_footer(text=job_mark(job.id))
+
+
+def shape_of(job: Job, offer: Offer | None) -> str:
+    """The shape with its size, as far as both are known."""
+    if not job.shape or job.shape not in SHAPES:
+        return ""
+    size = f" ({in_shape(offer.size, job.shape)})" if offer and offer.size else ""
+    return job.shape + size
 
 
 def failure_embed(job: Job) -> discord.Embed:

@@ -78,7 +78,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "UPDATE jobs SET report_tried_at = completed_at WHERE delivered_at IS NULL",
         "CREATE INDEX idx_jobs_on_server ON jobs(status) WHERE on_server",
     ),
-    ("ALTER TABLE jobs ADD COLUMN workflow TEXT NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE jobs ADD COLUMN workflow TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN shape TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 
@@ -128,7 +131,8 @@ class JobStatus(str, Enum):
 class JobParams:
     """What a person asked for. Ids are Discord snowflakes as text; `seed` is 0 to 2**64 - 1, or
     None for the seeds of the workflow file. `workflow` is a name as workflows.py has it, empty for
-    the default. What the workflow has no place for is empty, or 0."""
+    the default; `shape` is one of binder.SHAPES, empty for the size of the file. What the workflow
+    has no place for is empty, or 0."""
 
     user_id: str
     guild_id: str
@@ -142,6 +146,7 @@ class JobParams:
     negative_prompt: str = ""
     seed: int | None = None
     workflow: str = ""
+    shape: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +186,7 @@ COLUMNS = {field.name: LONGER_NAMES.get(field.name, field.name) for field in fie
 ADDED_BY = {  # columns by the migration that added them, but for the first
     2: {"seed", "delivered_at"},
     3: {"on_server", "report_tried_at", "report_message_ids"},
-    4: {"workflow"},
+    4: {"workflow", "shape"},
 }
 FINAL = "('completed', 'failed', 'cancelled')"
 PURGED_AT_ONCE = 500  # rows of one transaction, so that nobody waits long

@@ -32,7 +32,8 @@ from comfy_errors import (
     Unreachable,
 )
 from names import display_name, quoted
-from object_info import ComfyOptions
+from object_info import Capabilities, ComfyOptions
+from prompt import prepared
 from settings import redact
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 
@@ -147,7 +148,7 @@ class Worker:
         self._connection = connection
         self._read_lists = read_lists
         self._on_return = returned
-        self.seed_maxima: Mapping[tuple[str, str], int] = {}  # as `binder.reseed` takes them
+        self.capabilities = Capabilities({}, {}, ())  # of the server, as they were read last
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
         self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -316,14 +317,7 @@ class Worker:
         loaded = self._load_workflow(job.workflow)
         if not loaded.ok:
             raise JobError(f"The bot's workflow cannot be used: {loaded.reason}.")
-        result = binder.bind(job, loaded.workflow, loaded.bindings)
-        if not result.ok:
-            raise JobError(f"The bot's workflow cannot be used: {result.reason}.")
-        workflow, bindings = result.workflow, result.bindings
-        if bindings is not binder.LOCKED:
-            workflow = binder.rescale_passes(workflow, loaded.workflow, bindings)
-        if job.seed is not None:
-            workflow = binder.reseed(workflow, job.seed, self.seed_maxima, bindings)
+        workflow = prepared(job, loaded, self.capabilities)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,

@@ -31,11 +31,14 @@ class WorkflowError(Exception):
 @dataclass(frozen=True)
 class Offer:
     """What a person may choose from with one workflow, what stands in its file, and the roles that
-    have a control."""
+    have a control. `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty
+    where there is no model to use them with."""
 
     options: ComfyOptions
     defaults: binder.Defaults
     roles: frozenset[str]
+    size: binder.Size | None = None
+    loras: tuple[str, ...] = ()
 
 
 class Workflows:
@@ -103,4 +106,6 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
         missing = {name for name in binder.classes(workflow).values() if name not in info}
         if missing:
             raise WorkflowError(f"ComfyUI does not know {', '.join(sorted(missing))}")
-    return Offer(options, binder.defaults(workflow, bindings), roles)
+    loras = info.choices("LoraLoader", "lora_name") if bindings["model"] else None
+    size = binder.size_of(workflow, bindings)
+    return Offer(options, binder.defaults(workflow, bindings), roles, size, loras or ())

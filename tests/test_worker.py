@@ -30,7 +30,7 @@ from comfy_errors import (
     TimedOut,
     Unreachable,
 )
-from object_info import ComfyOptions
+from object_info import Capabilities, ComfyOptions
 from store import Job, JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY
 from worker import LATE_SECONDS, Stopped, Sweeper, Worker, sentence_for
@@ -1644,7 +1644,8 @@ def test_a_second_submission_that_is_lost_is_repeated_and_not_taken_for_removed(
 def test_a_job_keeps_to_the_largest_seeds_that_the_nodes_take(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
-    worker.seed_maxima = {("KSampler (Efficient)", "seed"): 999}
+    maxima = {("KSampler (Efficient)", "seed"): 999}
+    worker.capabilities = Capabilities(maxima, {}, ())
     worker.step(add(store, seed=2**53 + 1))
     ((_, workflow),) = client.submitted
     assert workflow["239"]["inputs"]["seed"] == 2**53 + 1
