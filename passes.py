@@ -43,7 +43,7 @@ MOTION = re.compile(r"animatediff|ade_|motion", re.I)
 MEDIA = {
     "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame_rate|\bfps\b", re.I),
     "sound": re.compile(r"audio|mp3|flac|\bwav\b|speech|tts|music", re.I),
-    "a 3D model": re.compile(r"(?<![a-z])3d|glb|mesh|gaussian|splat|\bstl\b", re.I),
+    "a 3D model": re.compile(r"(?<![a-z])3d|glb\b|(save|export)\w*mesh|splat|\bstl\b", re.I),
 }
 FRAMES = ("length", "num_frames", "frames", "video_frames", "frame_count")
 

@@ -544,6 +544,15 @@ def test_a_sampler_without_a_name_leaves_the_role_empty() -> None:
     assert found(nodes, "sampler") == []
 
 
+def test_steps_beside_sigmas_that_may_overrule_them_are_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler("ClownsharKSampler_Beta", sigmas="sigmas@0"),
+        sigmas=node("BetaSamplingScheduler", model="loader@0", steps=20, alpha=0.4, beta=0.4),
+    )
+    assert doubted(nodes, "steps") == ["sampler.steps"]
+    assert doubted(nodes, "scheduler") == ["sampler.scheduler"]
+
+
 def test_a_sampler_that_is_wrapped_is_found() -> None:
     nodes = custom(
         sampler=node("SamplerCustomAdvanced", noise="noise@0", guider="guider@0",
@@ -957,6 +966,15 @@ def test_a_switch_that_is_set_to_an_empty_latent_is_text_to_image() -> None:
 
 def test_a_loader_with_video_in_its_name_makes_no_video() -> None:
     nodes = plain(loader=node("ImageVideoCheckpointLoader", ckpt_name="a.safetensors"))
+    assert analyse(nodes).bindings == PLAIN
+
+
+@pytest.mark.parametrize("class_type", ["MeshGraphormer", "ImageGaussianBlur", "Animate Noise"])
+def test_what_only_sounds_like_something_else_than_a_picture_makes_none(class_type: str) -> None:
+    nodes = plain(
+        effect=node(class_type, image="decode@0", strength=1.0),
+        save=node("SaveImage", images="effect@0", filename_prefix="x"),
+    )
     assert analyse(nodes).bindings == PLAIN
 
 
