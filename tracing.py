@@ -130,8 +130,9 @@ POSITIVE = re.compile(r"(^|_|\b)pos(itive)?(\d*)($|_|\b)", re.I)
 NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 
 PLACEHOLDER = re.compile(
-    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
+    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
+    r"|<\w*(prompt|text|seed|steps|image|model)\w*>|\[[A-Z][A-Z_]+\]|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@"
+    r"|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
@@ -140,7 +141,7 @@ PERSONAL = re.compile(
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
-    r"|prepend|embeddings?|default|fixed|common|tags?)\b",
+    r"|prepend|embeddings?|default|fixed|common|tags?|constant|static|always|permanent|global)\b",
     re.I,
 )
 PRAISE = re.compile(
@@ -396,15 +397,16 @@ class Texts:
             return want
         if self._info is not None:
             outputs = self._info.output_types(node.class_type)
-            same = [
-                i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]
-            ]
+            kind = outputs[slot] if 0 <= slot < len(outputs) else None
+            same = [index for index, output in enumerate(outputs) if output == kind]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
-        if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
+        uses = self._graph.uses.get(node.id, ())
+        lowest = min((use.slot for use in uses if NEGATIVE.search(use.name)), default=slot)
+        highest = max((use.slot for use in uses if POSITIVE.search(use.name)), default=slot)
+        if lowest >= highest:
             return want
-        loads = any(name in names for name in NAMES["model"])
-        return want if loads or slot > 1 else ("positive", "negative")[slot]
+        return "negative" if want == "positive" else "positive"
 
     def _conditions(self, node: Node) -> bool:
         return any(CONDITIONING.search(name) for name in node.links)
@@ -494,7 +496,7 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 def _likelihood(node: Node, name: str, text: str) -> float:
     """How likely a text is the person's, by where it stands and how it reads."""
-    likely = _hint(name) + _hint(node.title)
+    likely = _hint(name) + _hint(_own_title(node))
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
         likely += 6
@@ -502,7 +504,20 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
     if words:
         likely -= 3 * min(1.0, 2 * praise / len(words))
-    return likely + min(len(words), 40) / 20 - (2 if len(words) < 2 else 0)
+    if len(words) < 2 and not _is_kept_free(node, text):
+        likely -= 2
+    return likely + min(len(words), 40) / 20
+
+
+def _own_title(node: Node) -> str:
+    """The title that somebody gave a node; empty if it has that of its class."""
+    plain = re.sub(r"\(.*?\)|[^a-z]", "", node.title.lower())
+    return "" if plain == re.sub(r"[^a-z]", "", node.class_type.lower()) else node.title
+
+
+def _is_kept_free(node: Node, text: str) -> bool:
+    """Whether an empty text is where somebody writes the prompt, by the title they gave it."""
+    return not text.strip() and _hint(_own_title(node)) > 0
 
 
 def _hint(name: str) -> float:
@@ -517,10 +532,9 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     if not ranked:
         return None
     best = ranked[0]
-    close = [
-        part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")
-    ]
-    if len(close) < 2 or close[0] is not best:
+    close = [part for part in ranked if part.likely > best.likely - CLOSE]
+    close = [part for part in close if part is best or part.text.strip(" ,.")]
+    if len(close) < 2:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)
     return Part(best.entries, best.text, best.likely, tuple(doubts))

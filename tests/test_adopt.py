@@ -195,6 +195,17 @@ def test_text_that_a_saving_node_writes_into_the_file_is_no_prompt() -> None:
     assert analyse(plain(save=save)).bindings == PLAIN
 
 
+def test_a_node_that_only_tells_the_saving_node_about_the_picture_is_no_pass() -> None:
+    about = node("Metadata", positive="pos@0", sampler_name="ddim", scheduler="simple", steps=3)
+    save = node("SaveImageExtended", images="decode@0", metadata="about@0", filename_prefix="x")
+    assert analyse(plain(about=about, save=save)).bindings == PLAIN
+
+
+def test_a_node_that_shows_and_saves_saves() -> None:
+    save = node("PreviewAndStore", images="decode@0", filename_prefix="x")
+    assert analyse(plain(save=save)).bindings == PLAIN
+
+
 # The text.
 
 
@@ -256,6 +267,25 @@ def test_a_node_made_for_the_other_kind_of_text_may_hold_this_one() -> None:
         mine=node("easy positive", positive="dull, blurry"),
     )
     assert found(nodes, "negative") == ["mine.positive"]
+
+
+def test_an_empty_text_under_the_title_of_the_prompt_is_the_prompt() -> None:
+    nodes = plain(
+        neg=node("ConcatConditionings", conditioning1="mine@0", conditioning2="fixed@0"),
+        mine=node("CLIPTextEncode", "NEGATIVE PROMPT", text="", clip="loader@1"),
+        fixed=node("CLIPTextEncode", "NEGATIVE CONSTANT", text="ugly hands", clip="loader@1"),
+    )
+    assert found(nodes, "negative") == ["mine.text"]
+
+
+def test_an_empty_text_beside_a_full_one_is_not_the_prompt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("CR Text Concatenate", text1="a soldier on the field", text2="style@0"),
+        style=node("SDXLPromptStyler", "SDXL Prompt Styler", text_positive="", text_negative="",
+                   style="photograph"),
+    )  # fmt: skip
+    assert found(nodes, "positive") == ["join.text1"]
 
 
 def test_a_placeholder_says_which_text_is_the_persons() -> None:
@@ -622,6 +652,18 @@ def test_merged_models_are_in_doubt() -> None:
     assert doubted(nodes, "model") == ["loader.ckpt_name", "second.ckpt_name"]
 
 
+def test_a_loader_that_a_later_pass_has_of_the_same_file_follows_and_the_owner_is_told() -> None:
+    nodes = plain(
+        again=node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+        up=node("LatentUpscaleBy", samples="sampler@0", upscale_method="area", scale_by=1.5),
+        second=sampler(latent_image="up@0", model="again@0", denoise=0.5),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    both = ["loader.ckpt_name", "again.ckpt_name"]
+    assert analyse(nodes).bindings["model"] == both
+    assert doubted(nodes, "model") == both
+
+
 # Numbers.
 
 
@@ -640,6 +682,14 @@ def test_a_number_shared_through_a_primitive_is_bound_there() -> None:
         "seed": ["seed.seed"],
         "steps": ["steps.int"],
     }
+
+
+def test_one_number_for_both_sides_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
+        side=node("PrimitiveInt", value=512),
+    )
+    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
 
 
 def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
@@ -910,6 +960,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "needs a picture from the person",
     ),
+    "asked picture": (
+        plain(
+            sampler=sampler(model="style@0"),
+            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
+            mine=node("ComfyUIDeployExternalImage", input_id="face", display_name=""),
+        ),
+        "needs a picture from the person",
+    ),
     "template": (plain(sampler=sampler(denoise="%denoise%")), "%denoise% in denoise of KSampler"),
     "no text": (
         plain(pos=node("SomethingElse", clip="loader@1", strength=1.0)),
@@ -932,6 +990,15 @@ def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:
         sampler=sampler(model="style@0"),
         style=node("IPAdapterAdvanced", model="loader@0", image="fixed@0", weight=0.8),
         fixed=node("LoadImage", image="style.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
+@pytest.mark.parametrize("value", ["[none]", "<none>", "{}", "auto", "50%", "$", "#"])
+def test_what_is_chosen_from_a_list_is_no_placeholder(value: str) -> None:
+    nodes = plain(
+        lora=node("LoraStack", model="loader@0", lora_01=value),
+        sampler=sampler(model="lora@0", denoise=1.0),
     )
     assert analyse(nodes).bindings == PLAIN
 
@@ -986,7 +1053,10 @@ def test_a_single_frame_is_a_still_picture() -> None:
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
+    assert "template.json is another program's template" in str(analyse_file(path).refused)
+    path.write_text("{,}", "utf-8")
     assert "template.json is not JSON" in str(analyse_file(path).refused)
+    assert "does not exist" in str(analyse_file(tmp_path / "nowhere.json").refused)
     path.write_text(json.dumps(plain()), "utf-8")
     assert analyse_file(path).bindings == PLAIN
 
