@@ -437,7 +437,7 @@ class _Analysis:
         """Refuse what another program would have to put a picture into."""
         for node in self._passes.alive:
             values = [value for name, value in node.values.items() if PICTURE.match(name)]
-            open_ones = any(tracing.is_placeholder(value) or value == "" for value in values)
+            open_ones = any(map(_is_open, values))
             asks = bool(ASKS_PICTURE.search(node.class_type))
             if asks or (open_ones and LOADS_PICTURE.search(node.class_type)):
                 raise Refused(
@@ -467,6 +467,15 @@ def _together(found: Iterable[Traced]) -> Traced:
     entries = dict.fromkeys(entry for traced in every for entry in traced.entries)
     doubts = dict.fromkeys(entry for traced in every for entry in traced.candidates)
     return Traced(tuple(entries), tuple(doubts))
+
+
+def _is_open(value: object) -> bool:
+    """Whether the value of a picture-loading node names no picture yet."""
+    return (
+        tracing.is_placeholder(value)
+        or value == ""
+        or (str(value).isupper() and "." not in str(value))
+    )
 
 
 def _listed(places: Iterable[str]) -> str:

@@ -259,10 +259,8 @@ def _refuse_given(passes: Passes) -> None:
 def _refuse_moving(graph: Graph, passes: Passes) -> None:
     moving = next((node for node in passes.base.sources if _frames(graph, node) > 1), None)
     if moving is None:
-        links = passes.base.node.links.items()
-        models = graph.upstream(link.node for name, link in links if "model" in name)
-        nodes = (graph.nodes[node] for node in models)
-        moving = next((node for node in nodes if MOTION.search(node.class_type)), None)
+        behind = (graph.nodes[node] for node in graph.upstream([passes.base.node.id]))
+        moving = next((node for node in behind if MOTION.search(node.class_type)), None)
     if moving is not None:
         raise Refused(
             f"{moving} makes the frames of a video, and people are shown still pictures only:"

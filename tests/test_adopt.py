@@ -430,6 +430,17 @@ def test_a_text_under_a_name_that_nobody_knows_is_in_doubt() -> None:
     assert doubted(nodes, "positive") == ["pos.editor_state"]
 
 
+@pytest.mark.parametrize(("value", "side"), [(True, "a"), (False, "b")])
+def test_a_two_way_switch_is_followed_in_models_too(value: bool, side: str) -> None:
+    nodes = plain(
+        sampler=sampler(model="switch@0"),
+        switch=node("Model Input Switch", model_a="a@0", model_b="b@0", boolean=value),
+        a=node("UNETLoader", unet_name="a.safetensors"),
+        b=node("UNETLoader", unet_name="b.safetensors"),
+    )
+    assert found(nodes, "model") == [f"{side}.unet_name"]
+
+
 # Loaders, pipes, and samplers that are not KSampler.
 
 
@@ -682,6 +693,16 @@ def test_a_number_shared_through_a_primitive_is_bound_there() -> None:
         "seed": ["seed.seed"],
         "steps": ["steps.int"],
     }
+
+
+def test_a_size_measured_on_a_picture_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="measure@0", height=768, batch_size=1),
+        measure=node("GetImageSize", image="scale@0"),
+        scale=node("ImageScale", image="pose@0", width=512, height=768, crop="center"),
+        pose=node("LoadImage", image="pose.png"),
+    )
+    assert doubted(nodes, "width") == ["scale.width"]
 
 
 def test_one_number_for_both_sides_is_in_doubt() -> None:
@@ -1103,6 +1124,23 @@ def test_what_is_no_workflow_is_refused(document: object) -> None:
 
 def test_nodes_in_a_circle_are_refused() -> None:
     assert refused(plain(sampler=sampler(latent_image="decode@0")))
+
+
+def test_texts_that_are_joined_over_and_over_are_no_problem() -> None:
+    joined = {
+        f"text{i}": node("Join", text_a=f"text{i + 1}@0", text_b=f"text{i + 1}@0")
+        for i in range(60)
+    }
+    joined["text60"] = node("String", string="a red fox")
+    merged = {
+        f"model{i}": node("Merge", model1=f"model{i + 1}@0", model2=f"model{i + 1}@0")
+        for i in range(60)
+    }
+    merged["model60"] = node("UNETLoader", unet_name="a.safetensors")
+    pos = node("CLIPTextEncode", text="text0@0", clip="loader@1")
+    nodes = plain(pos=pos, sampler=sampler(model="model0@0"), **joined, **merged)
+    assert found(nodes, "positive") == ["text60.string"]
+    assert found(nodes, "model") == ["model60.unet_name"]
 
 
 def test_thousands_of_nodes_are_no_problem() -> None:
