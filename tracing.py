@@ -460,9 +460,12 @@ class Texts:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
 
     def _is_text(self, node: Node, name: str, value: Any) -> bool:
-        if not isinstance(value, str) or not TEXT.search(name) or NO_TEXT.search(name):
+        if not isinstance(value, str) or NO_TEXT.search(name):
             return False
-        return self._info is None or self._info.choices(node.class_type, name) is None
+        if self._info is None or node.class_type not in self._info:
+            return bool(TEXT.search(name))
+        is_named = TEXT.search(name) and self._info.choices(node.class_type, name) is None
+        return bool(is_named) or self._info.is_long_text(node.class_type, name)
 
 
 def _of_kind(names: list[str], want: Want) -> list[str]:

@@ -1173,6 +1173,15 @@ def test_the_server_says_which_texts_are_choices_from_a_list() -> None:
     assert analyse(nodes, info).bindings["positive"] == ["pos.text"]
 
 
+def test_the_server_says_which_input_is_a_text_whatever_its_name() -> None:
+    inputs = {"required": {"was_du_willst": ["STRING", {"multiline": True}]}}
+    info = declared(Schreiber={"input": inputs, "output": ["CONDITIONING"]})
+    nodes = plain(pos=node("Schreiber", was_du_willst="a fox", clip="loader@1"))
+    adoption = analyse(nodes, info)
+    assert adoption.bindings["positive"] == ["pos.was_du_willst"]
+    assert adoption.not_sure == {}
+
+
 def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None:
     info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
     nodes = plain(
