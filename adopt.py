@@ -223,6 +223,8 @@ class _Analysis:
         if not found:
             return Finding(want, (), f"{self._base} takes no text as {want}")
         why = f"{self._places(found)}, which {self._base} takes as {want}"
+        if doubts:
+            why += "; which of the texts is to be replaced is not certain"
         return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
 
     def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
@@ -233,8 +235,8 @@ class _Analysis:
         """A role that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
         traced = _together(self._literal(p, role) for p in every)
-        whom = "every sampling node" if len(every) > 1 else f"{self._base} uses it"
-        why = f"{self._places(traced.entries)}: {whom}" if traced.entries else f"no {role} in it"
+        whom = ": every sampling node" if len(every) > 1 else self._users(traced)
+        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {role} in it"
         return self._finding(role, traced, why)
 
     def _of_base(self, role: str) -> Finding:
@@ -242,8 +244,8 @@ class _Analysis:
         traced = self._of_bases(lambda p: self._literal(p, role))
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
-        first = ", the first pass" if self._passes.later else ""
-        why = f"{self._places(traced.entries)}: {self._base} uses it{first}"
+        first = ": the first pass" if self._passes.later else ""
+        why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
         return self._finding(role, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
@@ -367,8 +369,11 @@ class _Analysis:
         if preset is not None:
             why = f"{self._places([preset])} sets the size by a choice from a list"
             return self._finding(role, Traced((), traced.entries), why)
-        places = self._places(traced.entries)
-        why = f"{places}: the picture starts from it" if traced.entries else f"no {role} to set"
+        if not traced.entries:
+            why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
+            return self._finding(role, traced, why)
+        through = ", after a calculation" if traced.candidates == traced.entries else ""
+        why = f"{self._places(traced.entries)}: the picture starts from it{through}"
         return self._finding(role, traced, why)
 
     def _batch(self) -> Finding:
@@ -401,6 +406,11 @@ class _Analysis:
     def _finding(self, role: str, traced: Traced, why: str) -> Finding:
         entries, candidates = map(str, traced.entries), map(str, traced.candidates)
         return Finding(role, tuple(entries), why, tuple(candidates))
+
+    def _users(self, traced: Traced) -> str:
+        """Who uses what stands in other nodes."""
+        own = all(entry.node == self._base.id for entry in traced.entries)
+        return "" if own else f", which {self._base} uses"
 
     def _places(self, entries: Iterable[Entry]) -> str:
         return _listed(f"{entry.name} of {self._graph.nodes[entry.node]}" for entry in entries)
