@@ -225,7 +225,8 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
             return Traced((), tuple(e for e in inner if e.name in inside.values))
         entry = inner[0]
         measured = PICTURE_LINK.match(entry.name) is not None
-        calculated = calculated or (kind == "number" and (measured or _calculates(inside)))
+        made = entry.name not in names and (measured or _calculates(inside))
+        calculated = calculated or (kind == "number" and made)
     return Traced()
 
 

@@ -705,6 +705,16 @@ def test_a_size_measured_on_a_picture_is_in_doubt() -> None:
     assert doubted(nodes, "width") == ["scale.width"]
 
 
+def test_a_number_may_come_through_a_switch() -> None:
+    nodes = plain(
+        sampler=sampler(steps="switch@0"),
+        switch=node("ImpactSwitch", select=2, input1="few@0", input2="many@0"),
+        few=node("PrimitiveInt", value=4),
+        many=node("PrimitiveInt", value=40),
+    )
+    assert found(nodes, "steps") == ["many.value"]
+
+
 def test_one_number_for_both_sides_is_in_doubt() -> None:
     nodes = plain(
         empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
@@ -1143,6 +1153,16 @@ def test_texts_that_are_joined_over_and_over_are_no_problem() -> None:
     assert found(nodes, "model") == ["model60.unet_name"]
 
 
+def test_texts_that_are_joined_in_a_circle_are_no_problem() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="a@0", clip="loader@1"),
+        a=node("Join", text_a="b@0", text_b="b@0", text_c="mine@0"),
+        b=node("Join", text_a="a@0", text_b="a@0"),
+        mine=node("String", string="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.string"]
+
+
 def test_thousands_of_nodes_are_no_problem() -> None:
     chain = {
         f"lora{i}": node("LoraLoaderModelOnly", model=f"lora{i + 1}@0", lora_name="x", strength=1)
@@ -1186,11 +1206,12 @@ def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None
     info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
     nodes = plain(
         both=node("Both", model="loader@0", positive="pos@0", negative="neg@0"),
-        sampler=sampler(positive="both@2", negative="both@1"),
+        sampler=sampler(positive="both@2", negative="other@0"),
+        other=node("CLIPTextEncode", text="dull", clip="loader@1"),
     )
     adoption = analyse(nodes, info)
     assert adoption.bindings["positive"] == ["neg.text"]
-    assert adoption.bindings["negative"] == ["pos.text"]
+    assert adoption.bindings["negative"] == ["other.text"]
 
 
 def test_the_server_says_what_is_no_output() -> None:
