@@ -19,7 +19,7 @@ Kind = Literal["number", "string"]
 Want = Literal["positive", "negative"]
 
 DEPTH = 100  # so many nodes are followed one behind another
-CLOSE = 2.0  # texts whose likelihoods differ by less cannot be told apart
+CLOSE = 2.5  # texts whose likelihoods differ by less cannot be told apart
 
 # The names of the inputs that take each thing, the most telling first.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -488,6 +488,11 @@ def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
         return []
     entries = dict.fromkeys(entry for part in parts for entry in part.entries)
     doubts = dict.fromkeys(entry for part in parts for entry in part.candidates)
+    if (
+        len({entry.node for entry in entries}) > 1
+        and len({part.text.strip() for part in parts}) > 1
+    ):
+        doubts |= entries  # somebody keeps a text of its own for each
     longest = max(parts, key=lambda part: len(part.text))
     return [Part(tuple(entries), longest.text, longest.likely, tuple(doubts))]
 

@@ -330,6 +330,16 @@ def test_one_text_for_both_inputs_of_an_encoder_is_bound_once() -> None:
     assert found(nodes, "positive") == ["mine.value"]
 
 
+def test_texts_of_their_own_for_the_inputs_of_an_encoder_are_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncodeSDXL", text_g="g@0", text_l="l@0", clip="loader@1"),
+        g=node("PrimitiveString", value="a red fox in the snow"),
+        l=node("PrimitiveString", value="oil painting"),
+    )
+    assert analyse(nodes).bindings["positive"] == ["g.value", "l.value"]
+    assert doubted(nodes, "positive") == ["g.value", "l.value"]
+
+
 def test_conditioning_is_followed_by_slot_where_both_kinds_pass_through() -> None:
     nodes = plain(
         control=node(
