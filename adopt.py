@@ -37,22 +37,19 @@ class AdoptError(Exception):
 def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
     """`--adopt FILE`: the exit code is 0 if all was found for sure, 2 if the folder is written and
     something is not sure, 1 if the workflow cannot be driven."""
-    try:
-        info = _ask(settings)
-        adoption = analyse_file(options.adopt, info)
-        loaded = _checked(adoption)
-        if options.json:
-            print(_as_json(adoption, loaded))
-        elif not loaded.ok:
-            raise AdoptError(loaded.reason)
-        else:
+    info = _ask(settings)
+    adoption = analyse_file(options.adopt, info)
+    loaded = _checked(adoption)
+    reason = None if loaded.ok else loaded.reason
+    if options.json:
+        print(_as_json(adoption, reason))
+    elif loaded.ok:
+        try:
             write(settings, options, adoption, loaded, info)
-    except AdoptError as error:
-        if options.json:
-            print(json.dumps({"bindings": {}, "not_sure": {}, "refused": str(error)}))
-        print(f"refused: {error}", file=sys.stderr)
-        return 1
-    if not loaded.ok:
+        except AdoptError as error:
+            reason = str(error)
+    if reason is not None:
+        print(f"refused: {reason}", file=sys.stderr)
         return 1
     return EXIT_UNSURE if adoption.not_sure else 0
 
@@ -127,8 +124,7 @@ def _checked(adoption: Adoption) -> binder.BindResult:
     return binder.validate(adoption.workflow, bindings)
 
 
-def _as_json(adoption: Adoption, loaded: binder.BindResult) -> str:
-    refused = None if loaded.ok else loaded.reason
+def _as_json(adoption: Adoption, refused: str | None) -> str:
     answer = {"bindings": adoption.bindings, "not_sure": adoption.not_sure, "refused": refused}
     return json.dumps(answer, indent=2)
 
