@@ -100,7 +100,9 @@ class ComfyGen(discord.Client):
         self.store = store
         self.comfy = client
         self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.reporter = Reporter(self, store, client, self.comfyui_threads)
+        self.reporter = Reporter(
+            self, store, client, self.comfyui_threads, keep_metadata=settings.keep_metadata
+        )
         self.worker = Worker(
             store,
             client,

@@ -65,6 +65,8 @@ class Settings:
     shutdown_grace: float
     retention_days: int
     default_negative_prompt: str
+    alert_user_id: int | None
+    keep_metadata: bool
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -181,6 +183,8 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
         retention_days=read.integer("JOB_RETENTION_DAYS", 0, 36_500),
         default_negative_prompt=negative,
+        alert_user_id=read.snowflake("ALERT_USER_ID"),
+        keep_metadata=read.choice("KEEP_METADATA", ("on", "off"), "on") == "on",
     )
     if read.problems:
         raise ConfigError(read.problems, settings)
