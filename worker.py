@@ -3,7 +3,7 @@
 Owns the in-memory queue of job ids, the way of a job from its row to its pictures, the wait for a
 prompt, its end if nobody wants it any more, and what people read when it goes wrong. Talks to
 ComfyUI and to the store, knows neither Discord nor forms: what has begun and what has ended goes up
-through two callbacks, which are called in the worker's thread.
+through two callbacks, which are called in the worker's thread, and what failed through a third.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class JobError(Exception):
     def public(self) -> str:
         """The sentence."""
         return str(self)
+
+
+class WorkflowUnusable(JobError):
+    """The workflow file is broken: no job can be made until its owner corrects it."""
 
 
 class Stopped(Exception):
@@ -100,9 +104,11 @@ class Worker:
         started: Callable[[str, Progress], None],
         ended: Callable[[str, list[bytes]], None],
         connection: Callable[[], int] = lambda: 0,
+        trouble: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """`load_workflow` gives the workflow as it is now; `timeout` is of one job, in seconds;
-        `connection` is `ProgressFeed.connection`."""
+        `connection` is `ProgressFeed.connection`; `trouble` is told what jobs and statements fail
+        by, in any thread."""
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
@@ -110,6 +116,7 @@ class Worker:
         self._on_start = started
         self._on_end = ended
         self._connection = connection
+        self._trouble = trouble
         self.seed_maxima: Mapping[tuple[str, str], int] = {}  # as `binder.reseed` takes them
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
@@ -141,10 +148,12 @@ class Worker:
         workflow = self._load_workflow()
         if not workflow.ok:
             log.error("the workflow cannot be used: %s", workflow.reason)
-            raise JobError(
+            error = WorkflowUnusable(
                 f"The bot's workflow cannot be used: {workflow.reason}."
                 " Nothing was queued; please tell the bot's owner."
             )
+            self._trouble(error)
+            raise error
         with self._accepting:  # the order of the rows is the order of the queue
             job_id = self._store.insert(params)
             position, seconds = 1, None
@@ -218,8 +227,9 @@ class Worker:
                 self.step(job_id)
             except Stopped:
                 log.info("job %s: left where it stands, to be taken up at the next start", job_id)
-            except Exception:
+            except Exception as error:
                 log.exception("job %s: the worker goes on with the next job", job_id)
+                self._trouble(error)
         if not self.finished.done():
             self.finished.set_result(None)
 
@@ -268,6 +278,7 @@ class Worker:
             log.warning("job %s: failed: %s", job_id, error)
         else:
             log.error("job %s: failed", job_id, exc_info=error)
+        self._trouble(error)
         sentence = public_sentence(error)
         return self._durably(lambda: self._store.fail(job_id, sentence, on_server=on_server))
 
@@ -276,7 +287,7 @@ class Worker:
         loaded = self._load_workflow()
         result = binder.bind(job, loaded.workflow) if loaded.ok else loaded
         if not result.ok:
-            raise JobError(f"The bot's workflow cannot be used: {result.reason}.")
+            raise WorkflowUnusable(f"The bot's workflow cannot be used: {result.reason}.")
         workflow = result.workflow
         if job.seed is not None:
             workflow = binder.reseed(workflow, job.seed, self.seed_maxima)
@@ -306,6 +317,7 @@ class Worker:
             except StoreError as error:
                 level = logging.DEBUG if tries % 30 else logging.ERROR  # about once a minute
                 log.log(level, "waiting for the database: %s", error)
+                self._trouble(error)
                 tries += 1
                 self._pause(DATABASE_PAUSE)
 
