@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import types
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,7 +32,8 @@ import discord
 from discord import app_commands
 
 import binder
-from channel import AWAY, see_failure
+from alerts import Alerts
+from channel import AWAY, TRY_SECONDS, may_work_later, see_failure
 from checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
@@ -98,7 +100,9 @@ class ComfyGen(discord.Client):
         self.store = store
         self.comfy = client
         self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.reporter = Reporter(self, store, client, self.comfyui_threads)
+        self.reporter = Reporter(
+            self, store, client, self.comfyui_threads, keep_metadata=settings.keep_metadata
+        )
         self.worker = Worker(
             store,
             client,
@@ -109,6 +113,7 @@ class ComfyGen(discord.Client):
             connection=lambda: self.feed.connection,
             read_lists=lambda workflow: self.desk.read_again(workflow),
             returned=lambda since: self.desk.lists.read_if_older(since),
+            trouble=self._trouble,
         )
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         self.desk = Desk(
@@ -122,6 +127,8 @@ class ComfyGen(discord.Client):
             offers,
         )
         self.feed = ProgressFeed(client, self.worker.hear, self.desk.lists.read_if_older)
+        self.alerts = self._owners_alerts()
+        self._owner_is_out_of_reach = False
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
@@ -160,6 +167,8 @@ class ComfyGen(discord.Client):
             asyncio.create_task(self._keep_house()),
             asyncio.create_task(self.feed.run()),
         ]
+        if self.alerts is not None:
+            self._background.append(asyncio.create_task(self.alerts.watch()))
         for task in self._background:
             task.add_done_callback(see_failure)
 
@@ -199,6 +208,39 @@ class ComfyGen(discord.Client):
             if check.state != "ok":
                 log_check(check)
 
+    # The owner
+
+    def _owners_alerts(self) -> Alerts | None:
+        if self.settings.alert_user_id is None:
+            return None
+        return Alerts(
+            self._tell_owner,
+            connection=lambda: self.feed.connection,
+            ping=self.comfy.ping,
+            threads=self.comfyui_threads,
+            folder=self.settings.db_path.parent,
+        )
+
+    def _trouble(self, error: Exception) -> None:
+        if self.alerts is not None:
+            self.alerts.hear(error)
+
+    async def _tell_owner(self, text: str) -> bool:
+        """A direct message. False if it may arrive later, and not if the owner takes none."""
+        assert self.settings.alert_user_id is not None  # else there are no alerts
+        try:
+            owner = await self.create_dm(discord.Object(self.settings.alert_user_id))
+            # The same nonce: a second try after a lost answer is no second message.
+            sent = owner.send(text, nonce=zlib.crc32(text.encode()))
+            await asyncio.wait_for(sent, TRY_SECONDS)
+        except AWAY as error:
+            if not self._owner_is_out_of_reach:
+                log.warning("ALERT_USER_ID cannot be told anything: %s", error)
+            self._owner_is_out_of_reach = True
+            return not may_work_later(error)
+        self._owner_is_out_of_reach = False
+        return True
+
     # Answering
 
     async def on_interaction(self, interaction: Interaction) -> None:
@@ -227,6 +269,7 @@ class ComfyGen(discord.Client):
             return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
+            self._trouble(error)
         elif isinstance(error, AWAY):
             log.warning("Discord did not take an answer: %s", error)
         elif not hasattr(error, "public"):

@@ -14,8 +14,8 @@ from object_info import Capabilities
 from store import Job
 
 
-class PromptError(Exception):
-    """A job cannot be made of its workflow; `public` is the finished sentence for people."""
+class JobError(Exception):
+    """Why a job cannot be accepted or made; `public` is the finished sentence for people."""
 
     @property
     def public(self) -> str:
@@ -24,15 +24,15 @@ class PromptError(Exception):
 
 
 def prepared(job: Job, loaded: binder.Valid, server: Capabilities) -> binder.Workflow:
-    """The workflow bound to the job, and then each step that the job asks for. PromptError for what
+    """The workflow bound to the job, and then each step that the job asks for. JobError for what
     the server or the workflow does not have any more."""
     prompt = lora.read(job.positive_prompt, server.loras)
     if prompt.problems:
-        raise PromptError(" ".join(prompt.problems))
+        raise JobError(" ".join(prompt.problems))
     bindings = loaded.bindings
     result = binder.bind(replace(job, positive_prompt=prompt.text), loaded.workflow, bindings)
     if not result.ok:
-        raise PromptError(f"The bot's workflow cannot be used: {result.reason}.")
+        raise JobError(f"The bot's workflow cannot be used: {result.reason}.")
     workflow = result.workflow
     if bindings is not binder.LOCKED:
         workflow = binder.rescale_passes(workflow, loaded.workflow, bindings)
@@ -41,6 +41,6 @@ def prepared(job: Job, loaded: binder.Valid, server: Capabilities) -> binder.Wor
     if job.shape:
         size = binder.size_of(workflow, bindings)
         if size is None or job.shape not in binder.SHAPES:
-            raise PromptError("The workflow does not let its shape be chosen any more. Press Edit.")
+            raise JobError("The workflow does not let its shape be chosen any more. Press Edit.")
         workflow = binder.with_size(workflow, binder.in_shape(size, job.shape), bindings)
     return binder.with_loras(workflow, prompt.loras, server.outputs, bindings)

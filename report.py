@@ -39,6 +39,7 @@ from channel import (
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
+from metadata import without_metadata
 from names import ends_of, escaped, names_of
 from running import RunningMessage
 from settings import DAY_MS
@@ -264,13 +265,17 @@ class Reporter:
         store: Store,
         comfy: ComfyClient,
         threads: ThreadPoolExecutor | None = None,
+        *,
+        keep_metadata: bool = True,
     ) -> None:
-        """`threads` are for the pictures that have to be fetched from ComfyUI."""
+        """`threads` are for the pictures that have to be fetched from ComfyUI. Without
+        `keep_metadata` they are posted without the texts in their files (metadata.py)."""
         self._client = client
         self._store = store
         self._comfy = comfy
         self._threads = threads
         self.offers: Callable[[], Mapping[str, Offer]] = dict  # what is offered now
+        self._keep_metadata = keep_metadata
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -485,11 +490,14 @@ class Reporter:
     async def _at_hand(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
     ) -> tuple[list[Picture], int]:
-        """What `_pictures` finds; in a thread if something has to be fetched."""
+        """What `_pictures` finds; in a thread if something has to be fetched, or copied."""
         find = functools.partial(self._pictures, job, originals, encoding, limit)
+        threads = self._threads
         if originals and not encoding and max(map(len, originals)) <= limit:
-            return find()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, find)
+            if self._keep_metadata:
+                return find()
+            threads = None  # the event loop's own, which do not hang on ComfyUI
+        return await asyncio.get_running_loop().run_in_executor(threads, find)
 
     def _pictures(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
@@ -525,6 +533,8 @@ class Reporter:
             except NoPreview as error:  # the next format may take what this one does not
                 log.info("%s", error)
                 continue
+            if not self._keep_metadata:
+                data = without_metadata(data)
             if len(data) <= limit:
                 suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
                 return Picture(mark, data, suffix, step)

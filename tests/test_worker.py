@@ -31,9 +31,11 @@ from comfy_errors import (
     Unreachable,
 )
 from object_info import Capabilities, ComfyOptions
-from store import Job, JobParams, JobStatus, Store
+from prompt_run import LATE_SECONDS
+from store import Job, JobParams, JobStatus, Store, StoreError
+from sweeper import Sweeper
 from tests.harness.bot import REPOSITORY
-from worker import LATE_SECONDS, Stopped, Sweeper, Worker, sentence_for
+from worker import Stopped, Worker, WorkflowUnusable, sentence_for
 from workflows import Workflows
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
@@ -178,6 +180,12 @@ def absences() -> list[float]:
 
 
 @pytest.fixture
+def troubles() -> list[Exception]:
+    """What jobs and statements failed by."""
+    return []
+
+
+@pytest.fixture
 def worker(
     store: Store,
     client: StubClient,
@@ -186,6 +194,7 @@ def worker(
     clock: Clock,
     feed: Feed,
     absences: list[float],
+    troubles: list[Exception],
 ) -> Worker:
     return Worker(
         store,
@@ -197,6 +206,7 @@ def worker(
         connection=lambda: feed.connection,
         read_lists=lambda name: OFFERED,
         returned=absences.append,
+        trouble=troubles.append,
     )
 
 
@@ -346,6 +356,83 @@ def test_an_error_of_our_own_fails_the_job_without_its_text(
     second = add(store)
     worker.step(second)
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [second]
+
+
+def test_what_a_job_fails_by_is_told_as_trouble(
+    store: Store, client: StubClient, worker: Worker, troubles: list[Exception]
+) -> None:
+    errors = [KeyError("a bug"), Refused("no such model")]
+
+    def submit(prompt_id: str) -> None:
+        client.known.add(prompt_id)
+        if errors:
+            raise errors.pop(0)
+
+    client.on_submit = submit
+    for _ in range(3):
+        worker.step(add(store))
+    assert [type(error) for error in troubles] == [KeyError, Refused]
+    assert len(store.by_status(JobStatus.COMPLETED)) == 1
+
+
+def test_a_workflow_that_cannot_be_used_is_told_as_trouble_at_generate_and_in_the_queue(
+    store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add(store)
+    params = store.get(job_id)
+    assert params is not None
+    monkeypatch.setattr(worker, "_load_workflow", lambda name: binder.validate({}))
+    with pytest.raises(WorkflowUnusable):
+        worker.accept(params)
+    worker.step(job_id)
+    assert [type(error) for error in troubles] == [WorkflowUnusable] * 2
+
+
+def test_a_database_that_is_waited_for_is_told_as_trouble(
+    store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [StoreError("database or disk is full")]
+    start = store.start
+
+    def start_later(job_id: str) -> bool:
+        if failures:
+            raise failures[0]
+        return start(job_id)
+
+    monkeypatch.setattr(store, "start", start_later)
+    monkeypatch.setattr(worker, "_pause", lambda seconds: failures.clear())
+    worker.step(add(store))
+    assert [str(error) for error in troubles] == ["database or disk is full"]
+
+
+def test_an_error_that_leaves_a_job_without_its_end_is_told_as_trouble(
+    store: Store, client: StubClient
+) -> None:
+    troubles: list[Exception] = []
+    told = threading.Event()
+
+    def trouble(error: Exception) -> None:
+        troubles.append(error)
+        told.set()
+
+    def broken(job_id: str, pictures: list[bytes]) -> None:
+        raise KeyError("a bug")
+
+    worker = Worker(
+        store,
+        client,  # type: ignore[arg-type]
+        Workflows(WORKFLOW).load,
+        timeout=60.0,
+        started=lambda job_id, progress: None,
+        ended=broken,
+        trouble=trouble,
+    )
+    add(store)
+    worker.start()
+    assert told.wait(20)
+    worker.abort()
+    assert worker.join(20)
+    assert [type(error) for error in troubles] == [KeyError]
 
 
 def test_a_bots_token_in_a_servers_words_reaches_nobody(
