@@ -318,6 +318,24 @@ def explanation(error: Exception) -> str:
     return f"Discord cannot be used: {error}; check the internet connection"
 
 
+def check_rules(settings: Settings) -> list[Check]:
+    """What the owner has set for the people of a server, a line each."""
+    share = settings.max_waiting
+    waiting = f"at most {share} pictures of one person wait" if share else "no limit for a person"
+    roles = ", ".join(map(str, sorted(settings.role_ids))) or "every member may use the bot"
+    alerts = settings.alert_user_id
+    texts = (
+        f"{waiting} (MAX_WAITING_PER_PERSON)",
+        f"up to {settings.max_steps} steps (MAX_STEPS)",
+        f"{roles} (ALLOWED_ROLE_IDS)",
+        f"user {alerts} hears of trouble (ALERT_USER_ID)"
+        if alerts
+        else "nobody hears of trouble by a message (ALERT_USER_ID)",
+        f"pictures {'keep' if settings.keep_metadata else 'lose'} their metadata (KEEP_METADATA)",
+    )
+    return [Check("rules", "ok", text) for text in texts]
+
+
 def print_checks(
     settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
 ) -> int:
@@ -327,6 +345,7 @@ def print_checks(
     inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
     inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
     inspection.run()
+    inspection.checks += check_rules(settings)
     if settings.token and not offline:
         inspection.checks += asyncio.run(inspect_discord(settings, commands))
     inspection.close()

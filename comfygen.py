@@ -114,6 +114,7 @@ class ComfyGen(discord.Client):
             read_lists=lambda workflow: self.desk.read_again(workflow),
             returned=lambda since: self.desk.lists.read_if_older(since),
             trouble=self._trouble,
+            max_waiting=settings.max_waiting,
         )
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         self.desk = Desk(

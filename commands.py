@@ -24,15 +24,17 @@ import object_info
 from channel import AWAY, CLOSED, job_view
 from comfy_client import ComfyClient
 from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
-from form import ControlId, Forms, form_embed
+from form import ControlId, Forms, form_embed, retry_view
+from history import page_of
 from lists import LISTS_AGE, Lists
-from names import names_of, without_half_emoji
+from moderation import BlockedPrompt, BlockedWords, blocked
+from names import duration, names_of, without_half_emoji
 from object_info import ComfyOptions
-from permissions import cannot_post, check_may_change, check_place
+from permissions import cannot_post, check_manager, check_may_change, check_place
 from report import Reporter
 from settings import PROMPT_LIMIT, Settings
-from store import Job, Store
-from waiting import QUEUE_TITLE, Waiting, duration
+from store import Job, JobParams, Store
+from waiting import QUEUE_TITLE, Waiting
 from worker import Queued, Worker
 from workflows import Offer, Workflows
 
@@ -88,11 +90,13 @@ class Desk:
         self.reporter = reporter
         self.agains = Taps()
         self.waiting = Waiting(store, worker)
+        self.words = BlockedWords(store)
         self.forms = Forms(
             offers,
             settings.default_negative_prompt,
             self.check_place,
             cannot_post,
+            settings.max_steps,
         )
         self._comfy = comfy
         self._workflows = workflows
@@ -106,6 +110,14 @@ class Desk:
         if self.worker.stopping:
             raise Refusal(RESTARTING)
         check_place(self.settings, interaction)
+
+    async def accept(self, params: JobParams) -> Queued:
+        """Queue a job, unless the server's moderators do not want its prompt: BlockedPrompt."""
+        prompt = params.positive_prompt
+        found = await asyncio.to_thread(self.words.found, params.guild_id, prompt)
+        if found:
+            raise BlockedPrompt(found)
+        return await asyncio.to_thread(self.worker.accept, params)
 
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""
@@ -218,9 +230,7 @@ async def show_queue(interaction: Interaction) -> None:
 @app_commands.default_permissions(manage_guild=True)
 async def refresh(interaction: Interaction) -> None:
     """/refresh, for members who may manage the server: the option lists, without a restart."""
-    # Asked again: a server's settings can show the command to others.
-    if interaction.guild_id is None or not interaction.permissions.manage_guild:
-        raise Refusal("Only members who may manage the server can do that.")
+    check_manager(interaction)
     desk: Desk = interaction.client.desk
     await interaction.response.defer(ephemeral=True)
     before = all_options(desk.forms.offers)
@@ -245,7 +255,23 @@ def all_options(offers: Mapping[str, Offer]) -> tuple[set[str], set[str], set[st
     )
 
 
-COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
+@app_commands.command(name="mine", description="Your last pictures of this server")
+async def show_mine(interaction: Interaction) -> None:
+    """/mine, for the caller's eyes alone."""
+    desk: Desk = interaction.client.desk
+    desk.check_place(interaction)
+    await interaction.response.defer(ephemeral=True)
+    embed, view = await page_of(desk.store, interaction, 0)
+    await interaction.followup.send(embed=embed, view=view, ephemeral=True)
+
+
+COMMANDS: tuple[app_commands.Command[Any, ..., Any] | app_commands.Group, ...] = (
+    gen,
+    show_queue,
+    show_mine,
+    refresh,
+    blocked,
+)
 COMMAND_NAMES = {command.name for command in COMMANDS}
 
 
@@ -257,6 +283,13 @@ async def choose(desk: Desk, interaction: Interaction, control: ControlId) -> No
     """A menu of the form."""
     data: Any = interaction.data
     await desk.forms.choose(interaction, control.key, control.action, data["values"][0])
+
+
+async def turn_page(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Newer or Older, of /mine."""
+    await interaction.response.defer()
+    embed, view = await page_of(desk.store, interaction, int(control.key))
+    await interaction.edit_original_response(embed=embed, view=view)
 
 
 async def show_modal(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -283,7 +316,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         random_seeds=desk.settings.random_seeds,
     )
     try:
-        params, notes = check_offered(params, desk.forms.offers)
+        params, notes = check_offered(params, desk.forms.offers, desk.settings.max_steps)
     except FormError as gone:
         await desk.forms.show_anew(interaction, draft, gone.public)
         return
@@ -293,8 +326,12 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     draft.stage = Stage.SENDING  # before the first await
     try:
         await interaction.response.defer()
-        queued = await asyncio.to_thread(desk.worker.accept, params)
+        queued = await desk.accept(params)
         draft.sent()
+    except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
+        sentence = blocked_prompt.public
+        await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
+        return
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
@@ -309,7 +346,7 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await desk.job(control.key)
     try:
-        params, notes = check_offered(job, desk.forms.offers)
+        params, notes = check_offered(job, desk.forms.offers, desk.settings.max_steps)
     except FormError:
         note = "Nothing is queued yet: choose, and press Generate."
         await desk.forms.open_from(interaction, replace(job, seed=None), note)
@@ -319,9 +356,13 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
         user_id=str(interaction.user.id),
         guild_id=str(interaction.guild_id),
         channel_id=str(interaction.channel_id),
-        seed=new_seed(),
+        seed=new_seed() if "seed" in desk.forms.offer(params.workflow).roles else None,
     )
-    queued = await asyncio.to_thread(desk.worker.accept, params)
+    try:
+        queued = await desk.accept(params)
+    except BlockedPrompt as blocked_prompt:
+        await desk.forms.open_from(interaction, replace(job, seed=None), blocked_prompt.public)
+        return
     await say_queued(interaction, queued, *notes)
 
 
@@ -454,6 +495,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
     ("queue", "cancel"): cancel_chosen,
+    ("mine", "page"): turn_page,
     ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,

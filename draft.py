@@ -121,6 +121,7 @@ class Draft:
     shows_workflow: bool = False  # there is more than one
     size: Size | None = None  # of the file's pictures, if it can be chosen
     loras: tuple[str, ...] = ()  # offered
+    most_steps: int = STEPS_RANGE[1]  # that the owner allows
     model: str | None = None
     sampler: str | None = None
     scheduler: str | None = None
@@ -279,13 +280,14 @@ class Draft:
         """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
         problems: list[str] = []
         given, typed = typed, {**self._unasked(), **typed}
-        steps, cfg = parse_steps(typed.get("steps", "")), parse_cfg(typed.get("cfg", ""))
+        steps = parse_steps(typed.get("steps", ""), self.most_steps)
+        cfg = parse_cfg(typed.get("cfg", ""))
         positive = typed.get("positive_prompt", "").strip()
         if not lora.text_of(positive):
             problems.append("**Prompt** is empty: describe the picture in a few words.")
         problems += lora.read(positive, self.loras).problems
         if steps is None:
-            low, high = STEPS_RANGE
+            low, high = STEPS_RANGE[0], self.most_steps
             problems.append(
                 f"**Steps** is {quoted(typed.get('steps', ''))}:"
                 f" give a whole number from {low} to {high}."
@@ -319,7 +321,8 @@ class Draft:
         """Start from the workflow file's own values, as far as they are offered and in range."""
         for name in self.fields:
             self.adopt(name, getattr(defaults, name) or "")
-        self.steps = parse_steps(defaults.steps or "") or DEFAULT_STEPS
+        steps = parse_steps(defaults.steps or "", self.most_steps)
+        self.steps = steps or min(DEFAULT_STEPS, self.most_steps)
         self.cfg = parse_cfg(defaults.cfg or "") or DEFAULT_CFG
 
     def take_settings(self, source: Draft | JobParams) -> list[str]:
@@ -330,7 +333,8 @@ class Draft:
             return []
         given = {name: getattr(source, name) for name in self.fields}
         notes = [self.find_again(name, value) for name, value in given.items() if value]
-        self.steps, self.cfg = source.steps or self.steps, source.cfg or self.cfg
+        self.steps = min(source.steps or self.steps, self.most_steps)
+        self.cfg = source.cfg or self.cfg
         self.shape = source.shape if self.size else ""
         return [note for note in notes if note]
 
@@ -415,25 +419,28 @@ def new_seed() -> int:
     return secrets.randbelow(RANDOM_SEEDS)
 
 
-def over(workflow: str, offer: Offer) -> Draft:
-    """An empty draft over a workflow."""
+def over(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft:
+    """An empty draft over a workflow; the owner allows so many steps."""
     return Draft(
         offer.options,
         roles=offer.roles,
         workflow=workflow,
         size=offer.size,
         loras=offer.loras,
+        most_steps=most_steps,
     )
 
 
-def blank(workflow: str, offer: Offer) -> Draft:
+def blank(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft:
     """A draft over a workflow, with the values of its file as far as they are offered."""
-    draft = over(workflow, offer)
+    draft = over(workflow, offer, most_steps)
     draft.start_from(offer.defaults)
     return draft
 
 
-def check_offered(params: JobParams, offers: Mapping[str, Offer]) -> tuple[JobParams, list[str]]:
+def check_offered(
+    params: JobParams, offers: Mapping[str, Offer], most_steps: int = STEPS_RANGE[1]
+) -> tuple[JobParams, list[str]]:
     """The job as ComfyUI can make it now, and a sentence for what has another name since (after
     /refresh, or from an old job). FormError for what is not offered any more."""
     workflow = params.workflow or next(iter(offers))
@@ -443,6 +450,8 @@ def check_offered(params: JobParams, offers: Mapping[str, Offer]) -> tuple[JobPa
     notes = {name: draft.find_again(name, getattr(params, name)) for name in draft.fields}
     gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
     gone += lora.read(params.positive_prompt, draft.loras).problems
+    if params.steps > most_steps:
+        gone.append(f"At most {most_steps} steps are allowed now, and these were {params.steps}.")
     if params.shape and draft.size is None:
         gone.append("The shape cannot be chosen with this workflow any more.")
     if gone:
@@ -450,12 +459,12 @@ def check_offered(params: JobParams, offers: Mapping[str, Offer]) -> tuple[JobPa
     return replace(params, model=draft.model or ""), [note for note in notes.values() if note]
 
 
-def parse_steps(text: str) -> int | None:
-    """A whole number in STEPS_RANGE in plain ASCII digits, or None."""
+def parse_steps(text: str, most: int = STEPS_RANGE[1]) -> int | None:
+    """A whole number in STEPS_RANGE, and no more than `most`, in plain ASCII digits, or None."""
     text = text.strip()
     if not re.fullmatch(r"\+?[0-9]{1,4}", text):
         return None
-    return int(text) if STEPS_RANGE[0] <= int(text) <= STEPS_RANGE[1] else None
+    return int(text) if STEPS_RANGE[0] <= int(text) <= min(most, STEPS_RANGE[1]) else None
 
 
 def parse_cfg(text: str) -> float | None:

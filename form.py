@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import discord
 
 from binder import SHAPES
-from draft import Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
+from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
 from names import MENU_LIMIT, OPTION_LIMIT, ends_of, escaped, names_of, nearest, quoted
 from store import JobParams
@@ -199,7 +199,7 @@ def menu_options(
 def prompt_modal(draft: Draft, origin: str) -> PromptModal:
     """The modal with the draft's texts; `origin` is what opened it, `edit` or `retry`."""
     control_id = ControlId("modal", origin, f"{draft.key}.{draft.mark()}")
-    return PromptModal(str(control_id), draft.texts())
+    return PromptModal(str(control_id), draft.texts(), draft.most_steps)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -216,6 +216,7 @@ class Forms:
         negative_prompt: str,
         check_place: Callable[[discord.Interaction[Any]], None],
         place_note: Callable[[discord.Interaction[Any]], str] = lambda interaction: "",
+        most_steps: int = STEPS_RANGE[1],
     ) -> None:
         """`negative_prompt` is what a first form starts with; `check_place` raises Refusal if there
         may be no form where an interaction comes from, `place_note` is what forms there say."""
@@ -223,6 +224,7 @@ class Forms:
         self._negative_prompt = negative_prompt
         self._check_place = check_place
         self._place_note = place_note
+        self._most_steps = most_steps
         self._drafts = Drafts()
 
     def offer(self, workflow: str) -> Offer:
@@ -379,7 +381,7 @@ class Forms:
         unless it was sent."""
         if workflow not in self.offers:
             workflow = next(iter(self.offers))
-        draft = blank(workflow, self.offers[workflow])
+        draft = blank(workflow, self.offers[workflow], self._most_steps)
         draft.negative_prompt = self._negative_prompt
         draft.shows_workflow = len(self.offers) > 1
         last = source or self._drafts.last(interaction.user.id)

@@ -45,9 +45,8 @@ INPUTS: Mapping[str, ModalInput] = {
     ),
     "steps": ModalInput(
         "Steps",
-        "A whole number from {} to {}. 20 to 30 is usual; more: finer and slower".format(
-            *STEPS_RANGE
-        ),
+        f"A whole number from {STEPS_RANGE[0]} to {{most_steps}}."
+        " 20 to 30 is usual; more: finer and slower",
         "for example 25",
         NUMBER_LIMIT,
         True,
@@ -78,7 +77,9 @@ class PromptModal(discord.ui.Modal):
     forget an open modal at a restart or after its time, and what was typed with it.
     """
 
-    def __init__(self, custom_id: str, texts: Mapping[str, str]) -> None:
+    def __init__(
+        self, custom_id: str, texts: Mapping[str, str], most_steps: int = STEPS_RANGE[1]
+    ) -> None:
         super().__init__(title="Prompts & Settings", custom_id=custom_id)
         styles = discord.TextStyle
         for name, given in INPUTS.items():
@@ -87,7 +88,7 @@ class PromptModal(discord.ui.Modal):
             self.add_item(
                 discord.ui.Label(
                     text=given.label,
-                    description=given.hint,
+                    description=given.hint.format(most_steps=most_steps),
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,

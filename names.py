@@ -337,3 +337,10 @@ def quoted(text: str) -> str:
 def shortened(text: str, limit: int) -> str:
     """Cut at the end, with an ellipsis within the limit."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"

@@ -210,7 +210,7 @@ def once_params(
     settings: Settings, arguments: argparse.Namespace, workflow: str, offer: Offer
 ) -> JobParams:
     """The job of `--once`: what the arguments say, else what the workflow file says."""
-    draft = blank(workflow, offer)
+    draft = blank(workflow, offer, settings.max_steps)
     texts = {
         **draft.texts(),
         "positive_prompt": arguments.once,

@@ -15,7 +15,7 @@ import discord
 
 from channel import AWAY, job_button
 from form import ControlId, Controls
-from names import MENU_LIMIT, escaped, shortened
+from names import MENU_LIMIT, duration, escaped, shortened
 from permissions import is_moderator
 from store import Job, JobStatus, Store
 from worker import Worker
@@ -118,10 +118,3 @@ def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
         description="\n".join(lines) or "Nothing is being made, and nobody waits.",
         colour=discord.Colour.blurple(),
     )
-
-
-def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
-    if seconds < 55:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import binder
 from comfy_client import ComfyClient, Progress
 from comfy_errors import BrokenModel, NotOffered, Refused, Removed
-from names import display_name, quoted
+from names import display_name, duration, quoted
 from object_info import Capabilities, ComfyOptions
 from prompt import JobError, prepared
 from prompt_run import Cancelled, PromptRun
@@ -112,12 +112,14 @@ class Worker:
         read_lists: Callable[[str], ComfyOptions | None] = lambda name: None,
         returned: Callable[[float], None] = lambda since: None,
         trouble: Callable[[Exception], None] = lambda error: None,
+        max_waiting: int = 0,
     ) -> None:
         """`load_workflow` gives the workflow with a name as it is now, validated; `timeout` is of
         one job, in seconds; `connection` is `ProgressFeed.connection`. `read_lists` reads again
         what ComfyUI offers with a workflow, and blocks (None: it could not); `returned` is told
         that ComfyUI answers again, and since when (`time.monotonic()`) it did not; `trouble` is
-        told, in any thread, what jobs and statements fail by."""
+        told, in any thread, what jobs and statements fail by; `max_waiting` is how many jobs
+        of one person may wait or run, 0 for any number."""
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
@@ -128,6 +130,7 @@ class Worker:
         self._read_lists = read_lists
         self._on_return = returned
         self._trouble = trouble
+        self._max_waiting = max_waiting
         self.capabilities = Capabilities({}, {}, ())  # of the server, as they were read last
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
@@ -166,6 +169,7 @@ class Worker:
             self._trouble(error)
             raise error
         with self._accepting:  # the order of the rows is the order of the queue
+            self._check_share(params.user_id)
             job_id = self._store.insert(params)
             position, seconds = 1, None
             try:
@@ -177,6 +181,21 @@ class Worker:
                 self.submit(job_id)
         log.info("job %s: queued at position %d", job_id, position)
         return Queued(job_id, position, seconds)
+
+    def _check_share(self, user_id: str) -> None:
+        """JobError for a person who has as many jobs waiting as one may have."""
+        waiting = self._store.waiting(user_id) if self._max_waiting else 0
+        if not self._max_waiting or waiting < self._max_waiting:
+            return
+        queued = [job.user_id for job in self._store.by_status(JobStatus.QUEUED)]
+        is_running = any(job.user_id == user_id for job in self._store.by_status(JobStatus.RUNNING))
+        place = 0 if is_running or user_id not in queued else queued.index(user_id) + 1
+        seconds = self.estimate(place)
+        when = "in a minute" if seconds is None else f"in about {duration(seconds)}"
+        raise JobError(
+            f"You have {waiting} pictures waiting, and one person may have {self._max_waiting}."
+            f" Try again {when}, when the next of yours is done. Nothing was lost."
+        )
 
     def estimate(self, position: int) -> float | None:
         """Seconds until the job at this position is done, from the median of the last runs; None

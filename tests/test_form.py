@@ -34,7 +34,7 @@ from draft import (
     parse_steps,
 )
 from form import ControlId, Forms, form_embed, form_view, menu_options, prompt_modal, retry_view
-from modal import INPUTS, PromptModal, given_back
+from modal import PromptModal, given_back
 from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
@@ -656,9 +656,10 @@ def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
 
 
 def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
-    hints = {name: given.hint for name, given in INPUTS.items()}
+    modal: Any = prompt_modal(filled_draft(most_steps=60), "edit")
+    hints = {label.component.custom_id: label.description for label in modal.children}
     for name, words in {
-        "steps": ["1 to 150", "20 to 30", "more: finer and slower"],
+        "steps": ["1 to 60", "20 to 30", "more: finer and slower"],
         "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
         "negative_prompt": ["keep out"],
         "seed": ["Empty: random", "same picture"],
