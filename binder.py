@@ -8,10 +8,11 @@ The rules are architecture.md §5; what a real workflow looks like is comfyui.md
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,35 +20,84 @@ from store import JobParams
 
 Workflow = dict[str, Any]  # ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}
 
-CHECKPOINT = "152"
-POSITIVE = "268"
-NEGATIVE = "4"
+# What of a job is written into a workflow, in the order in which it is looked at.
+ROLES = (
+    "model",
+    "positive",
+    "negative",
+    "sampler",
+    "scheduler",
+    "steps",
+    "cfg",
+    "seed",
+    "width",
+    "height",
+    "batch",
+)
+OPTION_ROLES = ("model", "sampler", "scheduler")  # their values come from a list of the server's
+TEXT_ROLES = ("positive", "negative", *OPTION_ROLES)
+BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
+
+
+class Place(NamedTuple):
+    """An input of a node, where something of a job is written."""
+
+    node: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.name}"
+
+    @classmethod
+    def parse(cls, text: object) -> Place:
+        """The reverse of `str()`: the id ends at the first dot, and may hold colons. ValueError
+        for anything else."""
+        node, dot, name = str(text).partition(".")
+        if not isinstance(text, str) or not node or not dot or not name:
+            raise ValueError(f'{text!r} is not of the form "<node id>.<input>"')
+        return cls(node, name)
+
+
+Bindings = Mapping[str, tuple[Place, ...]]  # of every role the places it is written to
+
+
+def _bindings(**entries: str) -> Bindings:
+    return {role: tuple(map(Place.parse, entries.get(role, "").split())) for role in ROLES}
+
+
 BASE_PASS = "239"
-SAMPLERS = (BASE_PASS, "249", "52", "118")
+LOCKED: Bindings = _bindings(  # architecture.md §5
+    model="152.ckpt_name",
+    positive="268.text",
+    negative="4.text",
+    sampler="239.sampler_name 249.sampler_name 52.sampler_name 118.sampler_name",
+    scheduler="239.scheduler 249.scheduler 52.scheduler 118.scheduler",
+    steps="239.steps",
+    cfg="239.cfg",
+)
 
-# What must be there, in the order it is asked for (architecture.md §5.1).
-REQUIRED: dict[str, tuple[str, ...]] = {
-    CHECKPOINT: ("ckpt_name",),
-    POSITIVE: ("text",),
-    NEGATIVE: ("text",),
-    **dict.fromkeys(SAMPLERS, ("sampler_name", "scheduler")),
-    BASE_PASS: ("sampler_name", "scheduler", "steps", "cfg"),
-}
-
-# The inputs whose values come from a list that the server offers.
-OPTION_INPUTS = ("ckpt_name", "sampler_name", "scheduler")
-
+PASS_LIMITS = ("start_at_step", "end_at_step")  # of a pass in a chain that shares its steps
 ASSUMED_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
 SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
+LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
+SIZE_STEP = 64  # pixels: what every model takes
+SHAPES = {  # width to height, near to what SDXL was trained with
+    "square": (1, 1),
+    "portrait": (13, 19),
+    "landscape": (19, 13),
+    "wide": (16, 9),
+    "tall": (9, 16),
+}
 FILE_NAME_INPUT = "filename_prefix"
 
 
 @dataclass(frozen=True)
 class Valid:
-    """A workflow that may go on to the next step."""
+    """A workflow that may go on to the next step, and where a job goes in it."""
 
     workflow: Workflow
+    bindings: Bindings = field(default_factory=lambda: LOCKED)
     ok: Literal[True] = True
 
 
@@ -63,13 +113,31 @@ BindResult = Valid | Invalid
 
 
 class Defaults(NamedTuple):
-    """The workflow file's own values of what a job writes, as text."""
+    """The workflow file's own values of what a job writes, as text; None where the workflow has no
+    such thing."""
 
-    model: str
-    sampler: str
-    scheduler: str
-    steps: str
-    cfg: str
+    model: str | None
+    sampler: str | None
+    scheduler: str | None
+    steps: str | None
+    cfg: str | None
+
+
+class Size(NamedTuple):
+    """Of a picture, in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height}"
+
+
+class Lora(NamedTuple):
+    """A LoRA to be used: its name as the server lists it, and how strongly, 1 as it was trained."""
+
+    name: str
+    strength: float
 
 
 class FileText(NamedTuple):
@@ -83,20 +151,40 @@ class FileText(NamedTuple):
 
 
 def load(path: Path) -> BindResult:
-    """Read a workflow file. The reason names the file by its name alone."""
+    """Read a workflow file and the bindings beside it. The reason names the files by their names
+    alone."""
     try:
-        text = path.read_text("utf-8-sig")
-        workflow = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except FileNotFoundError:
-        return Invalid(f"the workflow file {path.name} does not exist")
-    except OSError as error:
-        return Invalid(f"the workflow file {path.name} cannot be read: {error.strerror}")
-    except (ValueError, RecursionError) as error:
-        return Invalid(f"the workflow file {path.name} is not JSON: {error}")
-    return Valid(workflow)
+        workflow = _read(path, f"the workflow file {path.name}")
+        beside = path.with_name(BINDINGS_FILE)
+        bindings = parse_bindings(_read(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
+    except ValueError as error:
+        return Invalid(str(error))
+    return Valid(workflow, bindings)
 
 
-def validate(workflow: object) -> BindResult:
+def parse_bindings(document: object) -> Bindings:
+    """The content of a bindings.json, `{role: ["<node id>.<input>", …], …}`; a role that is not
+    named is empty. ValueError with a reason for the owner."""
+    if not isinstance(document, dict):
+        raise ValueError(f"{BINDINGS_FILE} is not a JSON object")
+    for role in document:
+        if role not in ROLES:
+            raise ValueError(f"{BINDINGS_FILE} has {role!r}, which is none of {', '.join(ROLES)}")
+    bindings: dict[str, tuple[Place, ...]] = {}
+    for role in ROLES:
+        entries = document.get(role, [])
+        if not isinstance(entries, list):
+            raise ValueError(f"{role} in {BINDINGS_FILE} is not a list")
+        try:
+            bindings[role] = tuple(map(Place.parse, entries))
+        except ValueError as error:
+            raise ValueError(f"{role} in {BINDINGS_FILE}: {error}") from error
+    if not bindings["positive"]:
+        raise ValueError(f"{BINDINGS_FILE} does not say where the prompt goes: positive is empty")
+    return bindings
+
+
+def validate(workflow: object, bindings: Bindings = LOCKED) -> BindResult:
     """The contract of architecture.md §5.1, in its order; the reason names the first failure."""
     if not isinstance(workflow, dict):
         return Invalid("the workflow is not a JSON object")
@@ -105,63 +193,210 @@ def validate(workflow: object) -> BindResult:
             "the workflow is in the format of ComfyUI's page, not in the API format: open it in"
             " ComfyUI and use Workflow > Export (API)"
         )
-    for node in REQUIRED:
+    required = _required(bindings)
+    for node in required:
         if node not in workflow:
             return Invalid(f"the workflow has no node {node}")
-    for node in REQUIRED:
+    for node in required:
         if not isinstance(_inputs(workflow, node), dict):
             return Invalid(f"node {node} of the workflow has no inputs")
-    for node, fields in REQUIRED.items():
-        for field in fields:
-            value = _inputs(workflow, node).get(field)
+    for node, names in required.items():
+        for name in names:
+            value = _inputs(workflow, node).get(name)
             if isinstance(value, list):
                 return Invalid(
-                    f"input {field} of node {node} of the workflow is connected to another node;"
+                    f"input {name} of node {node} of the workflow is connected to another node;"
                     " it must hold a value of its own"
                 )
             if not isinstance(value, str | int | float) or isinstance(value, bool):
-                return Invalid(f"node {node} of the workflow has no value for its input {field}")
-    return Valid(workflow)
+                return Invalid(f"node {node} of the workflow has no value for its input {name}")
+    if bindings is not LOCKED and (reason := _wrong_kind(workflow, bindings)):
+        return Invalid(reason)
+    return Valid(workflow, bindings)
 
 
-def bind(job: JobParams, workflow: object) -> BindResult:
-    """A deep copy of the workflow with the job written into it: exactly the fields of the table in
-    architecture.md §5 and no other. Steps and cfg go to the base pass alone."""
-    result = validate(workflow)
+def _required(bindings: Bindings) -> dict[str, list[str]]:
+    """The inputs that must be there by their node, in the order they are asked for."""
+    required: dict[str, list[str]] = {}
+    for places in bindings.values():
+        for node, name in places:
+            required.setdefault(node, []).append(name)
+    return required
+
+
+def _wrong_kind(workflow: Workflow, bindings: Bindings) -> str | None:
+    """Why a bound input cannot take what its role writes: a text for a number, say."""
+    for role, places in bindings.items():
+        for node, name in places:
+            if isinstance(_inputs(workflow, node)[name], str) != (role in TEXT_ROLES):
+                kind = "text" if role in TEXT_ROLES else "number"
+                return f"{role} is bound to input {name} of node {node}, which holds no {kind}"
+    return None
+
+
+def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindResult:
+    """A deep copy of the workflow with the job written into it: exactly the fields of the bindings
+    and no other (architecture.md §5). Steps and cfg go to the base pass alone."""
+    result = validate(workflow, bindings)
     if not result.ok:
         return result
     bound = copy.deepcopy(result.workflow)
-    bound[CHECKPOINT]["inputs"]["ckpt_name"] = job.model
-    bound[POSITIVE]["inputs"]["text"] = job.positive_prompt
-    bound[NEGATIVE]["inputs"]["text"] = job.negative_prompt
-    for node in SAMPLERS:
-        bound[node]["inputs"]["sampler_name"] = job.sampler
-        bound[node]["inputs"]["scheduler"] = job.scheduler
-    bound[BASE_PASS]["inputs"]["steps"] = job.steps
-    bound[BASE_PASS]["inputs"]["cfg"] = job.cfg
-    return Valid(bound)
+    values = {
+        "model": job.model,
+        "positive": job.positive_prompt,
+        "negative": job.negative_prompt,
+        "sampler": job.sampler,
+        "scheduler": job.scheduler,
+        "steps": job.steps,
+        "cfg": job.cfg,
+    }
+    for role, value in values.items():
+        for node, name in bindings[role]:
+            bound[node]["inputs"][name] = value
+    return Valid(bound, bindings)
+
+
+def rescale_passes(bound: Workflow, workflow: Workflow, bindings: Bindings) -> Workflow:
+    """A deep copy of what was bound whose passes begin and end at the same share of their steps as
+    in the file: a chain of passes shares its steps, and says so by start_at_step and
+    end_at_step."""
+    scaled = copy.deepcopy(bound)
+    places = set(bindings["steps"])
+    for node in scaled:
+        inputs = _inputs(scaled, node)
+        place = _source(workflow, node, "steps") if isinstance(inputs, dict) else None
+        if place not in places or place is None:
+            continue
+        before, now = (_inputs(graph, place.node)[place.name] for graph in (workflow, bound))
+        for name in PASS_LIMITS:
+            limit = inputs.get(name)
+            if type(limit) is int and 0 < limit <= before:  # beyond the last step: to the end
+                inputs[name] = round(limit * now / before)
+    return scaled
 
 
 def reseed(
-    workflow: Workflow, seed: int, maxima: Mapping[tuple[str, str], int] | None = None
+    workflow: Workflow,
+    seed: int,
+    maxima: Mapping[tuple[str, str], int] | None = None,
+    bindings: Bindings = LOCKED,
 ) -> Workflow:
     """A deep copy with new seeds, so that ComfyUI does not answer from its cache (design.md).
 
-    The base pass gets `seed` (0 to SEED_MAX) itself. Every other literal seed keeps its distance
-    to the base pass's: so what was equal in the file stays equal, and what differed differs, as
-    far as the server's `maxima`, by class and input, leave room.
+    The base pass gets `seed` (0 to SEED_MAX) itself: in the bound places, or where the locked
+    workflow has it. Every other literal seed keeps its distance to the base pass's: so what was
+    equal in the file stays equal, and what differed differs, as far as the server's `maxima`, by
+    class and input, leave room.
     """
     seeded = copy.deepcopy(workflow)
-    base = _base_seed(workflow)
-    for node, name in _literal_seeds(workflow):
+    bases = bindings["seed"] or tuple(filter(None, [_base_seed(workflow)]))
+    for node, name in dict.fromkeys([*bases, *_literal_seeds(workflow)]):
         value = seed
-        if base is not None and (node, name) != base:
+        if (node, name) not in bases:
             class_type = str(workflow[node].get("class_type"))
             most = min((maxima or {}).get((class_type, name), SEED_MAX), SEED_MAX)
-            distance = workflow[node]["inputs"][name] - workflow[base[0]]["inputs"][base[1]]
+            base = bases[0]
+            distance = workflow[node]["inputs"][name] - workflow[base.node]["inputs"][base.name]
             value = (seed + distance) % (most + 1)
         seeded[node]["inputs"][name] = value
     return seeded
+
+
+def size_of(workflow: Workflow, bindings: Bindings = LOCKED) -> Size | None:
+    """The size of the file's pictures before they are enlarged; None if no number says so."""
+    places = _size_places(workflow, bindings)
+    values = [_inputs(workflow, place.node)[place.name] for place in places]
+    if len(values) != 2 or not all(type(value) is int and value > 0 for value in values):
+        return None
+    return Size(*values)
+
+
+def in_shape(size: Size, shape: str) -> Size:
+    """A size of one of SHAPES with about as many pixels, in multiples of 64."""
+    wide, high = SHAPES[shape]
+    scale = math.sqrt(size.width * size.height / (wide * high)) / SIZE_STEP
+    return Size(*(max(1, round(side * scale)) * SIZE_STEP for side in (wide, high)))
+
+
+def with_size(workflow: Workflow, size: Size, bindings: Bindings = LOCKED) -> Workflow:
+    """A deep copy that makes pictures of this size, of a workflow that `size_of` knows."""
+    sized = copy.deepcopy(workflow)
+    wide, high = _size_places(workflow, bindings)
+    places = {
+        **dict.fromkeys((wide, *bindings["width"]), size.width),
+        **dict.fromkeys((high, *bindings["height"]), size.height),
+    }
+    for (node, name), value in places.items():
+        sized[node]["inputs"][name] = value
+    return sized
+
+
+def with_loras(
+    workflow: Workflow,
+    loras: Sequence[Lora],
+    outputs: Mapping[str, Sequence[str]],
+    bindings: Bindings = LOCKED,
+) -> Workflow:
+    """A deep copy with LoRA loaders, in this order, between the model's node and whoever uses what
+    it gives. `outputs` has the output types of the server's classes; of one that is not in it, its
+    users tell."""
+    changed = copy.deepcopy(workflow)
+    for node in _model_nodes(workflow, outputs, bindings) if loras else ():
+        model, clip = _model_slots(workflow, node, outputs)
+        links = {"model": [node, model], **({"clip": [node, clip]} if clip is not None else {})}
+        before = {(node, model): 0, **({(node, clip): 1} if clip is not None else {})}
+        users = [user for user in _users(changed, node) if _link(changed, user) in before]
+        for lora in loras:
+            new = _free_id(changed)
+            changed[new] = _lora_loader(lora, links)
+            links = {name: [new, slot] for slot, name in enumerate(links)}
+        for user in users:
+            changed[user.node]["inputs"][user.name] = [new, before[_link(changed, user)]]
+    return changed
+
+
+def _lora_loader(lora: Lora, links: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """A node of core ComfyUI (comfyui.md); the one without CLIP where there is none."""
+    inputs = {**links, "lora_name": lora.name, "strength_model": lora.strength}
+    if "clip" not in links:
+        return {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
+    return {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": lora.strength}}
+
+
+def _model_nodes(
+    workflow: Workflow, outputs: Mapping[str, Sequence[str]], bindings: Bindings
+) -> list[str]:
+    """The nodes that load the models: those with the names, or, of a node that only holds a name,
+    those that take it."""
+    found: dict[str, None] = {}
+    for place in bindings["model"]:
+        loaders = [place.node, *(user.node for user in _users(workflow, place.node))]
+        giving = [node for node in loaders if _gives_model(workflow, node, outputs)]
+        found.update(dict.fromkeys(giving[:1] if giving[:1] == [place.node] else giving))
+    return list(found)
+
+
+def _gives_model(workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]) -> bool:
+    types = outputs.get(str(workflow[node].get("class_type")))
+    if types is not None:
+        return "MODEL" in types
+    return any(user.name == "model" for user in _users(workflow, node))
+
+
+def _model_slots(
+    workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]
+) -> tuple[int, int | None]:
+    """Which outputs of a node are the model and the CLIP, if it has one."""
+    types = outputs.get(str(workflow[node].get("class_type")))
+    if types is not None:
+        return types.index("MODEL"), types.index("CLIP") if "CLIP" in types else None
+    slots = {user.name: _link(workflow, user)[1] for user in _users(workflow, node)}
+    return slots["model"], slots.get("clip")
+
+
+def _free_id(workflow: Workflow) -> str:
+    numbers = itertools.count(1)
+    return next(new for new in (f"lora-{n}" for n in numbers) if new not in workflow)
 
 
 def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
@@ -175,16 +410,21 @@ def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
     return renamed
 
 
-def defaults(workflow: Workflow) -> Defaults:
+def roles(bindings: Bindings) -> frozenset[str]:
+    """What of a job has a place in the workflow. The seeds of the locked one are no part of its
+    table, and have theirs all the same."""
+    bound = frozenset(role for role in ROLES if bindings[role])
+    return bound | {"seed"} if bindings is LOCKED else bound
+
+
+def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
     """The values of a valid workflow file that a person may choose instead of."""
-    base = _inputs(workflow, BASE_PASS)
-    return Defaults(
-        model=str(_inputs(workflow, CHECKPOINT)["ckpt_name"]),
-        sampler=str(base["sampler_name"]),
-        scheduler=str(base["scheduler"]),
-        steps=str(base["steps"]),
-        cfg=str(base["cfg"]),
-    )
+
+    def value(role: str) -> str | None:
+        places = bindings[role]
+        return str(_inputs(workflow, places[0].node)[places[0].name]) if places else None
+
+    return Defaults(*map(value, Defaults._fields))
 
 
 def sampler_steps(workflow: Workflow) -> dict[str, int]:
@@ -200,34 +440,42 @@ def sampler_steps(workflow: Workflow) -> dict[str, int]:
 
     for node in workflow:
         visit(node, frozenset())
-    steps: dict[str, int] = {}
-    for node in order:
-        inputs = _inputs(workflow, node) if node in workflow else None
-        if isinstance(inputs, dict) and "steps" in inputs and "sampler_name" in inputs:
-            own = inputs["steps"]
-            steps[node] = own if isinstance(own, int) and own > 0 else ASSUMED_STEPS
-    return steps
+    samplers = [node for node in order if _is_sampler(workflow, node)]
+    return {node: _steps_of(workflow, node) for node in samplers}
 
 
-def bound_classes(workflow: Workflow) -> dict[str, set[str]]:
+def bound_classes(workflow: Workflow, bindings: Bindings = LOCKED) -> dict[str, set[str]]:
     """The node classes that a job is written to, each with those of its inputs that take a value
     from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
     classes: dict[str, set[str]] = {}
-    for node, fields in REQUIRED.items():
-        options = set(fields).intersection(OPTION_INPUTS)
-        class_type = workflow[node].get("class_type")
-        if options and isinstance(class_type, str):
-            classes.setdefault(class_type, set()).update(options)
+    for role in OPTION_ROLES:
+        for node, name in bindings[role]:
+            class_type = workflow[node].get("class_type")
+            if isinstance(class_type, str):
+                classes.setdefault(class_type, set()).add(name)
     return classes
 
 
-def texts(workflow: Workflow) -> Iterator[FileText]:
+def list_inputs(workflow: Workflow, bindings: Bindings) -> dict[str, list[tuple[str, str]]]:
+    """Of each of OPTION_ROLES the inputs that say what may be chosen, as (class, input): the bound
+    ones, and those that take their value through a link."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for role in OPTION_ROLES:
+        inputs = dict.fromkeys(bindings[role])
+        for place in bindings[role]:
+            inputs.update(dict.fromkeys(_users(workflow, place.node)))
+        found[role] = [(str(workflow[node].get("class_type")), name) for node, name in inputs]
+    return found
+
+
+def texts(workflow: Workflow, bindings: Bindings = LOCKED) -> Iterator[FileText]:
     """Every text that stands in the workflow file as the value of an input."""
+    written_to = {place for role in OPTION_ROLES for place in bindings[role]}
     for node, entry in workflow.items():
         inputs = _inputs(workflow, node)
         for name, value in inputs.items() if isinstance(inputs, dict) else ():
             if isinstance(value, str):
-                written = name in OPTION_INPUTS and name in REQUIRED.get(node, ())
+                written = (node, name) in written_to
                 yield FileText(node, str(entry.get("class_type")), name, value, written)
 
 
@@ -237,35 +485,111 @@ def classes(workflow: Workflow) -> dict[str, str]:
     return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
 
 
+def _read(path: Path, what: str) -> Any:
+    """The content of a JSON file; ValueError with a reason that begins with `what`."""
+    try:
+        text = path.read_text("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except FileNotFoundError:
+        raise ValueError(f"{what} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
+
+
 def _inputs(workflow: Workflow, node: str) -> Any:
     """The inputs of a node, or None if it has none or is no node."""
     entry = workflow[node]
     return entry.get("inputs") if isinstance(entry, dict) else None
 
 
-def _literal_seeds(workflow: Workflow) -> Iterator[tuple[str, str]]:
-    """Node and input of every seed that stands in the file as a number."""
+def _is_sampler(workflow: Workflow, node: str) -> bool:
+    """Whether a node does steps, and so tells of them: with all settings of its own, or with the
+    sigmas of another node."""
+    inputs = _inputs(workflow, node) if node in workflow else None
+    names = inputs.keys() if isinstance(inputs, dict) else set()
+    return {"steps", "sampler_name"} <= names or {"sigmas", "latent_image"} <= names
+
+
+def _steps_of(workflow: Workflow, node: str) -> int:
+    """How many steps a sampler node does."""
+    place = _source(workflow, node, "steps", "sigmas")
+    steps = _inputs(workflow, place.node)[place.name] if place else None
+    return steps if isinstance(steps, int) and steps > 0 else ASSUMED_STEPS
+
+
+def _link(workflow: Workflow, place: Place) -> tuple[str, int]:
+    """Where the link in an input leads: a node and one of its outputs."""
+    node, slot = _inputs(workflow, place.node)[place.name]
+    return str(node), int(slot)
+
+
+def _size_places(workflow: Workflow, bindings: Bindings) -> tuple[Place, ...]:
+    """Where width and height stand: as bound, or in the node that the latent of the locked
+    workflow's base pass comes from."""
+    if bindings is not LOCKED:
+        return tuple(places[0] for places in (bindings["width"], bindings["height"]) if places)
+    node = BASE_PASS
+    for _ in workflow:  # no chain of links is longer than the workflow
+        inputs = _inputs(workflow, node) if node in workflow else None
+        inputs = inputs if isinstance(inputs, dict) else {}
+        if node != BASE_PASS and {"width", "height"} <= inputs.keys():
+            found = (_source(workflow, node, "width"), _source(workflow, node, "height"))
+            return tuple(place for place in found if place is not None)
+        link = next((inputs[name] for name in LATENT_INPUTS if name in inputs), None)
+        node = str(link[0]) if isinstance(link, list) and link else ""
+    return ()
+
+
+def _users(workflow: Workflow, source: str) -> Iterator[Place]:
+    """The inputs that are linked to a node."""
+    for node in workflow:
+        inputs = _inputs(workflow, node)
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
+            is_link = isinstance(value, list) and len(value) == 2 and type(value[1]) is int
+            if is_link and str(value[0]) == source:
+                yield Place(node, name)
+
+
+def _source(workflow: Workflow, node: str, *names: str) -> Place | None:
+    """Where the value of the first of these inputs stands: in the node itself, or along its links
+    in the node that has such an input, or a number."""
+    for _ in workflow:  # no chain of links is longer than the workflow
+        inputs = _inputs(workflow, node) if node in workflow else None
+        inputs = inputs if isinstance(inputs, dict) else {}
+        name = next((name for name in names if name in inputs), "")
+        if not name:  # of a node that only holds a number
+            numbers = [name for name, value in inputs.items() if type(value) is int]
+            return Place(node, numbers[0]) if len(numbers) == 1 else None
+        value = inputs[name]
+        if not isinstance(value, list):
+            return Place(node, name)
+        node = str(value[0]) if value else ""
+    return None
+
+
+def _literal_seeds(workflow: Workflow) -> Iterator[Place]:
+    """Every seed that stands in the file as a number."""
     for node in workflow:
         inputs = _inputs(workflow, node)
         for name in SEED_INPUTS:
             if isinstance(inputs, dict) and type(inputs.get(name)) is int:
-                yield node, name
+                yield Place(node, name)
 
 
-def _base_seed(workflow: Workflow) -> tuple[str, str] | None:
-    """Node and input of the number that the base pass runs with: its own, or of the node it is
-    linked to; else the first there is."""
+def _base_seed(workflow: Workflow) -> Place | None:
+    """The number that the base pass of the locked workflow runs with: its own, or of the node it
+    is linked to; else the first there is."""
     node = BASE_PASS
     for _ in workflow:  # no chain of links is longer than the workflow
-        inputs = _inputs(workflow, node)
+        inputs = _inputs(workflow, node) if node in workflow else None
         inputs = inputs if isinstance(inputs, dict) else {}
         name = next((name for name in SEED_INPUTS if name in inputs), "")
         value = inputs.get(name)
         if type(value) is int:
-            return node, name
+            return Place(node, name)
         node = str(value[0]) if isinstance(value, list) and value else ""
-        if node not in workflow:
-            break
     return next(_literal_seeds(workflow), None)
 
 

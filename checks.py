@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import discord
@@ -27,7 +27,7 @@ from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
-from worker import load_workflow
+from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,40 @@ T = TypeVar("T")
 LITTLE_DISK = 2**30  # bytes
 PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
 TRY_EVERY = 0.5  # seconds
+# Node packs by what stands in the names of their classes.
+PACKS = {
+    "(Efficient)": "Efficiency Nodes",
+    "Efficient Loader": "Efficiency Nodes",
+    "Eff. Loader": "Efficiency Nodes",
+    "Mikey": "Mikey Nodes",
+    "FaceDetailer": "ComfyUI Impact Pack",
+    "Impact": "ComfyUI Impact Pack",
+    "UltralyticsDetector": "ComfyUI Impact Subpack",
+    "GGUF": "ComfyUI-GGUF",
+    "rgthree": "rgthree-comfy",
+    "easy ": "ComfyUI-Easy-Use",
+    "ttN ": "ComfyUI_tinyterraNodes",
+    "CR ": "ComfyUI Comfyroll Custom Nodes",
+    "KJ": "ComfyUI-KJNodes",
+    "pysssss": "ComfyUI-Custom-Scripts",
+    "(Image Saver)": "ComfyUI Image Saver",
+    "Image Saver": "ComfyUI Image Saver",
+    "IPAdapter": "ComfyUI_IPAdapter_plus",
+    "LayerUtility": "ComfyUI_LayerStyle",
+    "UltimateSDUpscale": "ComfyUI_UltimateSDUpscale",
+    "VHS_": "ComfyUI-VideoHelperSuite",
+    "Nunchaku": "ComfyUI-nunchaku",
+    "DynamicThresholding": "sd-dynamic-thresholding",
+    "ControlNetPreprocessor": "comfyui_controlnet_aux",
+    "Preprocessor": "comfyui_controlnet_aux",
+    "SDXLPromptStyler": "sdxl_prompt_styler",
+    "LoRA Stacker": "Efficiency Nodes",
+    "Text Multiline": "WAS Node Suite",
+    "Text Concatenate": "WAS Node Suite",
+    "DF_": "Derfuu_ComfyUI_ModdedNodes",
+    "ADE_": "ComfyUI-AnimateDiff-Evolved",
+    "BNK_": "ComfyUI_ADV_CLIP_emb",
+}
 INVITE_SCOPES = ("bot", "applications.commands")
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -81,8 +115,9 @@ class Inspection:
             settings.comfy_base_url, settings.comfy_headers, previews=settings.previews
         )
         self.info: ObjectInfo | None = None
-        self.options: ComfyOptions | None = None
-        self.workflow = load_workflow(settings.workflow_path)
+        self.offers: dict[str, Offer] = {}  # of the usable workflows, the default first
+        self.workflows = Workflows(settings.workflow_path)
+        self.workflow = self.workflows.load()
 
     @property
     def passed(self) -> bool:
@@ -131,9 +166,7 @@ class Inspection:
             waiting = len(self._patiently(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
             self.info = info = self._patiently(functools.partial(object_info.fetch, self.client))
-            workflow = self.workflow
-            bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-            self.options = options = info.options(bound_classes)
+            options = info.options({}) if not self.workflow.ok else self._offered(info)
             counts = len(options.models), len(options.samplers), len(options.schedulers)
             self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
         except OptionsMissing as error:
@@ -153,36 +186,59 @@ class Inspection:
                     raise
                 time.sleep(TRY_EVERY)
 
+    def _offered(self, info: ObjectInfo) -> ComfyOptions:
+        self.offers, left_out = self.workflows.offers(info)
+        for name, reason in left_out.items():
+            self._note("workflow", "warning", f"{name} is left out: {reason}")
+        return self.offers[self.workflows.default].options
+
     def _workflow(self) -> None:
         path = self.settings.workflow_path
         if not self.workflow.ok:
             self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
             return
         self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
-        info = self.info
-        if info is None:
-            return
-        for node, class_type in binder.classes(self.workflow.workflow).items():
-            if class_type not in info:
-                close = info.nearest(class_type)
-                hint = f" (did you mean {close!r}?)." if close else "."
-                text = f"ComfyUI does not know class {class_type!r} of node {node}{hint}"
-                self._note(
-                    "workflow",
-                    "warning",
-                    f"{text} Every job will be refused until its pack"
-                    " is installed and ComfyUI restarted",
-                )
-        for text_input in binder.texts(self.workflow.workflow):
-            offered = info.choices(text_input.class_type, text_input.name)
-            if offered is None or text_input.value in offered:
-                continue
-            where = f"node {text_input.node}, {text_input.name}: {text_input.value!r}"
-            if text_input.replaced:
-                why = "only the form's first choice is missing, every job writes its own"
-            else:
-                why = "ComfyUI will refuse every job: choose another in the file"
-            self._note("workflow", "warning", f"{where} is not offered by ComfyUI; {why}")
+        self._against_server(self.workflow)
+        for name in self.workflows.names()[1:]:
+            loaded = self.workflows.load(name)
+            if loaded.ok:
+                self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
+                self._against_server(loaded, f"{name}: ")
+            elif self.info is None:  # else it was told with what is left out
+                self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
+
+    def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:
+        for text in lacking(loaded, self.info) if self.info is not None else ():
+            self._note("workflow", "warning", whose + text)
+
+
+def lacking(loaded: binder.Valid, info: ObjectInfo) -> Iterator[str]:
+    """What a server does not have of a workflow: a line each, with what to do."""
+    for node, class_type in binder.classes(loaded.workflow).items():
+        if class_type not in info:
+            close = info.nearest(class_type)
+            pack = pack_of(class_type)
+            hint = f" (did you mean {close!r}?)." if close else "."
+            hint = f" (probably of the pack {pack})." if pack else hint
+            yield (
+                f"ComfyUI does not know class {class_type!r} of node {node}{hint} Every job will"
+                " be refused until its pack is installed and ComfyUI restarted"
+            )
+    for text in binder.texts(loaded.workflow, loaded.bindings):
+        offered = info.choices(text.class_type, text.name)
+        if offered is None or text.value in offered:
+            continue
+        if text.replaced:
+            why = "only the form's first choice is missing, every job writes its own"
+        else:
+            why = "ComfyUI will refuse every job: choose another in the file"
+        where = f"node {text.node}, {text.name}: {text.value!r}"
+        yield f"{where} is not offered by ComfyUI; {why}"
+
+
+def pack_of(class_type: str) -> str | None:
+    """The node pack that a class is likely of, by the way its author names things."""
+    return next((pack for mark, pack in PACKS.items() if mark in class_type), None)
 
 
 def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
@@ -264,6 +320,24 @@ def explanation(error: Exception) -> str:
     return f"Discord cannot be used: {error}; check the internet connection"
 
 
+def check_rules(settings: Settings) -> list[Check]:
+    """What the owner has set for the people of a server, a line each."""
+    share = settings.max_waiting
+    waiting = f"at most {share} pictures of one person wait" if share else "no limit for a person"
+    roles = ", ".join(map(str, sorted(settings.role_ids))) or "every member may use the bot"
+    alerts = settings.alert_user_id
+    texts = (
+        f"{waiting} (MAX_WAITING_PER_PERSON)",
+        f"up to {settings.max_steps} steps (MAX_STEPS)",
+        f"{roles} (ALLOWED_ROLE_IDS)",
+        f"user {alerts} hears of trouble (ALERT_USER_ID)"
+        if alerts
+        else "nobody hears of trouble by a message (ALERT_USER_ID)",
+        f"pictures {'keep' if settings.keep_metadata else 'lose'} their metadata (KEEP_METADATA)",
+    )
+    return [Check("rules", "ok", text) for text in texts]
+
+
 def print_checks(
     settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
 ) -> int:
@@ -273,6 +347,7 @@ def print_checks(
     inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
     inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
     inspection.run()
+    inspection.checks += check_rules(settings)
     if settings.token and not offline:
         inspection.checks += asyncio.run(inspect_discord(settings, commands))
     inspection.close()

@@ -15,7 +15,12 @@ from names import display_name, quoted, shortened
 DETAIL_LENGTH = 200  # of a server's own words, as shown to people
 
 # What a person chooses from a list, and what they type as a number, by the name of the input.
-CHOICES = {"ckpt_name": "model", "sampler_name": "sampler", "scheduler": "scheduler"}
+CHOICES = {
+    "ckpt_name": "model",
+    "unet_name": "model",
+    "sampler_name": "sampler",
+    "scheduler": "scheduler",
+}
 NUMBERS = {"seed": "seed", "noise_seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
 

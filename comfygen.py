@@ -15,14 +15,14 @@ one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touch
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,8 @@ import discord
 from discord import app_commands
 
 import binder
-from channel import AWAY, see_failure
+from alerts import Alerts
+from channel import AWAY, TRY_SECONDS, may_work_later, see_failure
 from checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
@@ -47,8 +48,9 @@ from checks import (
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
 from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
-from form import ControlId, StaleForm
-from object_info import ComfyOptions, ObjectInfo
+from draft import StaleForm
+from form import ControlId
+from object_info import ObjectInfo
 from report import Reporter
 from settings import (
     DAY_MS,
@@ -60,7 +62,8 @@ from settings import (
     set_up_logging,
 )
 from store import Store, StoreError, unix_ms
-from worker import Worker, load_workflow, public_sentence
+from worker import Worker, public_sentence
+from workflows import Offer, Workflows
 
 log = logging.getLogger("comfygen")
 
@@ -84,8 +87,8 @@ class ComfyGen(discord.Client):
         store: Store,
         client: ComfyClient,
         info: ObjectInfo,
-        options: ComfyOptions,
-        workflow: binder.Workflow,
+        workflows: Workflows,
+        offers: Mapping[str, Offer],
     ) -> None:
         """What the checks have opened and read."""
         super().__init__(
@@ -103,19 +106,22 @@ class ComfyGen(discord.Client):
             client,
             self.comfyui_threads,
             estimate=lambda position: self.worker.estimate(position),
+            keep_metadata=settings.keep_metadata,
         )
         self.worker = Worker(
             store,
             client,
-            functools.partial(load_workflow, settings.workflow_path),
+            workflows.load,
             timeout=settings.comfy_timeout,
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
             connection=lambda: self.feed.connection,
-            read_lists=lambda: self.desk.lists.read(),
+            read_lists=lambda workflow: self.desk.read_again(workflow),
             returned=lambda since: self.desk.lists.read_if_older(since),
+            trouble=self._trouble,
+            max_waiting=settings.max_waiting,
         )
-        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
+        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         self.desk = Desk(
             settings,
             store,
@@ -123,12 +129,14 @@ class ComfyGen(discord.Client):
             self.comfyui_threads,
             self.worker,
             self.reporter,
-            options,
-            workflow,
+            workflows,
+            offers,
         )
         self.feed = ProgressFeed(
             client, self.worker.hear, self.desk.lists.read_if_older, self.worker.show
         )
+        self.alerts = self._owners_alerts()
+        self._owner_is_out_of_reach = False
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
@@ -167,6 +175,8 @@ class ComfyGen(discord.Client):
             asyncio.create_task(self._keep_house()),
             asyncio.create_task(self.feed.run()),
         ]
+        if self.alerts is not None:
+            self._background.append(asyncio.create_task(self.alerts.watch()))
         for task in self._background:
             task.add_done_callback(see_failure)
 
@@ -206,6 +216,39 @@ class ComfyGen(discord.Client):
             if check.state != "ok":
                 log_check(check)
 
+    # The owner
+
+    def _owners_alerts(self) -> Alerts | None:
+        if self.settings.alert_user_id is None:
+            return None
+        return Alerts(
+            self._tell_owner,
+            connection=lambda: self.feed.connection,
+            ping=self.comfy.ping,
+            threads=self.comfyui_threads,
+            folder=self.settings.db_path.parent,
+        )
+
+    def _trouble(self, error: Exception) -> None:
+        if self.alerts is not None:
+            self.alerts.hear(error)
+
+    async def _tell_owner(self, text: str) -> bool:
+        """A direct message. False if it may arrive later, and not if the owner takes none."""
+        assert self.settings.alert_user_id is not None  # else there are no alerts
+        try:
+            owner = await self.create_dm(discord.Object(self.settings.alert_user_id))
+            # The same nonce: a second try after a lost answer is no second message.
+            sent = owner.send(text, nonce=zlib.crc32(text.encode()))
+            await asyncio.wait_for(sent, TRY_SECONDS)
+        except AWAY as error:
+            if not self._owner_is_out_of_reach:
+                log.warning("ALERT_USER_ID cannot be told anything: %s", error)
+            self._owner_is_out_of_reach = True
+            return not may_work_later(error)
+        self._owner_is_out_of_reach = False
+        return True
+
     # Answering
 
     async def on_interaction(self, interaction: Interaction) -> None:
@@ -234,6 +277,7 @@ class ComfyGen(discord.Client):
             return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
+            self._trouble(error)
         elif isinstance(error, AWAY):
             log.warning("Discord did not take an answer: %s", error)
         elif not hasattr(error, "public"):
@@ -298,10 +342,10 @@ def prepare(settings: Settings) -> ComfyGen | None:
     inspection.run()
     for check in inspection.checks:
         log_check(check)
-    store, workflow = inspection.store, inspection.workflow
-    info, options = inspection.info, inspection.options
-    if inspection.passed and store and info and options and workflow.ok:
-        return ComfyGen(settings, store, inspection.client, info, options, workflow.workflow)
+    store, info, offers = inspection.store, inspection.info, inspection.offers
+    if inspection.passed and store and info and offers:
+        client, workflows = inspection.client, inspection.workflows
+        return ComfyGen(settings, store, client, info, workflows, offers)
     inspection.close()
     return None
 
@@ -380,7 +424,7 @@ def run(settings: Settings) -> int:
 def parse_arguments(arguments: Sequence[str]) -> Any:
     """The command line, an attribute for each option; ends the program if it makes no sense."""
     if not arguments:  # a start of the bot needs no parser
-        return types.SimpleNamespace(check=False, once=None, offline=False)
+        return types.SimpleNamespace(check=False, once=None, adopt=None, offline=False)
     import argparse
 
     from once import add_options
@@ -393,11 +437,18 @@ def parse_arguments(arguments: Sequence[str]) -> Any:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="check everything a start needs")
     mode.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
+    mode.add_argument(
+        "--adopt", metavar="FILE", type=Path, help="make a workflow of what ComfyUI exported"
+    )
+    parser.add_argument("--name", help="with --adopt: what the workflow is called")
+    parser.add_argument("--json", action="store_true", help="with --adopt: only say what is found")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
     names = add_options(parser)
     parsed = parser.parse_args(arguments)
     if parsed.offline and not parsed.check:
         parser.error("--offline goes with --check")
+    if parsed.adopt is None and (parsed.name is not None or parsed.json):
+        parser.error("--name and --json go with --adopt")
     if parsed.once is None and any(getattr(parsed, name) is not None for name in names):
         parser.error("options for one picture go with --once")
     parsed.out = parsed.out or Path()
@@ -409,7 +460,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     problems: Sequence[str] = ()
     try:
-        settings = load_settings(read_environment(), for_discord=options.once is None)
+        alone = options.once is not None or options.adopt is not None
+        settings = load_settings(read_environment(), for_discord=not alone)
     except ConfigError as error:
         problems = error.problems
         if error.settings is None or not options.check:
@@ -417,12 +469,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"configuration: {redact(problem)}", file=sys.stderr)
             return 1
         settings = error.settings
-    if options.check or options.once is not None:
+    if options.check or options.adopt is not None or options.once is not None:
         settings = replace(settings, log_level=max(settings.log_level, logging.ERROR))
     set_up_logging(settings)
     try:
         if options.check:
             return print_checks(settings, problems, COMMAND_NAMES, offline=options.offline)
+        if options.adopt is not None:
+            from adopt import run_adopt
+
+            return run_adopt(settings, options)
         if options.once is not None:
             from once import run_once
 

@@ -23,27 +23,21 @@ import binder
 import object_info
 from channel import AWAY, CLOSED, job_view
 from comfy_client import ComfyClient
-from form import (
-    ControlId,
-    ExpiredForm,
-    FormError,
-    Forms,
-    Refusal,
-    Stage,
-    check_offered,
-    form_embed,
-    new_seed,
-)
+from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
+from form import ControlId, Forms, form_embed, retry_view
+from history import page_of
 from lists import LISTS_AGE, Lists
+from moderation import BlockedPrompt, BlockedWords, blocked
 from names import names_of, without_half_emoji
 from object_info import ComfyOptions
-from permissions import cannot_post, check_may_change, check_place
+from permissions import cannot_post, check_manager, check_may_change, check_place
 from report import Reporter
 from running import place_in_queue
 from settings import PROMPT_LIMIT, Settings
-from store import Job, Store
+from store import Job, JobParams, Store
 from waiting import QUEUE_TITLE, Waiting
-from worker import Queued, Worker, load_workflow
+from worker import Queued, Worker
+from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -86,28 +80,30 @@ class Desk:
         comfyui_threads: ThreadPoolExecutor,
         worker: Worker,
         reporter: Reporter,
-        options: ComfyOptions,
-        workflow: binder.Workflow,
+        workflows: Workflows,
+        offers: Mapping[str, Offer],
     ) -> None:
-        """`comfyui_threads` are for what waits for ComfyUI, which may hang for long; `options` and
-        `workflow` are as the checks have read them."""
+        """`comfyui_threads` are for what waits for ComfyUI, which may hang for long; `offers` are
+        as the checks have read them."""
         self.settings = settings
         self.store = store
         self.worker = worker
         self.reporter = reporter
         self.agains = Taps()
         self.waiting = Waiting(store, worker)
+        self.words = BlockedWords(store)
         self.forms = Forms(
-            options,
-            binder.defaults(workflow),
+            offers,
             settings.default_negative_prompt,
             self.check_place,
             cannot_post,
+            settings.max_steps,
         )
         self._comfy = comfy
+        self._workflows = workflows
         self.comfyui_threads = comfyui_threads
-        names_of(options.models)  # now, not at the first click
-        reporter.models = lambda: self.forms.options.models
+        learn_names(offers)  # now, not at the first click
+        reporter.offers = lambda: self.forms.offers
         self.lists = Lists(self.read_lists, comfyui_threads)
 
     def check_place(self, interaction: Interaction) -> None:
@@ -116,6 +112,14 @@ class Desk:
             raise Refusal(RESTARTING)
         check_place(self.settings, interaction)
 
+    async def accept(self, params: JobParams) -> Queued:
+        """Queue a job, unless the server's moderators do not want its prompt: BlockedPrompt."""
+        prompt = params.positive_prompt
+        found = await asyncio.to_thread(self.words.found, params.guild_id, prompt)
+        if found:
+            raise BlockedPrompt(found)
+        return await asyncio.to_thread(self.worker.accept, params)
+
     async def job(self, job_id: str) -> Job:
         """The job that a button is about; Refusal if retention has removed it."""
         job = await asyncio.to_thread(self.store.get, job_id)
@@ -123,18 +127,29 @@ class Desk:
             raise Refusal("This job is so old that the bot does not know it any more.")
         return job
 
-    def read_lists(self) -> ComfyOptions:
-        """Read what ComfyUI offers now. Blocks."""
+    def read_lists(self) -> Mapping[str, Offer]:
+        """Read what ComfyUI offers now, and which workflows there are. Blocks; raises ComfyError
+        and WorkflowError."""
         info = object_info.fetch(self._comfy)
-        workflow = load_workflow(self.settings.workflow_path)
-        bound_classes = binder.bound_classes(workflow.workflow) if workflow.ok else {}
-        options = info.options(bound_classes)
-        names_of(options.models)  # here, not on the event loop
-        self.forms.options = options
-        if workflow.ok:
-            self.forms.defaults = binder.defaults(workflow.workflow)
-        self.worker.seed_maxima = info.maxima(binder.SEED_INPUTS)
-        return self.forms.options
+        offers, left_out = self._workflows.offers(info)
+        for name, reason in left_out.items():
+            log.warning("the workflow %s is left out: %s", name, reason)
+        learn_names(offers)  # here, not on the event loop
+        self.forms.offers = offers
+        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
+        return offers
+
+    def read_again(self, workflow: str) -> ComfyOptions | None:
+        """What ComfyUI offers with this workflow, read now; None if that fails. Blocks."""
+        offers = self.lists.read()
+        return None if offers is None else self.forms.offer(workflow).options
+
+
+def learn_names(offers: Mapping[str, Offer]) -> None:
+    """Find what the models are called, which takes a while."""
+    for offer in offers.values():
+        names_of(offer.options.models)
+        names_of(offer.loras)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -146,25 +161,59 @@ class Desk:
     prompt="What the picture shows",
     model="Type any part of a model's name",
     seed="The same seed and settings give the same picture",
+    workflow="What makes the picture, where there is a choice",
+    shape="Square, portrait, landscape, wide or tall",
+    lora="Type any part of a LoRA's name: its tag is added to the prompt",
+)
+@app_commands.choices(
+    shape=[app_commands.Choice(name=name, value=name) for name in (AS_IN_FILE, *binder.SHAPES)]
 )
 async def gen(
     interaction: Interaction,
     prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
     model: str | None = None,
     seed: str | None = None,
+    workflow: str | None = None,
+    shape: str | None = None,
+    lora: str | None = None,
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     desk: Desk = interaction.client.desk
     desk.lists.read_if_older(time.monotonic() - LISTS_AGE)
-    given = (without_half_emoji(text or "") for text in (prompt, model, seed))
+    given = (
+        without_half_emoji(text or "") for text in (prompt, model, seed, workflow, shape, lora)
+    )
     await desk.forms.open(interaction, *given)
 
 
 @gen.autocomplete("model")
 async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
-    """The models that a person may mean."""
-    desk: Desk = interaction.client.desk
-    choices = names_of(desk.forms.options.models).choices(current)
+    """The models that a person may mean, of the workflow that stands in the command already, or of
+    the one they will get."""
+    forms: Forms = interaction.client.desk.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.offer(workflow).options.models, current)
+
+
+@gen.autocomplete("lora")
+async def complete_lora(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+    """The LoRAs that a person may mean."""
+    forms: Forms = interaction.client.desk.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.offer(workflow).loras, current)
+
+
+@gen.autocomplete("workflow")
+async def complete_workflow(
+    interaction: Interaction, current: str
+) -> list[app_commands.Choice[str]]:
+    """The workflows that a person may mean."""
+    return choices_of(tuple(interaction.client.desk.forms.offers), current)
+
+
+def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
+    """What autocomplete offers out of a list."""
+    choices = names_of(values).choices(text)
     return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
 
 
@@ -182,23 +231,48 @@ async def show_queue(interaction: Interaction) -> None:
 @app_commands.default_permissions(manage_guild=True)
 async def refresh(interaction: Interaction) -> None:
     """/refresh, for members who may manage the server: the option lists, without a restart."""
-    # Asked again: a server's settings can show the command to others.
-    if interaction.guild_id is None or not interaction.permissions.manage_guild:
-        raise Refusal("Only members who may manage the server can do that.")
+    check_manager(interaction)
     desk: Desk = interaction.client.desk
     await interaction.response.defer(ephemeral=True)
-    before = desk.forms.options
-    now = await asyncio.get_running_loop().run_in_executor(desk.comfyui_threads, desk.read_lists)
-    new = len(set(now.models) - set(before.models))
-    gone = len(set(before.models) - set(now.models))
-    await interaction.followup.send(
-        f"The lists are fresh: {len(now.models)} models ({new} new, {gone} gone),"
-        f" {len(now.samplers)} samplers, {len(now.schedulers)} schedulers.",
-        ephemeral=True,
+    before = all_options(desk.forms.offers)
+    loop = asyncio.get_running_loop()
+    offers = await loop.run_in_executor(desk.comfyui_threads, desk.read_lists)
+    now = all_options(offers)
+    new, gone = (len(a - b) for a, b in ((now[0], before[0]), (before[0], now[0])))
+    models, samplers, schedulers = map(len, now)
+    text = f"The lists are fresh: {models} models ({new} new, {gone} gone), {samplers} samplers,"
+    text += f" {schedulers} schedulers"
+    text += f", {len(offers)} workflows." if len(offers) > 1 else "."
+    await interaction.followup.send(text, ephemeral=True)
+
+
+def all_options(offers: Mapping[str, Offer]) -> tuple[set[str], set[str], set[str]]:
+    """The models, samplers and schedulers of all workflows."""
+    options = [offer.options for offer in offers.values()]
+    return (
+        {model for each in options for model in each.models},
+        {sampler for each in options for sampler in each.samplers},
+        {scheduler for each in options for scheduler in each.schedulers},
     )
 
 
-COMMANDS: tuple[app_commands.Command[Any, ..., Any], ...] = (gen, show_queue, refresh)
+@app_commands.command(name="mine", description="Your last pictures of this server")
+async def show_mine(interaction: Interaction) -> None:
+    """/mine, for the caller's eyes alone."""
+    desk: Desk = interaction.client.desk
+    desk.check_place(interaction)
+    await interaction.response.defer(ephemeral=True)
+    embed, view = await page_of(desk.store, interaction, 0)
+    await interaction.followup.send(embed=embed, view=view, ephemeral=True)
+
+
+COMMANDS: tuple[app_commands.Command[Any, ..., Any] | app_commands.Group, ...] = (
+    gen,
+    show_queue,
+    show_mine,
+    refresh,
+    blocked,
+)
 COMMAND_NAMES = {command.name for command in COMMANDS}
 
 
@@ -210,6 +284,13 @@ async def choose(desk: Desk, interaction: Interaction, control: ControlId) -> No
     """A menu of the form."""
     data: Any = interaction.data
     await desk.forms.choose(interaction, control.key, control.action, data["values"][0])
+
+
+async def turn_page(desk: Desk, interaction: Interaction, control: ControlId) -> None:
+    """Newer or Older, of /mine."""
+    await interaction.response.defer()
+    embed, view = await page_of(desk.store, interaction, int(control.key))
+    await interaction.edit_original_response(embed=embed, view=view)
 
 
 async def show_modal(desk: Desk, interaction: Interaction, control: ControlId) -> None:
@@ -236,7 +317,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         random_seeds=desk.settings.random_seeds,
     )
     try:
-        params, notes = check_offered(params, desk.forms.options)
+        params, notes = check_offered(params, desk.forms.offers, desk.settings.max_steps)
     except FormError as gone:
         await desk.forms.show_anew(interaction, draft, gone.public)
         return
@@ -246,8 +327,12 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
     draft.stage = Stage.SENDING  # before the first await
     try:
         await interaction.response.defer()
-        queued = await asyncio.to_thread(desk.worker.accept, params)
+        queued = await desk.accept(params)
         draft.sent()
+    except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
+        sentence = blocked_prompt.public
+        await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
+        return
     finally:
         if draft.stage is Stage.SENDING:
             draft.stage = Stage.OPEN
@@ -262,7 +347,7 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await desk.job(control.key)
     try:
-        params, notes = check_offered(job, desk.forms.options)
+        params, notes = check_offered(job, desk.forms.offers, desk.settings.max_steps)
     except FormError:
         note = "Nothing is queued yet: choose, and press Generate."
         await desk.forms.open_from(interaction, replace(job, seed=None), note)
@@ -272,9 +357,13 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
         user_id=str(interaction.user.id),
         guild_id=str(interaction.guild_id),
         channel_id=str(interaction.channel_id),
-        seed=new_seed(),
+        seed=new_seed() if "seed" in desk.forms.offer(params.workflow).roles else None,
     )
-    queued = await asyncio.to_thread(desk.worker.accept, params)
+    try:
+        queued = await desk.accept(params)
+    except BlockedPrompt as blocked_prompt:
+        await desk.forms.open_from(interaction, replace(job, seed=None), blocked_prompt.public)
+        return
     await say_queued(desk, interaction, queued, *notes)
 
 
@@ -405,6 +494,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("form", "model"): choose,
     ("form", "sampler"): choose,
     ("form", "scheduler"): choose,
+    ("form", "shape"): choose,
     ("form", "edit"): show_modal,
     ("form", "retry"): show_modal,
     ("form", "generate"): generate,
@@ -412,6 +502,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "retry"): take_modal,
     ("job", "cancel"): cancel,
     ("queue", "cancel"): cancel_chosen,
+    ("mine", "page"): turn_page,
     ("job", "again"): again_once,
     ("job", "edit"): edit,
     ("job", "delete"): delete,

@@ -1,385 +1,27 @@
-"""What one person fills in: the drafts, their menus, what becomes of what is typed.
+"""The forms: their menus and buttons, and what becomes of what is chosen and typed.
 
-Owns the drafts in memory, what may be typed into them, and the messages of a form: each form has a
-draft of its own, and what is typed comes back whatever has become of the form. Everything here runs
-on the event loop, except the pure functions. What lies behind Generate is not known here.
+Owns the messages of a form and the custom ids of all controls: each form has a draft of its own
+(draft.py), and what is typed comes back whatever has become of the form. Runs on the event loop.
+What lies behind Generate is not known here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import re
-import secrets
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import discord
 
-import binder
-from binder import SEED_MAX
-from modal import CFG_RANGE, SEED_LIMIT, STEPS_RANGE, PromptModal, given_back
-from names import (
-    MENU_LIMIT,
-    OPTION_LIMIT,
-    UnknownName,
-    display_name,
-    ends_of,
-    escaped,
-    find_model,
-    moved_model,
-    names_of,
-    nearest,
-    quoted,
-    without_extension,
-)
-from object_info import ComfyOptions
+from binder import SHAPES
+from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
+from modal import PromptModal, given_back
+from names import MENU_LIMIT, OPTION_LIMIT, ends_of, escaped, names_of, nearest, quoted
 from store import JobParams
-
-RANDOM_SEEDS = 2**32
-DEFAULT_STEPS = 20
-DEFAULT_CFG = 7.0
-FORM_LIMIT = 10  # forms of one person that are kept in memory
-DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the longest goes first
-
-FORM_FIELDS = ("model", "sampler", "scheduler")
+from workflows import Offer
 
 CHANGED = "The other form was changed meanwhile"  # why a modal becomes a form of its own
-
-
-class Refusal(Exception):
-    """Why the bot does not do what somebody asks; `public` is the finished sentence for them."""
-
-    @property
-    def public(self) -> str:
-        """The sentence."""
-        return str(self)
-
-
-class FormError(Refusal):
-    """What is wrong with something filled in."""
-
-
-class StaleForm(FormError):
-    """The controls of a form that is of no use any more. `reason` begins the sentence that says
-    why what was typed into its modal stands in another form."""
-
-    sentence: str
-    reason: str
-
-    def __init__(self) -> None:
-        super().__init__(self.sentence)
-
-
-class ExpiredForm(StaleForm):
-    """A form from before a restart: its draft is gone."""
-
-    sentence = "This form is from before a restart of the bot. Please run /gen again."
-    reason = "The bot was restarted"
-
-
-class ForgottenForm(StaleForm):
-    """A form of this run whose draft has made room for newer ones."""
-
-    sentence = "You have opened many forms since: please use a newer one, or run /gen again."
-    reason = "You have opened many forms since"
-
-
-class SentForm(StaleForm):
-    """A form that has become a job."""
-
-    sentence = "This form has been sent already. Run /gen for another picture."
-    reason = "The other form was sent already"
-
-
-# ---------------------------------------------------------------------------------------------
-# The draft
-
-
-class Stage(Enum):
-    """How far a draft is on its way to a job."""
-
-    OPEN = "being filled in"
-    SENDING = "Generate was pressed, and is being worked on"
-    SENT = "it became a job: the form is read-only"
-
-
-@dataclass
-class Draft:
-    """What a person has filled in so far in one form; lives in memory (architecture.md §3.1). `key`
-    ties the form's controls to it; Drafts gives it."""
-
-    options: ComfyOptions  # as offered in this form: the menus' values are indexes into it
-    model: str | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    steps: int = DEFAULT_STEPS
-    cfg: float = DEFAULT_CFG
-    positive_prompt: str = ""
-    negative_prompt: str = ""
-    seed: int | None = None  # None: a new one for each job
-    key: str = ""
-    pages: dict[str, int] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)  # what was refused, to be shown again
-    stage: Stage = Stage.OPEN
-    place_note: str = ""  # what there is to know about the place that the form is in
-    shown_by: discord.Interaction[Any] | None = None  # the last one whose answer is the form
-
-    def offered(self, name: str) -> tuple[str, ...]:
-        """The values to choose from for one of FORM_FIELDS."""
-        values: tuple[str, ...] = getattr(self.options, f"{name}s")
-        return values
-
-    def adopt(self, name: str, value: str) -> bool:
-        """Take a value for one of FORM_FIELDS if the server offers it; whether it does."""
-        is_offered = value in self.offered(name)
-        if is_offered:
-            setattr(self, name, value)
-        return is_offered
-
-    def find_again(self, name: str, value: str) -> str | None:
-        """Take a value that was offered once for one of FORM_FIELDS, or the model that it has
-        become; None if it is as it was, else a sentence about what stands there now."""
-        offered = self.offered(name)
-        moved = moved_model(value, offered) if name == "model" else None
-        if self.adopt(name, value):
-            return None
-        if moved is not None and self.adopt(name, moved):
-            was, now = (escaped(ends_of(without_extension(path), 100)) for path in (value, moved))
-            return f"The model {was} has moved to {now}."
-        gone = f"The {name} {quoted(display_name(value))} is not offered any more"
-        if (instead := getattr(self, name)) in offered:
-            return f"{gone}: {quoted(display_name(instead))} stands in the form instead."
-        return f"{gone}.{nearest(value, offered)} Choose another in the form."
-
-    def choose(self, name: str, token: str) -> str | None:
-        """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
-        the person if that has changed more than they chose."""
-        kind, _, number = token.partition(":")
-        if kind == "page":
-            self.pages[name] = int(number)
-            return None
-        setattr(self, name, self.offered(name)[int(number)])
-        before = self.scheduler
-        if name == "sampler":  # architecture.md §3.2.4
-            self.scheduler = self.options.schedulers[0]
-        if self.scheduler == before or self.scheduler is None:
-            return None
-        return f"Scheduler was set to {escaped(ends_of(self.scheduler, 100))} with this sampler."
-
-    def take_options(self, prompt: str, model: str, seed: str) -> list[str]:
-        """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
-        kept as typed, for the modal."""
-        problems: list[str] = []
-        if prompt.strip():
-            self.positive_prompt = prompt.strip()
-            self.typed.pop("positive_prompt", None)
-        if model:
-            try:
-                self.model = find_model(model, self.options.models)
-            except UnknownName as unknown:
-                problems.append(unknown.public)
-        if seed:
-            self.typed.pop("seed", None)
-            try:
-                self.seed = parse_seed(seed)
-            except ValueError:
-                self.typed["seed"] = seed[:SEED_LIMIT]
-                problems.append(
-                    f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
-                )
-        return problems
-
-    def texts(self) -> dict[str, str]:
-        """What the modal shows: the draft's own, and what was refused as it was typed."""
-        values = {
-            "positive_prompt": self.positive_prompt,
-            "negative_prompt": self.negative_prompt,
-            "steps": str(self.steps),
-            "cfg": f"{self.cfg:g}",
-            "seed": "" if self.seed is None else str(self.seed),
-        }
-        return {name: self.typed.get(name, value) for name, value in values.items()}
-
-    def mark(self) -> str:
-        """Eight digits that change with `texts()`; a modal carries those it was opened with."""
-        return f"{zlib.crc32(repr(self.texts()).encode()):08x}"
-
-    def would_lose(self, typed: Mapping[str, str], mark: str) -> bool:
-        """Whether the texts of a modal that was opened with this mark would overwrite what another
-        one has brought since. The same texts a second time lose nothing."""
-        after = replace(self)
-        after.take(typed)
-        return mark != self.mark() and after.texts() != self.texts()
-
-    def take(self, typed: Mapping[str, str]) -> list[str]:
-        """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
-        problems: list[str] = []
-        steps, cfg = parse_steps(typed.get("steps", "")), parse_cfg(typed.get("cfg", ""))
-        positive = typed.get("positive_prompt", "").strip()
-        if not positive:
-            problems.append("**Prompt** is empty: describe the picture in a few words.")
-        if steps is None:
-            low, high = STEPS_RANGE
-            problems.append(
-                f"**Steps** is {quoted(typed.get('steps', ''))}:"
-                f" give a whole number from {low} to {high}."
-            )
-        if cfg is None:
-            problems.append(
-                f"**CFG** is {quoted(typed.get('cfg', ''))}: give a number from {CFG_RANGE[0]:g}"
-                f" to {CFG_RANGE[1]:g}, for example 7 or 7.5."
-            )
-        try:
-            seed = parse_seed(typed.get("seed", ""))
-        except ValueError:
-            problems.append(
-                f"**Seed** is {quoted(typed['seed'])}: give a whole number from 0 to"
-                f" {SEED_MAX}, or leave it empty for a random one."
-            )
-        if steps is None or cfg is None or problems:  # the first two again for mypy
-            self.typed = dict(typed)
-            return problems
-        self.steps, self.cfg, self.seed, self.positive_prompt = steps, cfg, seed, positive
-        self.negative_prompt = typed.get("negative_prompt", "").strip()
-        self.typed = {}
-        return []
-
-    def start_from(self, defaults: binder.Defaults) -> None:
-        """Start from the workflow file's own values, as far as they are offered and in range."""
-        for name in FORM_FIELDS:
-            self.adopt(name, getattr(defaults, name))
-        self.steps = parse_steps(defaults.steps) or DEFAULT_STEPS
-        self.cfg = parse_cfg(defaults.cfg) or DEFAULT_CFG
-
-    def take_settings(self, source: Draft | JobParams) -> list[str]:
-        """Start from settings used before, as far as they are still offered; a sentence for each
-        that is another now."""
-        given = {name: getattr(source, name) for name in FORM_FIELDS}
-        notes = [self.find_again(name, value) for name, value in given.items() if value]
-        self.steps, self.cfg = source.steps, source.cfg
-        self.negative_prompt = source.negative_prompt
-        return [note for note in notes if note]
-
-    def sent(self) -> None:
-        """It became a job. What the form was shown by, a message with all its parts, is let go."""
-        self.stage, self.shown_by = Stage.SENT, None
-
-    def missing(self) -> list[str]:
-        """What still has to be filled in before Generate."""
-        parts = {
-            "a model": self.model,
-            "a sampler": self.sampler,
-            "a scheduler": self.scheduler,
-            "a prompt": self.positive_prompt,
-        }
-        return [name for name, value in parts.items() if not value]
-
-    def job_params(
-        self, user_id: object, guild_id: object, channel_id: object, *, random_seeds: bool
-    ) -> JobParams:
-        """The finished draft as a job; the ids are Discord's."""
-        return JobParams(
-            user_id=str(user_id),
-            guild_id=str(guild_id),
-            channel_id=str(channel_id),
-            model=self.model or "",
-            sampler=self.sampler or "",
-            scheduler=self.scheduler or "",
-            steps=self.steps,
-            cfg=self.cfg,
-            positive_prompt=self.positive_prompt,
-            negative_prompt=self.negative_prompt,
-            seed=new_seed() if random_seeds and self.seed is None else self.seed,
-        )
-
-
-class Drafts:
-    """The newest FORM_LIMIT drafts of each person, of the last DRAFT_LIMIT people."""
-
-    def __init__(self) -> None:
-        self._by_user: OrderedDict[int, dict[str, Draft]] = OrderedDict()
-        # Begins each key, so that a form from before a restart is told from one that was forgotten.
-        self._run = secrets.token_hex(4)
-        self._numbers = itertools.count(1)
-
-    def put(self, user_id: int, draft: Draft) -> None:
-        """Keep a new draft, and give it its key. Where there are too many, one that was sent goes,
-        or else the oldest."""
-        draft.key = f"{self._run}-{next(self._numbers)}"
-        forms = self._by_user.setdefault(user_id, {})
-        self._by_user.move_to_end(user_id)
-        forms[draft.key] = draft
-        if len(forms) > FORM_LIMIT:
-            sent = [key for key, other in forms.items() if other.stage is Stage.SENT]
-            del forms[[*sent, *forms][0]]
-        if len(self._by_user) > DRAFT_LIMIT:
-            self._by_user.popitem(last=False)
-
-    def last(self, user_id: int) -> Draft | None:
-        """The person's newest draft, whether or not it was sent."""
-        forms = self._by_user.get(user_id)
-        return forms[next(reversed(forms))] if forms else None
-
-    def find(self, user_id: int, key: str) -> Draft:
-        """The draft with this key, also one that was sent; StaleForm if it is gone."""
-        draft = self._by_user.get(user_id, {}).get(key)
-        if draft is not None:
-            return draft
-        raise ForgottenForm if key.startswith(f"{self._run}-") else ExpiredForm
-
-    def get(self, user_id: int, key: str) -> Draft:
-        """The draft behind a form's controls; StaleForm if they are of no use any more."""
-        draft = self.find(user_id, key)
-        if draft.stage is Stage.SENT:
-            raise SentForm
-        return draft
-
-
-def new_seed() -> int:
-    """A random seed, short enough for a phone and for every node (design.md)."""
-    return secrets.randbelow(RANDOM_SEEDS)
-
-
-def check_offered(params: JobParams, options: ComfyOptions) -> tuple[JobParams, list[str]]:
-    """The job as ComfyUI can make it now, and a sentence for what has another name since (after
-    /refresh, or from an old job). FormError for what is not offered any more."""
-    draft = Draft(options)
-    notes = [draft.find_again(name, getattr(params, name)) or "" for name in FORM_FIELDS]
-    gone = [note for name, note in zip(FORM_FIELDS, notes, strict=True) if not getattr(draft, name)]
-    if gone:
-        raise FormError("\n".join(gone))
-    return replace(params, model=draft.model or ""), [note for note in notes if note]
-
-
-def parse_steps(text: str) -> int | None:
-    """A whole number in STEPS_RANGE in plain ASCII digits, or None."""
-    text = text.strip()
-    if not re.fullmatch(r"\+?[0-9]{1,4}", text):
-        return None
-    return int(text) if STEPS_RANGE[0] <= int(text) <= STEPS_RANGE[1] else None
-
-
-def parse_cfg(text: str) -> float | None:
-    """A decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma, or None."""
-    text = text.strip().replace(",", ".")
-    if not re.fullmatch(r"\+?[0-9]{1,4}(\.[0-9]{1,10})?", text):
-        return None
-    return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
-
-
-def parse_seed(text: str) -> int | None:
-    """A seed in plain ASCII digits; None for an empty text. ValueError for anything else."""
-    text = text.strip()
-    if not text:
-        return None
-    if not re.fullmatch(r"\+?[0-9]{1,20}", text) or int(text) > SEED_MAX:
-        raise ValueError(text)
-    return int(text)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -438,6 +80,20 @@ def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
     )
 
 
+def shape_menu(draft: Draft) -> discord.ui.Select[Any]:
+    """The menu of the shapes, each with its size."""
+    options = []
+    for shape in ("", *SHAPES):
+        shown = replace(draft, shape=shape).shown_size()
+        label = shown[0].upper() + shown[1:]
+        if is_chosen := shape == draft.shape:
+            label = f"Shape: {shown}"
+        options.append(discord.SelectOption(label=label, value=f"shape:{shape}", default=is_chosen))
+    return discord.ui.Select(
+        custom_id=str(ControlId("form", "shape", draft.key)), placeholder="Shape", options=options
+    )
+
+
 def form_view(draft: Draft) -> Controls:
     """The controls of the form (architecture.md §3.1). The button that is needed next has a colour;
     the other works, too."""
@@ -446,7 +102,8 @@ def form_view(draft: Draft) -> Controls:
     if draft.positive_prompt:
         edit, generate = styles.secondary, styles.success
     return Controls(
-        *(form_menu(draft, name) for name in FORM_FIELDS),
+        *(form_menu(draft, name) for name in draft.fields),
+        *([shape_menu(draft)] if draft.size else []),
         button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
         button("form", "generate", draft.key, "Generate", generate),
     )
@@ -466,17 +123,24 @@ def form_embed(draft: Draft) -> discord.Embed:
     )
     positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
     embed.add_field(name="Prompt", value=escaped(positive), inline=False)
-    negative = draft.negative_prompt or "none"
-    embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
-    for name in FORM_FIELDS:
+    if "negative" in draft.roles:
+        negative = draft.negative_prompt or "none"
+        embed.add_field(name="Negative prompt", value=escaped(negative), inline=False)
+    if draft.shows_workflow:
+        embed.add_field(name="Workflow", value=escaped(ends_of(draft.workflow, OPTION_LIMIT)))
+    for name in draft.fields:
         value = getattr(draft, name)
-        shown = ends_of(value, 200) if value else "not chosen"
+        shown = value or "not chosen"
         if value and name == "model":
             shown = names_of(draft.options.models).shown(value)
-        embed.add_field(name=name.capitalize(), value=escaped(shown))
-    embed.add_field(name="Steps", value=str(draft.steps))
-    embed.add_field(name="CFG", value=f"{draft.cfg:g}")
-    embed.add_field(name="Seed", value="random" if draft.seed is None else str(draft.seed))
+        embed.add_field(name=name.capitalize(), value=escaped(ends_of(shown, 200)))
+    if draft.size:
+        embed.add_field(name="Shape", value=draft.shown_size())
+    seed = "random" if draft.seed is None else str(draft.seed)
+    numbers = {"steps": ("Steps", str(draft.steps)), "cfg": ("CFG", f"{draft.cfg:g}")}
+    for role, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
+        if role in draft.roles:
+            embed.add_field(name=name, value=value)
     return embed
 
 
@@ -535,7 +199,7 @@ def menu_options(
 def prompt_modal(draft: Draft, origin: str) -> PromptModal:
     """The modal with the draft's texts; `origin` is what opened it, `edit` or `retry`."""
     control_id = ControlId("modal", origin, f"{draft.key}.{draft.mark()}")
-    return PromptModal(str(control_id), draft.texts())
+    return PromptModal(str(control_id), draft.texts(), draft.most_steps)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -543,38 +207,58 @@ def prompt_modal(draft: Draft, origin: str) -> PromptModal:
 
 
 class Forms:
-    """Opens forms, and keeps each in step with its draft. `options` is what new forms offer,
-    `defaults` what they start with."""
+    """Opens forms, and keeps each in step with its draft. `offers` is what new forms offer, by the
+    name of the workflow, the default first."""
 
     def __init__(
         self,
-        options: ComfyOptions,
-        defaults: binder.Defaults,
+        offers: Mapping[str, Offer],
         negative_prompt: str,
         check_place: Callable[[discord.Interaction[Any]], None],
         place_note: Callable[[discord.Interaction[Any]], str] = lambda interaction: "",
+        most_steps: int = STEPS_RANGE[1],
     ) -> None:
         """`negative_prompt` is what a first form starts with; `check_place` raises Refusal if there
         may be no form where an interaction comes from, `place_note` is what forms there say."""
-        self.options = options
-        self.defaults = defaults
+        self.offers = offers
         self._negative_prompt = negative_prompt
         self._check_place = check_place
         self._place_note = place_note
+        self._most_steps = most_steps
         self._drafts = Drafts()
+
+    def offer(self, workflow: str) -> Offer:
+        """What is offered with a workflow; with the default if it is gone."""
+        return self.offers.get(workflow) or next(iter(self.offers.values()))
+
+    def workflow_of(self, user_id: int, text: str) -> str:
+        """The workflow that a person means with a text, or used last, or the default."""
+        last = self._drafts.last(user_id)
+        name = names_of(tuple(self.offers)).find(text) if text else last.workflow if last else None
+        return name if name is not None and name in self.offers else next(iter(self.offers))
 
     def draft(self, interaction: discord.Interaction[Any], key: str) -> Draft:
         """The draft behind a control that was used; StaleForm if it is of no use any more."""
         return self._drafts.get(interaction.user.id, key)
 
     async def open(
-        self, interaction: discord.Interaction[Any], prompt: str, model: str, seed: str
+        self,
+        interaction: discord.Interaction[Any],
+        prompt: str,
+        model: str,
+        seed: str,
+        workflow: str = "",
+        shape: str = "",
+        lora: str = "",
     ) -> None:
         """/gen: an ephemeral form over a new draft, with the command's options in it; above it what
         is wrong with them."""
         self._check_place(interaction)
-        draft = self._new_draft(interaction)
-        problems = draft.take_options(prompt, model, seed)
+        draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
+        problems = draft.take_options(prompt, model, seed, shape, lora)
+        if workflow and names_of(tuple(self.offers)).find(workflow) is None:
+            near = nearest(workflow, tuple(self.offers))
+            problems.insert(0, f"There is no workflow {quoted(workflow)}.{near}")
         await self._send(interaction, draft, "\n".join(problems) or None)
 
     async def open_from(
@@ -582,8 +266,13 @@ class Forms:
     ) -> None:
         """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
         not as it was in the job, and then the note."""
-        draft = self._new_draft(interaction)
-        notes = [*draft.take_settings(job), note]
+        workflow = job.workflow or next(iter(self.offers))
+        draft = self._new_draft(interaction, workflow)
+        notes = [*draft.take_settings(replace(job, workflow=workflow)), note]
+        if draft.workflow != workflow:
+            instead = f"{quoted(draft.workflow)} stands in the form instead"
+            gone = f"The workflow {quoted(workflow)} is not offered any more: {instead}."
+            notes.insert(0, gone)
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
@@ -597,7 +286,9 @@ class Forms:
         self, interaction: discord.Interaction[Any], draft: Draft, note: str
     ) -> None:
         """The form with the lists as they are now, and a note; what was chosen stays."""
-        draft.options, draft.pages = self.options, {}
+        offer = self.offer(draft.workflow)
+        draft.options, draft.roles, draft.pages = offer.options, offer.roles, {}
+        draft.size, draft.loras = offer.size, offer.loras
         await self._show(interaction, draft, note)
 
     async def choose(
@@ -675,19 +366,24 @@ class Forms:
     ) -> None:
         """A new form for the texts of a modal that its own one (`old`, if it is still known) cannot
         take. It takes the place of a form that is of no use, or of the complaint."""
-        draft = self._new_draft(interaction, old)
+        workflow = old.workflow if old else self.workflow_of(interaction.user.id, "")
+        draft = self._new_draft(interaction, workflow, old)
         problems = draft.take(typed)
         note = f"{reason}, so this form is new; what you typed is in it."
         answer = self._send if old and origin == "edit" else self._show
         await answer(interaction, draft, "\n".join([note, *problems]))
 
     def _new_draft(
-        self, interaction: discord.Interaction[Any], source: Draft | None = None
+        self, interaction: discord.Interaction[Any], workflow: str, source: Draft | None = None
     ) -> Draft:
-        """A draft with the settings of another one, the person's last, or the workflow file's, as
-        far as the server offers them. What was typed into it is kept, too, unless it was sent."""
-        draft = Draft(self.options, negative_prompt=self._negative_prompt)
-        draft.start_from(self.defaults)
+        """A draft over a workflow with the settings of another one, the person's last, or the
+        workflow file's, as far as the server offers them. What was typed into it is kept, too,
+        unless it was sent."""
+        if workflow not in self.offers:
+            workflow = next(iter(self.offers))
+        draft = blank(workflow, self.offers[workflow], self._most_steps)
+        draft.negative_prompt = self._negative_prompt
+        draft.shows_workflow = len(self.offers) > 1
         last = source or self._drafts.last(interaction.user.id)
         if last is not None:
             draft.take_settings(last)

@@ -11,20 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 from channel import see_failure
 from comfy_errors import ComfyError
-from object_info import ComfyOptions
+from workflows import WorkflowError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")  # what is read
 
 LISTS_AGE = 600.0  # seconds after which a /gen has ComfyUI's lists read again
 
 
-class Lists:
+class Lists(Generic[T]):
     """When ComfyUI's lists are read again without /refresh: one read at a time, in a thread."""
 
-    def __init__(self, read: Callable[[], ComfyOptions], threads: ThreadPoolExecutor) -> None:
+    def __init__(self, read: Callable[[], T], threads: ThreadPoolExecutor) -> None:
         """`read` reads them and blocks; they are fresh now."""
         self._read = read
         self._threads = threads
@@ -33,20 +36,20 @@ class Lists:
         self._failed = False
         self._read_at = time.monotonic()  # when the newest read began
 
-    def read(self) -> ComfyOptions | None:
+    def read(self) -> T | None:
         """Read them now; None if that fails. Blocks."""
         with self._reading:
             began = time.monotonic()
             try:
-                options = self._read()
-            except ComfyError as error:
+                offered = self._read()
+            except (ComfyError, WorkflowError) as error:
                 if not self._failed:
                     log.warning("ComfyUI's lists cannot be read again: %s", error)
                 self._failed = True
                 return None
             self._failed = False
             self._read_at = began
-            return options
+            return offered
 
     def read_if_older(self, moment: float) -> None:
         """Read them in the background, unless they are newer than `moment` (`time.monotonic()`), or

@@ -12,13 +12,9 @@ from typing import Any, NamedTuple
 
 import discord
 
+from draft import CFG_RANGE, NUMBER_LIMIT, SEED_LIMIT, STEPS_RANGE
 from names import FIELD_LIMIT, escaped, without_half_emoji
 from settings import PROMPT_LIMIT
-
-STEPS_RANGE = (1, 150)
-CFG_RANGE = (1.0, 30.0)
-NUMBER_LIMIT = 20  # characters
-SEED_LIMIT = 40  # characters
 
 
 class ModalInput(NamedTuple):
@@ -49,9 +45,8 @@ INPUTS: Mapping[str, ModalInput] = {
     ),
     "steps": ModalInput(
         "Steps",
-        "A whole number from {} to {}. 20 to 30 is usual; more: finer and slower".format(
-            *STEPS_RANGE
-        ),
+        f"A whole number from {STEPS_RANGE[0]} to {{most_steps}}."
+        " 20 to 30 is usual; more: finer and slower",
         "for example 25",
         NUMBER_LIMIT,
         True,
@@ -76,20 +71,24 @@ INPUTS: Mapping[str, ModalInput] = {
 
 
 class PromptModal(discord.ui.Modal):
-    """The window, with texts in it by the names of INPUTS.
+    """The window, with texts in it by the names of INPUTS; it asks for these alone.
 
     Only a description: what is submitted arrives at the bot's router. discord.py would
     forget an open modal at a restart or after its time, and what was typed with it.
     """
 
-    def __init__(self, custom_id: str, texts: Mapping[str, str]) -> None:
+    def __init__(
+        self, custom_id: str, texts: Mapping[str, str], most_steps: int = STEPS_RANGE[1]
+    ) -> None:
         super().__init__(title="Prompts & Settings", custom_id=custom_id)
         styles = discord.TextStyle
         for name, given in INPUTS.items():
+            if name not in texts:
+                continue
             self.add_item(
                 discord.ui.Label(
                     text=given.label,
-                    description=given.hint,
+                    description=given.hint.format(most_steps=most_steps),
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,

@@ -50,6 +50,16 @@ class ComfyOptions:
     schedulers: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a job has to know of a server: the largest seeds by class and input, what the classes
+    that load a model give, and the LoRAs, verbatim."""
+
+    seed_maxima: Mapping[tuple[str, str], int]
+    outputs: Mapping[str, tuple[str, ...]]
+    loras: tuple[str, ...]
+
+
 class ObjectInfo:
     """The node classes of a server, `{class: {"input": {"required": {name: spec}}}}`."""
 
@@ -78,6 +88,24 @@ class ObjectInfo:
             return None
         return tuple(value for value in values if isinstance(value, str) and value.strip())
 
+    def output_types(self, class_type: str) -> tuple[str, ...]:
+        """The types of what a class gives out, by slot; empty if the class is unknown."""
+        try:
+            outputs = self._classes[class_type]["output"]
+        except (LookupError, TypeError):
+            return ()
+        return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+
+    def is_long_text(self, class_type: str, field: str) -> bool:
+        """Whether an input of a class is declared as a text of several lines."""
+        spec = self._spec(class_type, field)
+        return len(spec) > 1 and spec[0] == "STRING" and _is_multiline(spec[1])
+
+    def puts_out(self, class_type: str) -> bool:
+        """Whether nodes of a class are outputs: what reaches none of those is never run."""
+        declared = self._classes.get(class_type)
+        return isinstance(declared, dict) and declared.get("output_node") is True
+
     def maxima(self, fields: Collection[str]) -> dict[tuple[str, str], int]:
         """The largest value of each whole-number input of these names, by class and input."""
         found: dict[tuple[str, str], int] = {}
@@ -89,6 +117,14 @@ class ObjectInfo:
                 if type(most) is int and most >= 0:
                     found[class_type, name] = most
         return found
+
+    def capabilities(self, seed_inputs: Collection[str]) -> Capabilities:
+        """What a job has to know of the server; `seed_inputs` are the names of inputs that hold a
+        seed."""
+        outputs = {name: self.output_types(name) for name in self._classes}
+        models = {name: types for name, types in outputs.items() if "MODEL" in types}
+        loras = self.choices("LoraLoader", "lora_name") or ()
+        return Capabilities(self.maxima(seed_inputs), models, loras)
 
     def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
         """The lists found by the chains of architecture.md §6, and of them only what the class of
@@ -128,6 +164,23 @@ class ObjectInfo:
             raise OptionsMissing(problems)
         return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
 
+    def options_of(self, inputs: Mapping[str, Collection[tuple[str, str]]]) -> ComfyOptions:
+        """The lists of a workflow with bindings of its own: for `model`, `sampler` and `scheduler`
+        what all of these inputs, (class, input), accept. Empty where none of them has a list.
+        Raises OptionsMissing where nothing is accepted by all."""
+        lists, problems = [], []
+        for role in ("model", "sampler", "scheduler"):
+            choices = [self.choices(class_type, name) for class_type, name in inputs[role]]
+            known = [values for values in choices if values is not None]
+            taken = set(known[0]).intersection(*known[1:]) if known else set()
+            lists.append(tuple(value for value in known[0] if value in taken) if known else ())
+            if known and not taken:
+                classes = dict.fromkeys(class_type for class_type, _ in inputs[role])
+                problems.append(f"no {role} is accepted by all of {', '.join(classes)}")
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(*lists)
+
     def _spec(self, class_type: str, field: str) -> Sequence[Any]:
         """What a class says of an input: its type or list, and more; empty if it has no such."""
         try:
@@ -157,6 +210,10 @@ class ObjectInfo:
             return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
         classes = sorted(name for name, fields in bound.items() if field in fields)
         return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
+
+
+def _is_multiline(declared: object) -> bool:
+    return isinstance(declared, dict) and declared.get("multiline") is True
 
 
 def fetch(client: ComfyClient) -> ObjectInfo:

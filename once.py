@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -24,13 +22,13 @@ from binder import SEED_MAX
 from checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
 from comfy_errors import ComfyError, TimedOut, Unreachable
-from form import FORM_FIELDS, Draft, FormError
-from modal import CFG_RANGE, STEPS_RANGE
+from draft import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError, blank
 from names import UnknownName, escaped, find_model, names_of, nearest
-from object_info import ComfyOptions
+from object_info import Capabilities
 from settings import Settings, redact
 from store import Job, JobParams, Store
-from worker import Worker, load_workflow
+from worker import Worker
+from workflows import Offer, Workflows, offer
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
 PROGRESS_EVERY = 0.5  # seconds between two looks at the progress
@@ -45,7 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of one picture to the command line; their names."""
     group = parser.add_argument_group("with --once (default: as the workflow file says)")
     options = [
+        group.add_argument("--workflow", help="any part of a workflow's name"),
         group.add_argument("--model", help="words of a model's name: the best match is taken"),
+        group.add_argument("--shape", help=", ".join(binder.SHAPES)),
         group.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE)),
         group.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE)),
         group.add_argument("--sampler"),
@@ -76,21 +76,20 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
     """One job with these arguments; the exit code is 0 if its pictures are saved. Raises OnceError,
     or what the layers below raise."""
-    loaded = load_workflow(settings.workflow_path)
+    workflows = Workflows(settings.workflow_path)
+    workflow = workflow_named(workflows, arguments.workflow)
+    loaded = workflows.load(workflow)
     if not loaded.ok:
-        raise OnceError(f"{loaded.reason} ({settings.workflow_path})")
+        raise OnceError(f"{loaded.reason} ({workflows.path(workflow)})")
     check_folder(arguments.out)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(object_info.fetch, client)
-        options = info.options(binder.bound_classes(loaded.workflow))
-        params = once_params(settings, arguments, options, binder.defaults(loaded.workflow))
-        seed = "of the file" if params.seed is None else params.seed
-        numbers = f"{params.steps} steps, CFG {params.cfg:g}, seed {seed}"
-        print(f"{params.model}, {params.sampler}, {params.scheduler}, {numbers}", flush=True)
+        params = once_params(settings, arguments, workflow, offer(loaded, info))
+        print(summary(params), flush=True)
         with closing(Store(Path(folder) / "once.db")) as store:
-            maxima = info.maxima(binder.SEED_INPUTS)
-            job, pictures = await run_job(settings, client, store, params, maxima)
+            server = info.capabilities(binder.SEED_INPUTS)
+            job, pictures = await run_job(settings, client, store, params, server)
     if not pictures:
         raise OnceError(explanation(job, settings.comfy_timeout))
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -100,6 +99,30 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
             filename = f"{number:02}-{filename}"
         print(save(arguments.out, filename, data))
     return 0
+
+
+def workflow_named(workflows: Workflows, text: str | None) -> str:
+    """The workflow that the owner names; OnceError if there is none."""
+    names = workflows.names()
+    found = names_of(names).find(text) if text else workflows.default
+    if found is None:
+        raise OnceError(f"There is no workflow {text}. There are: {', '.join(names)}.")
+    return found
+
+
+def summary(params: JobParams) -> str:
+    """What is made, as far as the workflow has it."""
+    seed = "of the file" if params.seed is None else params.seed
+    parts = (
+        params.model,
+        params.sampler,
+        params.scheduler,
+        params.shape,
+        f"{params.steps} steps" if params.steps else "",
+        f"CFG {params.cfg:g}" if params.cfg else "",
+        f"seed {seed}",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def check_folder(folder: Path) -> None:
@@ -135,7 +158,7 @@ async def run_job(
     client: ComfyClient,
     store: Store,
     params: JobParams,
-    seed_maxima: Mapping[tuple[str, str], int],
+    server: Capabilities,
 ) -> tuple[Job, list[bytes]]:
     """One step of a worker, with a line of progress meanwhile."""
     pictures: list[bytes] = []
@@ -144,12 +167,12 @@ async def run_job(
     worker = Worker(
         store,
         client,
-        functools.partial(load_workflow, settings.workflow_path),
+        Workflows(settings.workflow_path).load,
         timeout=settings.comfy_timeout,
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, made: pictures.extend(made),
     )
-    worker.seed_maxima = seed_maxima
+    worker.capabilities = server
     job_id = store.insert(params)
     feed = asyncio.create_task(ProgressFeed(client, worker.hear).run())
     # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
@@ -184,31 +207,32 @@ def show_progress(progress: Progress, shown: str) -> str:
 
 
 def once_params(
-    settings: Settings,
-    arguments: argparse.Namespace,
-    options: ComfyOptions,
-    defaults: binder.Defaults,
+    settings: Settings, arguments: argparse.Namespace, workflow: str, offer: Offer
 ) -> JobParams:
     """The job of `--once`: what the arguments say, else what the workflow file says."""
-    draft = Draft(options)
-    draft.start_from(defaults)
-    problems = draft.take(
-        {
-            "positive_prompt": arguments.once,
-            "negative_prompt": arguments.negative or settings.default_negative_prompt,
-            "steps": arguments.steps or str(draft.steps),
-            "cfg": arguments.cfg or f"{draft.cfg:g}",
-            "seed": arguments.seed or "",
-        }
-    )
+    draft = blank(workflow, offer, settings.max_steps)
+    texts = {
+        **draft.texts(),
+        "positive_prompt": arguments.once,
+        "negative_prompt": arguments.negative or settings.default_negative_prompt,
+    }
+    asked = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
+    problems = draft.take({**texts, **{name: text for name, text in asked.items() if text}})
+    for name, wanted in (*asked.items(), ("negative", arguments.negative)):
+        if wanted and name not in draft.roles:
+            problems.append(f"The workflow {escaped(workflow)} has no {name} to set.")
     for name in FORM_FIELDS:
         wanted = getattr(arguments, name)
-        if wanted and name == "model":
-            draft.model = find_model(wanted, options.models)
+        if name not in draft.fields:
+            if wanted:
+                problems.append(f"The workflow {escaped(workflow)} has no {name} to set.")
+        elif wanted and name == "model":
+            draft.model = find_model(wanted, draft.options.models)
         elif wanted and not draft.adopt(name, wanted):
             problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
         elif not getattr(draft, name):
-            problems += choose_only(draft, name, getattr(defaults, name))
+            problems += choose_only(draft, name, getattr(offer.defaults, name))
+    draft.adopt_shape(arguments.shape or "", problems)
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)

@@ -10,7 +10,7 @@ from typing import Any
 
 import discord
 
-from form import Refusal
+from draft import Refusal
 from settings import Settings
 
 Interaction = discord.Interaction[Any]
@@ -33,6 +33,9 @@ def check_place(settings: Settings, interaction: Interaction) -> None:
         ]
         advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
         raise Refusal(f"{used} is not available in this channel. Please {advice}.")
+    roles = {role.id for role in getattr(interaction.user, "roles", ())}
+    if settings.role_ids and settings.role_ids.isdisjoint(roles):
+        raise Refusal(f"{used} is for members with a certain role here. Please ask a moderator.")
     if not interaction.permissions.use_application_commands:
         raise Refusal(NO_COMMANDS)
 
@@ -62,6 +65,14 @@ def cannot_post(interaction: Interaction) -> str:
         f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here."
         " Until then your picture comes as a direct message."
     )
+
+
+def check_manager(interaction: Interaction) -> str:
+    """The id of the server, for members who may manage it; Refusal for all others. Asked again
+    after Discord: a server's settings can show a command to others."""
+    if interaction.guild_id is None or not interaction.permissions.manage_guild:
+        raise Refusal("Only members who may manage the server can do that.")
+    return str(interaction.guild_id)
 
 
 def check_may_change(interaction: Interaction, asker_id: str, guild_id: object) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import discord
 
+from binder import SHAPES, in_shape
 from channel import (
     CLOSED,
     PATIENCE,
@@ -39,10 +40,12 @@ from channel import (
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
 from form import ControlId
-from names import escaped, names_of
+from metadata import without_metadata
+from names import ends_of, escaped, names_of
 from running import QueueAnswers, RunningMessage
 from settings import DAY_MS
 from store import Job, JobStatus, Store, unix_ms
+from workflows import Offer
 
 log = logging.getLogger(__name__)
 
@@ -77,20 +80,36 @@ def job_mark(job_id: str) -> str:
     return f"job {job_id[:8]}"
 
 
-def result_embed(job: Job, models: Sequence[str] = ()) -> discord.Embed:
-    """The settings of a finished job (architecture.md M9), its model as among those offered now."""
+def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord.Embed:
+    """The settings of a finished job (architecture.md M9), as far as its workflow has them.
+    `offers` is what is offered now: it says what a model is called, and whether there is more than
+    one workflow."""
+    offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
-    for name, value in (
-        ("Model", escaped(names_of(models).shown(job.model))),
-        ("Sampler", escaped(job.sampler)),
-        ("Scheduler", escaped(job.scheduler)),
-        ("Steps", str(job.steps)),
-        ("CFG", f"{job.cfg:g}"),
-    ):
-        embed.add_field(name=name, value=value)
-    if job.seed is not None:
-        embed.add_field(name="Seed", value=str(job.seed))
+    offer = offers.get(job.workflow) or next(iter(offers.values()), None)
+    model = names_of(offer.options.models if offer else ()).shown(job.model) if job.model else ""
+    fields = {
+        "Workflow": escaped(ends_of(job.workflow, 100)) if len(offers) > 1 else "",
+        "Model": escaped(model),
+        "Sampler": escaped(job.sampler),
+        "Scheduler": escaped(job.scheduler),
+        "Shape": shape_of(job, offer),
+        "Steps": str(job.steps or ""),
+        "CFG": f"{job.cfg:g}" if job.cfg else "",
+        "Seed": "" if job.seed is None else str(job.seed),
+    }
+    for name, value in fields.items():
+        if value:
+            embed.add_field(name=name, value=value)
     return embed.set_footer(text=job_mark(job.id))
+
+
+def shape_of(job: Job, offer: Offer | None) -> str:
+    """The shape with its size, as far as both are known."""
+    if not job.shape or job.shape not in SHAPES:
+        return ""
+    size = f" ({in_shape(offer.size, job.shape)})" if offer and offer.size else ""
+    return job.shape + size
 
 
 def failure_embed(job: Job) -> discord.Embed:
@@ -135,7 +154,7 @@ def report_parts(
     *,
     from_start: bool,
     note: str = "",
-    models: Sequence[str] = (),
+    offers: Mapping[str, Offer] | None = None,
     buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
     """The report of a finished job: one message, and more if the pictures are too many for it.
@@ -161,7 +180,7 @@ def report_parts(
             marks.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, *buttons)
-            message["embed"] = result_embed(job, models) if pictures else failure_embed(job)
+            message["embed"] = result_embed(job, offers) if pictures else failure_embed(job)
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
             )
@@ -252,15 +271,19 @@ class Reporter:
         comfy: ComfyClient,
         threads: ThreadPoolExecutor | None = None,
         estimate: Callable[[int], float | None] = lambda position: None,
+        *,
+        keep_metadata: bool = True,
     ) -> None:
         """`threads` are for the pictures that have to be fetched from ComfyUI; `estimate` gives the
-        seconds until the job at a position of the queue is done."""
+        seconds until the job at a position of the queue is done. Without `keep_metadata` pictures
+        are posted without the texts in their files (metadata.py)."""
         self._client = client
         self._store = store
         self._comfy = comfy
         self._threads = threads
-        self.models: Callable[[], Sequence[str]] = tuple  # what is offered now
         self.answers = QueueAnswers(store, estimate)
+        self.offers: Callable[[], Mapping[str, Offer]] = dict  # what is offered now
+        self._keep_metadata = keep_metadata
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -467,7 +490,7 @@ class Reporter:
             pictures,
             from_start=FIRST_PART not in done,
             note=note,
-            models=self.models(),
+            offers=self.offers(),
             buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
         )
         for part in parts:
@@ -478,11 +501,14 @@ class Reporter:
     async def _at_hand(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
     ) -> tuple[list[Picture], int]:
-        """What `_pictures` finds; in a thread if something has to be fetched."""
+        """What `_pictures` finds; in a thread if something has to be fetched, or copied."""
         find = functools.partial(self._pictures, job, originals, encoding, limit)
+        threads = self._threads
         if originals and not encoding and max(map(len, originals)) <= limit:
-            return find()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, find)
+            if self._keep_metadata:
+                return find()
+            threads = None  # the event loop's own, which do not hang on ComfyUI
+        return await asyncio.get_running_loop().run_in_executor(threads, find)
 
     def _pictures(
         self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
@@ -518,6 +544,8 @@ class Reporter:
             except NoPreview as error:  # the next format may take what this one does not
                 log.info("%s", error)
                 continue
+            if not self._keep_metadata:
+                data = without_metadata(data)
             if len(data) <= limit:
                 suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
                 return Picture(mark, data, suffix, step)

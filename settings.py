@@ -20,6 +20,7 @@ import dotenv
 HERE = Path(__file__).resolve().parent  # where the program is: relative paths start here
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8188"
+MOST_STEPS = 150  # of a job, wherever it is made
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -66,6 +67,11 @@ class Settings:
     shutdown_grace: float
     retention_days: int
     default_negative_prompt: str
+    max_waiting: int  # jobs of one person that wait or run at a time; 0: no limit
+    max_steps: int
+    role_ids: frozenset[int]  # who may use the bot; empty: everyone
+    alert_user_id: int | None
+    keep_metadata: bool
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -183,6 +189,11 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         shutdown_grace=read.milliseconds("SHUTDOWN_GRACE_MS", 60_000),
         retention_days=read.integer("JOB_RETENTION_DAYS", 0, 36_500),
         default_negative_prompt=negative,
+        max_waiting=read.integer("MAX_WAITING_PER_PERSON", 10, 1_000),
+        max_steps=read.integer("MAX_STEPS", MOST_STEPS, MOST_STEPS, low=1),
+        role_ids=read.snowflakes("ALLOWED_ROLE_IDS", read.text("ALLOWED_ROLE_IDS")),
+        alert_user_id=read.snowflake("ALERT_USER_ID"),
+        keep_metadata=read.choice("KEEP_METADATA", ("on", "off"), "on") == "on",
     )
     if read.problems:
         raise ConfigError(read.problems, settings)

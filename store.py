@@ -1,7 +1,7 @@
-"""The jobs table: the only file with SQL.
+"""The jobs, and each server's blocked terms: the only file with SQL.
 
 Owns the SQLite database: its schema, its migrations, and every statement that reads or changes a
-job. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker, the sweeper and the
+row. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker, the sweeper and the
 event loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait
 for the disk, so the bot's event loop never calls in here directly.
 """
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from itertools import pairwise
@@ -78,6 +78,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "UPDATE jobs SET report_tried_at = completed_at WHERE delivered_at IS NULL",
         "CREATE INDEX idx_jobs_on_server ON jobs(status) WHERE on_server",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN workflow TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN shape TEXT NOT NULL DEFAULT ''",
+    ),
+    (
+        """
+        CREATE TABLE blocked_terms (
+            discord_guild_id TEXT NOT NULL,
+            term             TEXT NOT NULL,
+            typed            TEXT NOT NULL,
+            added_by         TEXT NOT NULL,
+            added_at         INTEGER NOT NULL,
+            PRIMARY KEY (discord_guild_id, term)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX idx_jobs_waiting ON jobs(discord_user_id)"
+        " WHERE status IN ('queued', 'running')",
+        "CREATE INDEX idx_jobs_history ON jobs(discord_user_id, discord_guild_id, status)"
+        " WHERE status = 'completed'",
+    ),
 )
 
 
@@ -126,7 +146,9 @@ class JobStatus(str, Enum):
 @dataclass(frozen=True, kw_only=True)
 class JobParams:
     """What a person asked for. Ids are Discord snowflakes as text; `seed` is 0 to 2**64 - 1, or
-    None for the seeds of the workflow file."""
+    None for the seeds of the workflow file. `workflow` is a name as workflows.py has it, empty for
+    the default; `shape` is one of binder.SHAPES, empty for the size of the file. What the workflow
+    has no place for is empty, or 0."""
 
     user_id: str
     guild_id: str
@@ -139,6 +161,8 @@ class JobParams:
     positive_prompt: str
     negative_prompt: str = ""
     seed: int | None = None
+    workflow: str = ""
+    shape: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +196,24 @@ class Job(JobParams):
         return self.comfy_prompt_id or self.id
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockedTerm:
+    """A word that a server does not want: `key` is what it is compared by, `typed` what its
+    moderator typed, `user_id` who that was, and `added_at` when, in Unix milliseconds."""
+
+    key: str
+    typed: str
+    user_id: str
+    added_at: int
+
+
 # The column of each field of a job; those with Discord's ids have a longer name.
 LONGER_NAMES = {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
 COLUMNS = {field.name: LONGER_NAMES.get(field.name, field.name) for field in fields(Job)}
 ADDED_BY = {  # columns by the migration that added them, but for the first
     2: {"seed", "delivered_at"},
     3: {"on_server", "report_tried_at", "report_message_ids"},
+    4: {"workflow", "shape"},
 }
 FINAL = "('completed', 'failed', 'cancelled')"
 PURGED_AT_ONCE = 500  # rows of one transaction, so that nobody waits long
@@ -189,7 +225,7 @@ def unix_ms() -> int:
 
 
 class Store:
-    """The jobs of one database file; safe to share between threads.
+    """The jobs and blocked terms of one database file; safe to share between threads.
 
     Raises a `StoreError` from every method when the database fails. Transitions return True if
     this call made the change, False if the job had already left the state that it starts from.
@@ -313,16 +349,44 @@ class Store:
         times = sorted(row[0] for row in rows if isinstance(row[0], int))
         return times[len(times) // 2] if times else None
 
+    def waiting(self, user_id: str) -> int:
+        """How many jobs of this person wait or run, in all servers."""
+        rows = self._rows(
+            "SELECT count(*) FROM jobs WHERE discord_user_id = ?"
+            " AND status IN ('queued', 'running')",
+            user_id,
+        )
+        return int(rows[0][0])
+
+    def by_person(
+        self, user_id: str, guild_id: str, *, offset: int, limit: int
+    ) -> tuple[list[Job], int]:
+        """Of the completed jobs of a person in a server, newest first, at most `limit` after the
+        first `offset`; and how many there are in all."""
+        condition = "WHERE discord_user_id = ? AND discord_guild_id = ? AND status = 'completed'"
+        jobs = self._select(
+            f"{condition} ORDER BY rowid DESC LIMIT ? OFFSET ?", user_id, guild_id, limit, offset
+        )
+        rows = self._rows(f"SELECT count(*) FROM jobs {condition}", user_id, guild_id)
+        return jobs, int(rows[0][0])
+
+    def blocked(self, guild_id: str) -> tuple[BlockedTerm, ...]:
+        """The blocked terms of a server, in the order of their keys."""
+        rows = self._rows(
+            "SELECT term, typed, added_by, added_at FROM blocked_terms"
+            " WHERE discord_guild_id = ? ORDER BY term",
+            guild_id,
+        )
+        return tuple(
+            BlockedTerm(key=row[0], typed=row[1], user_id=row[2], added_at=row[3]) for row in rows
+        )
+
     # Changing
 
     def insert(self, params: JobParams) -> str:
         """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk.
         DatabaseGone if that would be into a file that nobody will read again."""
-        if self._is_gone():
-            raise DatabaseGone(
-                f"the database {self._path} was deleted or replaced while the bot works on it:"
-                " nothing is queued any more; restart the bot, with the old file if there is one"
-            )
+        self._refuse_if_gone()
         job_id = str(uuid.uuid4())
         row: dict[str, object] = {"id": job_id, "created_at": self._now()}
         for field in fields(JobParams):
@@ -431,7 +495,34 @@ class Store:
             time.sleep(0)  # whoever waits for the lock has it next
         return total
 
+    def add_blocked(self, guild_id: str, terms: Iterable[tuple[str, str]], user_id: str) -> int:
+        """Add terms to those of a server, each its key and as it was typed; how many were new. All
+        or none is added; DatabaseGone as in `insert`."""
+        self._refuse_if_gone()
+        now = self._now()
+        with self._transaction() as connection:
+            return connection.executemany(
+                "INSERT INTO blocked_terms (discord_guild_id, term, typed, added_by, added_at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                ((guild_id, key, typed, user_id, now) for key, typed in terms),
+            ).rowcount
+
+    def remove_blocked(self, guild_id: str, key: str) -> bool:
+        """Remove a term from those of a server; False if it has none with this key. DatabaseGone
+        as in `insert`."""
+        self._refuse_if_gone()
+        return self._change(
+            "DELETE FROM blocked_terms WHERE discord_guild_id = ? AND term = ?", guild_id, key
+        )
+
     # Inside
+
+    def _refuse_if_gone(self) -> None:
+        if self._is_gone():
+            raise DatabaseGone(
+                f"the database {self._path} was deleted or replaced while the bot works on it:"
+                " nothing is queued any more; restart the bot, with the old file if there is one"
+            )
 
     def _select(self, condition: str, *values: object) -> list[Job]:
         columns = ", ".join(f"{column} AS {name}" for name, column in COLUMNS.items())

@@ -11,60 +11,37 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from enum import Enum, IntEnum
-from pathlib import Path
+from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef, Preview, Progress, ends_prompt
-from comfy_errors import (
-    BadAnswer,
-    BrokenModel,
-    ComfyError,
-    NoPictures,
-    NotOffered,
-    Refused,
-    Removed,
-    TimedOut,
-    Unreachable,
-)
-from names import display_name, quoted
-from object_info import ComfyOptions
+from comfy_client import ComfyClient, Preview, Progress
+from comfy_errors import BrokenModel, NotOffered, Refused, Removed
+from names import display_name, duration, quoted
+from object_info import Capabilities, ComfyOptions
+from prompt import JobError, prepared
+from prompt_run import Cancelled, PromptRun
 from settings import redact
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
+from sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
-POLL_PAUSES = (0.1, 2.0)  # seconds between two looks for the end of a prompt, and what share
-POLL_SHARE = 0.05  # of the wait so far a pause is
-OUTAGE_PAUSES = (0.2, 5.0)  # seconds between two calls of a ComfyUI that is away: growing
 DATABASE_PAUSE = 2.0  # seconds between two tries of a statement that must be made
 
 UNEXPECTED = "Something went wrong inside the bot. Please try again, or tell its owner."
 
 
-class JobError(Exception):
-    """Why a job cannot be accepted or made; `public` is the finished sentence for people."""
-
-    @property
-    def public(self) -> str:
-        """The sentence."""
-        return str(self)
+class WorkflowUnusable(JobError):
+    """The workflow file is broken: no job can be made until its owner corrects it."""
 
 
 class Stopped(Exception):
     """The worker is to end at once; the job stays as it is and is taken up at the next start."""
-
-
-class Cancelled(Exception):
-    """The job was cancelled while it ran; its row says so already."""
 
 
 class Queued(NamedTuple):
@@ -83,17 +60,23 @@ def public_sentence(error: Exception) -> str:
     return redact(public) if isinstance(public, str) else UNEXPECTED
 
 
-def sentence_for(error: Exception, job: Job, read_lists: Callable[[], ComfyOptions | None]) -> str:
+def sentence_for(
+    error: Exception,
+    job: Job,
+    read_lists: Callable[[str], ComfyOptions | None],
+    model_nodes: Collection[str] = (),
+) -> str:
     """What people read of the error that a job ended with. Where ComfyUI does not take a value, its
-    lists are read again first, so that the sentence is true. May block."""
-    if isinstance(error, BrokenModel) and error.node == binder.CHECKPOINT:
+    lists are read again first, so that the sentence is true. `model_nodes` load the job's model.
+    May block."""
+    if isinstance(error, BrokenModel) and error.node in model_nodes:
         return (
             f"The file of the model {quoted(display_name(job.model))} is broken, so ComfyUI cannot"
             " load it. Choose another model, or tell the bot's owner."
         )
     if not isinstance(error, NotOffered):
         return public_sentence(error)
-    options = read_lists()
+    options = read_lists(job.workflow)
     if any(getattr(job, name) != value for name, value in error.values.items()):
         return Refused.public  # a value of the workflow file's own
     if options is None:
@@ -101,12 +84,6 @@ def sentence_for(error: Exception, job: Job, read_lists: Callable[[], ComfyOptio
     if any(value in getattr(options, f"{name}s") for name, value in error.values.items()):
         return f"ComfyUI refuses the {error.what}. Choose another, or tell the bot's owner."
     return f"{error.sentence}; the list is fresh now: press Edit."
-
-
-def load_workflow(path: Path) -> binder.BindResult:
-    """The workflow file as it is now, validated: an owner may edit it while the bot runs."""
-    loaded = binder.load(path)
-    return binder.validate(loaded.workflow) if loaded.ok else loaded
 
 
 class Worker:
@@ -126,19 +103,23 @@ class Worker:
         self,
         store: Store,
         client: ComfyClient,
-        load_workflow: Callable[[], binder.BindResult],
+        load_workflow: Callable[[str], binder.BindResult],
         *,
         timeout: float,
         started: Callable[[str, Progress], None],
         ended: Callable[[str, list[bytes]], None],
         connection: Callable[[], int] = lambda: 0,
-        read_lists: Callable[[], ComfyOptions | None] = lambda: None,
+        read_lists: Callable[[str], ComfyOptions | None] = lambda name: None,
         returned: Callable[[float], None] = lambda since: None,
+        trouble: Callable[[Exception], None] = lambda error: None,
+        max_waiting: int = 0,
     ) -> None:
-        """`load_workflow` gives the workflow as it is now; `timeout` is of one job, in seconds;
-        `connection` is `ProgressFeed.connection`. `read_lists` reads again what ComfyUI offers, and
-        blocks (None: it could not); `returned` is told that ComfyUI answers again, and since when
-        (`time.monotonic()`) it did not."""
+        """`load_workflow` gives the workflow with a name as it is now, validated; `timeout` is of
+        one job, in seconds; `connection` is `ProgressFeed.connection`. `read_lists` reads again
+        what ComfyUI offers with a workflow, and blocks (None: it could not); `returned` is told
+        that ComfyUI answers again, and since when (`time.monotonic()`) it did not; `trouble` is
+        told, in any thread, what jobs and statements fail by; `max_waiting` is how many jobs
+        of one person may wait or run, 0 for any number."""
         self._store = store
         self._client = client
         self._load_workflow = load_workflow
@@ -148,7 +129,9 @@ class Worker:
         self._connection = connection
         self._read_lists = read_lists
         self._on_return = returned
-        self.seed_maxima: Mapping[tuple[str, str], int] = {}  # as `binder.reseed` takes them
+        self._trouble = trouble
+        self._max_waiting = max_waiting
+        self.capabilities = Capabilities({}, {}, ())  # of the server, as they were read last
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
         self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -176,14 +159,17 @@ class Worker:
     def accept(self, params: JobParams) -> Queued:
         """A new job: a look at the workflow file, the row, the queue. Any thread; blocks. Raises
         JobError if the workflow cannot be used, StoreError if the row could not be written."""
-        workflow = self._load_workflow()
+        workflow = self._load_workflow(params.workflow)
         if not workflow.ok:
             log.error("the workflow cannot be used: %s", workflow.reason)
-            raise JobError(
+            error = WorkflowUnusable(
                 f"The bot's workflow cannot be used: {workflow.reason}."
                 " Nothing was queued; please tell the bot's owner."
             )
+            self._trouble(error)
+            raise error
         with self._accepting:  # the order of the rows is the order of the queue
+            self._check_share(params.user_id)
             job_id = self._store.insert(params)
             position, seconds = 1, None
             try:
@@ -195,6 +181,21 @@ class Worker:
                 self.submit(job_id)
         log.info("job %s: queued at position %d", job_id, position)
         return Queued(job_id, position, seconds)
+
+    def _check_share(self, user_id: str) -> None:
+        """JobError for a person who has as many jobs waiting as one may have."""
+        waiting = self._store.waiting(user_id) if self._max_waiting else 0
+        if not self._max_waiting or waiting < self._max_waiting:
+            return
+        queued = [job.user_id for job in self._store.by_status(JobStatus.QUEUED)]
+        is_running = any(job.user_id == user_id for job in self._store.by_status(JobStatus.RUNNING))
+        place = 0 if is_running or user_id not in queued else queued.index(user_id) + 1
+        seconds = self.estimate(place)
+        when = "in a minute" if seconds is None else f"in about {duration(seconds)}"
+        raise JobError(
+            f"You have {waiting} pictures waiting, and one person may have {self._max_waiting}."
+            f" Try again {when}, when the next of yours is done. Nothing was lost."
+        )
 
     def estimate(self, position: int) -> float | None:
         """Seconds until the job at this position is done, from the median of the last runs; None
@@ -263,8 +264,9 @@ class Worker:
                 self.step(job_id)
             except Stopped:
                 log.info("job %s: left where it stands, to be taken up at the next start", job_id)
-            except Exception:
+            except Exception as error:
                 log.exception("job %s: the worker goes on with the next job", job_id)
+                self._trouble(error)
         if not self.finished.done():
             self.finished.set_result(None)
 
@@ -313,18 +315,18 @@ class Worker:
             log.warning("job %s: failed: %s", job.id, error)
         else:
             log.error("job %s: failed", job.id, exc_info=error)
-        sentence = sentence_for(error, job, self._read_lists)
+        self._trouble(error)
+        loaded = self._load_workflow(job.workflow)
+        model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
+        sentence = sentence_for(error, job, self._read_lists, model_nodes)
         return self._durably(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
-        loaded = self._load_workflow()
-        result = binder.bind(job, loaded.workflow) if loaded.ok else loaded
-        if not result.ok:
-            raise JobError(f"The bot's workflow cannot be used: {result.reason}.")
-        workflow = result.workflow
-        if job.seed is not None:
-            workflow = binder.reseed(workflow, job.seed, self.seed_maxima)
+        loaded = self._load_workflow(job.workflow)
+        if not loaded.ok:
+            raise WorkflowUnusable(f"The bot's workflow cannot be used: {loaded.reason}.")
+        workflow = prepared(job, loaded, self.capabilities)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,
@@ -352,6 +354,7 @@ class Worker:
             except StoreError as error:
                 level = logging.DEBUG if tries % 30 else logging.ERROR  # about once a minute
                 log.log(level, "waiting for the database: %s", error)
+                self._trouble(error)
                 tries += 1
                 self._pause(DATABASE_PAUSE)
 
@@ -363,371 +366,3 @@ class Worker:
         if self._mode is self._Mode.LEAVING:
             raise Stopped
         return woken
-
-
-class PromptState(Enum):
-    """What is known about a prompt that has not ended."""
-
-    ABSENT = "ComfyUI does not have it"
-    UNCLEAR = "ComfyUI may have it: a call failed, or the bot was restarted"
-    PRESENT = "ComfyUI has it, waiting or running"
-    MISSED = "ComfyUI had it a moment ago, and has not restarted since"
-
-
-class PromptRun:
-    """One job's prompt, from its submission to its pictures.
-
-    `/history` is the truth. A prompt in neither `/history` nor `/queue` is absent: not yet
-    submitted, forgotten by a ComfyUI that restarted, or removed by its owner. An id posted twice
-    would run twice, so after anything unclear both are asked before posting (comfyui.md).
-    """
-
-    MAX_SUBMISSIONS = 3  # should ComfyUI forget it by restarting
-    LOOK_SECONDS = 2.0  # how often the wait makes sure that ComfyUI still has it
-    MISSED_SECONDS = 1.0  # within which the feed has noticed that ComfyUI restarted
-    HURRIED_LOOKS = 40  # the feed hears of the end some milliseconds before /history does
-    HURRIED_PAUSE = 0.003
-
-    def __init__(
-        self,
-        client: ComfyClient,
-        job: Job,
-        workflow: binder.Workflow,
-        *,
-        timeout: float,
-        connection: Callable[[], int],
-        returned: Callable[[float], None],
-        is_cancelled: Callable[[], bool],
-        submitted: Callable[[str], object],
-        pause: Callable[[float], bool],
-    ) -> None:
-        """`submitted` is told the id under which ComfyUI has the prompt; `pause` waits so many
-        seconds, and says whether there is a reason to look at once."""
-        self.progress = Progress(job.prompt_id, binder.sampler_steps(workflow))
-        self._client = client
-        self._job_id = job.id
-        self._workflow = workflow
-        self._timeout = timeout
-        self._connection = connection
-        self._is_cancelled = is_cancelled
-        self._submitted = submitted
-        self._pause = pause
-        self._state = PromptState.UNCLEAR if job.status is JobStatus.RUNNING else PromptState.ABSENT
-        self.may_be_on_server = True  # and has to be stopped if nobody wants it any more
-        self._from_cache = False
-        self._submissions = 0
-        self._unanswered_since: float | None = None  # a submission whose answer was lost
-        self._hurried = 0
-        self._present_on = 0  # the feed's connection when ComfyUI was last seen to have it
-        self._began = self._looked_at = self._counted_at = time.monotonic()
-        self._spent = 0.0  # seconds of its time
-        self._outage = Outage(job.id, returned)
-
-    @property
-    def prompt_id(self) -> str:
-        """The id to ask ComfyUI for: the job's own, unless an older server gave another, or the
-        picture is made once more. It is that of the row, so a restart and the sweeper find it."""
-        return self.progress.prompt_id
-
-    def hear(self, event: str, data: Mapping[str, Any]) -> bool:
-        """Take an event of the feed; True if it is a reason to look at once. Any thread."""
-        if data.get("prompt_id", self.prompt_id) != self.prompt_id:
-            return False
-        self.progress.take(event, data)
-        return ends_prompt(event, data)
-
-    def pictures(self) -> tuple[Sequence[ImageRef], list[bytes]]:
-        """Wait for the pictures and fetch them. A run from ComfyUI's cache names the file of an
-        earlier one; if that is gone, it is made once more under another name (comfyui.md)."""
-        refs = self.wait()
-        try:
-            return refs, self.download(refs)
-        except NoPictures as error:
-            if not self._from_cache:
-                raise
-            log.info(
-                "job %s: made once more, the cached run's file is gone: %s", self._job_id, error
-            )
-        self._workflow = binder.with_new_file_names(self._workflow, f"-{self._job_id[:8]}")
-        self.progress.restart()
-        self.progress.prompt_id = str(uuid.uuid4())
-        self._submitted(self.prompt_id)  # before it is posted, so that a restart finds it
-        self._state = PromptState.ABSENT
-        self.may_be_on_server = True
-        refs = self.wait()
-        return refs, self.download(refs)
-
-    def wait(self) -> Sequence[ImageRef]:
-        """Submit it if need be, and wait for its end. Raises a ComfyError or JobError if there are
-        no pictures, and Cancelled."""
-        while True:
-            try:
-                if self._is_cancelled():
-                    raise Cancelled
-                entry = self._look()
-                if entry is not None:
-                    self.may_be_on_server = self.progress.is_away = False
-                    self._outage.over()
-                    self._from_cache = entry.from_cache
-                    return entry.pictures()
-                if self._state is PromptState.ABSENT:
-                    self._submit()
-                if self._state is not PromptState.UNCLEAR:  # else a submission is still awaited
-                    self._outage.over()
-                pause = self._next_pause()
-            except (Unreachable, BadAnswer) as error:
-                self._state = PromptState.UNCLEAR
-                pause = self._outage.goes_on(error)
-            self.progress.is_away = self._outage.error is not None
-            left = self._time_left()
-            if left <= 0:
-                raise self._outage.error or TimedOut(f"no result within {self._timeout:g} s")
-            if self._pause(min(pause, left)):
-                self._hurried = self.HURRIED_LOOKS
-
-    def _look(self) -> HistoryEntry | None:
-        """Ask ComfyUI for the result, and now and then whether it still has the prompt."""
-        if self._state is PromptState.ABSENT:
-            return None  # a new job is in neither list yet
-        entry = self._client.history(self.prompt_id)
-        is_sure = self._state is PromptState.PRESENT
-        now = time.monotonic()
-        if entry is not None or (is_sure and now - self._looked_at <= self.LOOK_SECONDS):
-            return entry
-        connection = self._connection()
-        on_server = self._client.queue()
-        if self._state is PromptState.UNCLEAR:
-            self._take_id(on_server.own_ids.get(self.prompt_id))
-        if self.prompt_id in on_server:
-            self._seen_at(on_server.before(self.prompt_id), connection)
-            return None
-        # Once more: it may have ended between the two questions.
-        entry = self._client.history(self.prompt_id)
-        if entry is None and self._state is PromptState.UNCLEAR:
-            self._take_id(self._client.find_ended(self.prompt_id))
-            entry = self._client.history(self.prompt_id)
-        if entry is None:
-            self._missed(now)
-        return entry
-
-    def _take_id(self, prompt_id: str | None) -> None:
-        """Note the id that an older server gave to a prompt whose answer was lost."""
-        if prompt_id is not None and prompt_id != self.prompt_id:
-            self.progress.prompt_id = prompt_id
-            self._submitted(prompt_id)
-
-    def _seen_at(self, place: int, connection: int) -> None:
-        """It stands in ComfyUI's queue, behind so many others, on this connection of the feed."""
-        self._unanswered_since = None
-        self._state = PromptState.PRESENT
-        self._looked_at = time.monotonic()
-        self._present_on = connection
-        if place == 0:
-            self.progress.runs()
-        else:
-            self.progress.before = place
-
-    def _missed(self, now: float) -> None:
-        """ComfyUI has it no more. It has restarted and forgotten it, unless the feed was connected
-        all the while: then somebody took it out of the queue."""
-        since = self._unanswered_since
-        if since is not None and now - since < LATE_SECONDS:
-            return  # twice submitted, it would run twice
-        if not self._present_on or self._connection() != self._present_on:
-            self._state = PromptState.ABSENT
-            self.progress.restart()
-        elif self._state is not PromptState.MISSED:
-            self._state = PromptState.MISSED
-            self._looked_at = now
-        elif now - self._looked_at >= self.MISSED_SECONDS:
-            raise Removed("the prompt was removed from ComfyUI's queue")
-
-    def _submit(self) -> None:
-        if self._submissions == self.MAX_SUBMISSIONS:
-            raise JobError(
-                "The image server lost this picture again and again, by restarting or because its"
-                " owner removed it. Please try again later."
-            )
-        self._present_on = 0
-        connection = self._connection()
-        self._unanswered_since = time.monotonic()
-        try:
-            accepted = self._client.submit(self._workflow, self.prompt_id)
-        except Refused as error:
-            self.may_be_on_server = error.was_queued
-            raise
-        self._unanswered_since = None
-        self.progress.prompt_id = accepted
-        self._state = PromptState.PRESENT
-        self._present_on = connection
-        self._submissions += 1
-        self._submitted(accepted)
-        if self._submissions == 1:
-            self._began = self._looked_at = time.monotonic()
-
-    def _next_pause(self) -> float:
-        """So that noticing the end never costs more than POLL_SHARE of the wait."""
-        if self._hurried:
-            self._hurried -= 1
-            return self.HURRIED_PAUSE
-        shortest, longest = POLL_PAUSES
-        waited = time.monotonic() - self._began
-        return min(max(POLL_SHARE * waited, shortest), longest)
-
-    def _time_left(self) -> float:
-        """The seconds that are left of its time. Counted is the time in which it runs or ComfyUI
-        is away; waiting behind other people's prompts is no fault of the job."""
-        now = time.monotonic()
-        if self.progress.before == 0 or self._outage.error is not None:
-            self._spent += now - self._counted_at
-        self._counted_at = now
-        return self._timeout - self._spent
-
-    def download(self, refs: Sequence[ImageRef]) -> list[bytes]:
-        """The pictures; Cancelled if they are not wanted any more."""
-        deadline = time.monotonic() + self._timeout
-        return [self._download(ref, deadline) for ref in refs]
-
-    def _download(self, ref: ImageRef, deadline: float) -> bytes:
-        """One picture; fetched again if the server is away or the bytes break off."""
-        outage = Outage(self._job_id)
-        while not self._is_cancelled():
-            try:
-                return self._client.image(ref)
-            except (Unreachable, BadAnswer) as error:
-                if time.monotonic() > deadline:
-                    raise
-                self._pause(outage.goes_on(error))
-        raise Cancelled
-
-
-class Sweeper:
-    """Takes out of ComfyUI's queue what nobody wants any more: the prompts of jobs that were
-    cancelled or timed out, also before a restart of the bot. Repeats it in a thread of its own
-    until it is done, however long ComfyUI is away or a node ignores it. The rows say what is left
-    to do, so nothing is forgotten."""
-
-    PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
-    AGAIN_SECONDS = 5.0  # for so long, a submission whose answer was lost may still arrive
-
-    def __init__(self, store: Store, client: ComfyClient) -> None:
-        self._store = store
-        self._client = client
-        self.in_work: str | None = None  # the job whose prompt the worker may be about to submit
-        self._absent_since: dict[str, float] = {}  # by the id of the job
-        self._sweeping = threading.Lock()
-        self._wake = threading.Event()
-        self._is_stopping = False
-        self._failed = False
-        self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, with what an earlier run left."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There may be something to do; any thread."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End the thread; what is left is done after the next start."""
-        self._is_stopping = True
-        self._wake.set()
-
-    def sweep(self) -> None:
-        """There is something to do: one try now, in the caller's thread, and the rest later."""
-        self._try()
-        self._wake.set()
-
-    def finish(self, seconds: float) -> None:
-        """Go on in the caller's thread until ComfyUI has none of them, at most so long."""
-        deadline = time.monotonic() + seconds
-        while self._try() and time.monotonic() < deadline:
-            self._wake.clear()  # sweep() has set it, and no thread of its own takes it back
-            self._wake.wait(self.PAUSES[0])
-
-    def server_is_there(self) -> None:
-        """A reason to try at once what has failed before; any thread."""
-        if self._failed:
-            self._wake.set()
-
-    def step(self) -> int | None:
-        """Look once at all that is unwanted. How many of them ComfyUI still had; None if nothing
-        is left to be looked at. Raises ComfyError and StoreError."""
-        with self._sweeping:
-            unwanted = self._store.unwanted()
-            if not unwanted:
-                self._absent_since.clear()
-                return None
-            on_server = self._client.queue()
-            present = 0
-            for job_id, asked_id in unwanted:
-                prompt_id = on_server.own_ids.get(asked_id, asked_id)
-                if prompt_id in on_server:
-                    present += 1
-                    self._absent_since.pop(job_id, None)
-                    self._client.cancel(prompt_id)
-                    log.info("job %s: ComfyUI is told to stop its prompt", job_id)
-                elif job_id != self.in_work:
-                    since = self._absent_since.setdefault(job_id, time.monotonic())
-                    if time.monotonic() - since >= self.AGAIN_SECONDS:
-                        self._store.off_server(job_id)
-            return present
-
-    def _try(self) -> int | None:
-        try:
-            present = self.step()
-        except (ComfyError, StoreError) as error:
-            if not self._failed:
-                log.warning("prompts that are not wanted cannot be stopped yet: %s", error)
-            self._failed = True
-            return 1  # there may be some
-        self._failed = False
-        return present
-
-    def _loop(self) -> None:
-        pause: float | None = 0.0
-        shortest, longest = self.PAUSES
-        while not self._is_stopping:
-            present = self._try()
-            if present is None:
-                pause = None
-            elif present == 0:
-                pause = self.AGAIN_SECONDS
-            else:
-                pause = min(max(2 * (pause or 0.0), shortest), longest)
-            if self._wake.wait(pause):
-                pause = 0.0
-                self._wake.clear()
-                if not self._failed:  # sweep() has just tried, and a stop takes effect in a moment
-                    self._wake.wait(shortest)
-
-
-class Outage:
-    """One absence of ComfyUI: one line in the log, and a growing pause between the tries. A proxy
-    or a login page in its place is an absence, too."""
-
-    def __init__(self, job_id: str, returned: Callable[[float], None] = lambda since: None) -> None:
-        """`returned` is told when it is over, and when it began (`time.monotonic()`)."""
-        self._job_id = job_id
-        self._returned = returned
-        self._failures = 0
-        self._since = 0.0
-        self.error: ComfyError | None = None
-
-    def goes_on(self, error: ComfyError) -> float:
-        """Note a failed call; the seconds to wait before the next."""
-        if self.error is None:
-            log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
-            self._since = time.monotonic()
-        self.error = error
-        self._failures += 1
-        shortest, longest = OUTAGE_PAUSES
-        return min(shortest * 2.0 ** min(self._failures - 1, 9), longest)
-
-    def over(self) -> None:
-        """Note a call that worked."""
-        if self.error is not None:
-            log.info("job %s: ComfyUI answers again", self._job_id)
-            self._returned(self._since)
-        self.error, self._failures = None, 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import re
 import secrets
@@ -14,8 +16,9 @@ from typing import Any
 import pytest
 
 import binder
-import form
+from draft import new_seed
 from store import JobParams
+from tests.standins.comfyui.nodes import flux_workflow
 
 SHIPPED = Path(__file__).resolve().parent.parent / "workflows/multisampler/base.json"
 SAMPLERS = ("239", "249", "52", "118")
@@ -434,9 +437,9 @@ def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) 
 def test_a_random_seed_is_short_enough_for_every_node_and_for_javascript(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert len({form.new_seed() for _ in range(100)}) > 90
+    assert len({new_seed() for _ in range(100)}) > 90
     monkeypatch.setattr(secrets, "randbelow", lambda limit: limit - 1)
-    assert form.new_seed() == 2**32 - 1
+    assert new_seed() == 2**32 - 1
 
 
 # with_new_file_names
@@ -492,3 +495,274 @@ def test_the_classes_that_a_job_is_written_to_are_told_with_their_lists() -> Non
     workflow = deployed()
     del workflow["249"]["class_type"]
     assert binder.bound_classes(workflow) == {**classes, "FaceDetailer": lists}
+
+
+# Workflows with bindings of their own
+
+CHAIN: Any = {
+    "m": {"class_type": "UNETLoader", "inputs": {"unet_name": "a.sft"}},
+    "1:2": {"class_type": "PrimitiveString", "inputs": {"value": "a fox"}},
+    "s": {"class_type": "PrimitiveInt", "inputs": {"value": 20}},
+    "r": {"class_type": "PrimitiveInt", "inputs": {"value": 7}},
+    "a": {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {
+            "steps": ["s", 0],
+            "start_at_step": 0,
+            "end_at_step": 15,
+            "noise_seed": ["r", 0],
+        },
+    },
+    "b": {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {"steps": 20, "start_at_step": 15, "end_at_step": 10000, "noise_seed": 9},
+    },
+}
+CHAIN_BINDINGS: Any = {
+    "model": ["m.unet_name"],
+    "positive": ["1:2.value"],
+    "steps": ["s.value", "b.steps"],
+    "seed": ["r.value"],
+}
+
+
+def chained(**changes: Any) -> binder.Workflow:
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    job = dataclasses.replace(JOB, **changes)
+    result = binder.bind(job, CHAIN, bindings)
+    assert result.ok
+    return binder.rescale_passes(result.workflow, CHAIN, bindings)
+
+
+def test_bindings_are_written_and_nothing_else() -> None:
+    bound = chained(steps=20, model="b.sft", positive_prompt="a bear")
+    expected = copy.deepcopy(CHAIN)
+    expected["m"]["inputs"]["unet_name"] = "b.sft"
+    expected["1:2"]["inputs"]["value"] = "a bear"
+    assert bound == expected
+
+
+@pytest.mark.parametrize(("steps", "boundary"), [(40, 30), (10, 8), (20, 15), (1, 1), (150, 112)])
+def test_the_passes_of_a_chain_share_other_steps_as_they_shared_the_files(
+    steps: int, boundary: int
+) -> None:
+    bound = chained(steps=steps)
+    assert (bound["s"]["inputs"]["value"], bound["b"]["inputs"]["steps"]) == (steps, steps)
+    assert bound["a"]["inputs"]["start_at_step"] == 0
+    assert bound["a"]["inputs"]["end_at_step"] == bound["b"]["inputs"]["start_at_step"] == boundary
+    assert bound["b"]["inputs"]["end_at_step"] == 10000
+
+
+def test_a_bound_seed_is_as_typed_and_the_others_keep_their_distance_to_it() -> None:
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    seeded = binder.reseed(CHAIN, 100, {}, bindings)
+    assert (seeded["r"]["inputs"]["value"], seeded["b"]["inputs"]["noise_seed"]) == (100, 102)
+
+
+def test_the_steps_of_a_sampler_are_found_along_its_links() -> None:
+    graph = {
+        "17": {"inputs": {"steps": 8, "scheduler": "simple"}},
+        "13": {"inputs": {"sigmas": ["17", 0], "latent_image": ["5", 0], "noise": ["25", 0]}},
+        "20": {"inputs": {"steps": ["s", 0], "sampler_name": "euler", "latent_image": ["13", 0]}},
+        "s": {"inputs": {"value": 30}},
+    }
+    assert binder.sampler_steps(graph) == {"13": 8, "20": 30}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"positive": []}, "does not say where the prompt goes"),
+        ({"positive": ["268"]}, "positive in bindings.json: '268' is not of the form"),
+        ({"positive": [".text"]}, "not of the form"),
+        ({"positive": ["1:2."]}, "not of the form"),
+        ({"positive": [7]}, "not of the form"),
+        ({"positive": "1:2.value"}, "positive in bindings.json is not a list"),
+        ({"sizes": []}, "'sizes', which is none of model, positive"),
+    ],
+)
+def test_bindings_that_make_no_sense_are_refused_with_what_is_wrong(
+    changes: Any, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        binder.parse_bindings({**CHAIN_BINDINGS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": ["x.unet_name"]}, "the workflow has no node x"),
+        ({"cfg": ["b.cfg"]}, "node b of the workflow has no value for its input cfg"),
+        ({"steps": ["a.steps"]}, "input steps of node a of the workflow is connected"),
+        (
+            {"negative": ["b.steps"]},
+            "negative is bound to input steps of node b",
+        ),
+        (
+            {"steps": ["m.unet_name"]},
+            "steps is bound to input unet_name of node m",
+        ),
+    ],
+)
+def test_a_place_that_is_not_there_or_of_another_kind_is_named(changes: Any, reason: str) -> None:
+    bindings = binder.parse_bindings({**CHAIN_BINDINGS, **changes})
+    result = binder.validate(CHAIN, bindings)
+    assert not result.ok
+    assert reason in result.reason
+    assert not binder.bind(JOB, CHAIN, bindings).ok
+
+
+def test_bindings_are_read_from_beside_the_workflow(tmp_path: Path) -> None:
+    (tmp_path / "base.json").write_text(json.dumps(CHAIN))
+    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN)
+    (tmp_path / "bindings.json").write_text(json.dumps(CHAIN_BINDINGS))
+    bindings = binder.parse_bindings(CHAIN_BINDINGS)
+    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN, bindings)
+    (tmp_path / "bindings.json").write_text("{")
+    result = binder.load(tmp_path / "base.json")
+    assert not result.ok
+    assert "bindings.json is not JSON" in result.reason
+    assert str(tmp_path) not in result.reason
+
+
+# Sizes and LoRAs
+
+
+def flux() -> Any:
+    return flux_workflow(size=(1024, 768))
+
+
+FLUX_BINDINGS: Any = {
+    "model": ["12.unet_name"],
+    "positive": ["41.value"],
+    "width": ["40.value"],
+    "height": ["27.height"],
+}
+
+
+def test_the_locked_workflows_size_is_where_its_base_passes_latent_comes_from() -> None:
+    workflow = shipped()
+    latent = next(n for n, e in workflow.items() if e["class_type"] == "EmptyLatentImage")
+    inputs = workflow[latent]["inputs"]
+    assert binder.size_of(workflow) == (inputs["width"], inputs["height"])
+    sized = binder.with_size(workflow, binder.Size(832, 1216))
+    assert difference(workflow, sized) == {(latent, "width"): 832, (latent, "height"): 1216}
+
+
+def test_the_size_is_found_behind_what_stands_between_and_in_a_node_of_its_own() -> None:
+    workflow = shipped()
+    latent = workflow["239"]["inputs"]["latent_image"]
+    workflow["a"] = {"class_type": "Batch", "inputs": {"samples": latent, "amount": 1}}
+    workflow["239"]["inputs"]["latent_image"] = ["a", 0]
+    workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}
+    workflow[latent[0]]["inputs"]["width"] = ["b", 0]
+    sized = binder.with_size(workflow, binder.Size(64, 128))
+    assert difference(workflow, sized) == {("b", "value"): 64, (latent[0], "height"): 128}
+
+
+@pytest.mark.parametrize("latent", [None, ["nowhere", 0], [], "x", ["239", 0], ["152", 0]])
+def test_a_workflow_that_says_no_size_has_none(latent: Any) -> None:
+    workflow = shipped()
+    workflow["239"]["inputs"]["latent_image"] = latent
+    assert binder.size_of(workflow) is None
+    bindings = binder.parse_bindings({**FLUX_BINDINGS, "height": []})
+    assert binder.size_of(flux(), bindings) is None
+
+
+def test_bound_sizes_are_written_where_they_are_bound() -> None:
+    bindings = binder.parse_bindings(FLUX_BINDINGS)
+    assert binder.size_of(flux(), bindings) == (1024, 768)
+    sized = binder.with_size(flux(), binder.Size(512, 576), bindings)
+    assert difference(flux(), sized) == {("40", "value"): 512, ("27", "height"): 576}
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (512, 512), (832, 1216), (640, 448), (3000, 100)])
+def test_a_shape_has_about_as_many_pixels_in_multiples_of_64(size: Any) -> None:
+    area = size[0] * size[1]
+    for shape, (wide, high) in binder.SHAPES.items():
+        new = binder.in_shape(binder.Size(*size), shape)
+        assert (new.width % 64, new.height % 64) == (0, 0)
+        assert 0.8 * area < new.width * new.height < 1.2 * area
+        assert (new.width > new.height) == (wide > high)
+    assert binder.in_shape(binder.Size(1024, 1024), "portrait") == (832, 1216)
+
+
+LORAS = [binder.Lora("style/ink.safetensors", 0.8), binder.Lora("fox.safetensors", -1.0)]
+OUTPUTS = {"Checkpoint Loader Simple Mikey": ("MODEL", "CLIP", "VAE", "STRING", "STRING")}
+
+
+def users(workflow: Any, node: str) -> set[tuple[str, str, int]]:
+    return {
+        (user, name, value[1])
+        for user, entry in workflow.items()
+        for name, value in entry["inputs"].items()
+        if isinstance(value, list) and value[0] == node
+    }
+
+
+def test_loras_stand_between_the_model_and_whoever_uses_it_in_their_order() -> None:
+    workflow = shipped()
+    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    first, second = changed["lora-1"], changed["lora-2"]
+    assert first["class_type"] == second["class_type"] == "LoraLoader"
+    assert first["inputs"] == {
+        "model": ["152", 0],
+        "clip": ["152", 1],
+        "lora_name": "style/ink.safetensors",
+        "strength_model": 0.8,
+        "strength_clip": 0.8,
+    }
+    assert second["inputs"]["model"] == ["lora-1", 0]
+    assert second["inputs"]["clip"] == ["lora-1", 1]
+    before = users(workflow, "152")
+    assert users(changed, "lora-2") == {use for use in before if use[2] < 2}
+    assert {use for use in users(changed, "152") if use[0] != "lora-1"} == {
+        use for use in before if use[2] >= 2
+    }
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS, {}])
+def test_what_the_server_does_not_tell_of_a_class_its_users_do(outputs: Any) -> None:
+    changed = binder.with_loras(shipped(), LORAS, outputs)
+    assert changed == binder.with_loras(shipped(), LORAS, OUTPUTS)
+
+
+def test_a_model_without_clip_gets_loras_for_the_model_alone() -> None:
+    bindings = binder.parse_bindings(FLUX_BINDINGS)
+    changed = binder.with_loras(flux(), LORAS[:1], {"UNETLoader": ("MODEL",)}, bindings)
+    assert changed["lora-1"] == {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {
+            "model": ["12", 0],
+            "lora_name": "style/ink.safetensors",
+            "strength_model": 0.8,
+        },
+    }
+    assert users(changed, "lora-1") == users(flux(), "12")
+    assert users(changed, "12") == {("lora-1", "model", 0)}
+
+
+def test_a_workflow_with_loras_of_its_own_keeps_them_behind_the_new_ones() -> None:
+    workflow = shipped()
+    own = {"model": ["152", 0], "clip": ["152", 1], "lora_name": "own", "strength_model": 1}
+    workflow["lora-1"] = {"class_type": "LoraLoader", "inputs": own}
+    workflow["239"]["inputs"]["model"] = ["lora-1", 0]
+    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    assert changed["lora-1"]["inputs"]["model"] == ["lora-3", 0]
+    assert changed["lora-1"]["inputs"]["lora_name"] == "own"
+    assert changed["239"]["inputs"]["model"] == ["lora-1", 0]
+    assert changed["lora-2"]["inputs"]["model"] == ["152", 0]
+
+
+def test_a_model_whose_name_stands_in_a_node_of_its_own_is_found() -> None:
+    workflow = flux()
+    workflow["50"] = {"class_type": "PrimitiveString", "inputs": {"value": "a.sft"}}
+    workflow["12"]["inputs"]["unet_name"] = ["50", 0]
+    bindings = binder.parse_bindings({**FLUX_BINDINGS, "model": ["50.value"]})
+    changed = binder.with_loras(workflow, LORAS[:1], {"PrimitiveString": ("STRING",)}, bindings)
+    assert changed["lora-1"]["inputs"]["model"] == ["12", 0]
+
+
+@pytest.mark.parametrize("make", [shipped, deployed])
+def test_without_loras_nothing_changes(make: Make) -> None:
+    assert binder.with_loras(make(), [], OUTPUTS) == make()

@@ -1,5 +1,5 @@
-"""comfygen.py: how signals reach the event loop and end it. What people see of the bot is in
-tests/end_to_end/."""
+"""comfygen.py: how signals reach the event loop and end it, and which failed clicks the owner hears
+of. What people see of the bot is in tests/end_to_end/."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import comfygen
+from store import StoreError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = 200
@@ -98,3 +100,18 @@ def test_a_connection_that_swallows_its_cancellation_is_cancelled_again() -> Non
     """As wait_for() does before Python 3.12 if the gateway refuses at that very moment."""
     bot: Any = SwallowingBot()
     assert asyncio.run(asyncio.wait_for(comfygen.serve(bot, "token"), 10)) == 0
+
+
+def test_a_click_that_the_database_refuses_is_told_as_trouble() -> None:
+    answers: list[str] = []
+    troubles: list[Exception] = []
+
+    async def send_message(sentence: str, *, ephemeral: bool) -> None:
+        answers.append(sentence)
+
+    bot: Any = SimpleNamespace(is_closed=lambda: False, _trouble=troubles.append)
+    response = SimpleNamespace(is_done=lambda: False, send_message=send_message)
+    interaction: Any = SimpleNamespace(response=response)
+    error = StoreError("database or disk is full")
+    asyncio.run(comfygen.ComfyGen.answer_error(bot, interaction, error))
+    assert (answers, troubles) == ([StoreError.public], [error])

@@ -13,7 +13,7 @@ import pytest
 
 import waiting
 from commands import DOUBLE_TAP, Taps
-from form import Refusal
+from draft import Refusal
 from names import MENU_LIMIT
 from permissions import check_may_change
 from store import JobParams, Store

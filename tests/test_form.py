@@ -14,36 +14,31 @@ import discord
 import pytest
 
 import binder
-import form
 from commands import HANDLERS
-from form import (
+from draft import (
     FORM_FIELDS,
-    ControlId,
+    FORM_LIMIT,
     Draft,
     Drafts,
     ExpiredForm,
     ForgottenForm,
     FormError,
-    Forms,
     Refusal,
     SentForm,
     Stage,
     StaleForm,
     check_offered,
-    form_embed,
-    form_view,
-    menu_options,
     new_seed,
     parse_cfg,
     parse_seed,
     parse_steps,
-    prompt_modal,
-    retry_view,
 )
-from modal import INPUTS, PromptModal, given_back
+from form import ControlId, Forms, form_embed, form_view, menu_options, prompt_modal, retry_view
+from modal import PromptModal, given_back
 from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
+from workflows import Offer
 
 SEED_MAX = 2**64 - 1
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
@@ -59,6 +54,11 @@ TYPED = {
 # Discord's own 4,000 characters of what makes an embed longest, and of what is longest as it is.
 LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, "🦊" * 4000]
 LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
+
+
+def offering(options: ComfyOptions) -> dict[str, Offer]:
+    """What is offered with one workflow that has everything."""
+    return {"main": Offer(options, DEFAULTS, frozenset(binder.ROLES))}
 
 
 def filled_draft(**changes: Any) -> Draft:
@@ -252,7 +252,7 @@ def test_a_finished_draft_becomes_a_job_as_it_stands() -> None:
 def test_a_job_has_a_new_seed_only_where_none_was_given_and_seeds_are_random(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(form, "new_seed", lambda: 77)
+    monkeypatch.setattr("draft.new_seed", lambda: 77)
 
     def seed(given: int | None, *, random_seeds: bool) -> int | None:
         draft = filled_draft(seed=given)
@@ -284,15 +284,17 @@ def test_new_seeds_differ_and_are_in_range() -> None:
     ],
 )
 def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], sentence: str) -> None:
-    assert check_offered(job(), OPTIONS) == (job(), [])
+    assert check_offered(job(), offering(OPTIONS)) == (job(), [])
     with pytest.raises(FormError) as refused:
-        check_offered(job(**changes), OPTIONS)
+        check_offered(job(**changes), offering(OPTIONS))
     assert refused.value.public.startswith(sentence)
 
 
 def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
     with pytest.raises(FormError) as refused:
-        check_offered(job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), OPTIONS)
+        check_offered(
+            job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), offering(OPTIONS)
+        )
     assert [line.split(".")[0] for line in refused.value.public.splitlines()] == [
         "The sampler `a` is not offered any more",
         "The scheduler `b` is not offered any more",
@@ -301,7 +303,7 @@ def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
 
 def test_a_job_whose_model_moved_is_made_with_the_new_path_and_says_so() -> None:
     moved = job(model="old/folder_a/flux1-dev.safetensors")
-    found, notes = check_offered(moved, OPTIONS)
+    found, notes = check_offered(moved, offering(OPTIONS))
     assert found == job(model="Flux/flux1-dev.safetensors")
     assert notes == [r"The model old/folder\_a/flux1-dev has moved to Flux/flux1-dev."]
 
@@ -355,7 +357,7 @@ def test_a_form_of_another_run_is_expired() -> None:
 
 def test_only_a_persons_newest_drafts_are_kept_and_an_older_form_is_said_to_be_that() -> None:
     drafts = Drafts()
-    forms = [put(drafts) for _ in range(form.FORM_LIMIT + 1)]
+    forms = [put(drafts) for _ in range(FORM_LIMIT + 1)]
     with pytest.raises(ForgottenForm, match="many forms since"):
         drafts.get(1, forms[0].key)
     assert [drafts.get(1, draft.key) for draft in forms[1:]] == forms[1:]
@@ -363,7 +365,7 @@ def test_only_a_persons_newest_drafts_are_kept_and_an_older_form_is_said_to_be_t
 
 def test_a_form_that_was_sent_makes_room_before_one_that_was_not() -> None:
     drafts = Drafts()
-    forms = [put(drafts) for _ in range(form.FORM_LIMIT)]
+    forms = [put(drafts) for _ in range(FORM_LIMIT)]
     forms[3].stage = Stage.SENT
     put(drafts)
     with pytest.raises(ForgottenForm):
@@ -390,7 +392,7 @@ def test_a_draft_that_was_sent_holds_no_message_in_memory() -> None:
 
 
 def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(form, "DRAFT_LIMIT", 2)
+    monkeypatch.setattr("draft.DRAFT_LIMIT", 2)
     drafts = Drafts()
     for user_id in (1, 2, 1, 3):  # the second of person 1 is newer than that of person 2
         put(drafts, user_id)
@@ -654,9 +656,10 @@ def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
 
 
 def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
-    hints = {name: given.hint for name, given in INPUTS.items()}
+    modal: Any = prompt_modal(filled_draft(most_steps=60), "edit")
+    hints = {label.component.custom_id: label.description for label in modal.children}
     for name, words in {
-        "steps": ["1 to 150", "20 to 30", "more: finer and slower"],
+        "steps": ["1 to 60", "20 to 30", "more: finer and slower"],
         "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
         "negative_prompt": ["keep out"],
         "seed": ["Empty: random", "same picture"],
@@ -845,7 +848,7 @@ class House:
 
     def restarted(self, options: ComfyOptions = OPTIONS) -> Forms:
         """New forms, without a memory."""
-        self.forms = Forms(options, DEFAULTS, "blurry", self._check_place)
+        self.forms = Forms(offering(options), "blurry", self._check_place)
         return self.forms
 
     def _check_place(self, interaction: Any) -> None:
@@ -1118,7 +1121,7 @@ def test_a_modal_from_before_a_restart_becomes_a_new_form_with_what_was_typed(or
 def test_a_modal_of_a_forgotten_form_becomes_a_new_one_in_its_place(origin: str) -> None:
     async def story(house: House) -> None:
         modal = await house.modal((await house.open()).key(), origin)
-        for _ in range(form.FORM_LIMIT):
+        for _ in range(FORM_LIMIT):
             await house.open(user_id=1)
         taken = await house.submit(modal)
         assert taken.kinds == ["edit_message"]
@@ -1336,7 +1339,9 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
     async def story(house: House) -> None:
         form = await house.open()
         await house.submit(form.key())
-        house.forms.options = ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        house.forms.offers = offering(
+            ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        )
         draft = house.draft(form.key())
         draft.pages["model"] = 7
         press: Any = FakeInteraction()
@@ -1353,7 +1358,7 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
 
 def test_every_form_says_what_there_is_to_know_about_its_place() -> None:
     async def story(house: House) -> None:
-        house.forms = Forms(OPTIONS, DEFAULTS, "", house._check_place, lambda _: "Not here.")
+        house.forms = Forms(offering(OPTIONS), "", house._check_place, lambda _: "Not here.")
         form = await house.open("a fox")
         again = await house.choose(form.key(), "sampler", "index:0")
         edited: Any = FakeInteraction()
@@ -1409,7 +1414,9 @@ def test_a_form_after_a_sent_one_has_its_settings_and_not_its_prompt_and_seed() 
 def test_new_forms_offer_the_lists_of_the_last_refresh_and_older_ones_keep_theirs() -> None:
     async def story(house: House) -> None:
         older = await house.open()
-        house.forms.options = ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        house.forms.offers = offering(
+            ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
+        )
         chosen = await house.choose(older.key(), "model", "index:1")
         assert chosen.fields()["Model"] == "flux1-dev"
         newer = await house.open()

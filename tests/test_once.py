@@ -11,7 +11,7 @@ import pytest
 
 from comfy_client import Progress
 from comfy_errors import Interrupted, TimedOut
-from form import Draft
+from draft import Draft
 from object_info import ComfyOptions
 from once import OnceError, check_folder, choose_only, explanation, save, show_progress
 from tests.test_report import a_job

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import discord
@@ -48,6 +48,7 @@ from report import (
 )
 from running import running_embed
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
+from tests.standins.comfyui.pictures import draw_png
 from tests.standins.discord.limits import embed_faults, view_faults
 
 LIMIT = 10.0  # seconds that anything may take which has to come
@@ -801,6 +802,30 @@ def test_a_result_is_posted_with_the_pictures_that_the_worker_has_in_hand(world:
         assert world.comfy.asked == []
         assert world.channel.count("history") == 0  # nothing can be there yet
         assert world.log() == ""
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("way", ["in hand", "fetched", "re-encoded"])
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "taken-out"])
+def test_the_texts_in_a_file_are_posted_unless_the_owner_keeps_them_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, keep: bool, way: str
+) -> None:
+    made = draw_png(b"1", (64, 48), {"prompt": "a secret"}, 0)
+    posted = made if keep else draw_png(b"1", (64, 48), {}, 0)
+    monkeypatch.setattr(world.comfy, "image", lambda ref, preview="": made)
+    client, comfy = cast(Any, world.discord), cast(Any, world.comfy)
+    world.reporter = Reporter(client, world.store, comfy, keep_metadata=keep)
+    world.discord.filesize_limit = len(posted)  # what is taken out does not count
+
+    async def story() -> None:
+        job_id = world.completed(["a.png"])
+        if way == "re-encoded":
+            world.channel.fail("send", http_error(413))
+        world.reporter.job_ended(job_id, [made] if way == "in hand" else [])
+        await world.reported(job_id)
+        ((data,),) = (message.files.values() for message in world.channel.messages.values())
+        assert data == posted
 
     world.run(story)
 

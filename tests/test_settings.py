@@ -31,6 +31,9 @@ def test_two_values_are_enough() -> None:
     assert settings.random_seeds
     assert settings.previews
     assert (settings.client_id, settings.guild_id) == (None, None)
+    assert (settings.max_waiting, settings.max_steps) == (10, 150)
+    assert (settings.role_ids, settings.alert_user_id) == (frozenset(), None)
+    assert settings.keep_metadata
 
 
 def test_all_problems_are_told_at_once_one_line_each() -> None:
@@ -48,18 +51,28 @@ def test_all_problems_are_told_at_once_one_line_each() -> None:
                 "DISCORD_CLIENT_ID": "me",
                 "DISCORD_GUILD_ID": "1 2",
                 "DEFAULT_NEGATIVE_PROMPT": "x" * 4001,
+                "MAX_WAITING_PER_PERSON": "many",
+                "MAX_STEPS": "151",
+                "ALLOWED_ROLE_IDS": "@artists",
+                "ALERT_USER_ID": "me",
+                "KEEP_METADATA": "yes",
             }
         )
     named = [problem.split()[0] for problem in caught.value.problems]
     assert sorted(named) == [
+        "ALERT_USER_ID",
         "ALLOWED_CHANNEL_IDS",
+        "ALLOWED_ROLE_IDS",
         "COMFY_BASE_URL",
         "COMFY_TIMEOUT_MS",
         "DEFAULT_NEGATIVE_PROMPT",
         "DISCORD_CLIENT_ID",
         "DISCORD_GUILD_ID",
         "DISCORD_TOKEN",
+        "KEEP_METADATA",
         "LOG_LEVEL",
+        "MAX_STEPS",
+        "MAX_WAITING_PER_PERSON",
         "PREVIEWS",
         "QUEUE_CONCURRENCY",
         "SEED_MODE",
@@ -87,6 +100,11 @@ def test_a_required_value_may_not_be_empty(name: str) -> None:
         ("COMFY_TIMEOUT_MS", "1_000"),
         ("COMFY_TIMEOUT_MS", "1e3"),
         ("DISCORD_TOKEN", "Bot abc.def.ghi"),
+        ("MAX_STEPS", "0"),
+        ("MAX_STEPS", "2.5"),
+        ("MAX_WAITING_PER_PERSON", "-1"),
+        ("MAX_WAITING_PER_PERSON", "1001"),
+        ("ALERT_USER_ID", "1, 2"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
@@ -114,6 +132,21 @@ def test_log_levels_have_pythons_names_and_pinos(name: str, level: int) -> None:
 @pytest.mark.parametrize(("text", "are_on"), [("on", True), ("OFF", False), ("", True)])
 def test_previews_can_be_turned_off(text: str, are_on: bool) -> None:
     assert load_settings({**GOOD, "PREVIEWS": text}).previews is are_on
+
+
+def test_the_rules_of_a_server_are_read() -> None:
+    rules = {
+        "MAX_WAITING_PER_PERSON": "0",
+        "MAX_STEPS": "1",
+        "ALLOWED_ROLE_IDS": "7, 8 9",
+        "ALERT_USER_ID": "80351110224678912",
+        "KEEP_METADATA": "Off",
+    }
+    settings = load_settings({**GOOD, **rules})
+    assert (settings.max_waiting, settings.max_steps) == (0, 1)
+    assert settings.role_ids == {7, 8, 9}
+    assert settings.alert_user_id == 80351110224678912
+    assert not settings.keep_metadata
 
 
 @pytest.mark.parametrize("url", ["http://gpu:8188/", "https://h/comfy", "http://[::1]:8188"])

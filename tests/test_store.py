@@ -18,6 +18,7 @@ import pytest
 
 import store
 from store import (
+    BlockedTerm,
     DatabaseCorrupt,
     DatabaseGone,
     DatabaseInUse,
@@ -176,8 +177,10 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("on_server", "INTEGER", 1, "0", 0),
         ("report_tried_at", "INTEGER", 0, None, 0),
         ("report_message_ids", "TEXT", 0, None, 0),
+        ("workflow", "TEXT", 1, "''", 0),
+        ("shape", "TEXT", 1, "''", 0),
     ]
-    assert len(store.MIGRATIONS) == 3
+    assert len(store.MIGRATIONS) == 5
     assert old_indexes.items() <= indexes.items()
 
 
@@ -324,7 +327,12 @@ def test_a_database_in_use_elsewhere_can_be_read_but_not_changed(
     with closing(Store(path)) as jobs, closing(sqlite3.connect(path)) as other:
         job_id = jobs.insert(PARAMS)
         other.execute("BEGIN IMMEDIATE")
-        for change in (lambda: jobs.insert(PARAMS), lambda: jobs.start(job_id)):
+        for change in (
+            lambda: jobs.insert(PARAMS),
+            lambda: jobs.start(job_id),
+            lambda: jobs.add_blocked("1", [("fox", "fox")], "7"),
+            lambda: jobs.remove_blocked("1", "fox"),
+        ):
             with pytest.raises(DatabaseLocked, match="close"):
                 change()
         assert [job.id for job in jobs.by_status(QUEUED)] == [job_id]
@@ -618,6 +626,111 @@ def test_a_job_whose_prompt_may_still_be_in_comfyui_is_not_purged(path: Path, jo
     assert jobs.purge(NOON + 1) == 1
 
 
+# What a person has
+
+OTHER, ELSEWHERE = replace(PARAMS, user_id="7"), replace(PARAMS, guild_id="8")
+
+
+def test_the_jobs_of_a_person_that_wait_or_run_are_counted_in_all_servers(
+    path: Path, jobs: Store
+) -> None:
+    for status in JobStatus:
+        for params in (PARAMS, OTHER, ELSEWHERE):
+            put_into(path, status, jobs.insert(params))
+    assert [jobs.waiting(user) for user in (PARAMS.user_id, "7", "nobody")] == [4, 2, 0]
+
+
+def test_the_completed_jobs_of_a_person_in_a_server_are_read_in_pages_newest_first(
+    path: Path, jobs: Store, clock: Clock
+) -> None:
+    ids: list[str] = []
+    for _ in range(5):
+        for status in JobStatus:
+            for params in (PARAMS, OTHER, ELSEWHERE):
+                job_id = jobs.insert(params)
+                put_into(path, status, job_id)
+                if (status, params) == (COMPLETED, PARAMS):
+                    ids.insert(0, job_id)
+        clock.ms -= 60_000
+
+    def page(offset: int, user_id: str = PARAMS.user_id) -> tuple[list[str], int]:
+        found, total = jobs.by_person(user_id, PARAMS.guild_id, offset=offset, limit=2)
+        return [job.id for job in found], total
+
+    assert [page(offset) for offset in (0, 2, 4, 6)] == [
+        *((ids[:2], 5), (ids[2:4], 5), (ids[4:], 5), ([], 5))
+    ]
+    assert page(0, "nobody") == ([], 0)
+
+
+def test_no_question_about_a_person_or_a_server_reads_the_rows_of_others(jobs: Store) -> None:
+    asked: list[str] = []
+    jobs._connection.set_trace_callback(asked.append)
+    jobs.waiting("1")
+    jobs.by_person("1", "2", offset=0, limit=10)
+    jobs.blocked("2")
+    jobs._connection.set_trace_callback(None)
+    plans = [
+        [step["detail"] for step in jobs._connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        for statement in asked
+    ]
+    history = "(discord_user_id=? AND discord_guild_id=? AND status=?)"
+    assert plans == [
+        ["SEARCH jobs USING INDEX idx_jobs_waiting (discord_user_id=?)"],
+        [f"SEARCH jobs USING INDEX idx_jobs_history {history}"],
+        [f"SEARCH jobs USING COVERING INDEX idx_jobs_history {history}"],
+        ["SEARCH blocked_terms USING PRIMARY KEY (discord_guild_id=?)"],
+    ]
+
+
+# What a server does not want
+
+
+def keys(jobs: Store, guild_id: str = "1") -> list[str]:
+    return [term.key for term in jobs.blocked(guild_id)]
+
+
+def test_a_term_is_added_once_to_a_server_and_kept_as_it_was_typed_first(
+    path: Path, jobs: Store, clock: Clock
+) -> None:
+    assert jobs.add_blocked("1", [("wolf", "Wolf"), ("fox*", "FOX*"), ("wolf", "WOLF")], "7") == 2
+    clock.ms = LATER
+    assert jobs.add_blocked("1", [("fox*", "fox*"), ("red fox", NASTY)], "8") == 1
+    assert jobs.add_blocked("2", [("fox*", "Fox*")], "8") == 1
+    assert jobs.add_blocked("2", [], "8") == 0
+    jobs.close()
+    with closing(Store(path)) as jobs:
+        assert jobs.blocked("1") == (
+            BlockedTerm(key="fox*", typed="FOX*", user_id="7", added_at=NOON),
+            BlockedTerm(key="red fox", typed=NASTY, user_id="8", added_at=LATER),
+            BlockedTerm(key="wolf", typed="Wolf", user_id="7", added_at=NOON),
+        )
+        assert [term.typed for term in jobs.blocked("2")] == ["Fox*"]
+        assert jobs.blocked("3") == ()
+
+
+def test_a_term_is_removed_once_and_from_one_server(jobs: Store) -> None:
+    for guild_id in ("1", "2"):
+        jobs.add_blocked(guild_id, [("fox", "fox"), ("wolf", "wolf")], "7")
+    assert [jobs.remove_blocked("1", key) for key in ("fox", "fox", "FOX", "wol")] == [
+        *(True, False, False, False)
+    ]
+    assert (keys(jobs, "1"), keys(jobs, "2")) == (["wolf"], ["fox", "wolf"])
+
+
+def test_of_a_list_that_cannot_be_added_nothing_is(jobs: Store) -> None:
+    broken: Any = [("fox", "fox"), ("wolf", None)]
+    with pytest.raises(StoreError):
+        jobs.add_blocked("1", broken, "7")
+    assert keys(jobs) == []
+
+
+def test_terms_added_from_many_threads_are_all_there_once(jobs: Store) -> None:
+    added = race(8, lambda n: jobs.add_blocked("1", [("fox", "fox"), (f"{n}", "x")], "7"))
+    assert sorted(added) == [1] * 7 + [2]
+    assert keys(jobs) == [*"01234567", "fox"]
+
+
 # What ComfyUI may still have
 
 
@@ -786,6 +899,10 @@ def test_nothing_is_queued_in_a_file_that_nobody_will_read_again_and_running_job
     running, queued = jobs.insert(PARAMS), jobs.insert(PARAMS)
     jobs.start(running)
     act(path)
+    with pytest.raises(DatabaseGone):
+        jobs.add_blocked("1", [("fox", "fox")], "7")
+    with pytest.raises(DatabaseGone):
+        jobs.remove_blocked("1", "fox")
     with pytest.raises(DatabaseGone, match=r"deleted or replaced.*restart") as caught:
         jobs.insert(PARAMS)
     assert str(path) in str(caught.value)
@@ -832,6 +949,10 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
     uses: list[Callable[[], object]] = [
         *(lambda: jobs.get(job_id), lambda: jobs.by_status(QUEUED), jobs.undelivered),
         *(jobs.unwanted, jobs.typical_ms, lambda: jobs.standings([job_id], 10)),
+        *(jobs.unwanted, jobs.typical_ms, lambda: jobs.waiting("1"), lambda: jobs.blocked("1")),
+        lambda: jobs.by_person("1", "2", offset=0, limit=10),
+        lambda: jobs.add_blocked("1", [("fox", "fox")], "7"),
+        lambda: jobs.remove_blocked("1", "fox"),
         *(lambda: jobs.position(job_id), lambda: jobs.insert(PARAMS), lambda: jobs.purge(NOON)),
         *(lambda act=act: act(jobs, job_id) for act, _, _ in CHANGES.values()),
     ]

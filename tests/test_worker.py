@@ -30,10 +30,13 @@ from comfy_errors import (
     TimedOut,
     Unreachable,
 )
-from object_info import ComfyOptions
-from store import Job, JobParams, JobStatus, Store
+from object_info import Capabilities, ComfyOptions
+from prompt_run import LATE_SECONDS
+from store import Job, JobParams, JobStatus, Store, StoreError
+from sweeper import Sweeper
 from tests.harness.bot import REPOSITORY
-from worker import LATE_SECONDS, Stopped, Sweeper, Worker, load_workflow, sentence_for
+from worker import Stopped, Worker, WorkflowUnusable, sentence_for
+from workflows import Workflows
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
 PICTURE = ImageRef("ComfyGen_00001_.png")
@@ -177,6 +180,12 @@ def absences() -> list[float]:
 
 
 @pytest.fixture
+def troubles() -> list[Exception]:
+    """What jobs and statements failed by."""
+    return []
+
+
+@pytest.fixture
 def worker(
     store: Store,
     client: StubClient,
@@ -185,17 +194,19 @@ def worker(
     clock: Clock,
     feed: Feed,
     absences: list[float],
+    troubles: list[Exception],
 ) -> Worker:
     return Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, pictures: reports.append((job_id, pictures)),
         connection=lambda: feed.connection,
-        read_lists=lambda: OFFERED,
+        read_lists=lambda name: OFFERED,
         returned=absences.append,
+        trouble=troubles.append,
     )
 
 
@@ -308,7 +319,7 @@ def test_a_refusal_says_what_is_true_of_the_lists(
 ) -> None:
     reads: list[int] = []
 
-    def read() -> ComfyOptions | None:
+    def read(workflow: str) -> ComfyOptions | None:
         reads.append(1)
         return offered
 
@@ -316,15 +327,13 @@ def test_a_refusal_says_what_is_true_of_the_lists(
     assert len(reads) == isinstance(error, NotOffered)
 
 
-@pytest.mark.parametrize(
-    ("node", "about"), [(binder.CHECKPOINT, "the model `a`"), ("9", "a model")]
-)
+@pytest.mark.parametrize(("node", "about"), [("152", "the model `a`"), ("9", "a model")])
 def test_a_broken_file_is_the_chosen_models_where_that_is_loaded(
     store: Store, node: str, about: str
 ) -> None:
     error = BrokenModel("detail")
     error.node = node
-    assert sentence_for(error, got(store, add(store)), lambda: None) == (
+    assert sentence_for(error, got(store, add(store)), lambda name: None, {"152"}) == (
         f"The file of {about} is broken, so ComfyUI cannot load it. Choose another model, or tell"
         " the bot's owner."
     )
@@ -347,6 +356,83 @@ def test_an_error_of_our_own_fails_the_job_without_its_text(
     second = add(store)
     worker.step(second)
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [second]
+
+
+def test_what_a_job_fails_by_is_told_as_trouble(
+    store: Store, client: StubClient, worker: Worker, troubles: list[Exception]
+) -> None:
+    errors = [KeyError("a bug"), Refused("no such model")]
+
+    def submit(prompt_id: str) -> None:
+        client.known.add(prompt_id)
+        if errors:
+            raise errors.pop(0)
+
+    client.on_submit = submit
+    for _ in range(3):
+        worker.step(add(store))
+    assert [type(error) for error in troubles] == [KeyError, Refused]
+    assert len(store.by_status(JobStatus.COMPLETED)) == 1
+
+
+def test_a_workflow_that_cannot_be_used_is_told_as_trouble_at_generate_and_in_the_queue(
+    store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add(store)
+    params = store.get(job_id)
+    assert params is not None
+    monkeypatch.setattr(worker, "_load_workflow", lambda name: binder.validate({}))
+    with pytest.raises(WorkflowUnusable):
+        worker.accept(params)
+    worker.step(job_id)
+    assert [type(error) for error in troubles] == [WorkflowUnusable] * 2
+
+
+def test_a_database_that_is_waited_for_is_told_as_trouble(
+    store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [StoreError("database or disk is full")]
+    start = store.start
+
+    def start_later(job_id: str) -> bool:
+        if failures:
+            raise failures[0]
+        return start(job_id)
+
+    monkeypatch.setattr(store, "start", start_later)
+    monkeypatch.setattr(worker, "_pause", lambda seconds: failures.clear())
+    worker.step(add(store))
+    assert [str(error) for error in troubles] == ["database or disk is full"]
+
+
+def test_an_error_that_leaves_a_job_without_its_end_is_told_as_trouble(
+    store: Store, client: StubClient
+) -> None:
+    troubles: list[Exception] = []
+    told = threading.Event()
+
+    def trouble(error: Exception) -> None:
+        troubles.append(error)
+        told.set()
+
+    def broken(job_id: str, pictures: list[bytes]) -> None:
+        raise KeyError("a bug")
+
+    worker = Worker(
+        store,
+        client,  # type: ignore[arg-type]
+        Workflows(WORKFLOW).load,
+        timeout=60.0,
+        started=lambda job_id, progress: None,
+        ended=broken,
+        trouble=trouble,
+    )
+    add(store)
+    worker.start()
+    assert told.wait(20)
+    worker.abort()
+    assert worker.join(20)
+    assert [type(error) for error in troubles] == [KeyError]
 
 
 def test_a_bots_token_in_a_servers_words_reaches_nobody(
@@ -545,7 +631,7 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=report,
@@ -574,7 +660,7 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append(job_id),
@@ -599,7 +685,7 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=600.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: None,
@@ -838,7 +924,7 @@ def test_what_is_taken_up_and_cannot_be_bound_any_more_is_stopped(
     job_id = add(store)
     store.start(job_id)
     client.known.add(job_id)
-    worker._load_workflow = lambda: binder.Invalid("broken")
+    worker._load_workflow = lambda name: binder.Invalid("broken")
     worker.step(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
     assert client.cancelled == [job_id]
@@ -1046,7 +1132,7 @@ def test_whatever_happens_no_prompt_of_an_ended_job_stays_in_the_queue(
     worker = Worker(
         store,
         client,  # type: ignore[arg-type]
-        lambda: load_workflow(WORKFLOW),
+        Workflows(WORKFLOW).load,
         timeout=60.0,
         started=lambda job_id, progress: None,
         ended=lambda job_id, pictures: reports.append(job_id),
@@ -1670,7 +1756,8 @@ def test_a_second_submission_that_is_lost_is_repeated_and_not_taken_for_removed(
 def test_a_job_keeps_to_the_largest_seeds_that_the_nodes_take(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
-    worker.seed_maxima = {("KSampler (Efficient)", "seed"): 999}
+    maxima = {("KSampler (Efficient)", "seed"): 999}
+    worker.capabilities = Capabilities(maxima, {}, ())
     worker.step(add(store, seed=2**53 + 1))
     ((_, workflow),) = client.submitted
     assert workflow["239"]["inputs"]["seed"] == 2**53 + 1

@@ -218,7 +218,15 @@ def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
     assert bot.process.returncode == 0, bot.output
     assert lines_of(bot, "FAILED") == lines_of(bot, "warning") == []
     areas = {line.split()[1] for line in lines_of(bot, "ok")}
-    assert areas == {"configuration", "database", "ComfyUI", "options", "workflow", "Discord"}
+    assert areas == {
+        "configuration",
+        "database",
+        "ComfyUI",
+        "options",
+        "workflow",
+        "rules",
+        "Discord",
+    }
     for text in ("0.3.64", "31 models", str(house.discord.application_id), "all permissions"):
         assert text in bot.output
     assert "commands are registered" in bot.output

@@ -1,0 +1,107 @@
+"""What a picture file says beside its pixels: the prompt, the workflow, names on the owner's disk.
+
+Owns where PNG, WebP and JPEG keep such texts, which is where ComfyUI and its packs write them. Pure
+functions on bytes: nothing is decoded, no pixel is touched, and what the bytes are about is not
+known here. Videos (and GIF, TIFF, AVIF, JPEG XL) are left as they are: ComfyUI writes the prompt
+into mp4 and webm too, and taking it out there would mean to write the file anew.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+Parts: TypeAlias = list[memoryview | bytes]  # of a file, in their order
+
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf")  # the last: ComfyUI's animated PNGs
+WEBP_TEXTS = (b"EXIF", b"XMP ")
+WEBP_TEXT_FLAGS = 0x08 | 0x04  # in VP8X, which announces the two
+JPEG_TEXTS = (0xE1, 0xED, 0xFE)  # APP1: EXIF and XMP; APP13: IPTC; COM
+SCAN, END = 0xDA, 0xD9  # further codes of JPEG's markers
+JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+# In the coded pixels of a scan, 0xFF is followed by 0 or a restart's number.
+JPEG_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+class Broken(Exception):
+    """The bytes are not of the format that they begin like, or are cut off."""
+
+
+def without_metadata(data: bytes) -> bytes:
+    """The same picture without the texts in its file, and without whatever stands behind its end;
+    all else byte for byte. What is broken, or of another format, comes back as it is."""
+    take_apart = next((parts for start, parts in FORMATS.items() if data.startswith(start)), None)
+    if take_apart is None:
+        return data
+    try:
+        parts = take_apart(memoryview(data))
+    except (Broken, struct.error):  # the latter: a header that is cut off
+        return data
+    return data if sum(map(len, parts)) == len(data) else b"".join(parts)
+
+
+def _png_parts(data: memoryview) -> Parts:
+    parts: Parts = [data[:8]]
+    kind, place = b"", 8
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, place)
+        start, place = place, place + length + 12  # with length, kind and checksum
+        if place > len(data):
+            raise Broken
+        if kind not in PNG_TEXTS:
+            parts.append(data[start:place])
+    return parts
+
+
+def _webp_parts(data: memoryview) -> Parts:
+    size, form = struct.unpack_from("<I4s", data, 4)
+    end = 8 + size
+    if form != b"WEBP" or end > len(data):
+        raise Broken
+    parts: Parts = []
+    place = 12
+    while place < end:
+        kind, length = struct.unpack_from("<4sI", data, place)
+        if place + 8 + length > end:
+            raise Broken
+        start, place = place, place + 8 + length + length % 2
+        if kind == b"VP8X" and length:
+            flags = bytes((data[start + 8] & ~WEBP_TEXT_FLAGS,))
+            parts += [data[start : start + 8], flags, data[start + 9 : place]]
+        elif kind not in WEBP_TEXTS:
+            parts.append(data[start:place])
+    return [struct.pack("<4sI4s", b"RIFF", 4 + sum(map(len, parts)), form), *parts]
+
+
+def _jpeg_parts(data: memoryview) -> Parts:
+    parts: Parts = [data[:2]]
+    kind, place = 0, 2
+    while kind != END:
+        marker = JPEG_MARKER.match(data, place)
+        if marker is None:
+            raise Broken
+        kind = marker[1][0]
+        start, place = place, marker.end() if kind == END else _jpeg_end(data, marker.end(), kind)
+        if kind not in JPEG_TEXTS:
+            parts.append(data[start:place])
+    return parts
+
+
+def _jpeg_end(data: memoryview, start: int, kind: int) -> int:
+    """Where the segment ends whose length stands there; of a scan, with its coded pixels."""
+    end = start + int.from_bytes(data[start : start + 2], "big")
+    if kind == SCAN:
+        after = JPEG_SCAN_END.search(data, end)
+        if after is None:
+            raise Broken
+        end = after.start()
+    return end
+
+
+FORMATS: dict[bytes, Callable[[memoryview], Parts]] = {
+    b"\x89PNG\r\n\x1a\n": _png_parts,
+    b"RIFF": _webp_parts,
+    b"\xff\xd8": _jpeg_parts,
+}
