@@ -20,6 +20,7 @@ CHOICES = {
     "unet_name": "model",
     "sampler_name": "sampler",
     "scheduler": "scheduler",
+    "lora_name": "LoRA",
 }
 NUMBERS = {"seed": "seed", "noise_seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
