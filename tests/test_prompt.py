@@ -82,6 +82,17 @@ def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
     }
 
 
+@pytest.mark.parametrize("loaded", [LOCKED, FLUX])
+def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Valid) -> None:
+    plain, tagged = (
+        prepared(job(positive_prompt=prompt), loaded, SERVER)
+        for prompt in ("a fox", "a fox <lora:inkSketch_v2> <lora:add-detail>")
+    )
+    passes = list(binder.sampler_steps(plain).items())
+    assert list(binder.sampler_steps(tagged).items()) == passes
+    assert len(tagged) == len(plain) + 2
+
+
 def test_what_went_since_is_said_in_a_sentence() -> None:
     tagged = job(positive_prompt="a fox <lora:inkSketch_v2:0.8>")
     others = replace(SERVER, loras=tuple(name for name in LORAS if name != INK))
