@@ -64,7 +64,8 @@ def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) ->
         for row in form.message["components"]
         for component in row["components"]
     ]
-    assert controls == ["Model", "Sampler", "Scheduler", "Edit Prompts & Settings", "Generate"]
+    menus = ["Model", "Sampler", "Scheduler", "Shape"]
+    assert controls == [*menus, "Edit Prompts & Settings", "Generate"]
     shown = fields(form.message)
     assert {"Model", "Sampler", "Scheduler", "Steps", "CFG"} <= shown.keys()
     assert (shown["Steps"], shown["CFG"]) == ("20", "7")
