@@ -17,7 +17,7 @@ from names import names_of, nearest, quoted
 
 LORAS_LIMIT = 5  # in one prompt
 STRENGTHS = (-2.0, 2.0)
-TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+TAG = re.compile(r"<\s*lora\s*:([^<>]*)>", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[.,][0-9]{0,6})?|[.,][0-9]{1,6})")
 GAP = " \t,"  # what stands between a tag and its neighbours
 

@@ -36,6 +36,7 @@ BERRY = "früchte/Brombeere 雪 🦊.safetensors"
         ("a (<lora:ink>, fox)", "a (fox)"),
         ("a fox,\n<lora:ink>, in snow", "a fox,\nin snow"),
         ("a fox <LoRA:ink>  ", "a fox"),
+        ("a fox < Lora : ink : 0.8 >", "a fox"),  # as a phone's keyboard may have it
         ("<lora:ink> , ", ""),
     ],
 )
