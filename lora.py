@@ -33,7 +33,7 @@ class Tagged(NamedTuple):
 
 def read(prompt: str, offered: Sequence[str]) -> Tagged:
     """Take the tags out of a prompt; `offered` are the LoRAs as the server lists them. A prompt
-    without tags comes back as it is."""
+    without tags comes back as it is; a LoRA that is named twice is used twice."""
     tags = TAG.findall(prompt)
     if not tags:
         return Tagged(prompt, (), ())
