@@ -306,7 +306,7 @@ def size_of(workflow: Workflow, bindings: Bindings = LOCKED) -> Size | None:
     """The size of the file's pictures before they are enlarged; None if no number says so."""
     places = _size_places(workflow, bindings)
     values = [_inputs(workflow, place.node)[place.name] for place in places]
-    if len(values) != 2 or not all(type(value) is int and value > 0 for value in values):
+    if len(set(places)) != 2 or not all(type(value) is int and value > 0 for value in values):
         return None
     return Size(*values)
 
@@ -341,7 +341,7 @@ def with_loras(
     it gives. `outputs` has the output types of the server's classes; of one that is not in it, its
     users tell."""
     changed = copy.deepcopy(workflow)
-    for node in _model_nodes(workflow, outputs, bindings) if loras else ():
+    for node in model_nodes(workflow, outputs, bindings) if loras else ():
         model, clip = _model_slots(workflow, node, outputs)
         links = {"model": [node, model], **({"clip": [node, clip]} if clip is not None else {})}
         before = {(node, model): 0, **({(node, clip): 1} if clip is not None else {})}
@@ -363,11 +363,11 @@ def _lora_loader(lora: Lora, links: Mapping[str, list[Any]]) -> dict[str, Any]:
     return {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": lora.strength}}
 
 
-def _model_nodes(
-    workflow: Workflow, outputs: Mapping[str, Sequence[str]], bindings: Bindings
+def model_nodes(
+    workflow: Workflow, outputs: Mapping[str, Sequence[str]], bindings: Bindings = LOCKED
 ) -> list[str]:
-    """The nodes that load the models: those with the names, or, of a node that only holds a name,
-    those that take it."""
+    """The nodes that load the models, and are followed by LoRAs: those with the names, or, of a
+    node that only holds a name, those that take it. `outputs` is as for `with_loras()`."""
     found: dict[str, None] = {}
     for place in bindings["model"]:
         loaders = [place.node, *(user.node for user in _users(workflow, place.node))]

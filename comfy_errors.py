@@ -20,6 +20,7 @@ CHOICES = {
     "unet_name": "model",
     "sampler_name": "sampler",
     "scheduler": "scheduler",
+    "lora_name": "LoRA",
 }
 NUMBERS = {"seed": "seed", "noise_seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
@@ -98,6 +99,10 @@ class BrokenModel(NodeFailed):
     public = (
         "The file of a model is broken, so ComfyUI cannot load it. Choose another model, or tell"
         " the bot's owner."
+    )
+    of_a_lora = (
+        "The file of a LoRA is broken, so ComfyUI cannot load it. Use another in the prompt, or"
+        " tell the bot's owner."
     )
 
 
@@ -264,7 +269,8 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
     if name == "OutOfMemoryError" or "out of memory" in words.lower():
         return OutOfMemory(detail)
     if name in ("SafetensorError", "BadZipFile") or BROKEN_FILE.search(message):
-        broken = BrokenModel(detail)
+        is_lora = str(data.get("node_type")).startswith("LoraLoader")
+        broken = BrokenModel(detail, BrokenModel.of_a_lora if is_lora else None)
         broken.node = str(data.get("node_id"))
         return broken
     if name in ("RecursionError", "IndexError") and _encodes_text(data):

@@ -48,6 +48,7 @@ FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the longest goes first
 FORM_FIELDS = ("model", "sampler", "scheduler")
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
+NO_SHAPE = "The shape cannot be chosen with this workflow any more."
 TEXT_ROLES = {  # what each text of the modal is of a job
     "positive_prompt": "positive",
     "negative_prompt": "negative",
@@ -213,7 +214,7 @@ class Draft:
                 problems.append(
                     f"The seed {quoted(seed)} is not a whole number from 0 to {SEED_MAX}."
                 )
-        return problems
+        return problems + self.lora_problems()
 
     def adopt_shape(self, shape: str, problems: list[str]) -> None:
         """Take a shape by its name, or note why not."""
@@ -227,20 +228,27 @@ class Draft:
             problems.append(f"There is no shape {quoted(shape)}. There are: {known}.")
 
     def add_lora(self, name: str, problems: list[str]) -> None:
-        """Add a tag for a LoRA to the prompt, or note why not."""
+        """Add a tag for a LoRA to the prompt, also to one that was refused, or note why not."""
         if not name:
             return
         found = names_of(self.loras).find(name)
         if found is None:
-            why = nearest(name, self.loras) if self.loras else " There are no LoRAs here."
-            problems.append(f"There is no LoRA {quoted(name)}.{why}")
+            why = f"There is no LoRA {quoted(name)}.{nearest(name, self.loras)}"
+            problems.append(why if self.loras else "There are no LoRAs here.")
             return
-        tagged = lora.with_tag(self.positive_prompt, found, self.loras)
+        prompt = self.typed.get("positive_prompt", self.positive_prompt)
+        tagged = lora.with_tag(prompt, found, self.loras)
         if len(tagged) > PROMPT_LIMIT:
             problems.append("The prompt has no room for the tag of a LoRA: shorten it first.")
+        elif "positive_prompt" in self.typed:
+            self.typed["positive_prompt"] = tagged
         else:
             self.positive_prompt = tagged
-            self.typed.pop("positive_prompt", None)
+
+    def lora_problems(self) -> list[str]:
+        """What is wrong with the tags in the prompts as they stand."""
+        negative = self.negative_prompt if "negative" in self.roles else ""
+        return lora.problems(self.positive_prompt, negative, self.loras)
 
     def shown_size(self) -> str:
         """The shape with its size, as people read it."""
@@ -285,7 +293,7 @@ class Draft:
         positive = typed.get("positive_prompt", "").strip()
         if not lora.text_of(positive):
             problems.append("**Prompt** is empty: describe the picture in a few words.")
-        problems += lora.read(positive, self.loras).problems
+        problems += lora.problems(positive, given.get("negative_prompt", ""), self.loras)
         if steps is None:
             low, high = STEPS_RANGE[0], self.most_steps
             problems.append(
@@ -336,6 +344,7 @@ class Draft:
         self.steps = min(source.steps or self.steps, self.most_steps)
         self.cfg = source.cfg or self.cfg
         self.shape = source.shape if self.size else ""
+        notes.append(NO_SHAPE if source.shape and not self.size else None)
         return [note for note in notes if note]
 
     def sent(self) -> None:
@@ -449,11 +458,11 @@ def check_offered(
     draft = over(workflow, offers[workflow])
     notes = {name: draft.find_again(name, getattr(params, name)) for name in draft.fields}
     gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
-    gone += lora.read(params.positive_prompt, draft.loras).problems
     if params.steps > most_steps:
         gone.append(f"At most {most_steps} steps are allowed now, and these were {params.steps}.")
+    gone += lora.problems(params.positive_prompt, params.negative_prompt, draft.loras)
     if params.shape and draft.size is None:
-        gone.append("The shape cannot be chosen with this workflow any more.")
+        gone.append(NO_SHAPE)
     if gone:
         raise FormError("\n".join(gone))
     return replace(params, model=draft.model or ""), [note for note in notes.values() if note]

@@ -99,7 +99,7 @@ def form_view(draft: Draft) -> Controls:
     the other works, too."""
     styles = discord.ButtonStyle
     edit, generate = styles.primary, styles.secondary
-    if draft.positive_prompt:
+    if "a prompt" not in draft.missing():
         edit, generate = styles.secondary, styles.success
     return Controls(
         *(form_menu(draft, name) for name in draft.fields),
@@ -268,7 +268,7 @@ class Forms:
         not as it was in the job, and then the note."""
         workflow = job.workflow or next(iter(self.offers))
         draft = self._new_draft(interaction, workflow)
-        notes = [*draft.take_settings(replace(job, workflow=workflow)), note]
+        notes = draft.take_settings(replace(job, workflow=workflow))
         if draft.workflow != workflow:
             instead = f"{quoted(draft.workflow)} stands in the form instead"
             gone = f"The workflow {quoted(workflow)} is not offered any more: {instead}."
@@ -276,6 +276,7 @@ class Forms:
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
+        notes += [*draft.lora_problems(), note]
         await interaction.edit_original_response(
             content="\n".join(notes).strip() or None,
             embed=form_embed(draft),
@@ -289,6 +290,7 @@ class Forms:
         offer = self.offer(draft.workflow)
         draft.options, draft.roles, draft.pages = offer.options, offer.roles, {}
         draft.size, draft.loras = offer.size, offer.loras
+        draft.shape = draft.shape if draft.size else ""
         await self._show(interaction, draft, note)
 
     async def choose(

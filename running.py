@@ -299,11 +299,13 @@ def _about(seconds: float | None) -> str:
 
 @dataclass
 class Answer:
-    """A "Queued!" answer: how to edit it and until when, and what it says of the job."""
+    """A "Queued!" answer: how to edit it and between which times, of the loop's clock in seconds,
+    and what it says of the job."""
 
     webhook: discord.Webhook
     message_id: int
-    until: float  # seconds of the loop's clock
+    since: float  # its first sentence can be read before
+    until: float
     shown: str
     notes: str  # that stay below it until the job has ended
 
@@ -332,8 +334,9 @@ class QueueAnswers:
     ) -> None:
         """Keep this answer up to date, which says `shown` of the job's place, and then the
         notes."""
-        until = asyncio.get_running_loop().time() + TOKEN_SECONDS
-        self._answers[job_id] = Answer(webhook, message_id, until, shown, notes)
+        now = asyncio.get_running_loop().time()
+        since, until = now + ROUND_EVERY, now + TOKEN_SECONDS
+        self._answers[job_id] = Answer(webhook, message_id, since, until, shown, notes)
         while len(self._answers) > ANSWERS_KEPT:
             del self._answers[next(iter(self._answers))]
         self.queue_changed()
@@ -374,9 +377,10 @@ class QueueAnswers:
         kept = self._answers
         new = [name for name, text in texts.items() if name in kept and text != kept[name].shown]
         new.sort(key=lambda name: texts[name] not in ENDED.values())
-        if len(new) > FOLLOWED:
+        due = [name for name in new if kept[name].since <= now][:FOLLOWED]
+        if len(due) < len(new):
             self.queue_changed()
-        await asyncio.gather(*(self._edit(name, texts[name]) for name in new[:FOLLOWED]))
+        await asyncio.gather(*(self._edit(name, texts[name]) for name in due))
 
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
         """What there is to say of these jobs. Blocks."""

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 import binder
+import lora
 from comfy_client import ComfyClient, Preview, Progress
 from comfy_errors import BrokenModel, NotOffered, Refused, Removed
 from names import display_name, duration, quoted
@@ -77,13 +78,20 @@ def sentence_for(
     if not isinstance(error, NotOffered):
         return public_sentence(error)
     options = read_lists(job.workflow)
-    if any(getattr(job, name) != value for name, value in error.values.items()):
+    if not all(_is_wanted(job, name, value) for name, value in error.values.items()):
         return Refused.public  # a value of the workflow file's own
     if options is None:
         return error.public
-    if any(value in getattr(options, f"{name}s") for name, value in error.values.items()):
+    if any(value in getattr(options, f"{name}s", ()) for name, value in error.values.items()):
         return f"ComfyUI refuses the {error.what}. Choose another, or tell the bot's owner."
     return f"{error.sentence}; the list is fresh now: press Edit."
+
+
+def _is_wanted(job: Job, name: str, value: str) -> bool:
+    """Whether somebody has asked for a value that ComfyUI refused."""
+    if name == "LoRA":
+        return bool(lora.read(job.positive_prompt, (value,)).loras)
+    return bool(getattr(job, name) == value)
 
 
 class Worker:

@@ -106,6 +106,7 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
         missing = {name for name in binder.classes(workflow).values() if name not in info}
         if missing:
             raise WorkflowError(f"ComfyUI does not know {', '.join(sorted(missing))}")
-    loras = info.choices("LoraLoader", "lora_name") if bindings["model"] else None
+    server = info.capabilities(binder.SEED_INPUTS)
+    loras = server.loras if binder.model_nodes(workflow, server.outputs, bindings) else ()
     size = binder.size_of(workflow, bindings)
-    return Offer(options, binder.defaults(workflow, bindings), roles, size, loras or ())
+    return Offer(options, binder.defaults(workflow, bindings), roles, size, loras)

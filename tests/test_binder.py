@@ -669,6 +669,15 @@ def test_a_workflow_that_says_no_size_has_none(latent: Any) -> None:
     assert binder.size_of(flux(), bindings) is None
 
 
+def test_one_number_for_both_sides_is_no_size() -> None:
+    workflow = shipped()
+    workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}
+    workflow["5"]["inputs"] |= {"width": ["b", 0], "height": ["b", 0]}
+    assert binder.size_of(workflow) is None
+    bindings = binder.parse_bindings({**FLUX_BINDINGS, "height": ["40.value"]})
+    assert binder.size_of(flux(), bindings) is None
+
+
 def test_bound_sizes_are_written_where_they_are_bound() -> None:
     bindings = binder.parse_bindings(FLUX_BINDINGS)
     assert binder.size_of(flux(), bindings) == (1024, 768)

@@ -589,6 +589,16 @@ def test_a_broken_model_file_is_said_without_the_words_of_its_loader(ask, kind, 
     assert message.splitlines()[0] in str(error)
 
 
+@pytest.mark.parametrize("node_type", ["LoraLoader", "LoraLoaderModelOnly"])
+def test_a_broken_lora_is_not_taken_for_a_model(ask, node_type):
+    kind, message = BROKEN[0]
+    failure = broken(exception_type=kind, exception_message=message, node_type=node_type)
+    assert error_of(ask("history", failure).pictures).public == (
+        "The file of a LoRA is broken, so ComfyUI cannot load it. Use another in the prompt, or"
+        " tell the bot's owner."
+    )
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -53,12 +53,14 @@ TYPED = {
 }
 # Discord's own 4,000 characters of what makes an embed longest, and of what is longest as it is.
 LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, "🦊" * 4000]
+SIZE = binder.Size(1024, 1024)
+LORAS = ("style/ink.safetensors", "style/watercolor v2.safetensors")
 LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
 
 
-def offering(options: ComfyOptions) -> dict[str, Offer]:
-    """What is offered with one workflow that has everything."""
-    return {"main": Offer(options, DEFAULTS, frozenset(binder.ROLES))}
+def offering(options: ComfyOptions, **more: Any) -> dict[str, Offer]:
+    """What is offered with one workflow that has everything, but for a size and LoRAs."""
+    return {"main": Offer(options, DEFAULTS, frozenset(binder.ROLES), **more)}
 
 
 def filled_draft(**changes: Any) -> Draft:
@@ -620,6 +622,166 @@ def test_the_button_that_is_needed_next_is_the_coloured_one() -> None:
     on_loop(check)
 
 
+SHAPES_OF_1024 = [
+    "As in the workflow (1024 x 1024)",
+    "Square (1024 x 1024)",
+    "Portrait (832 x 1216)",
+    "Landscape (1216 x 832)",
+    "Wide (1344 x 768)",
+    "Tall (768 x 1344)",
+]
+
+
+def test_a_workflow_with_a_size_has_a_fourth_menu_which_says_what_each_shape_is() -> None:
+    def check() -> None:
+        draft = filled_draft(size=SIZE)
+        children: list[Any] = form_view(draft).children
+        assert [child.placeholder for child in children[:4]][3] == "Shape"
+        labels = [option.label for option in children[3].options]
+        assert labels == ["Shape: as in the workflow (1024 x 1024)", *SHAPES_OF_1024[1:]]
+        for option in children[3].options:
+            draft.choose("shape", option.value)
+            menu: Any = form_view(draft).children[3]
+            (shown,) = [entry.label for entry in menu.options if entry.default]
+            size = {field.name: field.value for field in form_embed(draft).fields}["Shape"]
+            assert shown == f"Shape: {size}"
+            assert option.label.lower().endswith(size)
+        assert draft.shape == "tall"
+        draft.choose("shape", "shape:oval")  # of another version of the bot
+        assert draft.shape == ""
+
+    on_loop(check)
+
+
+def test_the_coloured_button_takes_a_tag_for_no_prompt() -> None:
+    def check() -> None:
+        draft = filled_draft(positive_prompt="<lora:ink>", loras=LORAS)
+        children: list[Any] = form_view(draft).children
+        assert children[3].style == discord.ButtonStyle.primary
+        assert "Only the prompt is needed" in str(form_embed(draft).description)
+
+    on_loop(check)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "problem"),
+    [
+        ("portrait", "portrait", None),
+        (" Wide ", "wide", None),
+        ("as in the workflow", "", None),
+        ("", "tall", None),
+        (
+            "oval",
+            "tall",
+            "There is no shape `oval`. There are: square, portrait, landscape, wide, tall.",
+        ),
+    ],
+)
+def test_gen_takes_a_shape(given: str, shape: str, problem: str | None) -> None:
+    draft = filled_draft(size=SIZE, shape="tall")
+    assert draft.take_options("", "", "", given) == [problem] * bool(problem)
+    assert draft.shape == shape
+    draft = filled_draft()
+    problems = draft.take_options("", "", "", given)
+    assert problems == ["The shape cannot be chosen with this workflow."] * bool(given)
+    assert draft.shape == ""
+
+
+def test_gen_adds_a_loras_tag_to_the_prompt_that_there_is() -> None:
+    draft = filled_draft(loras=LORAS)
+    assert draft.take_options("", "", "", "", "water") == []
+    assert draft.positive_prompt == "a bear <lora:watercolor v2:1>"
+    assert draft.take_options("", "", "", "", "ink") == []
+    assert draft.positive_prompt == "a bear <lora:watercolor v2:1> <lora:ink:1>"
+    assert draft.take_options("", "", "", "", "ink") == []  # it has that
+    assert draft.positive_prompt.count("ink") == 1
+    assert draft.take_options("a fox", "", "", "", "style/ink.safetensors") == []
+    assert draft.positive_prompt == "a fox <lora:ink:1>"
+    (problem,) = draft.take_options("", "", "", "", "watercolour")
+    assert problem == "There is no LoRA `watercolour`. The nearest: watercolor v2."
+    assert draft.positive_prompt == "a fox <lora:ink:1>"
+    draft = filled_draft(loras=LORAS, positive_prompt="x" * 3990)
+    assert draft.take_options("", "", "", "", "ink") == [
+        "The prompt has no room for the tag of a LoRA: shorten it first."
+    ]
+    assert filled_draft().take_options("", "", "", "", "ink") == ["There are no LoRAs here."]
+
+
+def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
+    draft = filled_draft(loras=LORAS)
+    draft.take({**TYPED, "positive_prompt": "a whole poem", "steps": "abc"})
+    assert draft.take_options("", "", "", "", "ink") == []
+    assert draft.texts()["positive_prompt"] == "a whole poem <lora:ink:1>"
+    assert draft.texts()["steps"] == "abc"
+
+
+def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() -> None:
+    sentence = "There is no LoRA `inc`. The nearest: ink."
+    draft = filled_draft(loras=LORAS)
+    assert draft.take_options("a fox <lora:inc>", "", "") == [sentence]
+    assert draft.positive_prompt == "a fox <lora:inc>"
+    typed = {**TYPED, "positive_prompt": "a fox <lora:inc>", "negative_prompt": "<lora:ink:1>"}
+    negative = "`<lora:ink:1>` does nothing in the negative prompt: move it to the prompt, or take"
+    problems = [sentence, f"{negative} it out."]
+    assert draft.take(typed) == problems
+    assert draft.texts() == typed
+    params = draft.job_params(1, 2, 3, random_seeds=True)
+    with pytest.raises(FormError, match=re.escape(sentence)):
+        check_offered(params, offering(OPTIONS, loras=LORAS))
+    (problem,) = draft.take({**TYPED, "positive_prompt": "<lora:ink>,"})
+    assert problem == "**Prompt** is empty: describe the picture in a few words."
+
+
+def test_a_tag_where_no_negative_prompt_is_asked_for_is_nobodys_concern() -> None:
+    roles = frozenset(binder.ROLES) - {"negative"}
+    draft = filled_draft(loras=LORAS, roles=roles, negative_prompt="<lora:ink>")
+    assert draft.take({"positive_prompt": "a fox", "steps": "3", "cfg": "3", "seed": ""}) == []
+    assert draft.take_options("a fox", "", "") == []
+
+
+def test_edit_says_what_is_gone_of_shape_and_loras() -> None:
+    async def story(house: House) -> None:
+        asked = job(positive_prompt="a fox <lora:inc:0.5>", shape="tall")
+        for more, lines in (
+            ({"size": SIZE, "loras": (*LORAS, "inc.pt")}, None),
+            ({"size": SIZE, "loras": LORAS}, "There is no LoRA `inc`. The nearest: ink."),
+            (
+                {},
+                "The shape cannot be chosen with this workflow any more.\n"
+                "There are no LoRAs here: take `<lora:inc:0.5>` out.",
+            ),
+        ):
+            house.forms.offers = offering(OPTIONS, **more)
+            interaction: Any = FakeInteraction()
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            await house.forms.open_from(interaction, asked)
+            assert interaction.shown["content"] == lines
+            assert interaction.fields()["Prompt"] == r"a fox \<lora\:inc:0.5>"
+            shape = interaction.fields().get("Shape")
+            assert shape == ("tall (768 x 1344)" if more else None)
+
+    play(story)
+
+
+def test_a_form_whose_workflow_has_lost_its_size_can_be_sent_without_a_shape() -> None:
+    async def story(house: House) -> None:
+        house.forms.offers = offering(OPTIONS, size=SIZE)
+        form = await house.open("a fox")
+        await house.choose(form.key(), "shape", "shape:wide")
+        draft = house.draft(form.key())
+        house.forms.offers = offering(OPTIONS)
+        params = draft.job_params(1, 2, 3, random_seeds=True)
+        with pytest.raises(FormError, match="shape cannot be chosen with this workflow any more"):
+            check_offered(params, house.forms.offers)
+        press: Any = FakeInteraction()
+        await house.forms.show_anew(press, draft, "It went.")
+        assert "Shape" not in press.fields()
+        params = draft.job_params(1, 2, 3, random_seeds=True)
+        check_offered(params, house.forms.offers)
+
+    play(story)
+
+
 def test_the_form_shows_the_prompts_first_as_the_modal_does() -> None:
     shown = [field.name for field in form_embed(filled_draft()).fields]
     assert shown == [
@@ -681,9 +843,14 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
                 positive_prompt=text,
                 negative_prompt=text,
                 seed=SEED_MAX,
+                workflow=LONG_NAME,
+                shows_workflow=True,
+                size=binder.Size(16384, 16384),
+                loras=tuple(names(300)),
             )
             assert embed_faults(form_embed(draft)) == []
             assert view_faults(form_view(draft)) == []
+            assert len(form_view(draft).to_components()) == 5  # all that Discord takes
             assert view_faults(retry_view(draft)) == []
             assert modal_faults(prompt_modal(draft, "retry")) == []
         assert embed_faults(form_embed(Draft(many))) == []

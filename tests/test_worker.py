@@ -327,6 +327,23 @@ def test_a_refusal_says_what_is_true_of_the_lists(
     assert len(reads) == isinstance(error, NotOffered)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "style/ink.pt",
+            "The LoRA `ink` is not offered by ComfyUI any more; the list is fresh now: press Edit.",
+        ),
+        ("detail.pt", Refused.public),
+    ],
+)
+def test_a_refused_lora_is_the_persons_or_the_workflows(
+    store: Store, name: str, sentence: str
+) -> None:
+    job = got(store, add(store, positive_prompt="a fox <lora:ink:0.5>"))
+    assert sentence_for(NotOffered("", {"LoRA": name}), job, lambda name: OFFERED) == sentence
+
+
 @pytest.mark.parametrize(("node", "about"), [("152", "the model `a`"), ("9", "a model")])
 def test_a_broken_file_is_the_chosen_models_where_that_is_loaded(
     store: Store, node: str, about: str

@@ -10,7 +10,7 @@ import pytest
 
 import binder
 from object_info import ObjectInfo, OptionsMissing
-from tests.standins.comfyui.nodes import installed_nodes
+from tests.standins.comfyui.nodes import LORAS, installed_nodes
 from workflows import WorkflowError, Workflows, offer
 
 SHIPPED = json.loads(
@@ -38,7 +38,10 @@ def choices(**inputs: list[str]) -> dict[str, Any]:
 INFO = ObjectInfo(
     {
         **installed_nodes(),
-        "UNETLoader": choices(unet_name=["flux.sft", "other.sft"], weight_dtype=["x"]),
+        "UNETLoader": {
+            **choices(unet_name=["flux.sft", "other.sft"], weight_dtype=["x"]),
+            "output": ["MODEL"],
+        },
         "Text": {"input": {"required": {"text": ["STRING", {}]}}},
         "KSamplerSelect": choices(sampler_name=["euler", "heun"]),
         "BasicScheduler": choices(scheduler=["simple", "beta"]),
@@ -133,6 +136,24 @@ def test_one_that_cannot_be_used_is_left_out_with_its_reason_and_the_others_work
     offers, left_out = workflows_of(folder).offers(INFO)
     assert list(offers) == ["main"]
     assert reason in left_out["broken"]
+
+
+def test_loras_and_a_shape_are_offered_where_there_is_a_model_and_a_size(folder: Path) -> None:
+    sized = {**FLUX, "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 8, "height": 16}}}
+    put(folder.parent / "flux", FLUX, FLUX_BINDINGS)
+    put(folder.parent / "none", FLUX, {**FLUX_BINDINGS, "model": []})
+    put(folder.parent / "odd", FLUX, {**FLUX_BINDINGS, "model": ["16.sampler_name"]})
+    put(
+        folder.parent / "sized",
+        sized,
+        {**FLUX_BINDINGS, "width": ["5.width"], "height": ["5.height"]},
+    )
+    offers, left_out = workflows_of(folder).offers(INFO)
+    assert left_out == {}
+    sizes = {name: offer.size for name, offer in offers.items() if offer.size}
+    assert sizes == {"main": (1024, 1024), "sized": (8, 16)}
+    loras = {name: offer.loras for name, offer in offers.items()}
+    assert loras == dict.fromkeys(("main", "flux", "sized"), tuple(LORAS)) | {"none": (), "odd": ()}
 
 
 def test_without_a_usable_default_there_is_no_offer(folder: Path) -> None:

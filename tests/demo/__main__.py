@@ -30,6 +30,7 @@ TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and Comf
 MODEL = "waiIllustrious_v140"
 PROMPT = "a red fox asleep in fresh snow, morning light"
 PROMPTS = ("a lighthouse & the *last* ship home <3", "paper lanterns over a night market")
+LORA = "ink"  # a part of its name
 
 
 class Conversation:
@@ -220,11 +221,11 @@ class Play:
             reply = person.press(first, "Again").wait()
             chat.says(reply.wait_message(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
-        for person, prompt in zip((ada, lee), PROMPTS, strict=True):
-            chat.does(person, f"types `/gen prompt:{prompt}`, and gets the form with that in it")
-            form = person.slash("gen", self.channel, prompt=prompt).wait()
-            assert form.message is not None
-            queued = self.generate(person, form.message)
+        self.generate(ada, self.portrait_with_a_lora(ada))
+        chat.does(lee, f"types `/gen prompt:{PROMPTS[1]}`, and gets the form with that in it")
+        form = lee.slash("gen", self.channel, prompt=PROMPTS[1]).wait()
+        assert form.message is not None
+        queued = self.generate(lee, form.message)
         chat.does(lee, "types `/queue`")
         queue = lee.slash("queue", self.channel).wait()
         chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
@@ -233,6 +234,18 @@ class Play:
         for _ in range(4):
             self.show_the_next_result()
         chat.changes(queued, alone_to=lee)
+
+    def portrait_with_a_lora(self, ada: Person) -> dict[str, Any]:
+        """/gen with both, and the form that comes of it."""
+        options = {"prompt": PROMPTS[0], "shape": "portrait"}
+        choice = ada.autocomplete("gen", self.channel, "lora", LORA)[0]
+        typed = f"/gen prompt:{PROMPTS[0]} shape:portrait lora:{LORA}"
+        self.chat.does(ada, f"types `{typed}`, and takes {choice['name']} from the list")
+        form = ada.slash("gen", self.channel, **options, lora=choice["value"]).wait()
+        assert form.message is not None
+        assert fields(form.message)["Shape"].startswith("portrait")
+        self.chat.says(form.message, alone_to=ada)
+        return form.message
 
     def generate(self, person: Person, form: dict[str, Any]) -> dict[str, Any]:
         """The button of a form that is filled in; its answer."""
@@ -271,7 +284,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         discord = stack.enter_context(DiscordStandIn())
         comfyui = stack.enter_context(ComfyUIStandIn())
-        comfyui.picture_size = (480, 320)
+        comfyui.picture_size = None
         channel = discord.guild.add_channel("pictures")
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         installation = Installation(Path(folder) / "comfygen")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,10 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(inlined[0]) == picture.read_bytes()
     assert len(inlined) == len(set(inlined)) == 5
+    sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in inlined]
+    assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 4]  # one is a portrait
+    assert text.count("portrait (832 x 1216)") == 3  # its menu, its form, its result
+    assert text.count("&lt;lora:inkSketch_v2:1&gt;") >= 3  # its form, its result, its description
     assert re.search(r"\d+ % <code[^>]*>█+░+</code>, pass \d of 4", text)
     assert "position <strong" in text
     assert "home &lt;3" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import struct
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,24 @@ def test_once_makes_one_picture_without_discord(house: House, tmp_path: Path) ->
     assert (base["steps"], base["cfg"], base["seed"]) == (9, 4.5, 7)
     assert (base["sampler_name"], base["scheduler"]) == ("heun", "beta")
     assert "flux1" in workflow["152"]["inputs"]["ckpt_name"]
+
+
+def test_once_takes_a_shape_and_loras(house: House, tmp_path: Path) -> None:
+    house.comfyui.picture_size = None
+    out = tmp_path / "pictures"
+    arguments = ["--shape", "portrait", "--out", str(out), "--seed", "7"]
+    bot = run(house, "--once", "a fox <lora:inkSketch_v2:0.5>", *arguments, offline=True)
+    assert bot.process.returncode == 0, bot.output
+    assert "karras, portrait, 20 steps" in bot.output
+    (picture,) = out.iterdir()
+    assert struct.unpack(">II", picture.read_bytes()[16:24]) == (1248, 1824)
+    ((_, workflow),) = house.comfyui.posted
+    assert workflow["268"]["inputs"]["text"] == "a fox"
+    assert workflow["lora-1"]["inputs"]["strength_model"] == 0.5
+    bot = run(house, "--once", "a fox <lora:inkScetch_v2>", offline=True)
+    assert bot.process.returncode == 1
+    assert "There is no LoRA inkScetch_v2. The nearest: inkSketch_v2," in bot.output
+    assert len(house.comfyui.posted) == 1
 
 
 def test_once_takes_the_seed_0_for_a_seed(house: House, tmp_path: Path) -> None:
@@ -96,6 +115,7 @@ def test_once_says_that_out_is_a_file(house: House, tmp_path: Path) -> None:
         (("--steps", "many"), "Steps"),
         (("--model", "nothing-like-it"), "no model"),
         (("--sampler", "euleer"), "euler"),
+        (("--shape", "oval"), "There are: square, portrait, landscape, wide, tall."),
         (("--seed", "-1"), "Seed"),
     ],
 )

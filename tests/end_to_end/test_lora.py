@@ -1,0 +1,272 @@
+"""LoRAs, from a tag in the prompt to the nodes that ComfyUI runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.common import refresh, result_of
+from tests.end_to_end.three_workflows import failure_of, furnish_with_three, written
+from tests.harness.house import House
+from tests.harness.steps import fields, fill_in, generate, open_form, queued, text_of
+from tests.standins.comfyui.nodes import LORAS
+from tests.standins.discord.people import Modal, Person, Reply
+
+INK, DETAIL = "SDXL/style/inkSketch_v2.safetensors", "SDXL/add-detail-xl.safetensors"
+TAGGED = "a fox, <lora:inkSketch_v2:0,8>, in <LORA:add-detail-xl> snow"
+ESCAPED = r"a fox, \<lora\:inkSketch\_v2:0,8>, in \<LORA:add-detail-xl> snow"
+ODD = ["a/style: ink.pt", "a/Brombeere 雪.pt", "b/fox  (new) v1.0.pt", f"c/{'long-' * 30}1.pt"]
+
+
+@pytest.fixture(scope="module")
+def furnish() -> Callable[[House], None]:
+    return furnish_with_three
+
+
+@contextmanager
+def loras_of_comfyui(house: House, loras: list[str], *, told: bool = True) -> Iterator[None]:
+    """ComfyUI offers these LoRAs, and the bot knows if it was `told`. Later all is as it was."""
+    before = house.comfyui.loras
+    house.comfyui.loras = loras
+    try:
+        if told:
+            refresh(house)
+        yield
+    finally:
+        house.settle()
+        house.comfyui.loras = before
+        refresh(house)
+
+
+def gen(house: House, person: Person, **options: str) -> tuple[Reply, dict[str, Any]]:
+    """/gen, and the form as it opens."""
+    reply = person.slash("gen", house.channel, **options).wait()
+    assert reply.message is not None
+    return reply, reply.message
+
+
+def typed_in(modal: Modal | None) -> dict[str, Any]:
+    """What stands in a modal."""
+    assert modal is not None
+    inputs = [label["component"] for label in modal["components"]]
+    return {given["custom_id"]: given.get("value") for given in inputs}
+
+
+def prompt_in(person: Person, message: dict[str, Any]) -> str:
+    """The prompt in the modal of a form."""
+    modal = person.press(message, "Edit Prompts & Settings").wait().modal
+    return str(typed_in(modal)["positive_prompt"])
+
+
+def with_nodes(name: str, workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with the two LoRAs of TAGGED between its model and who uses it."""
+    first, second = ("lora-2", "lora-3") if name == "styled" else ("lora-1", "lora-2")
+    model = {"multisampler": "152", "flux": "12", "styled": "4"}[name]
+    slots = (0,) if name == "flux" else (0, 1)
+    for entry in workflow.values():
+        for field, value in entry["inputs"].items():
+            if value in [[model, slot] for slot in slots]:
+                entry["inputs"][field] = [second, value[1]]
+    for node, source, lora, strength in (
+        (first, model, INK, 0.8),
+        (second, first, DETAIL, 1.0),
+    ):
+        links = dict(zip(("model", "clip"), ([source, slot] for slot in slots), strict=False))
+        strengths = {f"strength_{link}": strength for link in links}
+        kind = "LoraLoaderModelOnly" if name == "flux" else "LoraLoader"
+        inputs = {**links, "lora_name": lora, **strengths}
+        workflow[node] = {"class_type": kind, "inputs": inputs}
+    return workflow
+
+
+@pytest.mark.parametrize("workflow", ["multisampler", "flux", "styled"])
+def test_tags_become_nodes_and_stay_in_what_people_read(shared: House, workflow: str) -> None:
+    person = shared.discord.person()
+    form, message = gen(shared, person, prompt=TAGGED, workflow=workflow, seed="7")
+    assert message["content"] == ""
+    assert fields(message)["Prompt"] == ESCAPED
+    queued(person, form)
+    result = result_of(shared, person)
+    assert result["embeds"][0]["description"] == ESCAPED
+    values = {"positive": "a fox, in snow", "negative": "", "seed": 7}
+    expected = with_nodes(workflow, written(workflow, **values))
+    _, posted = shared.comfyui.posted[-1]
+    assert posted == expected
+    assert list(posted) == list(expected)  # the new ones last
+
+    person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+    result = result_of(shared, person, 2)
+    assert result["embeds"][0]["description"] == ESCAPED
+    _, again = shared.comfyui.posted[-1]
+    assert {node: entry["class_type"] for node, entry in again.items()} == {
+        node: entry["class_type"] for node, entry in expected.items()
+    }
+    edited = person.press(result, "Edit")
+    assert fields(edited.wait_message(lambda m: bool(m["embeds"])))["Prompt"] == ESCAPED
+    assert edited.message is not None
+    assert prompt_in(person, edited.message) == TAGGED
+    fill_in(person, edited, positive_prompt="a fox, in snow", seed="7")
+    queued(person, edited)
+    result_of(shared, person, 3)
+    assert json.dumps(shared.comfyui.posted[-1][1]) == json.dumps(written(workflow, **values))
+
+
+def test_the_progress_of_a_job_with_loras_is_as_of_any(shared: House) -> None:
+    person = shared.discord.person()
+    shared.comfyui.hold()
+    queued(person, gen(shared, person, prompt=TAGGED, seed="7")[0])
+    running = shared.discord.wait_for_message(
+        shared.channel, lambda m: "Generating for" in m["content"]
+    )
+    assert ESCAPED in text_of(running)
+    shared.discord.wait_for(lambda _: "pass 4 of 4" in text_of(running))
+    shared.comfyui.release()
+    result_of(shared, person)
+
+
+def test_a_modal_with_tags_that_make_no_sense_comes_back_with_all_that_was_typed(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form = open_form(person, shared.channel)
+    texts = {
+        "positive_prompt": "a fox <lora:inkScetch_v2:0.8> <lora:add-detail:3>",
+        "negative_prompt": "<lora:ink>",
+        "steps": "9",
+        "cfg": "3",
+        "seed": "7",
+    }
+    refused = fill_in(person, form, **texts)
+    assert refused.message is not None
+    assert refused.message["content"].splitlines() == [
+        r"There is no LoRA `inkScetch_v2`. The nearest: inkSketch\_v2,"
+        r" inkSketch\_v1\_epoch-000012.",
+        "The strength of the LoRA `add-detail` is `3`: give a number from -2 to 2, as in"
+        " `<lora:add-detail:0.8>`.",
+        "`<lora:ink>` does nothing in the negative prompt: move it to the prompt, or take it out.",
+    ]
+    modal = person.press(refused.message, "Correct it").wait().modal
+    assert typed_in(modal) == texts
+    assert modal is not None
+    person.submit(modal, positive_prompt=TAGGED, negative_prompt="").wait()
+    form.wait_message(lambda message: fields(message)["Prompt"] == ESCAPED)
+    queued(person, form)
+    result_of(shared, person)
+
+
+def test_gen_completes_a_loras_name_and_adds_its_tag(shared: House) -> None:
+    person = shared.discord.person()
+    (choice,) = person.autocomplete("gen", shared.channel, "lora", "detail add")
+    assert choice == {"name": "add-detail-xl (SDXL)", "value": DETAIL}
+    assert len(person.autocomplete("gen", shared.channel, "lora", "")) == len(LORAS)
+    form, message = gen(shared, person, prompt="a fox", lora=choice["value"])
+    assert fields(message)["Prompt"] == r"a fox \<lora\:add-detail-xl:1>"
+    _, message = gen(shared, person, lora="inksketch_v2")  # the unsent prompt is taken over
+    assert prompt_in(person, message) == "a fox <lora:add-detail-xl:1> <lora:inkSketch_v2:1>"
+    form, message = gen(shared, person, lora=INK)
+    assert prompt_in(person, message) == "a fox <lora:add-detail-xl:1> <lora:inkSketch_v2:1>"
+    queued(person, form)
+    result_of(shared, person)
+    _, posted = shared.comfyui.posted[-1]
+    assert [posted[f"lora-{n}"]["inputs"]["lora_name"] for n in (1, 2)] == [DETAIL, INK]
+
+    form, message = gen(shared, person, lora=INK)  # nothing else was typed
+    assert fields(message)["Prompt"] == r"\<lora\:inkSketch\_v2:1>"
+    assert any("a prompt" in text for text in generate(person, form).texts)
+    _, message = gen(shared, person, lora="inkScetch_v2")
+    assert message["content"].startswith("There is no LoRA `inkScetch_v2`. The nearest: ink")
+    assert prompt_in(person, message) == "<lora:inkSketch_v2:1>"
+
+
+def test_three_hundred_loras_and_odd_names_are_found_and_used(shared: House) -> None:
+    person = shared.discord.person()
+    many = [f"many/{number % 9}/{'n' * 80} {number}.safetensors" for number in range(300)]
+    with loras_of_comfyui(shared, [*many, *ODD]):
+        for part, name in zip(("ink", "雪", "new fox", "long"), ODD, strict=True):
+            (choice,) = person.autocomplete("gen", shared.channel, "lora", part)
+            form, message = gen(shared, person, prompt="a fox", lora=choice["value"])
+            assert message["content"] == ""
+            queued(person, form)
+            shared.settle()
+            assert shared.comfyui.posted[-1][1]["lora-1"]["inputs"]["lora_name"] == name
+        assert len(person.autocomplete("gen", shared.channel, "lora", "n")) == 25
+
+
+def test_a_lora_that_went_before_generate_is_said_in_the_form_which_keeps_all(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    form, message = gen(shared, person, prompt=TAGGED, seed="7", shape="tall")
+    with loras_of_comfyui(shared, [name for name in LORAS if name != INK]):
+        generate(person, form)
+        assert message["content"].startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
+        assert (fields(message)["Seed"], fields(message)["Shape"]) == ("7", "tall (768 x 1344)")
+        assert prompt_in(person, message) == TAGGED
+        fill_in(person, form, positive_prompt="a fox <lora:add-detail>")
+        queued(person, form)
+        result_of(shared, person)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_lora_that_went_before_the_run_is_said_in_the_failure_and_by_edit_and_again(
+    shared: House, told: bool
+) -> None:
+    person = shared.discord.person()
+    shared.comfyui.hold()
+    queued(person, gen(shared, person, prompt="in the way")[0])
+    shared.comfyui.wait_for(lambda comfyui: bool(comfyui.running))
+    queued(person, gen(shared, person, prompt=TAGGED)[0])
+    gone = "There is no LoRA `inkSketch_v2`. The nearest: ink"
+    with loras_of_comfyui(shared, [name for name in LORAS if name != INK], told=told):
+        shared.comfyui.release()
+        failure = failure_of(shared, person)
+        said = failure["embeds"][0]["description"].replace("\\", "")
+        if told:
+            assert said.startswith(gone)
+        else:
+            assert said == (
+                "The LoRA `inkSketch_v2` is not offered by ComfyUI any more; the list is fresh"
+                " now: press Edit."
+            )
+        assert fields(failure)["Prompt"] == ESCAPED
+        for button, note in (("Edit", ""), ("Again", "Nothing is queued yet: choose")):
+            form = person.press(failure, button)
+            message = form.wait_message(lambda m: gone in m["content"])
+            assert note in message["content"]
+            assert prompt_in(person, message) == TAGGED
+
+
+def test_a_server_without_loras_says_so(shared: House) -> None:
+    person = shared.discord.person()
+    with loras_of_comfyui(shared, []):
+        assert person.autocomplete("gen", shared.channel, "lora", "") == []
+        form, message = gen(shared, person, prompt="a fox", lora="ink")
+        assert message["content"] == "There are no LoRAs here."
+        (text,) = fill_in(person, form, positive_prompt="a fox <lora:ink:0.5>").texts
+        assert text == "There are no LoRAs here: take `<lora:ink:0.5>` out."
+        queued(person, form)
+        result_of(shared, person)
+
+
+def test_shape_and_loras_of_a_waiting_job_survive_a_restart(house: House) -> None:
+    furnish_with_three(house)
+    house.comfyui.hold()
+    bot = house.start()
+    person = house.discord.person()
+    queued(person, gen(house, person, prompt="in the way")[0])
+    house.comfyui.wait_for(lambda comfyui: bool(comfyui.running))
+    queued(person, gen(house, person, prompt=TAGGED, shape="portrait", seed="7")[0])
+    bot.kill()
+    house.comfyui.release()
+    house.start()
+    result = result_of(house, person, 2)
+    assert result["embeds"][0]["description"] == ESCAPED
+    assert fields(result)["Shape"] == "portrait (832 x 1216)"
+    values = {"positive": "a fox, in snow", "seed": 7, "width": 832, "height": 1216}
+    assert house.comfyui.posted[-1][1] == with_nodes(
+        "multisampler", written("multisampler", **values)
+    )
