@@ -15,7 +15,13 @@ import aiohttp
 import pytest
 import requests
 
-from tests.standins.comfyui.nodes import simple_workflow
+from tests.standins.comfyui.nodes import (
+    LORAS,
+    SAMPLERS,
+    flux_workflow,
+    in_newer_shape,
+    simple_workflow,
+)
 from tests.standins.comfyui.server import ComfyUIStandIn
 
 
@@ -79,6 +85,192 @@ def test_a_wrong_value_is_refused(
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "prompt_outputs_failed_validation"
     assert answer.json()["node_errors"][node_id]["errors"][0]["type"] == kind
+
+
+def with_lora(workflow: dict[str, Any], model: str, clip: str = "", /, **changes: Any) -> None:
+    """Put a LoRA between the model's node, with its CLIP if given, and whoever uses them."""
+    for node in workflow.values():
+        for name, value in node["inputs"].items():
+            if value in ([model, 0], [clip, 1]):
+                node["inputs"][name] = ["lora", value[1]]
+    inputs = {"model": [model, 0], "lora_name": LORAS[0], "strength_model": 0.8}
+    kind = "LoraLoaderModelOnly"
+    if clip:
+        kind, inputs = "LoraLoader", {**inputs, "clip": [clip, 1], "strength_clip": 0.8}
+    workflow["lora"] = {"class_type": kind, "inputs": {**inputs, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("node_id", "field", "value", "kind"),
+    [
+        ("13", "noise", None, "required_input_missing"),
+        ("13", "sigmas", ["16", 0], "return_type_mismatch"),
+        ("13", "guider", ["22"], "bad_linked_input"),
+        ("26", "guidance", 101, "value_bigger_than_max"),
+        ("17", "scheduler", "AYS SDXL", "value_not_in_list"),
+        ("27", "width", ["41", 0], "return_type_mismatch"),
+        ("6", "text", ["40", 0], "return_type_mismatch"),
+        ("11", "clip_name2", "nope.safetensors", "value_not_in_list"),
+    ],
+)
+def test_the_nodes_of_other_workflows_are_validated_too(
+    comfyui: ComfyUIStandIn, node_id: str, field: str, value: Any, kind: str
+) -> None:
+    workflow = flux_workflow()
+    workflow[node_id]["inputs"][field] = value
+    if value is None:
+        del workflow[node_id]["inputs"][field]
+    answer = post(comfyui, "x", workflow)
+    assert answer.status_code == 400
+    errors = answer.json()["node_errors"]
+    assert [error["type"] for error in errors[node_id]["errors"]] == [kind]
+    assert list(errors) == [node_id]
+    assert errors[node_id]["dependent_outputs"] == ["9"]
+
+
+def test_a_prompt_without_outputs_and_one_with_an_unknown_class_are_refused(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    workflow = flux_workflow()
+    del workflow["9"]
+    assert post(comfyui, "x", workflow).json()["error"]["type"] == "prompt_no_outputs"
+    workflow["9"] = {"class_type": "Nope", "inputs": {}}
+    assert post(comfyui, "x", workflow).json()["error"]["type"] == "invalid_prompt"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"lora_name": "nope.safetensors"}, "value_not_in_list"),
+        ({"strength_model": 101}, "value_bigger_than_max"),
+        ({"model": ["11", 0]}, "return_type_mismatch"),
+    ],
+)
+def test_a_lora_loader_is_validated(
+    comfyui: ComfyUIStandIn, changes: dict[str, Any], kind: str
+) -> None:
+    workflow = flux_workflow()
+    with_lora(workflow, "12", **changes)
+    errors = post(comfyui, "x", workflow).json()["node_errors"]
+    assert [error["type"] for error in errors["lora"]["errors"]] == [kind]
+
+
+def saved(comfyui: ComfyUIStandIn, workflow: dict[str, Any]) -> bytes:
+    """The picture that the node 9 of a workflow saves."""
+    outputs = finish(comfyui, str(uuid.uuid4()), workflow)["outputs"]
+    return comfyui.pictures[outputs["9"]["images"][0]["filename"]]
+
+
+def pixels(picture: bytes) -> tuple[tuple[int, int], bytes]:
+    """Width and height, and what was drawn: without the prompt in the PNG."""
+    width, height = struct.unpack(">II", picture[16:24])
+    return (width, height), picture[picture.index(b"PLTE") :]
+
+
+def test_a_lora_changes_the_picture(comfyui: ComfyUIStandIn) -> None:
+    for make, nodes in ((simple_workflow, ("4", "4")), (flux_workflow, ("12",))):
+        drawn = set()
+        for changes in (None, {}, {"strength_model": 0.5}, {"lora_name": LORAS[1]}):
+            workflow = make()
+            if changes is not None:
+                with_lora(workflow, *nodes, **changes)
+            drawn.add(pixels(saved(comfyui, workflow)))
+        assert len(drawn) == 4
+
+
+def test_the_loras_can_be_set_in_every_class(comfyui: ComfyUIStandIn) -> None:
+    assert any("/" in name for name in comfyui.loras)
+    comfyui.loras = ["only.safetensors"]
+    for kind in ("LoraLoader", "LoraLoaderModelOnly"):
+        info = get(comfyui, f"/object_info/{kind}").json()[kind]
+        assert info["input"]["required"]["lora_name"][0] == ["only.safetensors"]
+    assert get(comfyui, "/object_info/Nope").json() == {}
+
+
+def test_lists_are_declared_in_both_shapes_and_all_in_the_newer_one_on_request(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    def samplers(kind: str) -> list[Any]:
+        node = get(comfyui, "/object_info").json()[kind]
+        config: list[Any] = node["input"]["required"]["sampler_name"]
+        return config
+
+    assert samplers("KSamplerAdvanced")[0] == SAMPLERS
+    comfyui.object_info = in_newer_shape(comfyui.object_info)
+    for kind in ("KSamplerSelect", "KSamplerAdvanced"):
+        assert samplers(kind) == ["COMBO", {"multiselect": False, "options": SAMPLERS}]
+    workflow = flux_workflow()
+    workflow["16"]["inputs"]["sampler_name"] = "nope"
+    errors = post(comfyui, "x", workflow).json()["node_errors"]
+    assert errors["16"]["errors"][0]["type"] == "value_not_in_list"
+
+
+def test_a_picture_has_the_size_that_reaches_it_along_the_links(comfyui: ComfyUIStandIn) -> None:
+    comfyui.picture_size = None
+    assert pixels(saved(comfyui, flux_workflow(size=(448, 320))))[0] == (448, 320)
+    workflow = simple_workflow()
+    workflow["5"]["inputs"] |= {"width": 320, "height": 256}
+    scaling = {"samples": ["3", 0], "upscale_method": "area", "scale_by": 1.25}
+    workflow["20"] = {"class_type": "LatentUpscaleBy", "inputs": scaling}
+    workflow["8"]["inputs"]["samples"] = ["20", 0]
+    assert pixels(saved(comfyui, workflow))[0] == (400, 320)
+
+
+def steps_heard(comfyui: ComfyUIStandIn, workflow: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """Node, value and maximum of each event `progress`."""
+    events, _ = listen(comfyui, lambda: post(comfyui, "x", workflow))
+    data = [event["data"] for event in events if event["type"] == "progress"]
+    return [(event["node"], event["value"], event["max"]) for event in data]
+
+
+def test_a_custom_sampler_does_the_steps_of_its_scheduler(comfyui: ComfyUIStandIn) -> None:
+    assert steps_heard(comfyui, flux_workflow(steps=2)) == [("13", 1, 2), ("13", 2, 2)]
+
+
+def test_two_advanced_samplers_share_the_steps(comfyui: ComfyUIStandIn) -> None:
+    workflow = simple_workflow(steps=5)
+    inputs = {**workflow["3"]["inputs"], "noise_seed": 1, "add_noise": "enable"}
+    inputs |= {"start_at_step": 0, "end_at_step": 3, "return_with_leftover_noise": "enable"}
+    workflow["3"] = {"class_type": "KSamplerAdvanced", "inputs": inputs}
+    second = {**inputs, "latent_image": ["3", 0], "start_at_step": 3, "end_at_step": 10000}
+    workflow["30"] = {"class_type": "KSamplerAdvanced", "inputs": second}
+    workflow["8"]["inputs"]["samples"] = ["30", 0]
+    expected = [("3", 1, 3), ("3", 2, 3), ("3", 3, 3), ("30", 1, 2), ("30", 2, 2)]
+    assert steps_heard(comfyui, workflow) == expected
+
+
+def test_a_text_is_read_along_the_links(comfyui: ComfyUIStandIn) -> None:
+    workflow = flux_workflow()
+    parts = {"string_a": ["41", 0], "string_b": "embedding:", "delimiter": ", "}
+    workflow["42"] = {"class_type": "StringConcatenate", "inputs": parts}
+    workflow["6"]["inputs"]["text"] = ["42", 0]
+    assert failure(comfyui, "x", workflow)[:2] == ("CLIPTextEncode", "IndexError")
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [("example.png", True), ("ComfyUI_00001_.png [output]", True), ("nope.png", False)],
+)
+def test_a_picture_is_loaded_by_its_annotated_name(
+    comfyui: ComfyUIStandIn, name: str, fine: bool
+) -> None:
+    finish(comfyui, "first", simple_workflow())
+    workflow = simple_workflow()
+    workflow["50"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    workflow["9"] = {"class_type": "PreviewImage", "inputs": {"images": ["50", 0]}}
+    answer = post(comfyui, "x", workflow)
+    assert answer.status_code == (200 if fine else 400)
+    if not fine:
+        error = answer.json()["node_errors"]["50"]["errors"][0]
+        assert error["type"] == "custom_validation_failed"
+        assert error["details"] == "image - Invalid image file: nope.png"
+
+
+def test_a_previewed_picture_is_temporary(comfyui: ComfyUIStandIn) -> None:
+    workflow = simple_workflow()
+    workflow["9"] = {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}
+    images = finish(comfyui, "x", workflow)["outputs"]["9"]["images"]
+    assert [image["type"] for image in images] == ["temp"]
 
 
 def test_a_bad_output_is_dropped_and_the_good_one_runs(comfyui: ComfyUIStandIn) -> None:
@@ -286,6 +478,22 @@ def test_a_preview_names_its_prompt_to_a_client_that_says_it_can_read_that(
             "image_type": "image/jpeg",
         }
         assert frame[8 + length :].startswith(b"\xff\xd8")
+
+
+def test_feature_flags_count_as_the_first_message_of_a_newer_server_only(
+    comfyui: ComfyUIStandIn,
+) -> None:
+    async def say(*messages: dict[str, Any]) -> None:
+        address = comfyui.url.replace("http", "ws") + "/ws?clientId=bot"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as feed:
+            for message in messages:
+                await feed.send_json(message)
+
+    asyncio.run(say({"type": "hello"}, WANTS_METADATA))
+    comfyui.progress_state = False
+    asyncio.run(say(WANTS_METADATA))
+    comfyui.wait_for(lambda c: not c.listeners)
+    assert comfyui.feature_flags == {}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.standins.comfyui.feed import Feed
+from tests.standins.comfyui.graph import batch_size_of, inputs_of, size_of, steps_of
 from tests.standins.comfyui.nodes import TRACEBACK, Json, installed_nodes
 from tests.standins.comfyui.pictures import draw_png, draw_step
 from tests.standins.comfyui.prompts import (
@@ -72,7 +73,7 @@ class Execution:
         self.object_info = installed_nodes()
         self.seconds_per_step = 0.0
         self.history_delay = 0.001
-        self.picture_size = (192, 192)
+        self.picture_size: tuple[int, int] | None = (192, 192)
         self.picture_bytes = 0
         self.pictures_per_prompt: int | None = None
         self.saved_as = ("images", ".png")
@@ -180,7 +181,7 @@ class Execution:
                 run.node_id = node_id
                 if node_id not in cached:
                     await self._run_steps(run, node_id)
-                    self._check(run.prompt[node_id])
+                    self._check(run, node_id)
                 if node_id == last:
                     await self._wait_while_held(run)
                     if failure:
@@ -201,19 +202,18 @@ class Execution:
             self._held = run.node_id = ""
         return False
 
-    def _check(self, node: Json) -> None:
+    def _check(self, run: Run, node_id: str) -> None:
         """Raise what a real node does over its inputs."""
-        for name, value in node["inputs"].items():
-            trouble = None
-            if name.endswith("_name") and isinstance(value, str) and value in self.broken_models:
+        encodes = run.prompt[node_id]["class_type"].startswith("CLIPTextEncode")
+        for value in inputs_of(run.prompt, node_id).values():
+            trouble = text_fault(value) if encodes and isinstance(value, str) else None
+            if isinstance(value, str) and value in self.broken_models:
                 trouble = BROKEN_MODEL
-            elif node["class_type"] == "CLIPTextEncode" and isinstance(value, str):
-                trouble = text_fault(value)
             if trouble:
                 raise _NodeFailed(*trouble)
 
     def _failing_node(self, run: Run, wanted: str | None) -> str:
-        samplers = [node_id for node_id in run.order if self._steps(run.prompt[node_id])]
+        samplers = [node_id for node_id in run.order if steps_of(run.prompt, node_id)]
         return wanted if wanted in run.order else [*samplers, run.order[-1]][0]
 
     def _where(self, run: Run) -> Json:
@@ -234,23 +234,13 @@ class Execution:
             "current_outputs": list(run.executed),
         }
 
-    def _steps(self, node: Json) -> int:
-        """How many steps a sampler node does; 0 for other nodes."""
-        if "sampler_name" not in node["inputs"]:
-            return 0
-        numbers = {name: v for name, v in node["inputs"].items() if isinstance(v, int)}
-        steps = numbers.get("steps", 20)
-        return max(
-            0, min(numbers.get("end_at_step", steps), steps) - numbers.get("start_at_step", 0)
-        )
-
     async def _run_steps(self, run: Run, node_id: str) -> None:
         self._progress(run, node_id, 0.0, 1.0)
         if run.client_id is not None:
             data = {"node": node_id, "display_node": node_id, "prompt_id": run.prompt_id}
             self._feed.send("executing", data, run.client_id)
         await self._pause()
-        steps = self._steps(run.prompt[node_id])
+        steps = steps_of(run.prompt, node_id)
         for step in range(1, steps + 1):
             await self._pause(self.seconds_per_step)
             self._progress(run, node_id, step, steps)
@@ -270,10 +260,11 @@ class Execution:
         method = inputs.get("preview_method", run.preview_method)
         if run.client_id is None or method not in PREVIEW_METHODS:
             return
-        saving = [node for node in run.prompt.values() if node["class_type"] == "SaveImage"]
+        nodes = [run.prompt[other] for other in run.order]
+        saving = [node for node in nodes if node["class_type"] in ("SaveImage", "PreviewImage")]
         source = saving[0]["inputs"]["images"][0] if saving else node_id
-        seed = f"{run.signatures.get(source, '')} 0".encode()
-        picture = draw_step(seed, self.picture_size, part, self.preview_format)
+        seed, size = f"{run.signatures[source]} 0".encode(), self._size(run.prompt, node_id)
+        picture = draw_step(seed, size, part, self.preview_format)
         self._feed.send_preview(self.preview_format, picture, _ids(run, node_id), run.client_id)
 
     async def _wait_while_held(self, run: Run) -> None:
@@ -317,6 +308,8 @@ class Execution:
         if name == "SaveImage":
             prefix = inputs["filename_prefix"]
             return {self.saved_as[0]: self._save(run, "output", inputs["images"][0], prefix)}
+        if name == "PreviewImage":
+            return {"images": self._save(run, "temp", inputs["images"][0])}
         if "(Efficient)" not in name:
             return None
         decoded, method = self._decodes(inputs), inputs["preview_method"]
@@ -332,7 +325,8 @@ class Execution:
         if kind == "temp":
             prefix = "ComfyUI_temp_" + "".join(random.choices(string.ascii_lowercase, k=5))
         subfolder, _, stem = prefix.rpartition("/")
-        size, count = self.picture_size, self._batch_size(run.prompt, source)
+        size = self._size(run.prompt, source)
+        count = batch_size_of(run.prompt, execution_order(run.prompt, [source]))
         node = run.prompt[source]
         if "(Efficient)" in node["class_type"] and not self._decodes(node["inputs"]):
             size, count = (1, 1), 1  # its empty image
@@ -352,9 +346,8 @@ class Execution:
             del self._files[key]
         return images
 
-    def _batch_size(self, prompt: Json, node_id: str) -> int:
-        nodes = [prompt[ancestor]["inputs"] for ancestor in execution_order(prompt, [node_id])]
-        return next((n["batch_size"] for n in nodes if isinstance(n.get("batch_size"), int)), 1)
+    def _size(self, prompt: Json, node_id: str) -> tuple[int, int]:
+        return self.picture_size or size_of(self.object_info, prompt, node_id)
 
 
 def _ids(run: Run, node_id: str) -> Json:

@@ -75,9 +75,12 @@ def _exception(kind: str, message: str, exc: Exception, **extra_info: Any) -> Js
 
 
 def validate_prompt(
-    info: dict[str, Any], prompt: Json, newest: bool
+    info: dict[str, Any], prompt: Json, newest: bool, is_image: Callable[[str], bool]
 ) -> tuple[Json | None, list[str], Json]:
-    """Validate as execution.py does: (error or None, outputs that will run, node_errors)."""
+    """Validate as execution.py does: (error or None, outputs that will run, node_errors).
+
+    `is_image` tells whether LoadImage finds a file by its annotated name.
+    """
     outputs = []
     for node_id, node in prompt.items():
         if "class_type" not in node or node["class_type"] not in info:
@@ -93,7 +96,7 @@ def validate_prompt(
     node_errors: Json = {}
     for output in outputs:
         try:
-            valid, reasons = _validate_inputs(info, prompt, output, validated)
+            valid, reasons = _validate_inputs(info, prompt, output, validated, is_image)
         except Exception as exc:
             message = "Exception when validating node"
             reasons = [_exception("exception_during_validation", message, exc)]
@@ -129,7 +132,11 @@ def _unknown_class(node_id: str, node: Json, newest: bool) -> Json:
 
 
 def _validate_inputs(
-    info: dict[str, Any], prompt: Json, node_id: str, validated: dict[str, tuple[bool, list[Json]]]
+    info: dict[str, Any],
+    prompt: Json,
+    node_id: str,
+    validated: dict[str, tuple[bool, list[Json]]],
+    is_image: Callable[[str], bool],
 ) -> tuple[bool, list[Json]]:
     """Validate a node after its ancestors; literal values are converted in place, as in ComfyUI."""
     if node_id in validated:
@@ -146,13 +153,16 @@ def _validate_inputs(
                 errors.append(error_entry("required_input_missing", message, name, input_name=name))
             continue
         value = inputs[name]
-        if not isinstance(value, list):
+        if node["class_type"] == "LoadImage" and not isinstance(value, list):
+            error = None if is_image(str(value)) else _no_image(name, value)
+        elif not isinstance(value, list):
             inputs[name], error = _literal(name, config, value)
         elif error := _bad_link(info, prompt, name, config, value):
             pass
         else:
             try:
-                valid = _validate_inputs(info, prompt, value[0], validated)[0] and valid
+                inner, _ = _validate_inputs(info, prompt, value[0], validated, is_image)
+                valid = inner and valid
             except Exception as exc:
                 message = "Exception when validating inner node"
                 kind = "exception_during_inner_validation"
@@ -180,6 +190,12 @@ def _bad_link(
     details = f"{name}, received_type({received}) mismatch input_type({wanted})"
     extra |= {"received_type": received, "linked_node": link}
     return error_entry("return_type_mismatch", message, details, **extra)
+
+
+def _no_image(name: str, value: Any) -> Json:
+    message = "Custom validation failed for node"
+    details = f"{name} - Invalid image file: {value}"
+    return error_entry("custom_validation_failed", message, details, input_name=name)
 
 
 def _literal(name: str, config: list[Any], value: Any) -> tuple[Any, Json | None]:

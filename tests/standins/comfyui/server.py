@@ -40,7 +40,7 @@ from tests.standins.comfyui.faults import (
     page,
     spoilt,
 )
-from tests.standins.comfyui.nodes import OWNERS_DISK, Json, simple_workflow
+from tests.standins.comfyui.nodes import OWNERS_DISK, Json, lists_of, simple_workflow
 from tests.standins.comfyui.pictures import draw_preview
 from tests.standins.comfyui.prompts import error_entry, validate_prompt
 
@@ -52,15 +52,15 @@ class ComfyUIStandIn(Execution):
     """A ComfyUI server for tests. `with ComfyUIStandIn() as comfy:` or start() and stop().
 
     Set at any time: `object_info` (what is installed), `seconds_per_step`, `history_delay` (between
-    the event execution_success and the history), `picture_size`, `picture_bytes` (PNGs are padded
-    to it), `pictures_per_prompt` (None: batch_size), `saved_as` (where a node that saves names its
-    files in its outputs, and their suffix), `progress_state` (False: an older server's
-    feed, without feature flags), `newest` (missing_node_type; prompt ids must be canonical UUIDs;
-    a prompt may choose its previews), `jobs_api` (POST /api/jobs/{id}/cancel exists),
-    `interrupt_ignores_body` (an older server's), `preview_method` (as with --preview-method:
-    "auto", "latent2rgb" or "taesd" shows the running picture, "none" doesn't), `preview_format`
-    ("JPEG", as from ComfyUI's own samplers, or "PNG"), `broken_models` (names of files that no
-    loader can read).
+    the event execution_success and the history), `picture_size` (None: the size that the prompt
+    asks for), `picture_bytes` (PNGs are padded to it), `pictures_per_prompt` (None: batch_size),
+    `saved_as` (where a node that saves names its files in its outputs, and their suffix),
+    `progress_state` (False: an older server's feed, without feature flags), `newest`
+    (missing_node_type; prompt ids must be canonical UUIDs; a prompt may choose its previews),
+    `jobs_api` (POST /api/jobs/{id}/cancel exists), `interrupt_ignores_body` (an older server's),
+    `preview_method` (as with --preview-method: "auto", "latent2rgb" or "taesd" shows the running
+    picture, "none" doesn't), `preview_format` ("JPEG", as from ComfyUI's own samplers, or "PNG"),
+    `models`, `loras`, other lists with offer(), `broken_models` (files that no loader can read).
 
     A preview is sent after each step of a sampler, where they are on: by the prompt's
     extra_data.preview_method on the newest servers, else by `preview_method`. The samplers of the
@@ -142,16 +142,29 @@ class ComfyUIStandIn(Execution):
     @property
     def models(self) -> list[str]:
         """The checkpoints that every loader class offers."""
-        return list(self._ckpt_names()[0])
+        return self.offered("ckpt_name")
 
     @models.setter
     def models(self, names: list[str]) -> None:
-        for options in self._ckpt_names():
-            options[:] = names
+        self.offer("ckpt_name", names)
 
-    def _ckpt_names(self) -> list[list[str]]:
-        configs = [node["input"]["required"].get("ckpt_name") for node in self.object_info.values()]
-        return [c[1]["options"] if c[0] == "COMBO" else c[0] for c in configs if c]
+    @property
+    def loras(self) -> list[str]:
+        """The LoRAs that every loader class offers."""
+        return self.offered("lora_name")
+
+    @loras.setter
+    def loras(self, names: list[str]) -> None:
+        self.offer("lora_name", names)
+
+    def offered(self, name: str) -> list[str]:
+        """The options of the input `name` in the first class that has it."""
+        return list(next(lists_of(self.object_info, name)))
+
+    def offer(self, name: str, values: list[str]) -> None:
+        """From now on the input `name` offers these, in every class that has it."""
+        for options in lists_of(self.object_info, name):
+            options[:] = values
 
     @property
     def pictures(self) -> dict[str, bytes]:
@@ -210,7 +223,7 @@ class ComfyUIStandIn(Execution):
         """Queue a prompt of the owner's own page (default: a new one each time); its id."""
         prompt = workflow or simple_workflow(self.models[0], seed=random.getrandbits(60))
         prompt = copy.deepcopy(prompt)
-        error, outputs, _ = validate_prompt(self.object_info, prompt, self.newest)
+        error, outputs, _ = self._validated({"prompt": prompt})
         if error:
             raise ValueError(error)
         prompt_id = str(uuid.uuid4())
@@ -349,6 +362,7 @@ class ComfyUIStandIn(Execution):
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/system_stats", self._system_stats),
             ("GET", "/object_info", self._object_info),
+            ("GET", "/object_info/{class}", self._object_info),
             ("POST", "/prompt", self._post_prompt),
             ("GET", "/queue", self._get_queue),
             ("POST", "/queue", self._post_queue),
@@ -509,6 +523,10 @@ class ComfyUIStandIn(Execution):
         return web.json_response({"system": system, "devices": [device]})
 
     async def _object_info(self, request: web.Request) -> web.Response:
+        if name := request.match_info.get("class"):
+            return web.json_response(
+                {name: self.object_info[name]} if name in self.object_info else {}
+            )
         return web.json_response(self.object_info)
 
     async def _post_prompt(self, request: web.Request) -> web.Response:
@@ -540,7 +558,15 @@ class ComfyUIStandIn(Execution):
                 details = "prompt_id must be a UUID string in canonical lowercase hyphenated form"
                 message = "prompt_id must be a valid UUID"
                 return error_entry("invalid_prompt_id", message, details), [], {}
-        return validate_prompt(self.object_info, data["prompt"], self.newest)
+        return validate_prompt(self.object_info, data["prompt"], self.newest, self._is_image)
+
+    def _is_image(self, name: str) -> bool:
+        """Whether there is a file of that annotated name: `sub/name.png [output]`."""
+        path, _, kind = name.rpartition(" [")
+        if kind not in ("output]", "temp]"):
+            return name.removesuffix(" [input]") in self.offered("image")
+        subfolder, _, filename = path.rpartition("/")
+        return (kind[:-1], subfolder, filename) in self._files
 
     def _put(
         self, number: float, prompt_id: str, prompt: Json, extra: Json, outputs: list[str]
