@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.demo.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
 from tests.harness.steps import chosen, fields, open_form
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel, Person
+from tests.standins.discord.schema import LOADING
 from tests.standins.discord.server import DiscordStandIn
 
 OUTPUT = Path("demo-output")
@@ -55,11 +56,26 @@ class Conversation:
 
     def says(self, message: dict[str, Any], *, alone_to: Person | None = None) -> None:
         """A message of the bot as it now stands."""
-        files = {
-            file["id"]: self._discord.attachment_bytes(file) for file in message["attachments"]
-        }
-        whom = alone_to.name if alone_to else None
-        self._add(Said(copy.deepcopy(message), whom, self._names, files, time.time()))
+        self._add(self._said(copy.deepcopy(message), alone_to, time.time()))
+
+    def changes(self, message: dict[str, Any], *, alone_to: Person | None = None) -> None:
+        """How a message of the bot has changed by itself, if it has."""
+        began = time.time() - time.monotonic()
+        states = [
+            self._said(state["message"], alone_to, began + state["time"])
+            for state in self._discord.states(message)
+            if state["event"] != "delete" and not state["message"]["flags"] & LOADING
+        ]
+        if len(states) > 1:
+            self._add(Changed(states))
+
+    def _said(self, message: dict[str, Any], alone_to: Person | None, at: float) -> Said:
+        read = self._discord.attachment_bytes
+        pictures = {file["id"]: read(file) for file in message["attachments"]}
+        for embed in message["embeds"]:
+            shown = [embed[key] for key in ("image", "thumbnail") if key in embed]
+            pictures |= {picture["url"]: read(picture) for picture in shown}
+        return Said(message, alone_to.name if alone_to else None, self._names, pictures, at)
 
     def shows(self, modal: dict[str, Any], **typed: str) -> None:
         """A modal on the person's screen, with what was typed into it."""
@@ -77,14 +93,22 @@ def lines(event: Event) -> Iterator[str]:
     elif isinstance(event, Deed):
         yield plain(pieces(f"{event.who} {event.text}"))
     elif isinstance(event, Said):
-        whom = f" (only {event.alone_to} sees this)" if event.alone_to else ""
-        yield f"ComfyGen{whom}:"
+        yield f"ComfyGen{only(event)}:"
         yield from (f"    {line}" for line in message_lines(event))
+    elif isinstance(event, Changed):
+        for when, said in event.moments():
+            yield f"ComfyGen{only(said)}, {when}:"
+            yield from (f"    {line}" for line in message_lines(said))
     else:
         yield f"    +-- {event.modal['title']} " + "-" * 40
         for label, _, value in event.inputs():
             yield f"    | {label['label']:<16} [{value}]  ({label['description']})"
         yield "    +" + "-" * 62
+
+
+def only(said: Said) -> str:
+    """Who sees a message, where not all do."""
+    return f" (only {said.alone_to} sees this)" if said.alone_to else ""
 
 
 def message_lines(said: Said) -> Iterator[str]:
@@ -99,10 +123,18 @@ def message_lines(said: Said) -> Iterator[str]:
         parts.append(embed.get("footer", {}).get("text"))
         for part in filter(None, parts):
             yield from (f"| {line}" for line in plain(said.pieces(part)).splitlines())
+        for picture in (embed[key] for key in ("image", "thumbnail") if key in embed):
+            yield f"| [picture{described(picture)}]"
     for row in message["components"]:
         yield "  ".join(control(component) for component in row["components"])
     for attachment in message["attachments"]:
-        yield f"[picture {attachment['filename']}, {attachment['size']:,} bytes]"
+        name, size = attachment["filename"], attachment["size"]
+        yield f"[picture {name}, {size:,} bytes{described(attachment)}]"
+
+
+def described(picture: dict[str, Any]) -> str:
+    """What a screen reader says of a picture."""
+    return f", ALT: {picture['description']}" if picture.get("description") else ""
 
 
 def plain(parts: Iterator[tuple[str, str]]) -> str:
@@ -166,15 +198,13 @@ class Play:
         self.comfyui.hold()
         self.generate(mira, form)
         chat.note("the GPU at home is at work; this message changes by itself")
-        shown: list[Any] = []
-        for _ in range(3):
-            message = self.discord.wait_for_message(
-                self.channel,
-                lambda m: "Generating" in m["content"] and m["embeds"] not in shown,
-            )
-            shown.append(copy.deepcopy(message["embeds"]))
-            chat.says(message)
+        running = self.discord.wait_for_message(
+            self.channel, lambda m: "Generating" in m["content"]
+        )
+        self.discord.wait_for(lambda d: len(d.states(running)) >= 3)
         self.comfyui.release()
+        self.discord.wait_for(lambda d: d.states(running)[-1]["event"] == "delete")
+        chat.changes(running)
         chat.note("the picture is there, and takes the place of that message")
         self.show_the_next_result()
 
@@ -194,7 +224,7 @@ class Play:
             chat.does(person, f"types `/gen prompt:{prompt}`, and gets the form with that in it")
             form = person.slash("gen", self.channel, prompt=prompt).wait()
             assert form.message is not None
-            self.generate(person, form.message)
+            queued = self.generate(person, form.message)
         chat.does(lee, "types `/queue`")
         queue = lee.slash("queue", self.channel).wait()
         chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
@@ -202,13 +232,15 @@ class Play:
         chat.note("one after the other")
         for _ in range(4):
             self.show_the_next_result()
+        chat.changes(queued, alone_to=lee)
 
-    def generate(self, person: Person, form: dict[str, Any]) -> None:
-        """The button of a form that is filled in."""
+    def generate(self, person: Person, form: dict[str, Any]) -> dict[str, Any]:
+        """The button of a form that is filled in; its answer."""
         self.chat.does(person, "presses **Generate**")
         reply = person.press(form, "Generate").wait()
         queued = reply.wait_message(lambda message: "Queued!" in message["content"])
         self.chat.says(queued, alone_to=person)
+        return queued
 
     def show_the_next_result(self) -> None:
         """The next message with a picture that appears in the channel."""

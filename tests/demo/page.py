@@ -40,12 +40,26 @@ class Said:
     message: Json
     alone_to: str | None  # the one person who sees it
     names: Mapping[str, str]  # of people, by id
-    pictures: Mapping[str, bytes]  # the attachments, by id
+    pictures: Mapping[str, bytes]  # attachments by id, those in embeds by address
     at: float  # Unix time
 
     def pieces(self, text: str) -> Iterator[tuple[str, str]]:
         """Text of this message in the pieces that look different."""
         return pieces(text, self.names, self.at)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A message of the bot that changed by itself: how it stood, oldest first."""
+
+    states: Sequence[Said]
+
+    def moments(self) -> Iterator[tuple[str, Said]]:
+        """The first, the middle and the last state, each with a word on when that was."""
+        last = len(self.states) - 1
+        for index in sorted({0, (last + 1) // 2, last}):
+            seconds = self.states[index].at - self.states[0].at
+            yield f"{seconds:.0f} s later" if index else "at first", self.states[index]
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class Dialog:
             yield label, field, self.typed.get(field["custom_id"], field.get("value") or "")
 
 
-Event = Note | Deed | Said | Dialog
+Event = Note | Deed | Said | Changed | Dialog
 
 _MARKUP = re.compile(
     r"\\(?P<escaped>[^0-9A-Za-z\s])"
@@ -180,6 +194,21 @@ code { padding: 1px 4px; border: 1px solid #26272b; border-radius: 4px; backgrou
 .time { padding: 0 2px; border-radius: 3px; background: #ffffff0f; }
 .picture { display: block; max-width: min(100%, 550px); max-height: 350px; margin-top: 4px;
   border-radius: 8px; }
+.alt { display: -webkit-box; overflow: hidden; max-width: min(100%, 550px); margin-top: 2px;
+  color: #949ba4; font-size: 12px; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
+.alt b { margin-right: 4px; padding: 0 4px; border-radius: 4px; background: #1e1f22; color: #dbdee1;
+  font-size: 10px; font-weight: 600; }
+.embed .picture { max-width: 100%; max-height: 300px; }
+.embed .thumbnail { max-width: 80px; }
+.changes { margin-top: 2px; color: #949ba4; font-size: 12px; }
+.states { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr));
+  gap: 10px; max-width: 960px; margin-top: 6px; font-size: 13px; }
+.state { padding: 8px 10px 10px; border: 1px solid #ffffff1f; border-radius: 8px; }
+.state h5 { margin-bottom: 4px; color: #949ba4; font-size: 12px; font-weight: 600; }
+.state .embed { padding: 8px 10px; font-size: 12px; line-height: 16px; }
+.state .picture { max-height: 150px; }
+.state .button { padding: 2px 10px; font-size: 12px; }
+.state .row { margin-top: 6px; }
 .embed { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 8px;
   max-width: 520px; margin-top: 4px; padding: 10px 16px 14px 12px; border-left: 4px solid;
   border-radius: 4px; background: #2b2d31; font-size: 14px; line-height: 18px; }
@@ -248,6 +277,8 @@ def _drawn(event: Event) -> str:
     if isinstance(event, Deed):
         text = _marked_up(pieces(f"**{event.who}** {event.text}"))
         return f'<div class="deed">{_avatar(event.who, "small")}<p>{text}</p></div>'
+    if isinstance(event, Changed):
+        return _changed(event)
     return _message(event) if isinstance(event, Said) else _dialog(event)
 
 
@@ -266,21 +297,46 @@ def _marked_up(parts: Iterator[tuple[str, str]]) -> str:
 
 
 def _message(said: Said) -> str:
-    message = said.message
-    parts = [_used(message), _heading(message)]
+    return _framed(said, _used(said.message), _heading(said.message), _contents(said))
+
+
+def _changed(changed: Changed) -> str:
+    """The moments side by side in one message, all of them small."""
+    drawn = [
+        f'<div class="state"><h5>{escape(when)}</h5>\n{_contents(said)}\n</div>'
+        for when, said in changed.moments()
+    ]
+    last, count = changed.states[-1], len(changed.states) - 1
+    times = "once" if count == 1 else f"{count} times"
+    counted = f'<p class="changes">changed by itself {times}</p>'
+    states = f'<div class="states">{"".join(drawn)}</div>'
+    return _framed(last, _heading(changed.states[0].message), counted, states)
+
+
+def _framed(said: Said, *parts: str) -> str:
+    """What a message says, between its sender's picture and who sees it."""
+    alone = ""
+    if said.alone_to:
+        screen = f"{escape(said.alone_to)}’s screen"  # noqa: RUF001
+        alone = f'<p class="alone-line">{_EYE}Only you can see this · {screen}</p>'
+    look = "alone" if said.alone_to else "ping" if said.message["mentions"] else ""
+    body = "\n".join(filter(None, (*parts, alone)))
+    return f'<div class="message {look}">{_avatar(_BOT)}<div class="body">\n{body}\n</div></div>'
+
+
+def _contents(said: Said) -> str:
+    message, parts = said.message, []
     if message["content"]:
         edited = ' <span class="edited">(edited)</span>' if message["edited_timestamp"] else ""
         parts.append(f'<p class="text">{_marked_up(said.pieces(message["content"]))}{edited}</p>')
-    parts += [_picture(said, attachment) for attachment in message["attachments"]]
+    for file in message["attachments"]:
+        described = file.get("description") or ""
+        alt, kind = described or file["filename"], file["content_type"]
+        parts.append(_picture(said.pictures[file["id"]], kind, alt) + _alt_line(described))
     parts += [_embed(said, embed) for embed in message["embeds"]]
     for row in message["components"]:
         parts.append(f'<div class="row">{"".join(map(_control, row["components"]))}</div>')
-    if said.alone_to:
-        screen = f"{escape(said.alone_to)}’s screen"  # noqa: RUF001
-        parts.append(f'<p class="alone-line">{_EYE}Only you can see this · {screen}</p>')
-    look = "alone" if said.alone_to else "ping" if message["mentions"] else ""
-    body = "\n".join(filter(None, parts))
-    return f'<div class="message {look}">{_avatar(_BOT)}<div class="body">\n{body}\n</div></div>'
+    return "\n".join(parts)
 
 
 def _used(message: Json) -> str:
@@ -298,10 +354,26 @@ def _heading(message: Json) -> str:
     return f'<h2>{_BOT} <span class="tag">BOT</span> <time>Today at {clock}</time></h2>'
 
 
-def _picture(said: Said, attachment: Json) -> str:
-    data = base64.b64encode(said.pictures[attachment["id"]]).decode()
-    kind, name = escape(attachment["content_type"]), escape(attachment["filename"])
-    return f'<img class="picture" alt="{name}" src="data:{kind};base64,{data}">'
+def _picture(content: bytes, kind: str, alt: str, look: str = "picture") -> str:
+    data = base64.b64encode(content).decode()
+    source = f"data:{escape(kind)};base64,{data}"
+    return f'<img class="{look}" alt="{escape(alt)}" src="{source}">'
+
+
+def _alt_line(description: str) -> str:
+    """What a screen reader says of a picture, which Discord shows at a press on its ALT."""
+    return f'<p class="alt"><b>ALT</b>{escape(description)}</p>' if description else ""
+
+
+def _embedded(said: Said, embed: Json) -> Iterator[str]:
+    """The pictures of an embed."""
+    for key, look in (("thumbnail", "picture thumbnail"), ("image", "picture")):
+        shown = embed.get(key, {})
+        content = said.pictures.get(shown.get("url", ""))
+        if content is not None:
+            described = shown.get("description") or ""
+            kind = "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"
+            yield f"<div>{_picture(content, kind, described, look)}{_alt_line(described)}</div>"
 
 
 def _embed(said: Said, embed: Json) -> str:
@@ -315,6 +387,7 @@ def _embed(said: Said, embed: Json) -> str:
         for field in row:
             name, value = text("h4", "name", field), text("div", "value", field)
             parts.append(f'<div class="of-{len(row)}">{name}{value}</div>')
+    parts += _embedded(said, embed)
     if "footer" in embed:
         parts.append(f"<footer>{escape(embed['footer']['text'])}</footer>")
     colour = f"border-color:#{embed.get('color', 0x1E1F22):06x}"

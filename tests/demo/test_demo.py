@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.demo.page import Deed, Dialog, Event, Note, Said, page, pieces
+from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import REPOSITORY
 
 HOSTILE = "<script>alert(1)</script> \"'>&"
@@ -51,13 +51,17 @@ def test_nothing_that_people_or_servers_wrote_becomes_html() -> None:
         "edited_timestamp": None,
         "interaction": {"name": HOSTILE, "user": {"global_name": HOSTILE}},
         "mentions": [],
-        "attachments": [{"id": "1", "filename": HOSTILE, "content_type": HOSTILE}],
+        "attachments": [
+            {"id": "1", "filename": HOSTILE, "content_type": HOSTILE, "description": HOSTILE},
+            {"id": "1", "filename": HOSTILE, "content_type": HOSTILE},
+        ],
         "embeds": [
             {
                 "title": HOSTILE,
                 "description": f"**{HOSTILE}** `{HOSTILE}`",
                 "fields": [{"name": HOSTILE, "value": HOSTILE, "inline": True}],
                 "footer": {"text": HOSTILE},
+                "image": {"url": "x", "description": HOSTILE},
             }
         ],
         "components": [
@@ -68,16 +72,60 @@ def test_nothing_that_people_or_servers_wrote_becomes_html() -> None:
     }
     field = {"custom_id": "text", "style": 2}
     labels = [{"label": HOSTILE, "description": HOSTILE, "component": field}]
+    said = Said(message, HOSTILE, {"7": HOSTILE}, {"1": b"picture", "x": b"preview"}, 0.0)
     events: list[Event] = [
         Note(HOSTILE),
         Deed(HOSTILE, HOSTILE),
-        Said(message, HOSTILE, {"7": HOSTILE}, {"1": b"picture"}, 0.0),
+        said,
+        Changed([said, said]),
         Dialog({"title": HOSTILE, "components": labels}, {"text": HOSTILE}),
     ]
     text = page(events, HOSTILE, HOSTILE)
     assert "<script" not in text
     assert "\"'>" not in text
-    assert text.count("&lt;script&gt;alert(1)") >= 20
+    assert text.count("&lt;script&gt;alert(1)") >= 60
+
+
+def state(number: int, alone_to: str | None = None) -> Said:
+    """A message that has changed so many times, twice a second."""
+    picture = {"url": f"preview {number}", "description": f"the fox at {number}"}
+    message = {
+        "content": f"position {number}",
+        "timestamp": "2025-01-01T12:00:00+00:00",
+        "edited_timestamp": None,
+        "mentions": [],
+        "attachments": [],
+        "embeds": [{"image": picture}],
+        "components": [],
+    }
+    return Said(message, alone_to, {}, {picture["url"]: b"%d" % number}, 1000 + number / 2)
+
+
+def test_a_message_that_changes_shows_its_first_middle_and_last_state() -> None:
+    text = page([Changed([state(n, "lee") for n in range(7)])], "pictures", "")
+    assert re.findall(r"position (\d)", text) == ["0", "3", "6"]
+    assert re.findall(r"<h5>([^<]+)", text) == ["at first", "2 s later", "3 s later"]
+    shown = re.findall(r'<img class="picture" alt="the fox at (\d)" src="[^,]+,([^"]+)"', text)
+    assert [(at, base64.b64decode(data)) for at, data in shown] == [
+        ("0", b"0"),
+        ("3", b"3"),
+        ("6", b"6"),
+    ]
+    assert "changed by itself 6 times" in text
+    assert text.count("Only you can see this · lee") == 1
+    twice = page([Changed([state(0), state(1)])], "pictures", "")
+    assert re.findall(r"position (\d)", twice) == ["0", "1"]
+
+
+def test_a_picture_is_shown_with_its_description() -> None:
+    said = state(0)
+    (image,) = (embed["image"] for embed in said.message["embeds"])
+    file = {"id": "1", "filename": "a.png", "content_type": "image/png"}
+    said.message["attachments"] = [{**file, "description": "a fox & a hare"}, file]
+    text = page([Said(said.message, None, {}, {"1": b"x", image["url"]: b"y"}, 0.0)], "x", "")
+    alts = ["a fox &amp; a hare", "a.png", "the fox at 0"]
+    assert re.findall(r'<img class="picture" alt="([^"]+)"', text) == alts
+    assert re.findall(r"<b>ALT</b>([^<]+)", text) == [alts[0], alts[2]]
 
 
 def test_discords_markdown_reads_as_in_its_client() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.standins.discord.people import Channel, Person
+from tests.standins.discord.people import Channel, File, Person
 from tests.standins.discord.schema import (
     ATTACH_FILES,
     BOT_PERMISSIONS,
@@ -67,6 +67,19 @@ class Form(discord.ui.View):
 @tree.command(description="Opens the form")
 async def gen(interaction: discord.Interaction):
     await interaction.response.send_message("the form", view=Form(), ephemeral=True)
+
+words = discord.app_commands.Group(name="words", description="Words")
+
+@words.command(description="Adds words")
+async def add(interaction, term: str = "", file: discord.Attachment | None = None):
+    text = (await file.read()).decode() if file else ""
+    await interaction.response.send_message(f"{term} {text}", ephemeral=True)
+
+@add.autocomplete("term")
+async def complete(interaction, current):
+    return [discord.app_commands.Choice(name=current + "*", value=current)]
+
+tree.add_command(words)
 
 class Who(discord.ui.View):
     @discord.ui.button(label="Who", custom_id="who")
@@ -358,6 +371,21 @@ def test_a_button_in_a_dm_knows_no_server_and_no_member(
     known = who(discord, mira)
     assert (known["guild"], known["user"], known["dm"]) == (None, "User", True)
     assert known["bot"] == DM_PERMISSIONS
+
+
+def test_a_subcommand_takes_options_and_a_file(
+    discord: DiscordStandIn, mira: Person, channel: Channel
+) -> None:
+    reply = mira.slash("words add", channel, term="fox", file=File("list.txt", b"owl\nhare")).wait()
+    assert reply.texts == ["fox owl\nhare"]
+    assert reply.message
+    assert reply.message["interaction"]["name"] == "words add"
+    (choice,) = mira.autocomplete("words add", channel, "term", "ow")
+    assert choice["name"] == "ow*"
+    for wrong, why in (("words drop", "isn't offered"), ("words", "is used by one of")):
+        with pytest.raises(AssertionError, match=why):
+            mira.slash(wrong, channel)
+    assert discord.violations == []
 
 
 def test_five_messages_in_five_seconds(

@@ -136,7 +136,7 @@ class MessageServer(RestServer):
                 result.append({**kept[str(entry["id"])], **described})
             elif int(entry["id"]) in uploads:
                 name, content = uploads.pop(int(entry["id"]))
-                upload = _new_upload(channel, entry.get("filename") or name, content)
+                upload = new_upload(channel.id, entry.get("filename") or name, content)
                 self._bytes[upload["url"]] = content
                 call._urls.append(upload["url"])
                 result.append({**upload, **described})
@@ -250,10 +250,11 @@ def _show_files(draft: Stored) -> None:
             holder["description"] = upload["description"]
 
 
-def _new_upload(channel: Channel, filename: str, content: bytes) -> Json:
+def new_upload(place: int, filename: str, content: bytes) -> Json:
+    """The attachment that a file becomes; `place` is the id in its address."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", filename)  # as Discord does
     upload_id = str(snowflake())
-    path = f"attachments/{channel.id}/{upload_id}/{name}?ex=7fffffff&is=60000000&hm=5eed"
+    path = f"attachments/{place}/{upload_id}/{name}?ex=7fffffff&is=60000000&hm=5eed"
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     upload = {"id": upload_id, "filename": name, "size": len(content), "content_type": kind}
     upload["url"] = f"https://cdn.discordapp.com/{path}"

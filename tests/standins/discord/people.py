@@ -29,6 +29,7 @@ from tests.standins.discord.schema import (
     MEMBER_PERMISSIONS,
     MODAL_SUBMIT,
     STRING_SELECT,
+    SUBCOMMANDS,
     TEXT_INPUT,
     USE_APPLICATION_COMMANDS,
     VIEW_CHANNEL,
@@ -231,6 +232,14 @@ class Channel:
         return payload
 
 
+@dataclass(frozen=True)
+class File:
+    """What a person attaches to a command."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
 class Modal(dict[str, Any]):
     """A modal on a person's screen: Discord's modal object, and the interaction that opened it."""
 
@@ -364,7 +373,8 @@ class Person:
                 self._standin._store(Stored(data, channel))
 
     def slash(self, command: str, channel: Channel | None = None, /, **options: Any) -> Reply:
-        """Uses a command in a channel; no channel: in the DM."""
+        """Uses a command in a channel; no channel: in the DM. A subcommand is named after its
+        command: "colour add"; an attachment is a File."""
         return self._use_command(COMMAND, command, channel or self._dm, options)
 
     def autocomplete(
@@ -461,13 +471,32 @@ class Person:
         self, kind: int, name: str, channel: Channel, values: Json, focused: str = ""
     ) -> Reply:
         with self._standin._changed:
-            command, guild_id = self._find_command(name, channel)
-            options = _fill_options(command, values, focused)
+            top, *below = name.split()
+            command, guild_id = self._find_command(top, channel)
+            chain = [command]
+            for word in below:
+                offered = {o["name"]: o for o in chain[-1]["options"] if o["type"] in SUBCOMMANDS}
+                assert word in offered, f"/{name} isn't offered; there are {[*offered]}"
+                chain.append(offered[word])
+            options = _fill_options(chain[-1], values, focused)
             types = {option["name"]: option["type"] for option in options}
-            data = {"id": command["id"], "name": name, "type": 1, "options": options}
+            resolved = self._upload(options)
+            for part in reversed(chain[1:]):
+                options = [{"name": part["name"], "type": part["type"], "options": options}]
+            data = {"id": command["id"], "name": top, "type": 1, "options": options, **resolved}
             data |= {"guild_id": str(guild_id)} if guild_id else {}
             reply = Reply(self._standin, self, channel, kind, None, name, types.get(focused, 3))
             return self._standin._interact(reply, data)
+
+    def _upload(self, options: list[Json]) -> Json:
+        """Puts the ids of the attachments in the place of the files; their `resolved` data."""
+        attached = {}
+        for option in options:
+            if isinstance(option["value"], File):
+                upload = self._standin._lend(option["value"])
+                attached[upload["id"]] = upload
+                option["value"] = upload["id"]
+        return {"resolved": {"attachments": attached}} if attached else {}
 
     def _find_command(self, name: str, channel: Channel) -> tuple[Json, int | None]:
         """The command and its guild's id, or None for a global one; as the client's list shows."""
@@ -500,7 +529,9 @@ class Person:
 
 def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
     """The options as the client sends them, checked as the client checks them."""
-    known = {option["name"]: option for option in command["options"]}
+    known = {option["name"]: option for option in command.get("options") or []}
+    below = [name for name, option in known.items() if option["type"] in SUBCOMMANDS]
+    assert not below, f"{command['name']} is used by one of {below}"
     assert values.keys() <= known.keys(), f"options are {[*known]}, not {[*values]}"
     filled = []
     for name, option in known.items():
@@ -513,7 +544,7 @@ def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
         if name == focused:
             filled.append({**entry, "value": str(value), "focused": True})
             continue
-        types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float)}
+        types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float), 11: File}
         assert kind in types, f"{name}: the stand-in knows no options of type {kind}"
         assert isinstance(value, types[kind]), f"{name} takes no {type(value).__name__}"
         choices = {choice["name"]: choice["value"] for choice in option.get("choices") or []}

@@ -30,9 +30,11 @@ from tests.standins.discord.gateway import (
 )
 from tests.standins.discord.messages import (
     MessageServer,
+    new_upload,
 )
 from tests.standins.discord.people import (
     Channel,
+    File,
     Guild,
     Modal,
     Person,
@@ -151,6 +153,7 @@ class DiscordStandIn(MessageServer):
         app = web.Application(client_max_size=1024 * MIB)
         app.router.add_get("/gateway", self._gateway.accept)
         app.router.add_route("*", "/api/v10{path:/.*}", self._rest)
+        app.router.add_get("/ephemeral-attachments/{path:.*}", self._download)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         try:
             await runner.setup()
@@ -300,6 +303,19 @@ class DiscordStandIn(MessageServer):
                 payload["message"] = self._shown(reply._source)
             self._gateway.emit("INTERACTION_CREATE", payload, token=reply.token)
             return reply
+
+    def _lend(self, file: File) -> Json:
+        """The attachment of a command: the bot can load it from its address."""
+        upload = new_upload(self.application_id, file.name, file.content)
+        path = f"ephemeral-attachments/{self.application_id}/{upload['id']}/{upload['filename']}"
+        address = f"{self.api_url.removesuffix('/api/v10')}/{path}"
+        self._bytes[address] = file.content
+        return {**upload, "ephemeral": True, "url": address, "proxy_url": address}
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        with self._changed:
+            content = self._bytes.get(str(request.url))
+        return web.Response(body=content) if content is not None else web.Response(status=404)
 
     @route("POST", r"/interactions/(\d+)/([^/]+)/callback")
     def _callback(self, call: RestCall, interaction_id: str, token: str) -> Answer:
