@@ -6,6 +6,7 @@ import atexit
 import compileall
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
@@ -51,6 +52,17 @@ class Installation:
         shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
         self.workflow = folder / "workflows/multisampler/base.json"
         self.database = folder / "data/comfygen.db"
+
+    def add_workflow(
+        self, name: str, workflow: object, bindings: Mapping[str, list[str]] | None = None
+    ) -> Path:
+        """Put a workflow beside the default one, or change one; its folder."""
+        folder = self.folder / "workflows" / name
+        folder.mkdir(exist_ok=True)
+        (folder / "base.json").write_text(json.dumps(workflow), "utf-8")
+        if bindings is not None:
+            (folder / "bindings.json").write_text(json.dumps(bindings), "utf-8")
+        return folder
 
     def configure(self, values: Mapping[str, str]) -> None:
         """Write the `.env` file."""
