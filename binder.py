@@ -35,7 +35,8 @@ ROLES = (
     "batch",
 )
 OPTION_ROLES = ("model", "sampler", "scheduler")  # their values come from a list of the server's
-TEXT_ROLES = ("positive", "negative", *OPTION_ROLES)
+PROMPT_ROLES = ("positive", "negative")
+TEXT_ROLES = (*PROMPT_ROLES, *OPTION_ROLES)
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -236,7 +237,8 @@ def _wrong_kind(workflow: Workflow, bindings: Bindings) -> str | None:
 
 def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindResult:
     """A deep copy of the workflow with the job written into it: exactly the fields of the bindings
-    and no other (architecture.md §5). Steps and cfg go to the base pass alone."""
+    and no other (architecture.md §5). Steps and cfg go to the base pass alone. What the job does
+    not say, being older than the bindings, stays as in the file."""
     result = validate(workflow, bindings)
     if not result.ok:
         return result
@@ -251,7 +253,7 @@ def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindR
         "cfg": job.cfg,
     }
     for role, value in values.items():
-        for node, name in bindings[role]:
+        for node, name in bindings[role] if value or role in PROMPT_ROLES else ():
             bound[node]["inputs"][name] = value
     return Valid(bound, bindings)
 

@@ -200,9 +200,10 @@ class Inspection:
         for name in self.workflows.names()[1:]:
             loaded = self.workflows.load(name)
             if loaded.ok:
-                self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
+                if name in self.offers or not self.offers:
+                    self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
                 self._against_server(loaded, f"{name}: ")
-            elif self.info is None:  # else it was told with what is left out
+            elif not self.offers:  # else it was told with what is left out
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
     def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:

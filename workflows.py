@@ -50,13 +50,17 @@ class Workflows:
 
     def names(self) -> list[str]:
         """All there are now, usable or not, the default first."""
-        beside = self._default_path.parent.parent
+        return [self.default, *(name for name in self._beside() if name.isprintable())]
+
+    def _beside(self) -> list[str]:
+        """The folders with a workflow beside the default's, without hidden ones."""
         try:
-            folders = sorted(path.parent.name for path in beside.glob(f"*/{FILE_NAME}"))
+            found = list(self._default_path.parent.parent.glob(f"*/{FILE_NAME}"))
         except OSError as error:
             log.warning("the folders beside the workflow's cannot be read: %s", error)
-            folders = []
-        return [self.default, *(name for name in folders if name != self.default)]
+            found = []
+        names = sorted(path.parent.name for path in found)
+        return [name for name in names if name != self.default and not name.startswith(".")]
 
     def path(self, name: str) -> Path:
         """The file of one of `names()`."""
@@ -77,7 +81,8 @@ class Workflows:
         """What each usable workflow offers on this server, the default first, and why each of the
         others is left out. WorkflowError or OptionsMissing if the default cannot be used."""
         found: dict[str, Offer] = {}
-        left_out: dict[str, str] = {}
+        unshown = [ascii(name) for name in self._beside() if not name.isprintable()]
+        left_out = dict.fromkeys(unshown, "its name cannot be shown: rename the folder")
         for name in self.names():
             try:
                 found[name] = offer(self.load(name), info)
