@@ -419,6 +419,11 @@ def roles(bindings: Bindings) -> frozenset[str]:
     return bound | {"seed"} if bindings is LOCKED else bound
 
 
+def roles_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
+    """What of a job is written into which input, by node and name."""
+    return {(*place,): role for role, places in bindings.items() for place in places}
+
+
 def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
     """The values of a valid workflow file that a person may choose instead of."""
 

@@ -30,6 +30,7 @@ from comfy_errors import (
     Removed,
     TimedOut,
     Unreachable,
+    refusal_of_job,
 )
 from names import display_name, quoted
 from object_info import ComfyOptions
@@ -308,6 +309,8 @@ class Worker:
             log.error("job %s: failed", job.id, exc_info=error)
         loaded = self._load_workflow(job.workflow)
         model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
+        if isinstance(error, Refused) and loaded.ok:
+            error = refusal_of_job(error, binder.roles_by_place(loaded.bindings))
         sentence = sentence_for(error, job, self._read_lists, model_nodes)
         return self._durably(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 

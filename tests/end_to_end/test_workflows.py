@@ -14,7 +14,7 @@ import pytest
 from tests.end_to_end.common import MANAGE_GUILD, jobs_of, refresh, result_of, run
 from tests.harness.house import House
 from tests.harness.steps import fields, fill_in, labels, menu, open_form, queued, text_of
-from tests.standins.comfyui.nodes import UNETS, flux_workflow, simple_workflow
+from tests.standins.comfyui.nodes import UNETS, VAES, flux_workflow, simple_workflow
 from tests.standins.discord.people import Person, Reply
 
 DEFAULT = "multisampler"  # the shipped one, which stays locked
@@ -504,19 +504,29 @@ def test_bindings_that_broke_while_a_form_is_open_queue_nothing_and_lose_nothing
 
 def test_a_refused_value_is_called_by_its_role_whatever_the_input_is_called(shared: House) -> None:
     person = shared.discord.person()
-    form = gen(shared, person, workflow="flux", prompt="a fox without a net")
-    person.select(form_of(form), "Model", "z_image_turbo_bf16").wait()
-    shared.comfyui.offer("unet_name", UNETS[:2])
-    try:
-        queued(person, form)
+    with workflow(shared, "odd", FLUX, {**FLUX_BINDINGS, "model": ["10.vae_name"]}):
+        form = gen(shared, person, workflow="odd", prompt="a fox without a net")
+        person.select(form_of(form), "Model", "qwen_image_vae").wait()
+        shared.comfyui.offer("vae_name", VAES[:1])
+        try:
+            queued(person, form)
+            assert failure_of(shared, person) == (
+                "The model `qwen_image_vae` is not offered by ComfyUI any more; the list is fresh"
+                " now: press Edit."
+            )
+        finally:
+            shared.settle()
+            shared.comfyui.offer("vae_name", VAES)
+
+
+def test_a_refused_value_of_the_files_own_sends_people_to_the_owner(shared: House) -> None:
+    person = shared.discord.person()
+    graph = flux_workflow("Flux/absent.safetensors")
+    with workflow(shared, "old", graph, BARE_BINDINGS | {"positive": ["41.value"], "seed": []}):
+        queued(person, gen(shared, person, workflow="old", prompt="a fox of old"))
         assert failure_of(shared, person) == (
-            "The model `z_image_turbo_bf16` is not offered by ComfyUI any more; the list is fresh"
-            " now: press Edit."
+            "ComfyUI does not offer the unet `absent`. Please tell the bot's owner."
         )
-    finally:
-        shared.settle()
-        shared.comfyui.offer("unet_name", UNETS)
-        refresh(shared)
 
 
 # ---------------------------------------------------------------------------------------------
