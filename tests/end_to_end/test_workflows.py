@@ -302,6 +302,22 @@ def test_a_workflow_with_hardly_any_role_takes_just_these_again_and_edit_too(
     assert fields(form_of(form)) == {"Prompt": "a bare fox", "Workflow": "bare", "Seed": "5"}
 
 
+def test_without_a_seed_or_a_list_of_models_these_stay_as_in_the_file_again_too(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    bindings = {"positive": ["6.text"], "model": ["9.filename_prefix"]}  # which is a free text
+    with workflow(shared, "still", BARE, bindings):
+        form = gen(shared, person, workflow="still", prompt="a still fox", seed="8")
+        assert form_of(form)["content"] == "The workflow `still` has no seed to choose."
+        queued(person, form)
+        result = result_of(shared, person)
+        person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+        assert fields(result_of(shared, person, 2)) == fields(result) == {"Workflow": "still"}
+        posted = [graph for _, graph in shared.comfyui.posted[-2:]]
+        assert posted == [written(BARE, bindings, positive="a still fox")] * 2
+
+
 def test_edit_of_a_job_without_a_negative_prompt_leaves_the_persons_own_alone(
     shared: House,
 ) -> None:
