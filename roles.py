@@ -17,7 +17,16 @@ import tracing
 from binder import ROLES, Workflow
 from graph import Entry, Graph, Node, build, unwrap
 from object_info import ObjectInfo
-from passes import FILE_NAME, LATENT, LOADS_PICTURE, PICTURE, Pass, Refused, loads_picture
+from passes import (
+    ASKS_PICTURE,
+    FILE_NAME,
+    LATENT,
+    LOADS_PICTURE,
+    PICTURE,
+    Pass,
+    Refused,
+    loads_picture,
+)
 from tracing import NAMES, Part, Texts, Traced, Want
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
@@ -27,6 +36,7 @@ STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
 NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
 
+BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
 PAGE_FORMAT = (
     "this is the format of ComfyUI's page, not the API format: open it in ComfyUI and use"
@@ -81,7 +91,18 @@ def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
     loaded = binder.load(path)
     if loaded.ok:
         return analyse(loaded.workflow, info)
+    if _is_template(path):
+        return _refusal({}, f"{path.name} is another program's template and no JSON yet: {EXPORT}")
     return _refusal({}, f"{loaded.reason}: {EXPORT}")
+
+
+def _is_template(path: Path) -> bool:
+    """Whether a file has placeholders where JSON has values."""
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return bool(BARE_PLACEHOLDER.search(text))
 
 
 def _refusal(workflow: Workflow, reason: str) -> Adoption:
@@ -114,7 +135,7 @@ class _Analysis:
         found.append(self._negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
-        found += [self._size("width"), self._size("height"), self._batch()]
+        found += [*self._sizes(), self._batch()]
         self._refuse_placeholders(found)
         return tuple(found)
 
@@ -122,8 +143,18 @@ class _Analysis:
 
     def _model(self) -> Finding:
         traced = self._of_bases(self._model_of)
-        why = f"the model that {self._base} samples with" if traced.entries else "no model in it"
-        return self._finding("model", traced, why)
+        if not traced.entries:
+            return self._finding("model", traced, "no model in it to choose")
+        files = {self._graph.value(entry) for entry in traced.entries}
+        later = _together(map(self._model_of, self._passes.later)).entries
+        same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.entries)
+        if same:
+            why = (
+                f"the model that {self._base} samples with; {self._places(same)} load it once more"
+            )
+            every = (*traced.entries, *same)
+            return self._finding("model", Traced(every, every), why)
+        return self._finding("model", traced, f"the model that {self._base} samples with")
 
     def _model_of(self, p: Pass) -> Traced:
         entry = tracing.model_input(self._graph, p.node.id)
@@ -178,6 +209,8 @@ class _Analysis:
         if not found:
             return Finding(want, (), f"{self._base} takes no text as {want}")
         why = f"{self._places(found)}, which {self._base} takes as {want}"
+        if doubts:
+            why += "; which of the texts is to be replaced is not certain"
         return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
 
     def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
@@ -188,8 +221,8 @@ class _Analysis:
         """A role that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
         traced = _together(self._literal(p, role) for p in every)
-        whom = "every sampling node" if len(every) > 1 else f"{self._base} uses it"
-        why = f"{self._places(traced.entries)}: {whom}" if traced.entries else f"no {role} in it"
+        whom = ": every sampling node" if len(every) > 1 else self._users(traced)
+        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {role} in it"
         return self._finding(role, traced, why)
 
     def _of_base(self, role: str) -> Finding:
@@ -197,8 +230,8 @@ class _Analysis:
         traced = self._of_bases(lambda p: self._literal(p, role))
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
-        first = ", the first pass" if self._passes.later else ""
-        why = f"{self._places(traced.entries)}: {self._base} uses it{first}"
+        first = ": the first pass" if self._passes.later else ""
+        why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
         return self._finding(role, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
@@ -306,14 +339,27 @@ class _Analysis:
             lambda n: bool(tracing.CONDITIONING.search(n)) and not tracing.NEGATIVE.search(n),
         )
 
+    def _sizes(self) -> tuple[Finding, Finding]:
+        width, height = self._size("width"), self._size("height")
+        if not width.entries or width.entries != height.entries:
+            return width, height
+        why = f"{width.entries[0]} is the width and the height at once"
+        return (
+            Finding("width", width.entries, why, width.entries),
+            Finding("height", height.entries, why, height.entries),
+        )
+
     def _size(self, role: str) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, role))
         preset = next(filter(None, map(self._preset, traced.entries)), None)
         if preset is not None:
             why = f"{self._places([preset])} sets the size by a choice from a list"
             return self._finding(role, Traced((), traced.entries), why)
-        places = self._places(traced.entries)
-        why = f"{places}: the picture starts from it" if traced.entries else f"no {role} to set"
+        if not traced.entries:
+            why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
+            return self._finding(role, traced, why)
+        through = ", after a calculation" if traced.candidates == traced.entries else ""
+        why = f"{self._places(traced.entries)}: the picture starts from it{through}"
         return self._finding(role, traced, why)
 
     def _batch(self) -> Finding:
@@ -346,6 +392,11 @@ class _Analysis:
     def _finding(self, role: str, traced: Traced, why: str) -> Finding:
         entries, candidates = map(str, traced.entries), map(str, traced.candidates)
         return Finding(role, tuple(entries), why, tuple(candidates))
+
+    def _users(self, traced: Traced) -> str:
+        """Who uses what stands in other nodes."""
+        own = all(entry.node == self._base.id for entry in traced.entries)
+        return "" if own else f", which {self._base} uses"
 
     def _places(self, entries: Iterable[Entry]) -> str:
         return _listed(f"{entry.name} of {self._graph.nodes[entry.node]}" for entry in entries)
@@ -381,10 +432,10 @@ class _Analysis:
     def _refuse_asked(self) -> None:
         """Refuse what another program would have to put a picture into."""
         for node in self._passes.alive:
-            asked = [v for n, v in node.values.items() if PICTURE.match(n)]
-            if LOADS_PICTURE.search(node.class_type) and any(
-                tracing.is_placeholder(value) or value == "" for value in asked
-            ):
+            values = [value for name, value in node.values.items() if PICTURE.match(name)]
+            open_ones = any(map(_is_open, values))
+            asks = bool(ASKS_PICTURE.search(node.class_type))
+            if asks or (open_ones and LOADS_PICTURE.search(node.class_type)):
                 raise Refused(
                     f"{node} needs a picture from the person: export a workflow that needs none, or"
                     " one with a fixed picture"
@@ -397,7 +448,7 @@ class _Analysis:
             for name, value in node.values.items():
                 if FILE_NAME.match(name) or str(Entry(node.id, name)) in written:
                     continue
-                is_odd = name in NUMBERS and isinstance(value, str) and not _is_number(value)
+                is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
                 if is_odd or tracing.is_placeholder(value):
                     left.append(f"{value} in {name} of {node}")
         if left:
@@ -414,8 +465,13 @@ def _together(found: Iterable[Traced]) -> Traced:
     return Traced(tuple(entries), tuple(doubts))
 
 
-def _is_number(value: str) -> bool:
-    return bool(tracing.DIGITS.fullmatch(value))
+def _is_open(value: object) -> bool:
+    """Whether the value of a picture-loading node names no picture yet."""
+    return (
+        tracing.is_placeholder(value)
+        or value == ""
+        or (str(value).isupper() and "." not in str(value))
+    )
 
 
 def _listed(places: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ Class names count only where neither the links nor the inputs' names say enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ Kind = Literal["number", "string"]
 Want = Literal["positive", "negative"]
 
 DEPTH = 100  # so many nodes are followed one behind another
-CLOSE = 2.0  # texts whose likelihoods differ by less cannot be told apart
+CLOSE = 2.5  # texts whose likelihoods differ by less cannot be told apart
 
 # The names of the inputs that take each thing, the most telling first.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -103,7 +103,9 @@ MODEL_LINK = re.compile(
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
-TWO_WAY = ("switch", "boolean", "condition", "bool")
+TWO_WAY = ("switch", "boolean", "condition", "bool", "cond")
+WHERE_TRUE = re.compile(r"true|^tt_|^yes|^on$|_a$", re.I)
+WHERE_FALSE = re.compile(r"false|^ff_|^no|^off$|_b$", re.I)
 FIRST_OF = re.compile(
     r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I
 )
@@ -130,8 +132,9 @@ POSITIVE = re.compile(r"(^|_|\b)pos(itive)?(\d*)($|_|\b)", re.I)
 NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 
 PLACEHOLDER = re.compile(
-    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
+    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
+    r"|<\w*(prompt|text|seed|steps|image|model)\w*>|\[[A-Z][A-Z_]+\]|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@"
+    r"|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
 )
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
@@ -140,7 +143,7 @@ PERSONAL = re.compile(
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
-    r"|prepend|embeddings?|default|fixed|common|tags?)\b",
+    r"|prepend|embeddings?|default|fixed|common|tags?|constant|static|always|permanent|global)\b",
     re.I,
 )
 PRAISE = re.compile(
@@ -221,7 +224,9 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
         if len(inner) != 1:
             return Traced((), tuple(e for e in inner if e.name in inside.values))
         entry = inner[0]
-        calculated = calculated or (kind == "number" and _calculates(inside))
+        measured = PICTURE_LINK.match(entry.name) is not None
+        made = entry.name not in names and (measured or _calculates(inside))
+        calculated = calculated or (kind == "number" and made)
     return Traced()
 
 
@@ -255,25 +260,24 @@ def switched(graph: Graph, node: Node) -> str | None:
         return None
     for name in SWITCH:
         choice = _set_to(graph, node, name)
-        if isinstance(choice, int):
-            numbered = (n for n in inputs if re.fullmatch(rf"[a-z]+_?0*{int(choice)}", n, re.I))
-            return next(numbered, None)
+        if type(choice) is int:
+            numbered = re.compile(rf"[a-z]+_?0*{choice}", re.I)
+            return next((name for name in inputs if numbered.fullmatch(name)), None)
     for name in TWO_WAY:
         choice = _set_to(graph, node, name)
         if isinstance(choice, bool):
-            side = re.compile(r"true|^yes|^on$" if choice else r"false|^no|^off$")
-            return next((n for n in inputs if side.search(n) and n not in TWO_WAY), None)
+            side = WHERE_TRUE if choice else WHERE_FALSE
+            return next((name for name in inputs if side.search(name)), None)
     is_any = "switch" in node.class_type.lower() and not node.values
     return inputs[0] if is_any and FIRST_OF.match(inputs[0]) else None
 
 
 def _set_to(graph: Graph, node: Node, name: str) -> object:
     """What a switch is set to, by itself or by a primitive."""
-    link = node.links.get(name)
-    source = graph.nodes[link.node] if link else node
-    if link is None:
+    if name not in node.links:
         return node.values.get(name)
-    return next(iter(source.values.values()), None) if len(source.values) == 1 else None
+    values = list(graph.nodes[node.links[name].node].values.values())
+    return values[0] if len(values) == 1 else None
 
 
 def model_input(graph: Graph, start: str) -> Entry | None:
@@ -294,46 +298,45 @@ def model_input(graph: Graph, start: str) -> Entry | None:
 
 
 def model(graph: Graph, start: Entry) -> Traced:
-    """The file name in the loader that a model comes from, through whatever patches it."""
-    entry = start
-    others: list[Entry] = []
+    """The file name in the loader that a model comes from, through whatever patches it; in doubt
+    if other models are merged into it."""
+    traced, merged = _loaded(graph, start)
+    found = dict.fromkeys(traced.entries)
+    for other in merged:
+        found.update(dict.fromkeys(_loaded(graph, other)[0].entries))
+    return Traced(traced.entries, tuple(found)) if len(found) > 1 else traced
+
+
+def _loaded(graph: Graph, entry: Entry) -> tuple[Traced, list[Entry]]:
+    """The file name behind a model's link, and the links of what is merged into it on the way."""
+    merged: list[Entry] = []
     for _ in range(DEPTH):
-        node = graph.nodes[entry.node]
-        link = node.links.get(entry.name)
+        link = graph.nodes[entry.node].links.get(entry.name)
         if link is None:
             break
-        loader = graph.nodes[link.node]
-        patched = [name for name in loader.links if MODEL_LINK.match(name)]
-        if patched:
-            others += [Entry(loader.id, name) for name in patched[1:]]
-            entry = Entry(loader.id, patched[0])
-            continue
-        own = find(graph, loader.id, "model")
-        odd = [name for name in NAMES["model"] if isinstance(loader.inputs.get(name), dict)]
-        if odd and own is None:
-            return Traced((), (Entry(loader.id, odd[0]),))
-        chosen = switched(graph, loader)
+        node = graph.nodes[link.node]
+        chosen = switched(graph, node)
+        patched = [chosen] if chosen else [name for name in node.links if MODEL_LINK.match(name)]
+        own = None if patched else find(graph, node.id, "model")
         if own is not None:
-            traced = literal(graph, own, "string", (*NAMES["model"], "value"))
-            return _merged(graph, traced, others)
-        if chosen or len(loader.links) == 1:
-            entry = Entry(loader.id, chosen or next(iter(loader.links)))
-            continue
-        files = [n for n, v in loader.values.items() if MODEL_FILE.search(str(v))]
-        files = [n for n in files if not re.search("vae|lora|clip", n, re.I)]
-        found = tuple(Entry(loader.id, name) for name in files)
-        return _merged(graph, Traced(found[:1], found if len(found) > 1 else ()), others)
-    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced()
+            return literal(graph, own, "string", (*NAMES["model"], "value")), merged
+        odd = [name for name in NAMES["model"] if isinstance(node.inputs.get(name), dict)]
+        if odd and not patched:
+            return Traced((), (Entry(node.id, odd[0]),)), merged
+        patched = patched or (list(node.links) if len(node.links) == 1 else [])
+        if not patched:
+            return _file_in(node), merged
+        merged += [Entry(node.id, name) for name in patched[1:]]
+        entry = Entry(node.id, patched[0])
+    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced(), merged
 
 
-def _merged(graph: Graph, traced: Traced, others: Sequence[Entry]) -> Traced:
-    """What is found, in doubt if other models are merged into it."""
-    if not others or not traced.entries:
-        return traced
-    found = dict.fromkeys(traced.entries)
-    for other in others[:4]:
-        found.update(dict.fromkeys(model(graph, other).entries))
-    return Traced(traced.entries, tuple(found) if len(found) > 1 else traced.candidates)
+def _file_in(node: Node) -> Traced:
+    """The model file that a loader names under a name that nobody knows."""
+    files = [name for name, value in node.values.items() if MODEL_FILE.search(str(value))]
+    files = [name for name in files if not re.search("vae|lora|clip", name, re.I)]
+    found = tuple(Entry(node.id, name) for name in files)
+    return Traced(found[:1], found if len(found) > 1 else ())
 
 
 class Texts:
@@ -342,24 +345,30 @@ class Texts:
     def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
         self._graph = graph
         self._info = info
+        self._known: dict[tuple[Link, Want], list[Part]] = {}
         self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
         """The person's text behind an input; None if there is none to write."""
-        return choose(self._input(entry, want, frozenset()), want)
+        return choose(self._input(entry, want, 0))
 
-    def _input(self, entry: Entry, want: Want, path: frozenset[str]) -> list[Part]:
+    def _input(self, entry: Entry, want: Want, depth: int) -> list[Part]:
         node = self._graph.nodes[entry.node]
         value = node.values.get(entry.name)
         if isinstance(value, str):
             return [Part((entry,), value, _likelihood(node, entry.name, value))]
         link = node.links.get(entry.name)
-        if link is None or link.node in path or len(path) > DEPTH:
+        if link is None or depth > DEPTH:
             return []
-        parts = self._output(link, want, path | {node.id})
-        return [Part(p.entries, p.text, p.likely + _hint(entry.name), p.candidates) for p in parts]
+        if (link, want) not in self._known:
+            self._known[link, want] = []  # what a circle leads back to has no text of its own
+            parts = self._output(link, want, depth + 1)
+            self._known[link, want] = list({part.entries: part for part in parts}.values())
+        hint = _hint(entry.name)
+        parts = self._known[link, want]
+        return [Part(p.entries, p.text, p.likely + hint, p.candidates) for p in parts]
 
-    def _output(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
+    def _output(self, link: Link, want: Want, depth: int) -> list[Part]:
         """The texts in what a node gives out at a slot."""
         node = self._graph.nodes[link.node]
         if ZEROED.search(node.class_type):
@@ -367,7 +376,7 @@ class Texts:
         want = self._by_slot(node, link.slot, want)
         chosen = switched(self._graph, node)
         if chosen:
-            return self._input(Entry(node.id, chosen), want, path)
+            return self._input(Entry(node.id, chosen), want, depth)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
             self.described.append(node)
@@ -375,14 +384,14 @@ class Texts:
         names = self._text_inputs(node, want, link.slot)
         if not names:
             return self._unnamed(node)
-        each = [self._input(Entry(node.id, name), want, path) for name in names]
+        each = [self._input(Entry(node.id, name), want, depth) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
-            both = _in_each(choose(parts, want) for parts in each)
+            both = _in_each(map(choose, each))
             return [Part(p.entries, p.text, p.likely, p.entries) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
-            return _in_each(choose(parts, want) for parts in each)
+            return _in_each(map(choose, each))
         parts = [part for parts in each for part in parts]
         if _replaces(node):
             return _replacement(node, parts)
@@ -396,15 +405,16 @@ class Texts:
             return want
         if self._info is not None:
             outputs = self._info.output_types(node.class_type)
-            same = [
-                i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]
-            ]
+            kind = outputs[slot] if 0 <= slot < len(outputs) else None
+            same = [index for index, output in enumerate(outputs) if output == kind]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
-        if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
+        uses = self._graph.uses.get(node.id, ())
+        lowest = min((use.slot for use in uses if NEGATIVE.search(use.name)), default=slot)
+        highest = max((use.slot for use in uses if POSITIVE.search(use.name)), default=slot)
+        if lowest >= highest:
             return want
-        loads = any(name in names for name in NAMES["model"])
-        return want if loads or slot > 1 else ("positive", "negative")[slot]
+        return "negative" if want == "positive" else "positive"
 
     def _conditions(self, node: Node) -> bool:
         return any(CONDITIONING.search(name) for name in node.links)
@@ -451,9 +461,12 @@ class Texts:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
 
     def _is_text(self, node: Node, name: str, value: Any) -> bool:
-        if not isinstance(value, str) or not TEXT.search(name) or NO_TEXT.search(name):
+        if not isinstance(value, str) or NO_TEXT.search(name):
             return False
-        return self._info is None or self._info.choices(node.class_type, name) is None
+        if self._info is None or node.class_type not in self._info:
+            return bool(TEXT.search(name))
+        is_named = TEXT.search(name) and self._info.choices(node.class_type, name) is None
+        return bool(is_named) or self._info.is_long_text(node.class_type, name)
 
 
 def _of_kind(names: list[str], want: Want) -> list[str]:
@@ -475,6 +488,11 @@ def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
         return []
     entries = dict.fromkeys(entry for part in parts for entry in part.entries)
     doubts = dict.fromkeys(entry for part in parts for entry in part.candidates)
+    if (
+        len({entry.node for entry in entries}) > 1
+        and len({part.text.strip() for part in parts}) > 1
+    ):
+        doubts |= entries  # somebody keeps a text of its own for each
     longest = max(parts, key=lambda part: len(part.text))
     return [Part(tuple(entries), longest.text, longest.likely, tuple(doubts))]
 
@@ -494,7 +512,7 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 def _likelihood(node: Node, name: str, text: str) -> float:
     """How likely a text is the person's, by where it stands and how it reads."""
-    likely = _hint(name) + _hint(node.title)
+    likely = _hint(name) + _hint(_own_title(node))
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
         likely += 6
@@ -502,7 +520,20 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
     if words:
         likely -= 3 * min(1.0, 2 * praise / len(words))
-    return likely + min(len(words), 40) / 20 - (2 if len(words) < 2 else 0)
+    if len(words) < 2 and not _is_kept_free(node, text):
+        likely -= 2
+    return likely + min(len(words), 40) / 20
+
+
+def _own_title(node: Node) -> str:
+    """The title that somebody gave a node; empty if it has that of its class."""
+    plain = re.sub(r"\(.*?\)|[^a-z]", "", node.title.lower())
+    return "" if plain == re.sub(r"[^a-z]", "", node.class_type.lower()) else node.title
+
+
+def _is_kept_free(node: Node, text: str) -> bool:
+    """Whether an empty text is where somebody writes the prompt, by the title they gave it."""
+    return not text.strip() and _hint(_own_title(node)) > 0
 
 
 def _hint(name: str) -> float:
@@ -510,17 +541,16 @@ def _hint(name: str) -> float:
     return 1.5 * bool(PERSONAL.search(plain)) - 3 * bool(FIXED.search(plain))
 
 
-def choose(parts: Iterable[Part], want: Want) -> Part | None:
+def choose(parts: Iterable[Part]) -> Part | None:
     """The likeliest of several texts; with the others as candidates if they are as likely."""
     distinct = {part.entries: part for part in sorted(parts, key=lambda part: part.likely)}
     ranked = sorted(distinct.values(), key=lambda part: -part.likely)
     if not ranked:
         return None
     best = ranked[0]
-    close = [
-        part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")
-    ]
-    if len(close) < 2 or close[0] is not best:
+    close = [part for part in ranked if part.likely > best.likely - CLOSE]
+    close = [part for part in close if part is best or part.text.strip(" ,.")]
+    if len(close) < 2:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)
     return Part(best.entries, best.text, best.likely, tuple(doubts))

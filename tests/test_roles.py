@@ -196,6 +196,17 @@ def test_text_that_a_saving_node_writes_into_the_file_is_no_prompt() -> None:
     assert analyse(plain(save=save)).bindings == PLAIN
 
 
+def test_a_node_that_only_tells_the_saving_node_about_the_picture_is_no_pass() -> None:
+    about = node("Metadata", positive="pos@0", sampler_name="ddim", scheduler="simple", steps=3)
+    save = node("SaveImageExtended", images="decode@0", metadata="about@0", filename_prefix="x")
+    assert analyse(plain(about=about, save=save)).bindings == PLAIN
+
+
+def test_a_node_that_shows_and_saves_saves() -> None:
+    save = node("PreviewAndStore", images="decode@0", filename_prefix="x")
+    assert analyse(plain(save=save)).bindings == PLAIN
+
+
 # The text.
 
 
@@ -259,6 +270,25 @@ def test_a_node_made_for_the_other_kind_of_text_may_hold_this_one() -> None:
     assert found(nodes, "negative") == ["mine.positive"]
 
 
+def test_an_empty_text_under_the_title_of_the_prompt_is_the_prompt() -> None:
+    nodes = plain(
+        neg=node("ConcatConditionings", conditioning1="mine@0", conditioning2="fixed@0"),
+        mine=node("CLIPTextEncode", "NEGATIVE PROMPT", text="", clip="loader@1"),
+        fixed=node("CLIPTextEncode", "NEGATIVE CONSTANT", text="ugly hands", clip="loader@1"),
+    )
+    assert found(nodes, "negative") == ["mine.text"]
+
+
+def test_an_empty_text_beside_a_full_one_is_not_the_prompt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("CR Text Concatenate", text1="a soldier on the field", text2="style@0"),
+        style=node("SDXLPromptStyler", "SDXL Prompt Styler", text_positive="", text_negative="",
+                   style="photograph"),
+    )  # fmt: skip
+    assert found(nodes, "positive") == ["join.text1"]
+
+
 def test_a_placeholder_says_which_text_is_the_persons() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
@@ -299,6 +329,16 @@ def test_one_text_for_both_inputs_of_an_encoder_is_bound_once() -> None:
         mine=node("PrimitiveString", value="a red fox"),
     )
     assert found(nodes, "positive") == ["mine.value"]
+
+
+def test_texts_of_their_own_for_the_inputs_of_an_encoder_are_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncodeSDXL", text_g="g@0", text_l="l@0", clip="loader@1"),
+        g=node("PrimitiveString", value="a red fox in the snow"),
+        l=node("PrimitiveString", value="oil painting"),
+    )
+    assert analyse(nodes).bindings["positive"] == ["g.value", "l.value"]
+    assert doubted(nodes, "positive") == ["g.value", "l.value"]
 
 
 def test_conditioning_is_followed_by_slot_where_both_kinds_pass_through() -> None:
@@ -399,6 +439,17 @@ def test_a_text_under_a_name_that_nobody_knows_is_in_doubt() -> None:
     nodes = plain(pos=node("Editor", clip="loader@1", editor_state="[a fox]"))
     assert analyse(nodes).bindings["positive"] == ["pos.editor_state"]
     assert doubted(nodes, "positive") == ["pos.editor_state"]
+
+
+@pytest.mark.parametrize(("value", "side"), [(True, "a"), (False, "b")])
+def test_a_two_way_switch_is_followed_in_models_too(value: bool, side: str) -> None:
+    nodes = plain(
+        sampler=sampler(model="switch@0"),
+        switch=node("Model Input Switch", model_a="a@0", model_b="b@0", boolean=value),
+        a=node("UNETLoader", unet_name="a.safetensors"),
+        b=node("UNETLoader", unet_name="b.safetensors"),
+    )
+    assert found(nodes, "model") == [f"{side}.unet_name"]
 
 
 # Loaders, pipes, and samplers that are not KSampler.
@@ -623,6 +674,18 @@ def test_merged_models_are_in_doubt() -> None:
     assert doubted(nodes, "model") == ["loader.ckpt_name", "second.ckpt_name"]
 
 
+def test_a_loader_that_a_later_pass_has_of_the_same_file_follows_and_the_owner_is_told() -> None:
+    nodes = plain(
+        again=node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+        up=node("LatentUpscaleBy", samples="sampler@0", upscale_method="area", scale_by=1.5),
+        second=sampler(latent_image="up@0", model="again@0", denoise=0.5),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    both = ["loader.ckpt_name", "again.ckpt_name"]
+    assert analyse(nodes).bindings["model"] == both
+    assert doubted(nodes, "model") == both
+
+
 # Numbers.
 
 
@@ -641,6 +704,34 @@ def test_a_number_shared_through_a_primitive_is_bound_there() -> None:
         "seed": ["seed.seed"],
         "steps": ["steps.int"],
     }
+
+
+def test_a_size_measured_on_a_picture_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="measure@0", height=768, batch_size=1),
+        measure=node("GetImageSize", image="scale@0"),
+        scale=node("ImageScale", image="pose@0", width=512, height=768, crop="center"),
+        pose=node("LoadImage", image="pose.png"),
+    )
+    assert doubted(nodes, "width") == ["scale.width"]
+
+
+def test_a_number_may_come_through_a_switch() -> None:
+    nodes = plain(
+        sampler=sampler(steps="switch@0"),
+        switch=node("ImpactSwitch", select=2, input1="few@0", input2="many@0"),
+        few=node("PrimitiveInt", value=4),
+        many=node("PrimitiveInt", value=40),
+    )
+    assert found(nodes, "steps") == ["many.value"]
+
+
+def test_one_number_for_both_sides_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
+        side=node("PrimitiveInt", value=512),
+    )
+    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
 
 
 def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
@@ -911,6 +1002,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "needs a picture from the person",
     ),
+    "asked picture": (
+        plain(
+            sampler=sampler(model="style@0"),
+            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
+            mine=node("ComfyUIDeployExternalImage", input_id="face", display_name=""),
+        ),
+        "needs a picture from the person",
+    ),
     "template": (plain(sampler=sampler(denoise="%denoise%")), "%denoise% in denoise of KSampler"),
     "no text": (
         plain(pos=node("SomethingElse", clip="loader@1", strength=1.0)),
@@ -933,6 +1032,15 @@ def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:
         sampler=sampler(model="style@0"),
         style=node("IPAdapterAdvanced", model="loader@0", image="fixed@0", weight=0.8),
         fixed=node("LoadImage", image="style.png"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
+@pytest.mark.parametrize("value", ["[none]", "<none>", "{}", "auto", "50%", "$", "#"])
+def test_what_is_chosen_from_a_list_is_no_placeholder(value: str) -> None:
+    nodes = plain(
+        lora=node("LoraStack", model="loader@0", lora_01=value),
+        sampler=sampler(model="lora@0", denoise=1.0),
     )
     assert analyse(nodes).bindings == PLAIN
 
@@ -987,7 +1095,10 @@ def test_a_single_frame_is_a_still_picture() -> None:
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
+    assert "template.json is another program's template" in str(analyse_file(path).refused)
+    path.write_text("{,}", "utf-8")
     assert "template.json is not JSON" in str(analyse_file(path).refused)
+    assert "does not exist" in str(analyse_file(tmp_path / "nowhere.json").refused)
     path.write_text(json.dumps(plain()), "utf-8")
     assert analyse_file(path).bindings == PLAIN
 
@@ -1036,6 +1147,33 @@ def test_nodes_in_a_circle_are_refused() -> None:
     assert refused(plain(sampler=sampler(latent_image="decode@0")))
 
 
+def test_texts_that_are_joined_over_and_over_are_no_problem() -> None:
+    joined = {
+        f"text{i}": node("Join", text_a=f"text{i + 1}@0", text_b=f"text{i + 1}@0")
+        for i in range(60)
+    }
+    joined["text60"] = node("String", string="a red fox")
+    merged = {
+        f"model{i}": node("Merge", model1=f"model{i + 1}@0", model2=f"model{i + 1}@0")
+        for i in range(60)
+    }
+    merged["model60"] = node("UNETLoader", unet_name="a.safetensors")
+    pos = node("CLIPTextEncode", text="text0@0", clip="loader@1")
+    nodes = plain(pos=pos, sampler=sampler(model="model0@0"), **joined, **merged)
+    assert found(nodes, "positive") == ["text60.string"]
+    assert found(nodes, "model") == ["model60.unet_name"]
+
+
+def test_texts_that_are_joined_in_a_circle_are_no_problem() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="a@0", clip="loader@1"),
+        a=node("Join", text_a="b@0", text_b="b@0", text_c="mine@0"),
+        b=node("Join", text_a="a@0", text_b="a@0"),
+        mine=node("String", string="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.string"]
+
+
 def test_thousands_of_nodes_are_no_problem() -> None:
     chain = {
         f"lora{i}": node("LoraLoaderModelOnly", model=f"lora{i + 1}@0", lora_name="x", strength=1)
@@ -1066,15 +1204,25 @@ def test_the_server_says_which_texts_are_choices_from_a_list() -> None:
     assert analyse(nodes, info).bindings["positive"] == ["pos.text"]
 
 
+def test_the_server_says_which_input_is_a_text_whatever_its_name() -> None:
+    inputs = {"required": {"was_du_willst": ["STRING", {"multiline": True}]}}
+    info = declared(Schreiber={"input": inputs, "output": ["CONDITIONING"]})
+    nodes = plain(pos=node("Schreiber", was_du_willst="a fox", clip="loader@1"))
+    adoption = analyse(nodes, info)
+    assert adoption.bindings["positive"] == ["pos.was_du_willst"]
+    assert adoption.not_sure == {}
+
+
 def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None:
     info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
     nodes = plain(
         both=node("Both", model="loader@0", positive="pos@0", negative="neg@0"),
-        sampler=sampler(positive="both@2", negative="both@1"),
+        sampler=sampler(positive="both@2", negative="other@0"),
+        other=node("CLIPTextEncode", text="dull", clip="loader@1"),
     )
     adoption = analyse(nodes, info)
     assert adoption.bindings["positive"] == ["neg.text"]
-    assert adoption.bindings["negative"] == ["pos.text"]
+    assert adoption.bindings["negative"] == ["other.text"]
 
 
 def test_the_server_says_what_is_no_output() -> None:
