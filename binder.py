@@ -155,12 +155,25 @@ def load(path: Path) -> BindResult:
     """Read a workflow file and the bindings beside it. The reason names the files by their names
     alone."""
     try:
-        workflow = _read(path, f"the workflow file {path.name}")
+        workflow = read_json(path, f"the workflow file {path.name}")
         beside = path.with_name(BINDINGS_FILE)
-        bindings = parse_bindings(_read(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
+        bindings = parse_bindings(read_json(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
     except ValueError as error:
         return Invalid(str(error))
     return Valid(workflow, bindings)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file; ValueError with a reason that begins with `what`."""
+    try:
+        text = path.read_text("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except FileNotFoundError:
+        raise ValueError(f"{what} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
 
 
 def parse_bindings(document: object) -> Bindings:
@@ -490,19 +503,6 @@ def classes(workflow: Workflow) -> dict[str, str]:
     """The class of every node, by node id."""
     nodes = {node: entry for node, entry in workflow.items() if isinstance(entry, dict)}
     return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
-
-
-def _read(path: Path, what: str) -> Any:
-    """The content of a JSON file; ValueError with a reason that begins with `what`."""
-    try:
-        text = path.read_text("utf-8-sig")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except FileNotFoundError:
-        raise ValueError(f"{what} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from error
 
 
 def _inputs(workflow: Workflow, node: str) -> Any:

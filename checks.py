@@ -27,7 +27,7 @@ from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
-from workflows import Offer, Workflows
+from workflows import Offer, WorkflowError, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,8 @@ class Inspection:
         except OptionsMissing as error:
             for problem in error.problems:
                 self._note("options", "FAILED", problem)
+        except WorkflowError as error:
+            self._note("workflow", "FAILED", f"{self.workflows.default}: {error}")
         except ComfyError as error:
             self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
 

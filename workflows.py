@@ -85,7 +85,10 @@ class Workflows:
         left_out = dict.fromkeys(unshown, "its name cannot be shown: rename the folder")
         for name in self.names():
             try:
-                found[name] = offer(self.load(name), info)
+                loaded = self.load(name)
+                if name != self.default:  # of a locked default, a start only warns of that
+                    check_classes(loaded, info)
+                found[name] = offer(loaded, info)
             except (WorkflowError, OptionsMissing) as error:
                 if name == self.default:
                     raise
@@ -105,7 +108,13 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
     else:
         options = info.options_of(binder.list_inputs(workflow, bindings))
         roles -= {role for role in binder.OPTION_ROLES if not getattr(options, f"{role}s")}
-        missing = {name for name in binder.classes(workflow).values() if name not in info}
-        if missing:
-            raise WorkflowError(f"ComfyUI does not know {', '.join(sorted(missing))}")
+        check_classes(loaded, info)
     return Offer(options, binder.defaults(workflow, bindings), roles)
+
+
+def check_classes(loaded: binder.BindResult, info: ObjectInfo) -> None:
+    """WorkflowError if the server lacks a node class of a workflow: it would refuse every job."""
+    names = binder.classes(loaded.workflow).values() if loaded.ok else ()
+    missing = sorted({name for name in names if name not in info})
+    if missing:
+        raise WorkflowError(f"ComfyUI does not know {', '.join(missing)}")

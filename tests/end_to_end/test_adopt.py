@@ -166,6 +166,14 @@ def test_a_folder_is_never_overwritten(owner: House) -> None:
     assert [path.name for path in owner.installation.workflow.parent.iterdir()] == ["base.json"]
 
 
+def test_a_workflow_whose_bindings_are_spoilt_can_be_adopted_anew(owner: House) -> None:
+    folder = owner.installation.add_workflow("spoilt", simple_workflow())
+    (folder / "bindings.json").write_text("{,", "utf-8")
+    bot = comfygen(owner, "--adopt", str(folder / "base.json"), "--name", "mended")
+    assert bot.process.returncode == 0, bot.output
+    assert written(owner, "mended") == (simple_workflow(), SIMPLE)
+
+
 def test_json_alone_is_printed_and_nothing_written(owner: House) -> None:
     before = workflows_of(owner)
     sure = comfygen(owner, "--adopt", export(owner, simple_workflow()), "--json")
@@ -235,10 +243,10 @@ def test_a_refusal_says_why_and_what_to_do_and_writes_nothing(
 
 def test_a_file_that_cannot_be_read_and_a_name_for_no_folder_are_refused(owner: House) -> None:
     before = workflows_of(owner)
-    for path in ("nowhere.json", "."):
+    for path, said in (("nowhere.json", "does not exist"), (".", "cannot be read")):
         bot = comfygen(owner, "--adopt", str(owner.installation.folder / path))
         assert bot.process.returncode == 1
-        assert "cannot be read" in bot.output
+        assert said in bot.output
     for name in ("../fox", "a/b", "con", ".", "fox "):
         bot = comfygen(owner, "--adopt", export(owner, simple_workflow()), "--name", name)
         assert bot.process.returncode == 1

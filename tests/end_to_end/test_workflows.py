@@ -605,6 +605,30 @@ def test_check_covers_every_workflow(house: House) -> None:
     assert not any(state == "ok" and "gguf" in text for state, text in workflows)
 
 
+def test_the_default_may_be_one_with_bindings_and_the_shipped_one_go_without_its_packs(
+    house: House,
+) -> None:
+    furnished(house)
+    loader = "Checkpoint Loader Simple Mikey"
+    del house.comfyui.object_info[loader]
+    bot = house.start(WORKFLOW_PATH="./workflows/flux/base.json")
+    bot.wait_for_line(f"multisampler is left out: ComfyUI does not know {loader}")
+    person = house.discord.person()
+    choices = person.autocomplete("gen", house.channel, "workflow", "")
+    assert [choice["name"] for choice in choices] == ["flux", "bare"]
+    queued(person, gen(house, person, prompt="by default"))
+    assert fields(result_of(house, person))["Workflow"] == "flux"
+
+
+def test_a_default_whose_nodes_are_missing_refuses_the_start_and_says_so(house: House) -> None:
+    furnished(house)
+    del house.comfyui.object_info["UNETLoader"]
+    bot = house.start(ready=False, WORKFLOW_PATH="./workflows/flux/base.json")
+    assert bot.wait() == 1
+    (line,) = [line for line in bot.lines if " CRITICAL " in line]
+    assert "check: workflow: flux: ComfyUI does not know UNETLoader" in line
+
+
 def test_once_takes_any_workflow_by_a_part_of_its_name(house: House, tmp_path: Any) -> None:
     furnished(house)
     bot = run(house, "--once", "a red fox", "--workflow", "flu", "--seed", "7", "--steps", "5",
