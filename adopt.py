@@ -68,12 +68,13 @@ def write(
     folder = settings.workflow_path.parent.parent / name
     try:
         folder.mkdir(parents=True)
-        (folder / FILE_NAME).write_text(_pretty(adoption.workflow), "utf-8")
         rows = (
             f"  {json.dumps(role)}: {json.dumps(adoption.bindings[role])}" for role in binder.ROLES
         )
         text = "{\n" + ",\n".join(rows) + "\n}\n"
         (folder / binder.BINDINGS_FILE).write_text(text, "utf-8")
+        # Last: it makes the folder a workflow, which a running bot may read at any moment.
+        (folder / FILE_NAME).write_text(_pretty(adoption.workflow), "utf-8")
     except FileExistsError:
         raise AdoptError(
             f"there is a workflow {name} already: give another --name, or remove {folder}"
@@ -84,6 +85,7 @@ def write(
         print(line)
     print(f"\nWritten to {folder}; try it:")
     print(f'  python comfygen.py --once "a red fox" --workflow {_quoted(name)}')
+    print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
 def report(adoption: Adoption, loaded: binder.Valid, info: ObjectInfo | None) -> Iterator[str]:
@@ -93,8 +95,8 @@ def report(adoption: Adoption, loaded: binder.Valid, info: ObjectInfo | None) ->
         yield f"{finding.role:<10} {entries}: {finding.why}"
     for role, candidates in adoption.not_sure.items():
         yield (
-            f"not sure   {role}: it may also be {', '.join(candidates)};"
-            f" look at it, and correct {binder.BINDINGS_FILE}"
+            f"not sure   {role}: it could be {', '.join(candidates)};"
+            f" look at it in ComfyUI, and correct {binder.BINDINGS_FILE} if it is wrong"
         )
     if info is None:
         yield "ComfyUI does not answer: what it has of this workflow, --check tells later"

@@ -35,7 +35,8 @@ ROLES = (
     "batch",
 )
 OPTION_ROLES = ("model", "sampler", "scheduler")  # their values come from a list of the server's
-TEXT_ROLES = ("positive", "negative", *OPTION_ROLES)
+PROMPT_ROLES = ("positive", "negative")
+TEXT_ROLES = (*PROMPT_ROLES, *OPTION_ROLES)
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -154,12 +155,25 @@ def load(path: Path) -> BindResult:
     """Read a workflow file and the bindings beside it. The reason names the files by their names
     alone."""
     try:
-        workflow = _read(path, f"the workflow file {path.name}")
+        workflow = read_json(path, f"the workflow file {path.name}")
         beside = path.with_name(BINDINGS_FILE)
-        bindings = parse_bindings(_read(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
+        bindings = parse_bindings(read_json(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
     except ValueError as error:
         return Invalid(str(error))
     return Valid(workflow, bindings)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file; ValueError with a reason that begins with `what`."""
+    try:
+        text = path.read_text("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except FileNotFoundError:
+        raise ValueError(f"{what} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
 
 
 def parse_bindings(document: object) -> Bindings:
@@ -236,7 +250,8 @@ def _wrong_kind(workflow: Workflow, bindings: Bindings) -> str | None:
 
 def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindResult:
     """A deep copy of the workflow with the job written into it: exactly the fields of the bindings
-    and no other (architecture.md §5). Steps and cfg go to the base pass alone."""
+    and no other (architecture.md §5). Steps and cfg go to the base pass alone. What the job does
+    not say, being older than the bindings, stays as in the file."""
     result = validate(workflow, bindings)
     if not result.ok:
         return result
@@ -251,7 +266,7 @@ def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindR
         "cfg": job.cfg,
     }
     for role, value in values.items():
-        for node, name in bindings[role]:
+        for node, name in bindings[role] if value or role in PROMPT_ROLES else ():
             bound[node]["inputs"][name] = value
     return Valid(bound, bindings)
 
@@ -417,6 +432,11 @@ def roles(bindings: Bindings) -> frozenset[str]:
     return bound | {"seed"} if bindings is LOCKED else bound
 
 
+def roles_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
+    """What of a job is written into which input, by node and name."""
+    return {(*place,): role for role, places in bindings.items() for place in places}
+
+
 def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
     """The values of a valid workflow file that a person may choose instead of."""
 
@@ -483,19 +503,6 @@ def classes(workflow: Workflow) -> dict[str, str]:
     """The class of every node, by node id."""
     nodes = {node: entry for node, entry in workflow.items() if isinstance(entry, dict)}
     return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
-
-
-def _read(path: Path, what: str) -> Any:
-    """The content of a JSON file; ValueError with a reason that begins with `what`."""
-    try:
-        text = path.read_text("utf-8-sig")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except FileNotFoundError:
-        raise ValueError(f"{what} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from error
 
 
 def _inputs(workflow: Workflow, node: str) -> Any:

@@ -27,7 +27,7 @@ from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
 from store import MIGRATIONS, Store, StoreError
-from workflows import Offer, Workflows
+from workflows import Offer, WorkflowError, Workflows
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,8 @@ class Inspection:
         except OptionsMissing as error:
             for problem in error.problems:
                 self._note("options", "FAILED", problem)
+        except WorkflowError as error:
+            self._note("workflow", "FAILED", f"{self.workflows.default}: {error}")
         except ComfyError as error:
             self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
 
@@ -202,9 +204,10 @@ class Inspection:
         for name in self.workflows.names()[1:]:
             loaded = self.workflows.load(name)
             if loaded.ok:
-                self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
+                if name in self.offers or not self.offers:
+                    self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
                 self._against_server(loaded, f"{name}: ")
-            elif self.info is None:  # else it was told with what is left out
+            elif not self.offers:  # else it was told with what is left out
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
     def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:

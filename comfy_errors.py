@@ -14,15 +14,22 @@ from names import display_name, quoted, shortened
 
 DETAIL_LENGTH = 200  # of a server's own words, as shown to people
 
-# What a person chooses from a list, and what they type as a number, by the name of the input.
-CHOICES = {
+# What of a job an input most likely takes, by its name. For sure, only the workflow's bindings say.
+LORA = "LoRA"
+LIKELY_ROLES = {
     "ckpt_name": "model",
     "unet_name": "model",
     "sampler_name": "sampler",
     "scheduler": "scheduler",
-    "lora_name": "LoRA",
+    "lora_name": LORA,
+    "seed": "seed",
+    "noise_seed": "seed",
+    "steps": "steps",
+    "cfg": "cfg",
 }
-NUMBERS = {"seed": "seed", "noise_seed": "seed", "steps": "number of steps", "cfg": "CFG"}
+# What a person chooses from a list, and what they type as a number, by its role in a job.
+CHOICES = ("model", "sampler", "scheduler", LORA)
+NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
 
 class ComfyError(Exception):
@@ -52,9 +59,10 @@ class BadAnswer(ComfyError):
 
 class Refused(ComfyError):
     """The server did not accept the workflow; the detail names node, input and value.
-    `was_queued`: it took a part of it, which may be at work."""
+    `was_queued`: it took a part of it, which may be at work. `faults`: its reasons."""
 
     was_queued = False
+    faults: tuple[Fault, ...] = ()
     public = (
         "ComfyUI does not accept the bot's workflow. Please tell the bot's owner, who finds the"
         " reason in the log."
@@ -63,7 +71,7 @@ class Refused(ComfyError):
 
 class NotOffered(Refused):
     """Values out of the server's lists that it does not take: `values` has them verbatim, by what
-    they are (the values of CHOICES)."""
+    they are (of CHOICES)."""
 
     def __init__(self, detail: str, values: Mapping[str, str] | None = None) -> None:
         self.values = dict(values or {})
@@ -157,11 +165,13 @@ class Fault(NamedTuple):
     message: str
     name: str  # of the input, if it is about one
     value: str
+    node: str = ""  # its id
+    role: str = ""  # what of a job is written there, if anything is
 
     @property
     def choice(self) -> str | None:
         """What a person has chosen that is in no list, of CHOICES."""
-        return CHOICES.get(self.name) if self.kind == "value_not_in_list" else None
+        return self.role if self.kind == "value_not_in_list" and self.role in CHOICES else None
 
     def __str__(self) -> str:
         about = f", input {self.name}" if self.name else ""
@@ -175,10 +185,10 @@ class Fault(NamedTuple):
             name = self.name.removesuffix("_name").replace("_", " ")
             what = clean(f"{name} {quoted(display_name(self.value))}")
             return f"ComfyUI does not offer the {what}. Please tell the bot's owner."
-        if self.name in NUMBERS and self.kind.startswith("value_"):
+        if self.role in NUMBERS and self.kind.startswith("value_"):
             reason = clean(self.message)
             return (
-                f"ComfyUI does not accept the {NUMBERS[self.name]}: {reason}. Please give another."
+                f"ComfyUI does not accept the {NUMBERS[self.role]}: {reason}. Please give another."
             )
         if self.kind == "missing_node_type" or "does not exist" in self.message:
             return (
@@ -190,12 +200,32 @@ class Fault(NamedTuple):
 
 def refusal(answer: Mapping[str, Any]) -> Refused:
     """Both shapes of a 400, and a 200 with node_errors (comfyui.md)."""
-    faults = list(_faults(answer))
-    detail = "; ".join(str(fault) for fault in faults)
+    return _refused(tuple(_faults(answer)))
+
+
+def refusal_of_job(error: Refused, roles: Mapping[tuple[str, str], str]) -> Refused:
+    """The same refusal in the words of the workflow it is about; `roles` as binder.roles_by_place
+    gives them. A LoRA has no place in the file: its node is made for the prompt."""
+    if not error.faults:
+        return error
+
+    def role_of(fault: Fault) -> str:
+        return roles.get((fault.node, fault.name), fault.role if fault.role == LORA else "")
+
+    told = _refused(tuple(fault._replace(role=role_of(fault)) for fault in error.faults))
+    told.was_queued = error.was_queued
+    return told
+
+
+def _refused(faults: tuple[Fault, ...]) -> Refused:
+    detail = "; ".join(map(str, faults))
     others = [fault for fault in faults if fault.choice is None]
     if others:
-        return Refused(detail, others[0].public)
-    return NotOffered(detail, {str(fault.choice): fault.value for fault in faults})
+        refused = Refused(detail, others[0].public)
+    else:
+        refused = NotOffered(detail, {str(fault.choice): fault.value for fault in faults})
+    refused.faults = faults
+    return refused
 
 
 def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
@@ -206,7 +236,7 @@ def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
         entry = entry if isinstance(entry, dict) else {}
         for fault in dicts(entry.get("errors")):
             found = True
-            yield _fault(f"node {node} ({entry.get('class_type', 'unknown')})", fault)
+            yield _fault(str(node), str(entry.get("class_type", "unknown")), fault)
     error = answer.get("error")
     if not found and isinstance(error, dict):
         message = f"{error.get('message', '')} {error.get('details', '')}"
@@ -215,18 +245,21 @@ def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("the workflow", "", str(error or "no reason given"), "", "")
 
 
-def _fault(where: str, fault: Mapping[str, Any]) -> Fault:
+def _fault(node: str, class_type: str, fault: Mapping[str, Any]) -> Fault:
     extra = fault.get("extra_info")
     extra = extra if isinstance(extra, dict) else {}
     details = str(fault.get("details", ""))
     in_words = re.match(r"[^:]*: (?:'(.*?)' not in |'([^']*)'|(\S+))", details)  # older servers
     value = next(filter(None, in_words.groups()), "") if in_words else ""
+    name = str(extra.get("input_name") or details.partition(":")[0])
     return Fault(
-        where,
+        f"node {node} ({class_type})",
         str(fault.get("type")),
         str(fault.get("message", "not accepted")),
-        str(extra.get("input_name") or details.partition(":")[0]),
+        name,
         str(extra.get("received_value", value)),
+        node,
+        LIKELY_ROLES.get(name, ""),
     )
 
 

@@ -28,7 +28,7 @@ from form import ControlId, Forms, form_embed, retry_view
 from history import page_of
 from lists import LISTS_AGE, Lists
 from moderation import BlockedPrompt, BlockedWords, blocked
-from names import names_of, without_half_emoji
+from names import names_of, quoted, without_half_emoji
 from object_info import ComfyOptions
 from permissions import cannot_post, check_manager, check_may_change, check_place
 from report import Reporter
@@ -42,6 +42,7 @@ from workflows import Offer, Workflows
 log = logging.getLogger(__name__)
 
 Interaction = discord.Interaction[Any]
+LEFT_OUT_SHOWN = 10  # of the workflows that cannot be used
 DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
 CANCELLED_BY_MODERATOR = (
     "A moderator cancelled this picture. If you do not know why, please ask the moderators."
@@ -105,6 +106,7 @@ class Desk:
         learn_names(offers)  # now, not at the first click
         reporter.offers = lambda: self.forms.offers
         self.lists = Lists(self.read_lists, comfyui_threads)
+        self.left_out: list[str] = []  # the workflows that could not be used when last read
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and where this person may not ask for pictures."""
@@ -134,6 +136,7 @@ class Desk:
         offers, left_out = self._workflows.offers(info)
         for name, reason in left_out.items():
             log.warning("the workflow %s is left out: %s", name, reason)
+        self.left_out = list(left_out)
         learn_names(offers)  # here, not on the event loop
         self.forms.offers = offers
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
@@ -243,6 +246,9 @@ async def refresh(interaction: Interaction) -> None:
     text = f"The lists are fresh: {models} models ({new} new, {gone} gone), {samplers} samplers,"
     text += f" {schedulers} schedulers"
     text += f", {len(offers)} workflows." if len(offers) > 1 else "."
+    if desk.left_out:
+        names = ", ".join(map(quoted, desk.left_out[:LEFT_OUT_SHOWN]))
+        text += f"\nThe bot's log says why these workflows are left out: {names}."
     await interaction.followup.send(text, ephemeral=True)
 
 
@@ -347,7 +353,8 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await desk.job(control.key)
     try:
-        params, notes = check_offered(job, desk.forms.offers, desk.settings.max_steps)
+        fresh = replace(job, seed=new_seed())
+        params, notes = check_offered(fresh, desk.forms.offers, desk.settings.max_steps)
     except FormError:
         note = "Nothing is queued yet: choose, and press Generate."
         await desk.forms.open_from(interaction, replace(job, seed=None), note)
@@ -357,7 +364,6 @@ async def again(desk: Desk, interaction: Interaction, control: ControlId) -> Non
         user_id=str(interaction.user.id),
         guild_id=str(interaction.guild_id),
         channel_id=str(interaction.channel_id),
-        seed=new_seed() if "seed" in desk.forms.offer(params.workflow).roles else None,
     )
     try:
         queued = await desk.accept(params)

@@ -12,7 +12,7 @@ import re
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -189,6 +189,19 @@ class Draft:
             return None
         return f"Scheduler was set to {escaped(ends_of(self.scheduler, 100))} with this sampler."
 
+    def move_to(self, workflow: str, offer: Offer) -> None:
+        """Go on over a workflow as it is now. Of what this one had no place for so far, the values
+        are the file's."""
+        had = self.roles if workflow == self.workflow else frozenset()
+        fresh = blank(workflow, offer, self.most_steps)
+        for role in binder.Defaults._fields:
+            if role not in had:
+                setattr(self, role, getattr(fresh, role))
+                self.typed.pop(role, None)
+        self.workflow, self.options, self.roles = workflow, offer.options, offer.roles
+        self.size, self.loras, self.pages = offer.size, offer.loras, {}
+        self.shape = self.shape if self.size else ""
+
     def take_options(
         self, prompt: str, model: str, seed: str, shape: str = "", lora_name: str = ""
     ) -> list[str]:
@@ -198,14 +211,17 @@ class Draft:
         if prompt.strip():
             self.positive_prompt = prompt.strip()
             self.typed.pop("positive_prompt", None)
+        given = {"model": model, "seed": seed}
+        for name in [name for name in given if given[name] and name not in self.roles]:
+            problems.append(f"The workflow {quoted(self.workflow)} has no {name} to choose.")
         self.adopt_shape(shape, problems)
         self.add_lora(lora_name, problems)
-        if model:
+        if model and "model" in self.roles:
             try:
                 self.model = find_model(model, self.options.models)
             except UnknownName as unknown:
                 problems.append(unknown.public)
-        if seed:
+        if seed and "seed" in self.roles:
             self.typed.pop("seed", None)
             try:
                 self.seed = parse_seed(seed)
@@ -287,7 +303,7 @@ class Draft:
     def take(self, typed: Mapping[str, str]) -> list[str]:
         """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
         problems: list[str] = []
-        given, typed = typed, {**self._unasked(), **typed}
+        given, typed = typed, self._completed(typed)
         steps = parse_steps(typed.get("steps", ""), self.most_steps)
         cfg = parse_cfg(typed.get("cfg", ""))
         positive = typed.get("positive_prompt", "").strip()
@@ -320,10 +336,12 @@ class Draft:
         self.typed = {}
         return []
 
-    def _unasked(self) -> dict[str, str]:
-        """The texts that the modal does not ask for, as they are."""
+    def _completed(self, typed: Mapping[str, str]) -> dict[str, str]:
+        """The texts of a modal, which may be that of another workflow: what it did not ask for is
+        as it was, and so are numbers that this workflow has no place for."""
         everything = replace(self, roles=frozenset(ROLES), typed={}).texts()
-        return {name: text for name, text in everything.items() if name not in self.texts()}
+        asked = {"negative_prompt", *self.texts()}
+        return {**everything, **{name: text for name, text in typed.items() if name in asked}}
 
     def start_from(self, defaults: binder.Defaults) -> None:
         """Start from the workflow file's own values, as far as they are offered and in range."""
@@ -336,7 +354,8 @@ class Draft:
     def take_settings(self, source: Draft | JobParams) -> list[str]:
         """Start from settings used before, as far as they are still offered; a sentence for each
         that is another now. Of another workflow's, only the negative prompt is of use."""
-        self.negative_prompt = source.negative_prompt
+        if "negative" in self.roles or isinstance(source, Draft):  # else the job just has none
+            self.negative_prompt = source.negative_prompt
         if source.workflow != self.workflow:
             return []
         given = {name: getattr(source, name) for name in self.fields}
@@ -346,6 +365,16 @@ class Draft:
         self.shape = source.shape if self.size else ""
         notes.append(NO_SHAPE if source.shape and not self.size else None)
         return [note for note in notes if note]
+
+    def take_over(self, unsent: Draft) -> None:
+        """Go on with what was filled in for one picture and never sent. Numbers that were refused
+        are of their own workflow alone."""
+        self.positive_prompt, self.seed = unsent.positive_prompt, unsent.seed
+        if unsent.workflow == self.workflow:
+            self.typed = dict(unsent.typed)
+        elif unsent.typed:
+            words = ("positive_prompt", "negative_prompt", "seed")
+            self.take({name: unsent.typed[name] for name in words if name in unsent.typed})
 
     def sent(self) -> None:
         """It became a job. What the form was shown by, a message with all its parts, is let go."""
@@ -362,23 +391,22 @@ class Draft:
     ) -> JobParams:
         """The finished draft as a job; the ids are Discord's. What the workflow has no place for is
         empty."""
-        chosen = {name: getattr(self, name) or "" for name in self.fields}
-        seed = new_seed() if random_seeds and self.seed is None else self.seed
-        return JobParams(
+        params = JobParams(
             user_id=str(user_id),
             guild_id=str(guild_id),
             channel_id=str(channel_id),
-            model=chosen.get("model", ""),
-            sampler=chosen.get("sampler", ""),
-            scheduler=chosen.get("scheduler", ""),
-            steps=self.steps if "steps" in self.roles else 0,
-            cfg=self.cfg if "cfg" in self.roles else 0.0,
+            model=self.model or "",
+            sampler=self.sampler or "",
+            scheduler=self.scheduler or "",
+            steps=self.steps,
+            cfg=self.cfg,
             positive_prompt=self.positive_prompt,
-            negative_prompt=self.negative_prompt if "negative" in self.roles else "",
-            seed=seed if "seed" in self.roles else None,
+            negative_prompt=self.negative_prompt,
+            seed=new_seed() if random_seeds and self.seed is None else self.seed,
             workflow=self.workflow,
             shape=self.shape,
         )
+        return within(params, self.roles)
 
 
 class Drafts:
@@ -403,10 +431,10 @@ class Drafts:
         if len(self._by_user) > DRAFT_LIMIT:
             self._by_user.popitem(last=False)
 
-    def last(self, user_id: int) -> Draft | None:
-        """The person's newest draft, whether or not it was sent."""
-        forms = self._by_user.get(user_id)
-        return forms[next(reversed(forms))] if forms else None
+    def last(self, user_id: int, workflow: str | None = None) -> Draft | None:
+        """The person's newest draft, or that over a workflow, whether or not it was sent."""
+        newest = reversed(self._by_user.get(user_id, {}).values())
+        return next((draft for draft in newest if workflow in (None, draft.workflow)), None)
 
     def find(self, user_id: int, key: str) -> Draft:
         """The draft with this key, also one that was sent; StaleForm if it is gone."""
@@ -447,16 +475,32 @@ def blank(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draf
     return draft
 
 
+def within(params: JobParams, roles: Collection[str]) -> JobParams:
+    """A job without what its workflow has no place for."""
+    return replace(
+        params,
+        model=params.model if "model" in roles else "",
+        sampler=params.sampler if "sampler" in roles else "",
+        scheduler=params.scheduler if "scheduler" in roles else "",
+        steps=params.steps if "steps" in roles else 0,
+        cfg=params.cfg if "cfg" in roles else 0.0,
+        negative_prompt=params.negative_prompt if "negative" in roles else "",
+        seed=params.seed if "seed" in roles else None,
+    )
+
+
 def check_offered(
     params: JobParams, offers: Mapping[str, Offer], most_steps: int = STEPS_RANGE[1]
 ) -> tuple[JobParams, list[str]]:
     """The job as ComfyUI can make it now, and a sentence for what has another name since (after
-    /refresh, or from an old job). FormError for what is not offered any more."""
+    /refresh, or from an old job). FormError for what is not offered any more. What the workflow
+    takes only since then stays as in its file."""
     workflow = params.workflow or next(iter(offers))
     if workflow not in offers:
         raise FormError(f"The workflow {quoted(workflow)} is not offered any more.")
     draft = over(workflow, offers[workflow])
-    notes = {name: draft.find_again(name, getattr(params, name)) for name in draft.fields}
+    chosen = {name: getattr(params, name) for name in draft.fields if getattr(params, name)}
+    notes = {name: draft.find_again(name, value) for name, value in chosen.items()}
     gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
     if params.steps > most_steps:
         gone.append(f"At most {most_steps} steps are allowed now, and these were {params.steps}.")
@@ -465,7 +509,8 @@ def check_offered(
         gone.append(NO_SHAPE)
     if gone:
         raise FormError("\n".join(gone))
-    return replace(params, model=draft.model or ""), [note for note in notes.values() if note]
+    params = within(replace(params, model=draft.model or ""), draft.roles)
+    return params, [note for note in notes.values() if note]
 
 
 def parse_steps(text: str, most: int = STEPS_RANGE[1]) -> int | None:

@@ -202,6 +202,14 @@ def prompt_modal(draft: Draft, origin: str) -> PromptModal:
     return PromptModal(str(control_id), draft.texts(), draft.most_steps)
 
 
+def workflow_gone(workflow: str, instead: str) -> str:
+    """A sentence about a form that is over another workflow than it was."""
+    return (
+        f"The workflow {quoted(workflow)} is not offered any more: {quoted(instead)} stands in the"
+        " form instead."
+    )
+
+
 # ---------------------------------------------------------------------------------------------
 # The forms of all people
 
@@ -270,9 +278,7 @@ class Forms:
         draft = self._new_draft(interaction, workflow)
         notes = draft.take_settings(replace(job, workflow=workflow))
         if draft.workflow != workflow:
-            instead = f"{quoted(draft.workflow)} stands in the form instead"
-            gone = f"The workflow {quoted(workflow)} is not offered any more: {instead}."
-            notes.insert(0, gone)
+            notes.insert(0, workflow_gone(workflow, draft.workflow))
         draft.typed = {}
         draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
         draft.shown_by = interaction
@@ -286,11 +292,12 @@ class Forms:
     async def show_anew(
         self, interaction: discord.Interaction[Any], draft: Draft, note: str
     ) -> None:
-        """The form with the lists as they are now, and a note; what was chosen stays."""
-        offer = self.offer(draft.workflow)
-        draft.options, draft.roles, draft.pages = offer.options, offer.roles, {}
-        draft.size, draft.loras = offer.size, offer.loras
-        draft.shape = draft.shape if draft.size else ""
+        """The form with the lists as they are now, and a note; what was chosen stays. Where its
+        workflow is gone, it is over the default."""
+        workflow = draft.workflow if draft.workflow in self.offers else next(iter(self.offers))
+        if workflow != draft.workflow:
+            note = workflow_gone(draft.workflow, workflow)
+        draft.move_to(workflow, self.offer(workflow))
         await self._show(interaction, draft, note)
 
     async def choose(
@@ -388,10 +395,10 @@ class Forms:
         draft.shows_workflow = len(self.offers) > 1
         last = source or self._drafts.last(interaction.user.id)
         if last is not None:
-            draft.take_settings(last)
+            same = self._drafts.last(interaction.user.id, workflow)
+            draft.take_settings(source or same or last)
             if last.stage is not Stage.SENT:
-                draft.positive_prompt, draft.seed = last.positive_prompt, last.seed
-                draft.typed = dict(last.typed)
+                draft.take_over(last)
         draft.place_note = self._place_note(interaction)
         self._drafts.put(interaction.user.id, draft)
         return draft

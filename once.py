@@ -28,7 +28,7 @@ from object_info import Capabilities
 from settings import Settings, redact
 from store import Job, JobParams, Store
 from worker import Worker
-from workflows import Offer, Workflows, offer
+from workflows import Offer, WorkflowError, Workflows, offer
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
 PROGRESS_EVERY = 0.5  # seconds between two looks at the progress
@@ -67,7 +67,7 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
         text = unusable_comfyui(settings, error)
     except (FormError, UnknownName) as error:  # a sentence with Discord's markdown
         text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
-    except (OnceError, ComfyError) as error:
+    except (OnceError, WorkflowError, ComfyError) as error:
         text = str(error)
     print(redact(text, *settings.secrets), file=sys.stderr)
     return 1

@@ -88,12 +88,13 @@ def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
 
 def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
     """As `analyse()`, of a file; one that cannot be read or is not JSON is refused."""
-    loaded = binder.load(path)
-    if loaded.ok:
-        return analyse(loaded.workflow, info)
-    if _is_template(path):
-        return _refusal({}, f"{path.name} is another program's template and no JSON yet: {EXPORT}")
-    return _refusal({}, f"{loaded.reason}: {EXPORT}")
+    try:
+        document = binder.read_json(path, f"the file {path.name}")
+    except ValueError as error:
+        is_template = _is_template(path)
+        template = f"{path.name} is another program's template and no JSON yet"
+        return _refusal({}, f"{template if is_template else error}: {EXPORT}")
+    return analyse(document, info)
 
 
 def _is_template(path: Path) -> bool:

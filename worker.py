@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import binder
 import lora
 from comfy_client import ComfyClient, Preview, Progress
-from comfy_errors import BrokenModel, NotOffered, Refused, Removed
+from comfy_errors import BrokenModel, NotOffered, Refused, Removed, refusal_of_job
 from names import display_name, duration, quoted
 from object_info import Capabilities, ComfyOptions
 from prompt import JobError, prepared
@@ -326,6 +326,8 @@ class Worker:
         self._trouble(error)
         loaded = self._load_workflow(job.workflow)
         model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
+        if isinstance(error, Refused) and loaded.ok:
+            error = refusal_of_job(error, binder.roles_by_place(loaded.bindings))
         sentence = sentence_for(error, job, self._read_lists, model_nodes)
         return self._durably(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 

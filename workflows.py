@@ -53,13 +53,17 @@ class Workflows:
 
     def names(self) -> list[str]:
         """All there are now, usable or not, the default first."""
-        beside = self._default_path.parent.parent
+        return [self.default, *(name for name in self._beside() if name.isprintable())]
+
+    def _beside(self) -> list[str]:
+        """The folders with a workflow beside the default's, without hidden ones."""
         try:
-            folders = sorted(path.parent.name for path in beside.glob(f"*/{FILE_NAME}"))
+            found = list(self._default_path.parent.parent.glob(f"*/{FILE_NAME}"))
         except OSError as error:
             log.warning("the folders beside the workflow's cannot be read: %s", error)
-            folders = []
-        return [self.default, *(name for name in folders if name != self.default)]
+            found = []
+        names = sorted(path.parent.name for path in found)
+        return [name for name in names if name != self.default and not name.startswith(".")]
 
     def path(self, name: str) -> Path:
         """The file of one of `names()`."""
@@ -80,10 +84,14 @@ class Workflows:
         """What each usable workflow offers on this server, the default first, and why each of the
         others is left out. WorkflowError or OptionsMissing if the default cannot be used."""
         found: dict[str, Offer] = {}
-        left_out: dict[str, str] = {}
+        unshown = [ascii(name) for name in self._beside() if not name.isprintable()]
+        left_out = dict.fromkeys(unshown, "its name cannot be shown: rename the folder")
         for name in self.names():
             try:
-                found[name] = offer(self.load(name), info)
+                loaded = self.load(name)
+                if name != self.default:  # of a locked default, a start only warns of that
+                    check_classes(loaded, info)
+                found[name] = offer(loaded, info)
             except (WorkflowError, OptionsMissing) as error:
                 if name == self.default:
                     raise
@@ -103,10 +111,16 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
     else:
         options = info.options_of(binder.list_inputs(workflow, bindings))
         roles -= {role for role in binder.OPTION_ROLES if not getattr(options, f"{role}s")}
-        missing = {name for name in binder.classes(workflow).values() if name not in info}
-        if missing:
-            raise WorkflowError(f"ComfyUI does not know {', '.join(sorted(missing))}")
+        check_classes(loaded, info)
     server = info.capabilities(binder.SEED_INPUTS)
     loras = server.loras if binder.model_nodes(workflow, server.outputs, bindings) else ()
     size = binder.size_of(workflow, bindings)
     return Offer(options, binder.defaults(workflow, bindings), roles, size, loras)
+
+
+def check_classes(loaded: binder.BindResult, info: ObjectInfo) -> None:
+    """WorkflowError if the server lacks a node class of a workflow: it would refuse every job."""
+    names = binder.classes(loaded.workflow).values() if loaded.ok else ()
+    missing = sorted({name for name in names if name not in info})
+    if missing:
+        raise WorkflowError(f"ComfyUI does not know {', '.join(missing)}")

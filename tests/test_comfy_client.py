@@ -388,6 +388,23 @@ def test_other_refusals_say_in_plain_words_who_can_do_something(ask, fault, sent
     assert str(fault["message"]) in str(refused)
 
 
+def test_what_a_job_writes_is_called_by_its_role_and_nothing_else_is(ask):
+    faults = fault_of("value_not_in_list", "gguf_name"), fault_of("value_not_in_list", "ckpt_name")
+    refused = refused_for(ask, *faults)
+    told = ce.refusal_of_job(refused, {("7", "gguf_name"): "model", ("8", "ckpt_name"): "model"})
+    assert (type(told), str(told)) == (ce.Refused, str(refused))
+    assert told.public == "ComfyUI does not offer the ckpt `x`. Please tell the bot's owner."
+    told = ce.refusal_of_job(refused_for(ask, faults[0]), {("7", "gguf_name"): "model"})
+    assert type(told) is ce.NotOffered
+    assert told.values == {"model": "x.pt"}
+    number = fault_of("value_bigger_than_max", "value", "Value 99 bigger than max of 9", 99)
+    partly = refused_for(ask, number)
+    partly.was_queued = True
+    told = ce.refusal_of_job(partly, {("7", "value"): "steps"})
+    assert told.public.startswith("ComfyUI does not accept the number of steps: Value 99 bigger")
+    assert told.was_queued
+
+
 def test_dropped_outputs_are_a_refusal_even_if_the_rest_cannot_be_stopped(comfyui, live, caplog):
     comfyui.fault("POST /jobs", "503")
     bad_output = {"class_type": "KSampler (Efficient)", "inputs": {}}

@@ -161,7 +161,8 @@ def test_the_texts_of_the_modal_are_merged_without_the_space_around_them() -> No
 
 def test_an_empty_seed_and_negative_prompt_are_fine() -> None:
     draft = filled_draft()
-    assert draft.take({"positive_prompt": "a fox", "steps": "1", "cfg": "1", "seed": " "}) == []
+    typed = {"positive_prompt": "a fox", "negative_prompt": " ", "steps": "1", "cfg": "1"}
+    assert draft.take({**typed, "seed": " "}) == []
     assert (draft.negative_prompt, draft.seed) == ("", None)
 
 

@@ -1,0 +1,295 @@
+"""--adopt: an exported workflow becomes one that /gen drives, as an owner does it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binder import ROLES
+from tests.end_to_end.common import result_of
+from tests.harness.bot import Bot
+from tests.harness.forks import ForkServer
+from tests.harness.house import House
+from tests.harness.steps import fields, queued
+from tests.standins.comfyui.nodes import MODELS, flux_workflow, simple_workflow
+from tests.standins.comfyui.server import ComfyUIStandIn
+from tests.standins.discord.server import DiscordStandIn
+
+Graph = dict[str, Any]
+
+SIMPLE = {
+    "model": ["4.ckpt_name"],
+    "positive": ["6.text"],
+    "negative": ["7.text"],
+    "sampler": ["3.sampler_name"],
+    "scheduler": ["3.scheduler"],
+    "steps": ["3.steps"],
+    "cfg": ["3.cfg"],
+    "seed": ["3.seed"],
+    "width": ["5.width"],
+    "height": ["5.height"],
+    "batch": ["5.batch_size"],
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None) -> Iterator[House]:
+    """An installation beside a ComfyUI, without a bot."""
+    with DiscordStandIn() as discord, ComfyUIStandIn() as comfyui:
+        house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui, forks)
+        yield house
+        house.check()
+
+
+@pytest.fixture
+def owner(home: House) -> Iterator[House]:
+    """The same, with the workflows as they were at first."""
+    folder = home.installation.folder / "workflows"
+    home.comfyui.posted.clear()
+    yield home
+    for path in folder.iterdir():
+        if path.name != "multisampler":
+            shutil.rmtree(path)
+
+
+def export(house: House, document: object, name: str = "fox.json") -> str:
+    """A file as ComfyUI's page saves it; its path."""
+    path = house.installation.folder.parent / name
+    path.write_text(document if isinstance(document, str) else json.dumps(document), "utf-8")
+    return str(path)
+
+
+def comfygen(house: House, *arguments: str, **changes: str) -> Bot:
+    """`python comfygen.py` with these arguments, to its end, without a token for Discord."""
+    house.installation.configure({"COMFY_BASE_URL": house.comfyui.url, **changes})
+    bot = house.run(ready=False, offline=True, arguments=arguments)
+    bot.wait(60)
+    return bot
+
+
+def workflows_of(house: House) -> list[str]:
+    return sorted(path.name for path in (house.installation.folder / "workflows").iterdir())
+
+
+def written(house: House, name: str) -> tuple[Any, Any]:
+    """The two files of a workflow."""
+    folder = house.installation.folder / "workflows" / name
+    assert sorted(path.name for path in folder.iterdir()) == ["base.json", "bindings.json"]
+    texts = ((folder / file).read_text("utf-8") for file in ("base.json", "bindings.json"))
+    graph, bindings = map(json.loads, texts)
+    return graph, bindings
+
+
+def with_guidance() -> Graph:
+    """A workflow with two numbers that cfg could be."""
+    graph = simple_workflow()
+    graph["10"] = {
+        "class_type": "FluxGuidance",
+        "inputs": {"conditioning": ["6", 0], "guidance": 3.5},
+    }
+    graph["3"]["inputs"] |= {"positive": ["10", 0], "cfg": 1}
+    return graph
+
+
+def in_a_subgraph(graph: Graph) -> Graph:
+    """The same with ids as ComfyUI gives them inside of a subgraph."""
+    ids = {node: f"57:{node}" for node in graph}
+    renamed = copy.deepcopy(graph)
+    for node in renamed.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):
+                node["inputs"][name] = [ids[value[0]], value[1]]
+    return {ids[node]: entry for node, entry in renamed.items()}
+
+
+def test_what_is_sure_is_written_with_a_line_for_each_role_and_how_to_try_it(
+    owner: House,
+) -> None:
+    bot = comfygen(owner, "--adopt", export(owner, simple_workflow(), "My fox_api.json"))
+    assert bot.process.returncode == 0, bot.output
+    assert written(owner, "My-fox") == (simple_workflow(), SIMPLE)
+    assert [line.split()[0] for line in bot.lines[: len(ROLES)]] == list(ROLES)
+    assert bot.lines[0] == "model      4.ckpt_name: the model that KSampler 3 samples with"
+    assert '  python comfygen.py --once "a red fox" --workflow My-fox' in bot.lines
+    assert not any(line.startswith(("not sure", "warning")) for line in bot.lines)
+
+
+def test_what_was_adopted_makes_a_picture_and_a_start_offers_it(
+    house: House, tmp_path: Path
+) -> None:
+    """From the file to the person who uses it."""
+    bot = comfygen(house, "--adopt", export(house, flux_workflow()), "--name", "Krea (dev)")
+    assert bot.process.returncode == 0, bot.output
+    assert '--workflow "Krea (dev)"' in bot.output
+    once = ("--once", "a red fox", "--workflow", "Krea (dev)", "--out", str(tmp_path / "out"))
+    bot = comfygen(house, *once)
+    assert bot.process.returncode == 0, bot.output
+    (picture,) = (tmp_path / "out").iterdir()
+    assert picture.read_bytes() in house.comfyui.pictures.values()
+    ((_, posted),) = house.comfyui.posted
+    assert posted["41"]["inputs"]["value"] == "a red fox"
+
+    house.start()
+    person = house.discord.person()
+    (found,) = person.autocomplete("gen", house.channel, "workflow", "krea")
+    options = {"workflow": found["value"], "prompt": "a blue fox"}
+    form = person.slash("gen", house.channel, **options).wait()
+    queued(person, form)
+    assert fields(result_of(house, person))["Workflow"] == "Krea (dev)"
+
+
+def test_what_is_not_sure_is_written_too_and_names_the_candidates(owner: House) -> None:
+    bot = comfygen(owner, "--adopt", export(owner, with_guidance()))
+    assert bot.process.returncode == 2, bot.output
+    (line,) = [line for line in bot.lines if line.startswith("not sure")]
+    assert line.startswith("not sure   cfg: it could be ")
+    assert "10.guidance" in line
+    assert "3.cfg" in line
+    assert written(owner, "fox")[1]["cfg"] in (["10.guidance"], ["3.cfg"])
+
+
+def test_a_folder_is_never_overwritten(owner: House) -> None:
+    assert comfygen(owner, "--adopt", export(owner, simple_workflow())).process.returncode == 0
+    changed = owner.installation.folder / "workflows/fox/bindings.json"
+    changed.write_text('{"positive": ["6.text"]}', "utf-8")
+    for name in ("fox", "multisampler"):
+        bot = comfygen(owner, "--adopt", export(owner, flux_workflow()), "--name", name)
+        assert bot.process.returncode == 1
+        assert f"refused: there is a workflow {name} already: give another --name" in bot.output
+    assert written(owner, "fox") == (simple_workflow(), {"positive": ["6.text"]})
+    assert [path.name for path in owner.installation.workflow.parent.iterdir()] == ["base.json"]
+
+
+def test_a_workflow_whose_bindings_are_spoilt_can_be_adopted_anew(owner: House) -> None:
+    folder = owner.installation.add_workflow("spoilt", simple_workflow())
+    (folder / "bindings.json").write_text("{,", "utf-8")
+    bot = comfygen(owner, "--adopt", str(folder / "base.json"), "--name", "mended")
+    assert bot.process.returncode == 0, bot.output
+    assert written(owner, "mended") == (simple_workflow(), SIMPLE)
+
+
+def test_json_alone_is_printed_and_nothing_written(owner: House) -> None:
+    before = workflows_of(owner)
+    sure = comfygen(owner, "--adopt", export(owner, simple_workflow()), "--json")
+    assert sure.process.returncode == 0
+    assert json.loads(sure.output) == {"bindings": SIMPLE, "not_sure": {}, "refused": None}
+    unsure = comfygen(owner, "--adopt", export(owner, with_guidance()), "--json")
+    assert unsure.process.returncode == 2
+    answer = json.loads(unsure.output)
+    assert set(answer["not_sure"]) == {"cfg"}
+    assert set(answer["not_sure"]["cfg"]) == {"10.guidance", "3.cfg"}
+    refused = comfygen(owner, "--adopt", export(owner, {"nodes": []}), "--json")
+    assert refused.process.returncode == 1
+    answer = json.loads("".join(line for line in refused.lines if not line.startswith("refused:")))
+    assert "Export (API)" in answer["refused"]
+    assert workflows_of(owner) == before
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"prompt": simple_workflow()},
+        {"prompt": simple_workflow(), "client_id": "x", "extra_data": {"extra_pnginfo": {}}},
+        {**simple_workflow(), "version": 0.4, "extra": {"ds": {"scale": 1}}, "last_node_id": 9},
+        "\ufeff" + json.dumps(simple_workflow()),
+    ],
+)
+def test_what_stands_around_the_nodes_is_left_behind(owner: House, document: object) -> None:
+    bot = comfygen(owner, "--adopt", export(owner, document))
+    assert bot.process.returncode == 0, bot.output
+    assert written(owner, "fox") == (simple_workflow(), SIMPLE)
+
+
+def test_ids_may_hold_colons(owner: House, tmp_path: Path) -> None:
+    graph = in_a_subgraph(simple_workflow())
+    assert comfygen(owner, "--adopt", export(owner, graph)).process.returncode == 0
+    expected = {role: [f"57:{entry}" for entry in entries] for role, entries in SIMPLE.items()}
+    assert written(owner, "fox") == (graph, expected)
+    once = ("--once", "a red fox", "--seed", "3", "--workflow", "fox", "--out", str(tmp_path))
+    assert comfygen(owner, *once).process.returncode == 0
+    ((_, posted),) = owner.comfyui.posted
+    assert posted["57:6"]["inputs"]["text"] == "a red fox"
+    assert posted["57:3"]["inputs"]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"nodes": [], "links": []}', "this is the format of ComfyUI's page"),
+        ("[1]", "there is no node in it"),
+        ({"3": simple_workflow()["3"]}, "it saves no picture"),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do_and_writes_nothing(
+    owner: House, document: object, said: str
+) -> None:
+    before = workflows_of(owner)
+    bot = comfygen(owner, "--adopt", export(owner, document))
+    assert bot.process.returncode == 1
+    (line,) = bot.lines
+    assert line.startswith("refused: ")
+    assert said in line
+    assert "export" in line.lower()
+    assert workflows_of(owner) == before
+
+
+def test_a_file_that_cannot_be_read_and_a_name_for_no_folder_are_refused(owner: House) -> None:
+    before = workflows_of(owner)
+    for path, said in (("nowhere.json", "does not exist"), (".", "cannot be read")):
+        bot = comfygen(owner, "--adopt", str(owner.installation.folder / path))
+        assert bot.process.returncode == 1
+        assert said in bot.output
+    for name in ("../fox", "con"):
+        bot = comfygen(owner, "--adopt", export(owner, simple_workflow()), "--name", name)
+        assert bot.process.returncode == 1
+        assert "give another with --name" in bot.output
+    assert workflows_of(owner) == before
+
+
+def test_without_comfyui_it_is_adopted_all_the_same(owner: House) -> None:
+    nowhere = "http://127.0.0.1:9"
+    arguments = ("--adopt", export(owner, simple_workflow()))
+    bot = comfygen(owner, *arguments, COMFY_BASE_URL=nowhere)
+    assert bot.process.returncode == 0, bot.output
+    assert "ComfyUI does not answer: what it has of this workflow, --check tells later" in bot.lines
+    assert written(owner, "fox") == (simple_workflow(), SIMPLE)
+
+
+def test_what_the_server_does_not_have_is_told_and_once_says_what_to_choose(owner: House) -> None:
+    graph = flux_workflow("Flux/absent.safetensors")
+    graph["17"]["inputs"]["scheduler"] = "nowhere"
+    graph["10"]["inputs"]["vae_name"] = "absent.vae"
+    graph["50"] = {"class_type": "ttN text", "inputs": {}}
+    bot = comfygen(owner, "--adopt", export(owner, graph))
+    warnings = [line for line in bot.lines if line.startswith("warning ")]
+    for said in (
+        "class 'ttN text' of node 50 (probably of the pack ComfyUI_tinyterraNodes)",
+        "node 12, unet_name: 'Flux/absent.safetensors' is not offered by ComfyUI; only the form's",
+        "node 17, scheduler: 'nowhere' is not offered by ComfyUI; only the form's first choice",
+        "node 10, vae_name: 'absent.vae' is not offered by ComfyUI; ComfyUI will refuse every job",
+    ):
+        assert any(said in line for line in warnings), bot.output
+    assert len(warnings) == 4
+    bot = comfygen(owner, "--once", "a fox", "--workflow", "fox")
+    assert bot.process.returncode == 1
+    assert bot.lines == ["ComfyUI does not know ttN text"]
+
+
+def test_a_model_that_is_not_there_is_chosen_by_the_first_try(owner: House, tmp_path: Path) -> None:
+    graph = simple_workflow("absent.safetensors")
+    assert comfygen(owner, "--adopt", export(owner, graph)).process.returncode == 0
+    once = ("--once", "a fox", "--workflow", "fox", "--out", str(tmp_path))
+    bot = comfygen(owner, *once)
+    assert bot.process.returncode == 1
+    assert "Choose one with --model: " in bot.output
+    assert comfygen(owner, *once, "--model", MODELS[-1]).process.returncode == 0
+    ((_, posted),) = owner.comfyui.posted
+    assert posted["4"]["inputs"]["ckpt_name"] == MODELS[-1]
