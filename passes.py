@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import switches
 import tracing
 from graph import Entry, Graph, Node
 from object_info import ObjectInfo
@@ -85,7 +86,7 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     """The passes of a workflow. Raises Refused if it saves or samples no still picture, or starts
     from a picture that somebody must give."""
     savers = _savers(graph, info)
-    alive = tuple(graph.nodes[node] for node in graph.upstream(savers))
+    alive = tuple(graph.nodes[node] for node in graph.upstream(savers, FILE_NAME))
     sampling = [node for node in alive if samples(node)] or list(_generators(graph, alive))
     if not sampling:
         raise Refused(_nothing_samples(alive))
@@ -204,9 +205,9 @@ def _pass(graph: Graph, node: Node) -> Pass:
 
 def _feeds(graph: Graph, node: Node) -> list[str]:
     """The inputs that a node takes its picture from, as latents or pixels."""
-    chosen = tracing.switched(graph, node)
-    if chosen:
-        return [chosen]
+    ways = switches.live(graph, node)
+    if ways:
+        return [name for name in ways if name in node.links]
     latents = [name for name in node.links if LATENT.match(name)]
     pictures = [name for name in node.links if PICTURE.match(name)]
     if latents or pictures:
@@ -236,9 +237,15 @@ def _is_empty(node: Node) -> bool:
     return sized and not loads_picture(node)
 
 
+def _encodes(node: Node) -> bool:
+    return "vae" in node.links and any(map(PICTURE.match, node.links))
+
+
 def _refuse_given(passes: Passes) -> None:
     sources = passes.base.sources
     given = next(filter(loads_picture, sources), None)
+    if given is None and any(map(_encodes, passes.base.latents)):
+        given = sources[0]  # whatever brings it: nothing else than a picture is encoded
     if given is not None and not any(map(_is_empty, sources)):
         raise Refused(
             f"{passes.base.node} starts from the picture of {given}, which would have to come from"

@@ -21,8 +21,12 @@ from passes import FILE_NAME, LATENT, LOADS_PICTURE, PICTURE, Pass, Refused, loa
 from tracing import NAMES, Part, Texts, Traced, Want
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
+SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
+SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
+OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
 STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
 NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
@@ -214,9 +218,12 @@ class _Analysis:
             return Traced()
         traced = tracing.literal(self._graph, entry, kind, NAMES[role])
         overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
-        if overruled and entry.node == p.node.id:  # which of the two counts is the node's affair
-            return Traced(traced.entries, traced.entries)
-        return traced
+        if not overruled or entry.node != p.node.id:
+            return traced
+        schedule = p.node.links["sigmas"].node
+        entry = tracing.find(self._graph, schedule, role)
+        inner = tracing.literal(self._graph, entry, kind, NAMES[role]) if entry else Traced()
+        return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
@@ -313,11 +320,17 @@ class _Analysis:
             why = f"{self._places([preset])} sets the size by a choice from a list"
             return self._finding(role, Traced((), traced.entries), why)
         places = self._places(traced.entries)
+        if any(map(self._is_turned, traced.entries)):
+            why = f"{places}, which may turn the picture on its side"
+            return self._finding(role, Traced(traced.entries, traced.entries), why)
         why = f"{places}: the picture starts from it" if traced.entries else f"no {role} to set"
         return self._finding(role, traced, why)
 
     def _batch(self) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
+        times = [entry for p in self._passes.bases for entry in _batches(p)]
+        if times:
+            traced = Traced(traced.entries, (*traced.entries, *times))
         places = self._places(traced.entries)
         why = f"{places}: so many pictures at once" if traced.entries else "no batch size to set"
         return self._finding("batch", traced, why)
@@ -325,21 +338,26 @@ class _Analysis:
     def _preset(self, entry: Entry) -> Entry | None:
         """What chooses the size in a node instead of the numbers beside it."""
         for name, value in self._graph.nodes[entry.node].values.items():
-            if isinstance(value, str) and PRESET.search(name) and not CUSTOM.search(value):
+            is_preset = PRESET.search(name) and not TURNS.search(name)
+            if isinstance(value, str) and is_preset and not CUSTOM.search(value):
                 return Entry(entry.node, name)
         return None
 
+    def _is_turned(self, entry: Entry) -> bool:
+        """Whether the node of a size may swap width and height."""
+        values = self._graph.nodes[entry.node].values.items()
+        turns = [value for name, value in values if TURNS.search(name)]
+        return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
+
     def _of_source(self, p: Pass, role: str) -> Traced:
         """A role whose value stands where the empty picture is made."""
-        places = [Entry(n.id, name) for n in (*p.sources, p.node) for name in NAMES[role]]
-        entry = next((e for e in places if e.name in self._inputs(e.node)), None)
+        nodes = (*p.sources, p.node)
+        places = [Entry(n.id, name) for n in nodes for name in tracing.named(n, NAMES[role])]
+        entry = next(iter(places), None)
         entry = entry or tracing.find(self._graph, p.node.id, role)
         if entry is None:
             return Traced()
         return tracing.literal(self._graph, entry, "number", NAMES[role])
-
-    def _inputs(self, node: str) -> set[str]:
-        return {*self._graph.nodes[node].links, *self._graph.nodes[node].values}
 
     # What is said of it.
 
@@ -368,7 +386,7 @@ class _Analysis:
             # a picture beside a text in an encoder: what is to be edited, if it is taken as latents
             encodes = "vae" in node.links or "edit" in node.class_type.lower()
             encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
-            shown = [n for n in node.links if PICTURE.match(n) and "vision" not in n]
+            shown = [n for n in node.links if SHOWN.search(n)]
             refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
             inputs = (shown if encodes else []) + refers
             for inner in self._graph.upstream(node.links[name].node for name in inputs):
@@ -394,8 +412,14 @@ class _Analysis:
         written = {entry for f in found for entry in (*f.entries, *f.candidates)}
         left = []
         for node in self._passes.alive:
+            if not self._graph.uses.get(node.id) and not passes.samples(node):
+                continue  # what a saving node makes of it is its own affair
             for name, value in node.values.items():
-                if FILE_NAME.match(name) or str(Entry(node.id, name)) in written:
+                if (
+                    FILE_NAME.match(name)
+                    or SOUGHT.match(name)
+                    or str(Entry(node.id, name)) in written
+                ):
                     continue
                 is_odd = name in NUMBERS and isinstance(value, str) and not _is_number(value)
                 if is_odd or tracing.is_placeholder(value):
@@ -405,6 +429,15 @@ class _Analysis:
                 f"it is another program's template: {_listed(left[:3])} would stay as it is; export"
                 " the workflow from ComfyUI itself, with Workflow > Export (API)"
             )
+
+
+def _batches(p: Pass) -> Iterator[Entry]:
+    """The numbers that multiply a batch, or cut it, on its way into a pass."""
+    for node in p.latents:
+        if not any(map(LATENT.match, node.links)):
+            continue
+        names = ("length",) if "batch_index" in node.values else ("amount", "repeats", "multiply")
+        yield from (Entry(node.id, name) for name in names if name in node.values)
 
 
 def _together(found: Iterable[Traced]) -> Traced:

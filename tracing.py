@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import switches
 from graph import Entry, Graph, Link, Node
 from object_info import ObjectInfo
 
@@ -19,7 +20,7 @@ Kind = Literal["number", "string"]
 Want = Literal["positive", "negative"]
 
 DEPTH = 100  # so many nodes are followed one behind another
-CLOSE = 2.0  # texts whose likelihoods differ by less cannot be told apart
+CLOSE = 4.0  # texts whose likelihoods differ by less cannot be told apart
 
 # The names of the inputs that take each thing, the most telling first.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -102,11 +103,6 @@ MODEL_LINK = re.compile(
 )
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
-SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
-TWO_WAY = ("switch", "boolean", "condition", "bool")
-FIRST_OF = re.compile(
-    r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I
-)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
@@ -130,8 +126,8 @@ POSITIVE = re.compile(r"(^|_|\b)pos(itive)?(\d*)($|_|\b)", re.I)
 NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 
 PLACEHOLDER = re.compile(
-    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Za-z_][\w-]*>|\[\[?\w+\]?\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
+    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<{1,2}[A-Za-z_][\w-]*>{1,2}|\[\[?\w+\]?\]"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
@@ -141,6 +137,11 @@ PERSONAL = re.compile(
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
     r"|prepend|embeddings?|default|fixed|common|tags?)\b",
+    re.I,
+)
+INSTRUCTS = re.compile(
+    r"^\W*(you are|you're|your (sole |only )?task|act as|role:)|system.?prompt|<.?im_start"
+    r"|prompt engineer|^\W*rewrite the",
     re.I,
 )
 PRAISE = re.compile(
@@ -182,6 +183,12 @@ def fits(value: object, kind: Kind) -> bool:
     return is_number or is_placeholder(value)
 
 
+def named(node: Node, names: Iterable[str]) -> list[str]:
+    """The inputs of a node that have one of these names, in capital letters or not."""
+    own = {name.lower(): name for name in (*node.links, *node.values)}
+    return [own[name] for name in names if name in own]
+
+
 def find(graph: Graph, start: str, role: str) -> Entry | None:
     """The input that takes a role's thing, nearest to a sampling node: its own, or one of the
     nodes that it takes its pipe, guider, sigmas … from."""
@@ -189,7 +196,7 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        for name in NAMES[role]:
+        for name in named(node, NAMES[role]):
             is_carrier = carrier is not None and carrier.search(name)
             if name in node.values or (name in node.links and not is_carrier):
                 return Entry(current, name)
@@ -201,79 +208,79 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     return None
 
 
-def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> Traced:
-    """The literal behind an input. `names` are what nodes on the way call such a value."""
+def literal(
+    graph: Graph,
+    entry: Entry,
+    kind: Kind,
+    names: Collection[str],
+    seen: set[Entry] | None = None,
+) -> Traced:
+    """The literal behind an input. `names` are what nodes on the way call such a value, `seen` the
+    inputs that have been looked behind already."""
+    seen = set() if seen is None else seen
     calculated = False
     for _ in range(DEPTH):
+        seen.add(entry)
         node = graph.nodes[entry.node]
         if entry.name in node.values:
-            if not fits(node.values[entry.name], kind):
-                is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
-                return Traced((entry,), (entry,)) if is_written else Traced()
-            if not calculated:
-                return Traced((entry,))
-            is_primitive = len(node.values) == 1 or entry.name in names
-            return Traced((entry,) if is_primitive else (), (entry,))
+            return _standing(node, entry, kind, is_sure=not calculated, names=names)
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]
-        inner = _handed_on(graph, inside, kind, names)
+        inner = [e for e in _handed_on(graph, inside, kind, names) if e not in seen]
         if len(inner) != 1:
-            return Traced((), tuple(e for e in inner if e.name in inside.values))
+            every = [literal(graph, e, kind, names, seen) for e in inner]
+            return _one_of(every, is_either=bool(switches.live(graph, inside)))
         entry = inner[0]
         calculated = calculated or (kind == "number" and _calculates(inside))
     return Traced()
 
 
+def _standing(
+    node: Node, entry: Entry, kind: Kind, *, is_sure: bool, names: Collection[str]
+) -> Traced:
+    """What is found at a literal; not sure if the value is changed on its way from there."""
+    if not fits(node.values[entry.name], kind):
+        is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
+        return Traced((entry,), (entry,)) if is_written else Traced()
+    if is_sure:
+        return Traced((entry,))
+    is_primitive = len(node.values) == 1 or entry.name.lower() in names
+    return Traced((entry,) if is_primitive else (), (entry,))
+
+
+def _one_of(every: Sequence[Traced], *, is_either: bool) -> Traced:
+    """What is found behind several inputs, of which nobody knows which one counts, or how."""
+    found = [entry for traced in every for entry in (*traced.entries, *traced.candidates)]
+    first = next((traced.entries for traced in every if traced.entries), ())
+    return Traced(first if is_either else (), tuple(dict.fromkeys(found)))
+
+
 def _calculates(node: Node) -> bool:
     """Whether a node makes another number out of the one it is handed: it has a text for it."""
     texts = [name for name, value in node.values.items() if isinstance(value, str) and value]
-    return bool(node.links) and any(not re.search("control_after|mode$", name) for name in texts)
+    if not node.links or any(map(PIPE.search, node.links)):
+        return False
+    return any(not re.search("control_after|mode$", name) for name in texts)
 
 
 def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
     """The inputs of a node that the value it hands on may come from."""
-    for name in names:
+    for name in named(node, names):
         if name in node.links or fits(node.values.get(name), kind):
             return [Entry(node.id, name)]
-    chosen = switched(graph, node)
-    if chosen:
-        return [Entry(node.id, chosen)]
+    ways = switches.live(graph, node) or tuple(filter(PIPE.search, node.links))
+    if ways:
+        return [Entry(node.id, name) for name in ways]
     own = [name for name, value in node.values.items() if fits(value, kind)]
     own = [name for name in own if "control_after" not in name and name != "unique_id"]
     if node.links:
         # with numbers of its own beside what it is handed, it may well calculate
         return [Entry(node.id, name) for name in (*node.links, *own)]
-    named = [name for name in own if name.lower() in ("value", "int", "float", "number", "string")]
-    return [Entry(node.id, name) for name in named[:1] or own]
-
-
-def switched(graph: Graph, node: Node) -> str | None:
-    """The input that a switch lets through; None if the node is none, or it is not known."""
-    inputs = [name for name in node.links if name not in (*SWITCH, *TWO_WAY)]
-    if len(inputs) < 2:
-        return None
-    for name in SWITCH:
-        choice = _set_to(graph, node, name)
-        if isinstance(choice, int):
-            numbered = (n for n in inputs if re.fullmatch(rf"[a-z]+_?0*{int(choice)}", n, re.I))
-            return next(numbered, None)
-    for name in TWO_WAY:
-        choice = _set_to(graph, node, name)
-        if isinstance(choice, bool):
-            side = re.compile(r"true|^yes|^on$" if choice else r"false|^no|^off$")
-            return next((n for n in inputs if side.search(n) and n not in TWO_WAY), None)
-    is_any = "switch" in node.class_type.lower() and not node.values
-    return inputs[0] if is_any and FIRST_OF.match(inputs[0]) else None
-
-
-def _set_to(graph: Graph, node: Node, name: str) -> object:
-    """What a switch is set to, by itself or by a primitive."""
-    link = node.links.get(name)
-    source = graph.nodes[link.node] if link else node
-    if link is None:
-        return node.values.get(name)
-    return next(iter(source.values.values()), None) if len(source.values) == 1 else None
+    telling = [
+        name for name in own if name.lower() in ("value", "int", "float", "number", "string")
+    ]
+    return [Entry(node.id, name) for name in telling[:1] or own]
 
 
 def model_input(graph: Graph, start: str) -> Entry | None:
@@ -281,10 +288,10 @@ def model_input(graph: Graph, start: str) -> Entry | None:
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        named = [name for name in ("model", "base_model", "unet") if name in node.links]
-        named += [name for name in node.links if PLAIN_MODEL.search(name)]
-        if named:
-            return Entry(current, named[0])
+        models = [name for name in ("model", "base_model", "unet") if name in node.links]
+        models += [name for name in node.links if PLAIN_MODEL.search(name)]
+        if models:
+            return Entry(current, models[0])
         carriers = [name for name in node.links if PIPE.search(name) or name == "guider"]
         for link in (node.links[name] for name in carriers):
             if link.node not in seen:
@@ -293,8 +300,9 @@ def model_input(graph: Graph, start: str) -> Entry | None:
     return None
 
 
-def model(graph: Graph, start: Entry) -> Traced:
-    """The file name in the loader that a model comes from, through whatever patches it."""
+def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
+    """The file name in the loader that a model comes from, through whatever patches it, and so many
+    switches that nobody knows the setting of."""
     entry = start
     others: list[Entry] = []
     for _ in range(DEPTH):
@@ -303,6 +311,13 @@ def model(graph: Graph, start: Entry) -> Traced:
         if link is None:
             break
         loader = graph.nodes[link.node]
+        ways = switches.live(graph, loader)
+        if len(ways) > 1:
+            every = [model(graph, Entry(loader.id, name), depth - 1) for name in ways if depth]
+            return _one_of(every, is_either=True)
+        if ways:
+            entry = Entry(loader.id, ways[0])
+            continue
         patched = [name for name in loader.links if MODEL_LINK.match(name)]
         if patched:
             others += [Entry(loader.id, name) for name in patched[1:]]
@@ -312,12 +327,11 @@ def model(graph: Graph, start: Entry) -> Traced:
         odd = [name for name in NAMES["model"] if isinstance(loader.inputs.get(name), dict)]
         if odd and own is None:
             return Traced((), (Entry(loader.id, odd[0]),))
-        chosen = switched(graph, loader)
         if own is not None:
             traced = literal(graph, own, "string", (*NAMES["model"], "value"))
             return _merged(graph, traced, others)
-        if chosen or len(loader.links) == 1:
-            entry = Entry(loader.id, chosen or next(iter(loader.links)))
+        if len(loader.links) == 1:
+            entry = Entry(loader.id, next(iter(loader.links)))
             continue
         files = [n for n, v in loader.values.items() if MODEL_FILE.search(str(v))]
         files = [n for n in files if not re.search("vae|lora|clip", n, re.I)]
@@ -365,16 +379,17 @@ class Texts:
         if ZEROED.search(node.class_type):
             return []
         want = self._by_slot(node, link.slot, want)
-        chosen = switched(self._graph, node)
-        if chosen:
-            return self._input(Entry(node.id, chosen), want, path)
+        ways = switches.live(self._graph, node)
+        if ways:
+            parts = [p for name in ways for p in self._input(Entry(node.id, name), want, path)]
+            return _twins(node, ways[0], parts) if len(ways) == 1 else _in_doubt(parts)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
             self.described.append(node)
             return []
         names = self._text_inputs(node, want, link.slot)
         if not names:
-            return self._unnamed(node)
+            return self._unnamed(node, want, path)
         each = [self._input(Entry(node.id, name), want, path) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
@@ -422,30 +437,25 @@ class Texts:
         if _replaces(node):
             texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
         names = list(dict.fromkeys([*conditioning, *texts]))
-        names = _of_kind(names, want)
+        pipes = [name for name in node.links if PIPE.search(name)]
+        names = _of_kind(names, want, bool(pipes))
         if "text" in names:
             names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
-        names = names or [name for name in node.links if PIPE.search(name)]
+        names = names or pipes
         if not names and len(node.links) == 1:
             names = [name for name in node.links if not NO_STRING.search(name)]
         if not node.links and slot < len(names) and self._several_slots(node):
             return [names[slot]]
         return names
 
-    def _unnamed(self, node: Node) -> list[Part]:
+    def _unnamed(self, node: Node, want: Want, path: frozenset[str]) -> list[Part]:
         """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
-        texts = {n: v for n, v in node.values.items() if isinstance(v, str)}
-        entries = tuple(Entry(node.id, name) for name in texts if not NO_TEXT.search(name))
-        return [
-            Part(
-                (entry,),
-                texts[entry.name],
-                _likelihood(node, entry.name, texts[entry.name]),
-                entries,
-            )
-            for entry in entries
-        ]
+        names = [name for name in (*node.links, *node.values) if not NO_TEXT.search(name)]
+        names = [name for name in names if not NO_STRING.search(name)]
+        return _in_doubt(
+            [p for name in names for p in self._input(Entry(node.id, name), want, path)]
+        )
 
     def _several_slots(self, node: Node) -> bool:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
@@ -456,16 +466,34 @@ class Texts:
         return self._info is None or self._info.choices(node.class_type, name) is None
 
 
-def _of_kind(names: list[str], want: Want) -> list[str]:
-    """Of names for both kinds those for one; names that say neither count if none says it."""
+def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:
+    """Of names for both kinds those for one; names that say neither count if none says it, and
+    what has a pipe leaves to it what it has not itself."""
     wanted, other = (POSITIVE, NEGATIVE) if want == "positive" else (NEGATIVE, POSITIVE)
     telling = [name for name in names if wanted.search(name)]
     if telling:
         return telling
     if any(other.search(name) for name in names):
         plain = [name for name in names if not other.search(name)]
-        return plain if plain or len(names) > 1 else names
+        return plain if plain or len(names) > 1 or has_pipe else names
     return names
+
+
+def _in_doubt(parts: list[Part]) -> list[Part]:
+    """Texts of which nobody knows which one counts."""
+    every = tuple(dict.fromkeys(entry for part in parts for entry in part.entries))
+    return [Part(p.entries, p.text, p.likely, every) for p in parts]
+
+
+def _twins(node: Node, chosen: str, parts: list[Part]) -> list[Part]:
+    """What comes through a switch; if its other side says the same by itself, it goes there too."""
+    others = {n: v for n, v in node.values.items() if n != chosen and str(v).strip()}
+    found = []
+    for part in parts:
+        same = tuple(Entry(node.id, name) for name, text in others.items() if text == part.text)
+        entries = (*part.entries, *same)
+        found.append(Part(entries, part.text, part.likely, entries) if same else part)
+    return found
 
 
 def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
@@ -497,11 +525,12 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     likely = _hint(name) + _hint(node.title)
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
-        likely += 6
+        likely += 9
     words = [word for word in re.split(r"[\s,]+", text) if word]
     praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
     if words:
-        likely -= 3 * min(1.0, 2 * praise / len(words))
+        likely -= 5 * min(1.0, praise / len(words))
+    likely -= 6 * bool(INSTRUCTS.search(text))
     return likely + min(len(words), 40) / 20 - (2 if len(words) < 2 else 0)
 
 
@@ -517,10 +546,10 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     if not ranked:
         return None
     best = ranked[0]
-    close = [
-        part for part in ranked if part.likely > best.likely - CLOSE and part.text.strip(" ,.")
-    ]
-    if len(close) < 2 or close[0] is not best:
+    close = [part for part in ranked if part.likely > best.likely - CLOSE]
+    if best.text.strip(" ,."):
+        close = [p for p in close if p.text.strip(" ,.") or p.likely > best.likely - 1]
+    if len(close) < 2:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)
     return Part(best.entries, best.text, best.likely, tuple(doubts))

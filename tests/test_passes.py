@@ -322,3 +322,49 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     assert "template.json is not JSON" in str(analyse_file(path).refused)
     path.write_text(json.dumps(plain()), "utf-8")
     assert analyse_file(path).bindings == PLAIN
+
+
+def test_a_picture_in_any_form_that_is_encoded_is_the_persons() -> None:
+    nodes = plain(
+        empty=node("VAEEncode", pixels="mine@0", vae="loader@2"),
+        mine=node("Base64ToImage", data="iVBORw0KGgo="),
+    )
+    assert "starts from the picture of Base64ToImage mine" in refused(nodes)
+    nodes["mine"] = node("EmptyImage", width=512, height=512, color=0)
+    assert found(nodes, "width") == ["mine.width"]
+
+
+@pytest.mark.parametrize("name", ["images.image_1", "image_input", "reference_image", "image1"])
+def test_an_encoder_of_text_and_pictures_edits(name: str) -> None:
+    encoder = node("TextEncodeSomethingEdit", prompt="remove the hat", clip="loader@1",
+                   vae="loader@2", **{name: "mine@0"})  # fmt: skip
+    nodes = plain(pos=encoder, mine=node("LoadImage", image="example.png"))
+    assert "edits the picture of LoadImage mine" in refused(nodes)
+
+
+def test_a_batch_that_is_multiplied_or_cut_on_its_way_is_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler(latent_image="times@0"),
+        times=node("RepeatLatentBatch", samples="empty@0", amount=4),
+    )
+    assert doubted(nodes, "batch") == ["empty.batch_size", "times.amount"]
+    nodes["times"] = node("LatentFromBatch", samples="empty@0", batch_index=0, length=1)
+    assert doubted(nodes, "batch") == ["empty.batch_size", "times.length"]
+
+
+def test_placeholders_in_the_name_of_the_file_are_the_saving_nodes_own() -> None:
+    nodes = plain(
+        save=node("SaveImage", images="decode@0", filename_prefix="name@0"),
+        name=node("PrimitiveString", value="%date%"),
+    )
+    assert analyse(nodes).bindings == PLAIN
+
+
+@pytest.mark.parametrize(
+    "mark", ["{{prompt}}", "%prompt%", "$prompt", "${prompt}", "__PROMPT__", "<PROMPT>", "[PROMPT]",
+             "{prompt}", "PROMPT_HERE", "<<prompt>>", "YOUR_PROMPT_HERE"]
+)  # fmt: skip
+def test_a_placeholder_is_fine_in_the_prompt_and_none_elsewhere(mark: str) -> None:
+    assert analyse(plain(pos=node("CLIPTextEncode", text=mark, clip="loader@1"))).bindings == PLAIN
+    lora = node("LoraLoaderModelOnly", model="loader@0", lora_name=mark, strength_model=1.0)
+    assert "another program's template" in refused(plain(sampler=sampler(model="l@0"), l=lora))

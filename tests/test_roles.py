@@ -212,12 +212,13 @@ def test_a_sampler_without_a_name_leaves_the_role_empty() -> None:
     assert found(nodes, "sampler") == []
 
 
-def test_steps_beside_sigmas_that_may_overrule_them_are_in_doubt() -> None:
+def test_a_schedule_from_elsewhere_has_the_steps_and_the_owner_is_told() -> None:
     nodes = plain(
         sampler=sampler("ClownsharKSampler_Beta", sigmas="sigmas@0"),
         sigmas=node("BetaSamplingScheduler", model="loader@0", steps=20, alpha=0.4, beta=0.4),
     )
-    assert doubted(nodes, "steps") == ["sampler.steps"]
+    assert analyse(nodes).bindings["steps"] == ["sigmas.steps"]
+    assert doubted(nodes, "steps") == ["sigmas.steps", "sampler.steps"]
     assert doubted(nodes, "scheduler") == ["sampler.scheduler"]
 
 

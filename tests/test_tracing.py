@@ -8,6 +8,7 @@ import pytest
 
 from roles import analyse
 from tests.graphs import (
+    Nodes,
     doubted,
     entries,
     found,
@@ -318,3 +319,212 @@ def test_a_picker_without_numbers_has_no_size_to_set() -> None:
     assert found(nodes, "width") == []
     assert found(nodes, "height") == []
     assert found(nodes, "batch") == ["empty.batch_size"]
+
+
+# Switches: which branch is live.
+
+
+def texts(**changed: dict[str, Any] | None) -> Nodes:
+    """A plain workflow whose prompt is one of two, by a node "pick"."""
+    return plain(
+        pos=node("CLIPTextEncode", text="pick@0", clip="loader@1"),
+        a=node("PrimitiveString", value="a red fox"),
+        b=node("PrimitiveString", value="a blue fox"),
+        **changed,
+    )
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"index": 1, "value0": "a@0", "value1": "b@0"},
+        {"select": 2, "input1": "a@0", "input2": "b@0"},
+        {"Input": 2, "text1": "a@0", "text2": "b@0"},
+        {"boolean": False, "text_a": "a@0", "text_b": "b@0"},
+        {"cond": False, "tt_value": "a@0", "ff_value": "b@0"},
+        {"boolean": True, "on_false": "a@0", "on_true": "b@0"},
+        {"condition": 1, "on_false": "a@0", "on_true": "b@0"},
+        {"select": "input2", "input1": "a@0", "input2": "b@0"},
+        {"any_02": "b@0", "any_05": "a@0"},
+    ],
+)
+def test_the_branch_that_a_switch_is_set_to_is_live(inputs: dict[str, Any]) -> None:
+    assert found(texts(pick=node("Any Switch", **inputs)), "positive") == ["b.value"]
+
+
+def test_a_switch_with_a_text_of_its_own_lets_that_through() -> None:
+    pick = node("ComfySwitchNode", switch=False, on_false="a green fox", on_true="a@0")
+    assert found(texts(pick=pick), "positive") == ["pick.on_false"]
+
+
+def test_a_switch_that_is_set_by_a_negation_lets_the_other_through() -> None:
+    nodes = texts(
+        pick=node("Switch string", boolean="no@0", on_true="a@0", on_false="b@0"),
+        no=node("ComfyNotNode", value="flag@0"),
+        flag=node("PrimitiveBoolean", value=False),
+    )
+    assert found(nodes, "positive") == ["a.value"]
+    nodes["flag"]["inputs"]["value"] = True
+    assert found(nodes, "positive") == ["b.value"]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"boolean": "flag@0", "on_true": "a@0", "on_false": "b@0"},
+        {"index": 1, "any_1": "a@0", "any_2": "b@0"},
+        {"select": 7, "input1": "a@0", "input2": "b@0"},
+    ],
+)
+def test_a_switch_nobody_knows_the_setting_of_leaves_the_text_in_doubt(
+    inputs: dict[str, Any],
+) -> None:
+    flag = node("Compare", a="loader@0", b=1, comparison="a > b")
+    nodes = texts(pick=node("SomeSwitch", **inputs), flag=flag)
+    assert sorted(doubted(nodes, "positive")) == ["a.value", "b.value"]
+
+
+def test_a_switch_nobody_knows_the_setting_of_leaves_a_number_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler(steps="pick@0"),
+        pick=node("Switch any", boolean="flag@0", on_true="a@0", on_false="b@0"),
+        flag=node("Compare", a="loader@0", b=1, comparison="a > b"),
+        a=node("PrimitiveInt", value=20),
+        b=node("PrimitiveInt", value=8),
+    )
+    assert sorted(doubted(nodes, "steps")) == ["a.value", "b.value"]
+
+
+def test_a_model_comes_through_the_live_branch_of_a_switch() -> None:
+    nodes = plain(
+        sampler=sampler(model="pick@0"),
+        pick=node("CR Model Input Switch", Input=2, model1="loader@0", model2="other@0"),
+        other=node("UNETLoader", unet_name="b.safetensors"),
+    )
+    assert found(nodes, "model") == ["other.unet_name"]
+    nodes["pick"] = node("Switch any", boolean="x@0", on_true="loader@0", on_false="other@0")
+    nodes["x"] = node("Compare", a="loader@0", b=1, comparison="a > b")
+    assert sorted(doubted(nodes, "model")) == ["loader.ckpt_name", "other.unet_name"]
+
+
+def test_a_prompt_that_stands_on_both_sides_of_a_switch_goes_into_both() -> None:
+    """As where a prompt may be extended by a model of language, or not."""
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="pick@0", clip="loader@1"),
+        pick=node("ComfySwitchNode", switch=True, on_false="a red fox", on_true="llm@0"),
+        llm=node("TextGenerate", prompt="a red fox", system_prompt="system@0", clip="clip@0"),
+        clip=node("CLIPLoader", clip_name="qwen.safetensors"),
+        system=node("PrimitiveStringMultiline", value="You turn a request into a paragraph."),
+    )
+    both = ["llm.prompt", "pick.on_false"]
+    assert analyse(nodes).bindings["positive"] == both
+    assert doubted(nodes, "positive") == both
+
+
+# Several texts.
+
+
+def test_what_a_model_of_language_is_told_to_do_is_no_prompt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="llm@0", clip="loader@1"),
+        llm=node("TextGenerate", prompt="join@0", max_length=512, clip="loader@1"),
+        join=node("StringConcatenate", string_a="told@0", string_b="mine@0", delimiter=""),
+        told=node("PrimitiveStringMultiline", value="You are an expert prompt engineer."),
+        mine=node("PrimitiveStringMultiline", value="a cat on a sofa"),
+    )
+    assert found(nodes, "positive") == ["mine.value"]
+
+
+def test_texts_that_are_put_one_after_another_into_a_template() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="last@0", clip="loader@1"),
+        last=node("StringReplace", string="first@0", find="{w}", replace="1024"),
+        first=node("StringReplace", string="Draw {what} at {w}", find="{what}", replace="mine@0"),
+        mine=node("PrimitiveString", value="a red fox"),
+    )
+    assert analyse(nodes).bindings["positive"] == ["mine.value"]
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
+        node("ConditioningCombine", conditioning_1="left@0", conditioning_2="right@0"),
+        node("ConditioningConcat", conditioning_to="left@0", conditioning_from="right@0"),
+        node("ConditioningAverage", conditioning_to="left@0", conditioning_from="right@0"),
+    ],
+    ids=["combine", "concat", "average"],
+)
+def test_texts_of_regions_are_in_doubt(both: dict[str, Any]) -> None:
+    nodes = plain(
+        sampler=sampler(positive="both@0"),
+        both=both,
+        left=node("ConditioningSetArea", conditioning="pos@0", x=0, y=0, width=8, height=8),
+        right=node("CLIPTextEncode", text="masterpiece, best quality, 1girl", clip="loader@1"),
+    )
+    assert sorted(doubted(nodes, "positive")) == ["pos.text", "right.text"]
+    nodes["pos"]["inputs"]["text"] = nodes["right"]["inputs"]["text"] = ""
+    assert sorted(doubted(nodes, "positive")) == ["pos.text", "right.text"]
+
+
+def test_texts_under_names_that_nobody_knows_are_followed_and_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Combine", part1="a@0", part2="b@0", between=", "),
+        a=node("PrimitiveString", value="a red fox"),
+        b=node("PrimitiveString", value="in the snow"),
+    )
+    assert sorted(doubted(nodes, "positive")) == ["a.value", "b.value"]
+
+
+def test_an_empty_text_beside_another_is_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Text Concatenate", text_a="a@0", text_b="b@0", delimiter=" "),
+        a=node("Text Multiline", "My prompt", text=""),
+        b=node("Text Multiline", text="a red fox"),
+    )
+    assert doubted(nodes, "positive")
+
+
+# Contexts, and names in other letters.
+
+
+def test_a_context_hands_on_what_the_one_before_it_holds() -> None:
+    nodes = plain(
+        first=node("Context (rgthree)", model="loader@0", positive="dull@0", negative="neg@0",
+                   seed="seed@0"),
+        dull=node("CLIPTextEncode", text="dull", clip="loader@1"),
+        second=node("Context Big (rgthree)", base_ctx="first@0", positive="pos@0", steps=30),
+        seed=node("Seed (rgthree)", seed=4),
+        sampler=sampler(model="second@1", positive="second@4", negative="second@5",
+                        seed="second@8", steps="second@9"),
+    )  # fmt: skip
+    assert entries(analyse(nodes), "model", "positive", "negative", "seed", "steps") == {
+        "model": ["loader.ckpt_name"],
+        "positive": ["pos.text"],
+        "negative": ["neg.text"],
+        "seed": ["seed.seed"],
+        "steps": ["second.steps"],
+    }
+    assert analyse(nodes).not_sure == {}
+
+
+def test_capital_letters_in_names_are_no_other_names() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="canvas@0", height="canvas@1", batch_size=1),
+        canvas=node("Canvas", Width=512, Height=768, Batch=1, Landscape=False, Factor=1.5),
+    )
+    assert found(nodes, "width") == ["canvas.Width"]
+    assert found(nodes, "height") == ["canvas.Height"]
+    nodes["canvas"]["inputs"]["Landscape"] = True
+    assert doubted(nodes, "width") == ["canvas.Width"]
+
+
+def test_what_swaps_the_sides_counts_only_if_it_is_on() -> None:
+    pick = node("Aspect Ratio", width=1024, height=768, aspect_ratio="custom",
+                swap_dimensions="Off")  # fmt: skip
+    nodes = plain(empty=node("EmptyLatentImage", width="pick@0", height="pick@1", batch_size=1),
+                  pick=pick)  # fmt: skip
+    assert found(nodes, "width") == ["pick.width"]
+    pick["inputs"]["swap_dimensions"] = "On"
+    assert doubted(nodes, "width") == ["pick.width"]
