@@ -13,6 +13,7 @@ from pathlib import Path
 
 import binder
 import passes
+import switches
 import tracing
 from binder import ROLES, Workflow
 from graph import Entry, Graph, Node, build, unwrap
@@ -22,6 +23,7 @@ from tracing import NAMES, Part, Texts, Traced, Want
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
 SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
+EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
 SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
@@ -250,7 +252,7 @@ class _Analysis:
     def _split(self) -> Entry | None:
         """A number of steps that a schedule is cut at, apart from the steps themselves."""
         for p in self._passes.every:
-            for node in tracing.along(self._graph, p.node.id, lambda n: n.startswith("sigmas")):
+            for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
                 if isinstance(node.values.get("step"), int) and node.values["step"]:
                     return Entry(node.id, "step")
         return None
@@ -307,11 +309,13 @@ class _Analysis:
         if link is None:
             return
         yield self._graph.nodes[link.node]
-        yield from tracing.along(
-            self._graph,
-            link.node,
-            lambda n: bool(tracing.CONDITIONING.search(n)) and not tracing.NEGATIVE.search(n),
-        )
+        yield from tracing.along(self._graph, link.node, self._conditions)
+
+    def _conditions(self, node: Node, name: str) -> bool:
+        """Whether the positive comes through an input of a node."""
+        ways = switches.live(self._graph, node)
+        is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
+        return name in ways if ways else bool(is_positive)
 
     def _size(self, role: str) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, role))
@@ -387,6 +391,7 @@ class _Analysis:
             encodes = "vae" in node.links or "edit" in node.class_type.lower()
             encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
             shown = [n for n in node.links if SHOWN.search(n)]
+            encodes = encodes or bool(EDITS.search(node.class_type))
             refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
             inputs = (shown if encodes else []) + refers
             for inner in self._graph.upstream(node.links[name].node for name in inputs):

@@ -382,7 +382,9 @@ class Texts:
         ways = switches.live(self._graph, node)
         if ways:
             parts = [p for name in ways for p in self._input(Entry(node.id, name), want, path)]
-            return _twins(node, ways[0], parts) if len(ways) == 1 else _in_doubt(parts)
+            return (
+                _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want, path)
+            )
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
             self.described.append(node)
@@ -402,6 +404,26 @@ class Texts:
         if _replaces(node):
             return _replacement(node, parts)
         return parts
+
+    def _twins(
+        self, node: Node, chosen: str, live: list[Part], want: Want, path: frozenset[str]
+    ) -> list[Part]:
+        """What comes through a switch; where its other side says the same, it goes there too."""
+        names = [
+            n for n in (*node.links, *node.values) if n != chosen and n not in switches.SETTINGS
+        ]
+        described = list(self.described)
+        dead = [p for name in names for p in self._input(Entry(node.id, name), want, path)]
+        self.described = described
+        found = []
+        for part in live:
+            same = [p for p in dead if p.text == part.text and p.text.strip()]
+            entries = dict.fromkeys(entry for p in (part, *same) for entry in p.entries)
+            more = tuple(entries) if len(entries) > len(part.entries) else ()
+            found.append(
+                Part(more or part.entries, part.text, part.likely, more or part.candidates)
+            )
+        return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
         """Which of the two a slot of a node gives, if it has both: the lower is the positive."""
@@ -485,15 +507,8 @@ def _in_doubt(parts: list[Part]) -> list[Part]:
     return [Part(p.entries, p.text, p.likely, every) for p in parts]
 
 
-def _twins(node: Node, chosen: str, parts: list[Part]) -> list[Part]:
-    """What comes through a switch; if its other side says the same by itself, it goes there too."""
-    others = {n: v for n, v in node.values.items() if n != chosen and str(v).strip()}
-    found = []
-    for part in parts:
-        same = tuple(Entry(node.id, name) for name, text in others.items() if text == part.text)
-        entries = (*part.entries, *same)
-        found.append(Part(entries, part.text, part.likely, entries) if same else part)
-    return found
+def _either(parts: list[Part]) -> list[Part]:
+    return _in_doubt(parts) if len({part.entries for part in parts}) > 1 else parts
 
 
 def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
@@ -555,14 +570,14 @@ def choose(parts: Iterable[Part], want: Want) -> Part | None:
     return Part(best.entries, best.text, best.likely, tuple(doubts))
 
 
-def along(graph: Graph, start: str, follow: Callable[[str], bool]) -> Iterator[Node]:
-    """The nodes behind `start` over links whose names `follow` takes, nearest first."""
+def along(graph: Graph, start: str, follow: Callable[[Node, str], bool]) -> Iterator[Node]:
+    """The nodes behind `start` over the inputs of a node that `follow` takes, nearest first."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
         if current != start:
             yield node
         for name, link in node.links.items():
-            if follow(name) and link.node not in seen:
+            if follow(node, name) and link.node not in seen:
                 seen.add(link.node)
                 waiting.append(link.node)

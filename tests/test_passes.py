@@ -368,3 +368,16 @@ def test_a_placeholder_is_fine_in_the_prompt_and_none_elsewhere(mark: str) -> No
     assert analyse(plain(pos=node("CLIPTextEncode", text=mark, clip="loader@1"))).bindings == PLAIN
     lora = node("LoraLoaderModelOnly", model="loader@0", lora_name=mark, strength_model=1.0)
     assert "another program's template" in refused(plain(sampler=sampler(model="l@0"), l=lora))
+
+
+def test_pictures_that_are_referred_to_behind_a_switch_are_edited() -> None:
+    nodes = plain(
+        sampler=sampler(positive="pick@0"),
+        pick=node("ComfySwitchNode", switch="flag@0", on_false="pos@0", on_true="reference@0"),
+        flag=node("PrimitiveBoolean", value=True),
+        reference=node("SomeReferenceImages", positive="pos@0", **{"images.image_1": "mine@0"}),
+        mine=node("LoadImage", image="example.png"),
+    )
+    assert "edits the picture of LoadImage mine" in refused(nodes)
+    nodes["flag"]["inputs"]["value"] = False
+    assert analyse(nodes).bindings == PLAIN

@@ -417,8 +417,10 @@ def test_a_prompt_that_stands_on_both_sides_of_a_switch_goes_into_both() -> None
         system=node("PrimitiveStringMultiline", value="You turn a request into a paragraph."),
     )
     both = ["llm.prompt", "pick.on_false"]
-    assert analyse(nodes).bindings["positive"] == both
-    assert doubted(nodes, "positive") == both
+    for is_on in (True, False):
+        nodes["pick"]["inputs"]["switch"] = is_on
+        assert sorted(analyse(nodes).bindings["positive"]) == both
+        assert sorted(doubted(nodes, "positive")) == both
 
 
 # Several texts.
