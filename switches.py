@@ -42,8 +42,10 @@ def live(graph: Graph, node: Node) -> tuple[str, ...]:
 
 
 def _chosen(setting: str, value: object, inputs: list[str]) -> str | None:
-    if isinstance(value, str):
-        return value if value in inputs else None
+    if isinstance(value, str) and value in inputs:
+        return value
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
     if not isinstance(value, bool | int):
         return None
     if setting in SIDES and value in (False, True):

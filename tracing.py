@@ -139,6 +139,7 @@ FIXED = re.compile(
     r"|prepend|embeddings?|default|fixed|common|tags?)\b",
     re.I,
 )
+GENERAL = re.compile(r"clip text encode \(prompt\)|text encode\w*", re.I)
 INSTRUCTS = re.compile(
     r"^\W*(you are|you're|your (sole |only )?task|act as|role:)|system.?prompt|<.?im_start"
     r"|prompt engineer|^\W*rewrite the",
@@ -537,7 +538,8 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 def _likelihood(node: Node, name: str, text: str) -> float:
     """How likely a text is the person's, by where it stands and how it reads."""
-    likely = _hint(name) + _hint(node.title)
+    likely = _hint(name) + (0 if GENERAL.fullmatch(node.title) else _hint(node.title))
+    likely += 0 if any(map(CLIP_LINK.match, node.links)) else 1  # a node for the text alone
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
         likely += 9
@@ -546,7 +548,7 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     if words:
         likely -= 5 * min(1.0, praise / len(words))
     likely -= 6 * bool(INSTRUCTS.search(text))
-    return likely + min(len(words), 40) / 20 - (2 if len(words) < 2 else 0)
+    return likely + min(len(words), 40) / 40 - (2 if len(words) < 2 else 0)
 
 
 def _hint(name: str) -> float:

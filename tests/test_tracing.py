@@ -344,6 +344,7 @@ def texts(**changed: dict[str, Any] | None) -> Nodes:
         {"cond": False, "tt_value": "a@0", "ff_value": "b@0"},
         {"boolean": True, "on_false": "a@0", "on_true": "b@0"},
         {"condition": 1, "on_false": "a@0", "on_true": "b@0"},
+        {"select": "2", "input1": "a@0", "input2": "b@0"},
         {"select": "input2", "input1": "a@0", "input2": "b@0"},
         {"any_02": "b@0", "any_05": "a@0"},
     ],
@@ -486,6 +487,19 @@ def test_an_empty_text_beside_another_is_in_doubt() -> None:
         b=node("Text Multiline", text="a red fox"),
     )
     assert doubted(nodes, "positive")
+
+
+def test_a_fixed_text_in_an_encoder_beside_a_named_one_outside_is_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler(negative="both@0"),
+        both=node("ConditioningCombine", conditioning_1="neg@0", conditioning_2="fixed@0"),
+        neg=node("CLIPTextEncode", "CLIP Text Encode (Prompt)", text="mine@0", clip="loader@1"),
+        mine=node("String Literal", "Negative prompt", string="blurry, low quality"),
+        fixed=node("CLIPTextEncode", "CLIP Text Encode (Prompt)", clip="loader@1",
+                   text="nude, violence, gore, weapons, blood, erotic, inappropriate content"),
+    )  # fmt: skip
+    assert analyse(nodes).bindings["negative"] == ["mine.string"]
+    assert doubted(nodes, "negative")
 
 
 # Contexts, and names in other letters.
