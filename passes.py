@@ -92,7 +92,7 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
         raise Refused(_nothing_samples(alive))
     every = tuple(_pass(graph, node) for node in sampling)
     passes = Passes(alive, every, _bases(graph, every))
-    _refuse_given(passes)
+    _refuse_given(graph, passes)
     _refuse_moving(graph, passes)
     return passes
 
@@ -241,11 +241,13 @@ def _encodes(node: Node) -> bool:
     return "vae" in node.links and any(map(PICTURE.match, node.links))
 
 
-def _refuse_given(passes: Passes) -> None:
+def _refuse_given(graph: Graph, passes: Passes) -> None:
     sources = passes.base.sources
     given = next(filter(loads_picture, sources), None)
     if given is None and any(map(_encodes, passes.base.latents)):
-        given = sources[0]  # whatever brings it: nothing else than a picture is encoded
+        behind = graph.upstream(node.id for node in sources)
+        if not any(_is_empty(graph.nodes[node]) for node in behind):
+            given = sources[0]  # whatever brings it: nothing here makes a picture out of nothing
     if given is not None and not any(map(_is_empty, sources)):
         raise Refused(
             f"{passes.base.node} starts from the picture of {given}, which would have to come from"

@@ -381,3 +381,12 @@ def test_pictures_that_are_referred_to_behind_a_switch_are_edited() -> None:
     assert "edits the picture of LoadImage mine" in refused(nodes)
     nodes["flag"]["inputs"]["value"] = False
     assert analyse(nodes).bindings == PLAIN
+
+
+def test_a_picture_that_is_made_out_of_nothing_may_be_encoded() -> None:
+    nodes = plain(
+        empty=node("VAEEncode", pixels="grey@0", vae="loader@2"),
+        grey=node("MaskToImage", mask="mask@0"),
+        mask=node("SolidMask", value=0.5, width=512, height=512),
+    )
+    assert analyse(nodes).refused is None
