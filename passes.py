@@ -39,7 +39,7 @@ FILE_NAME = re.compile(
 SAVES = re.compile(r"save|output|export|write|upload", re.I)
 SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
-LOADS_PICTURE = re.compile(r"load\w*\s?image|image\w*\s?load|image\s?from", re.I)
+LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
 MOTION = re.compile(r"animatediff|ade_|motion", re.I)
 MEDIA = {
     "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame_rate|\bfps\b", re.I),

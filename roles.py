@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import binder
@@ -122,12 +123,16 @@ class _Analysis:
         found.append(self._of_base("seed"))
         found += [self._size("width"), self._size("height"), self._batch()]
         self._refuse_placeholders(found)
-        return tuple(found)
+        return tuple(map(partial(_shared, found), found))
 
     # The roles.
 
     def _model(self) -> Finding:
         traced = self._of_bases(self._model_of)
+        stages = [self._model_of(p) for p in self._stages()[1:]]
+        others = [e for t in stages for e in t.entries if not self._is_refiner(e)]
+        if traced.entries and not {*others} <= {*traced.entries}:
+            traced = Traced(traced.entries, (*traced.entries, *others))
         why = f"the model that {self._base} samples with" if traced.entries else "no model in it"
         return self._finding("model", traced, why)
 
@@ -141,6 +146,9 @@ class _Analysis:
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
         # a type names a model or the way it is built: only the server knows
         return Traced(traced.entries, traced.entries) if own.name == "model_type" else traced
+
+    def _is_refiner(self, entry: Entry) -> bool:
+        return "refiner" in str(self._graph.value(entry)).lower()
 
     def _positive(self) -> Finding:
         texts = Texts(self._graph, self._info)
@@ -179,6 +187,8 @@ class _Analysis:
             text = part.text.strip()
             if later in stages or (text and text in said):
                 found.update(dict.fromkeys(part.entries))
+                if text and text not in said:
+                    doubts.update(found)
             elif found and text and any(map(LATENT.match, later.node.links)):
                 doubts.update(dict.fromkeys((*found, *part.entries)))
         if not found:
@@ -434,6 +444,15 @@ class _Analysis:
                 f"it is another program's template: {_listed(left[:3])} would stay as it is; export"
                 " the workflow from ComfyUI itself, with Workflow > Export (API)"
             )
+
+
+def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
+    """A finding, in doubt if another role has an entry of it too: only one of them can be set."""
+    others = {entry for other in every if other is not finding for entry in other.entries}
+    if finding.candidates or not others & {*finding.entries}:
+        return finding
+    why = f"{finding.why}; something else comes from there too"
+    return Finding(finding.role, finding.entries, why, finding.entries)
 
 
 def _batches(p: Pass) -> Iterator[Entry]:

@@ -106,13 +106,13 @@ MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
-    r"(^|_|\b)(texts?|strings?|prompts?|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|wildcards?"
+    r"(^|_|\b)(texts?|strings?|prompts?|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|tags|wildcards?"
     r"|value|populated)(\d*)($|_|\b)",
     re.I,
 )
 ENCODER_TEXT = re.compile(r"_[gl]\d?$|^t5|^clip_[lgh]$|^llama", re.I)
 NO_TEXT = re.compile(
-    r"delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
+    r"^ban_|exclude|delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
     r"|preset|select|control_after|seed|_name$|_path$|file|device|dtype|type$|lora|wt$|weight"
     r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
     re.I,
@@ -129,6 +129,7 @@ PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<{1,2}[A-Za-z_][\w-]*>{1,2}|\[\[?\w+\]?\]"
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
+CALCULATES = re.compile(r"^(expr|formula|equation|operat)", re.I)
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
     r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
@@ -224,7 +225,8 @@ def literal(
         seen.add(entry)
         node = graph.nodes[entry.node]
         if entry.name in node.values:
-            return _standing(node, entry, kind, is_sure=not calculated, names=names)
+            is_sure = not calculated and not any(map(CALCULATES.search, node.values))
+            return _standing(node, entry, kind, is_sure=is_sure, names=names)
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]

@@ -345,3 +345,47 @@ def test_the_server_says_what_is_no_output() -> None:
     nodes = plain(save=node("ExportSettings", images="decode@0", path="x"))
     assert analyse(nodes).refused is None
     assert "saves no picture" in str(analyse(nodes, info).refused)
+
+
+# What is right by chance only is in doubt.
+
+
+def test_a_number_that_a_node_calculates_with_is_in_doubt() -> None:
+    double = node("MathExpression", expression="a * 2", a=10)
+    assert doubted(plain(sampler=sampler(steps="double@0"), double=double), "steps")
+
+
+def test_one_number_for_two_things_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
+        side=node("PrimitiveInt", value=1024),
+    )
+    assert analyse(nodes).bindings["width"] == ["side.value"]
+    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
+
+
+def test_the_models_of_two_stages_that_are_no_refiner_are_in_doubt() -> None:
+    nodes = two_stages(refiner=node("UNETLoader", unet_name="low_noise.safetensors"))
+    assert analyse(nodes).bindings["model"] == ["loader.ckpt_name"]
+    assert doubted(nodes, "model") == ["loader.ckpt_name", "refiner.unet_name"]
+
+
+def test_stages_with_different_texts_are_in_doubt() -> None:
+    nodes = two_stages(pos2=node("CLIPTextEncode", text="fur, whiskers", clip="refiner@1"))
+    assert analyse(nodes).bindings["positive"] == ["pos.text", "pos2.text"]
+    assert doubted(nodes, "positive") == ["pos.text", "pos2.text"]
+    nodes["pos2"]["inputs"]["text"] = ""
+    assert found(nodes, "positive") == ["pos.text", "pos2.text"]
+
+
+def test_tags_beside_the_prompt_are_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="tipo@0", clip="loader@1"),
+        tipo=node("TIPO", tags="1girl, solo", nl_prompt="", ban_tags="text", seed=5),
+    )
+    assert sorted(doubted(nodes, "positive")) == ["tipo.nl_prompt", "tipo.tags"]
+
+
+def test_a_latent_from_a_file_is_no_empty_one() -> None:
+    nodes = plain(empty=node("LoadLatent", latent="mine.latent"))
+    assert "starts from the picture of LoadLatent empty" in refused(nodes)
