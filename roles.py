@@ -151,7 +151,7 @@ class _Analysis:
         return "refiner" in str(self._graph.value(entry)).lower()
 
     def _positive(self) -> Finding:
-        texts = Texts(self._graph, self._info)
+        texts = self._texts()
         finding = self._text(texts, "positive")
         if not finding.entries or finding.candidates:
             self._refuse_described(texts)
@@ -163,10 +163,13 @@ class _Analysis:
         return finding
 
     def _negative(self, positive: Finding) -> Finding:
-        finding = self._text(Texts(self._graph, self._info), "negative")
+        finding = self._text(self._texts(), "negative")
         if set(finding.entries) <= set(positive.entries):
             return Finding("negative", (), f"{self._base} takes no text as negative")
         return finding
+
+    def _texts(self) -> Texts:
+        return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
 
     def _text(self, texts: Texts, want: Want) -> Finding:
         found: dict[Entry, None] = {}

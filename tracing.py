@@ -305,7 +305,7 @@ def model_input(graph: Graph, start: str) -> Entry | None:
 
 def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
     """The file name in the loader that a model comes from, through whatever patches it, and so many
-    switches that nobody knows the setting of."""
+    merges and switches that nobody knows the setting of."""
     entry = start
     others: list[Entry] = []
     for _ in range(DEPTH):
@@ -332,33 +332,35 @@ def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
             return Traced((), (Entry(loader.id, odd[0]),))
         if own is not None:
             traced = literal(graph, own, "string", (*NAMES["model"], "value"))
-            return _merged(graph, traced, others)
+            return _merged(graph, traced, others, depth)
         if len(loader.links) == 1:
             entry = Entry(loader.id, next(iter(loader.links)))
             continue
         files = [n for n, v in loader.values.items() if MODEL_FILE.search(str(v))]
         files = [n for n in files if not re.search("vae|lora|clip", n, re.I)]
         found = tuple(Entry(loader.id, name) for name in files)
-        return _merged(graph, Traced(found[:1], found if len(found) > 1 else ()), others)
+        return _merged(graph, Traced(found[:1], found if len(found) > 1 else ()), others, depth)
     return Traced((entry,)) if fits(graph.value(entry), "string") else Traced()
 
 
-def _merged(graph: Graph, traced: Traced, others: Sequence[Entry]) -> Traced:
+def _merged(graph: Graph, traced: Traced, others: Sequence[Entry], depth: int) -> Traced:
     """What is found, in doubt if other models are merged into it."""
     if not others or not traced.entries:
         return traced
     found = dict.fromkeys(traced.entries)
-    for other in others[:4]:
-        found.update(dict.fromkeys(model(graph, other).entries))
+    for other in others[:4] if depth else ():
+        found.update(dict.fromkeys(model(graph, other, depth - 1).entries))
     return Traced(traced.entries, tuple(found) if len(found) > 1 else traced.candidates)
 
 
 class Texts:
     """Follows conditioning and strings back to the texts in them."""
 
-    def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
+    def __init__(self, graph: Graph, info: ObjectInfo | None, dead: Texts | None = None) -> None:
         self._graph = graph
         self._info = info
+        self._known: dict[tuple[Link, Want], list[Part]] = {}  # what has been followed already
+        self._dead = dead  # follows what a switch does not let through
         self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
@@ -378,6 +380,12 @@ class Texts:
 
     def _output(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
         """The texts in what a node gives out at a slot."""
+        key = (link, want)
+        if key not in self._known:
+            self._known[key] = _distinct(self._read(link, want, path))
+        return self._known[key]
+
+    def _read(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
         node = self._graph.nodes[link.node]
         if ZEROED.search(node.class_type):
             return []
@@ -385,9 +393,7 @@ class Texts:
         ways = switches.live(self._graph, node)
         if ways:
             parts = [p for name in ways for p in self._input(Entry(node.id, name), want, path)]
-            return (
-                _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want, path)
-            )
+            return _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
             self.described.append(node)
@@ -404,28 +410,22 @@ class Texts:
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(choose(parts, want) for parts in each)
         parts = [part for parts in each for part in parts]
-        if _replaces(node):
-            return _replacement(node, parts)
-        return parts
+        return _replacement(node, parts) if _replaces(node) else parts
 
-    def _twins(
-        self, node: Node, chosen: str, live: list[Part], want: Want, path: frozenset[str]
-    ) -> list[Part]:
+    def _twins(self, node: Node, chosen: str, live: list[Part], want: Want) -> list[Part]:
         """What comes through a switch; where its other side says the same, it goes there too."""
-        names = [
-            n for n in (*node.links, *node.values) if n != chosen and n not in switches.SETTINGS
-        ]
-        described = list(self.described)
-        dead = [p for name in names for p in self._input(Entry(node.id, name), want, path)]
-        self.described = described
+        if self._dead is None:
+            return live
+        names = [n for n in (*node.links, *node.values) if n.lower() not in switches.SETTINGS]
+        others = [Entry(node.id, name) for name in names if name != chosen]
+        dead = [p for entry in others for p in self._dead._input(entry, want, frozenset())]
         found = []
         for part in live:
             same = [p for p in dead if p.text == part.text and p.text.strip()]
-            entries = dict.fromkeys(entry for p in (part, *same) for entry in p.entries)
-            more = tuple(entries) if len(entries) > len(part.entries) else ()
-            found.append(
-                Part(more or part.entries, part.text, part.likely, more or part.candidates)
-            )
+            entries = tuple(dict.fromkeys(entry for p in (part, *same) for entry in p.entries))
+            is_twin = len(entries) > len(part.entries)
+            doubts = entries if is_twin else part.candidates
+            found.append(Part(entries, part.text, part.likely, doubts))
         return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
@@ -558,10 +558,19 @@ def _hint(name: str) -> float:
     return 1.5 * bool(PERSONAL.search(plain)) - 3 * bool(FIXED.search(plain))
 
 
+def _distinct(parts: Iterable[Part]) -> list[Part]:
+    """Of the parts that stand in the same place, the likeliest."""
+    found: dict[tuple[Entry, ...], Part] = {}
+    for part in parts:
+        known = found.get(part.entries)
+        if known is None or known.likely < part.likely:
+            found[part.entries] = part
+    return list(found.values())
+
+
 def choose(parts: Iterable[Part], want: Want) -> Part | None:
     """The likeliest of several texts; with the others as candidates if they are as likely."""
-    distinct = {part.entries: part for part in sorted(parts, key=lambda part: part.likely)}
-    ranked = sorted(distinct.values(), key=lambda part: -part.likely)
+    ranked = sorted(_distinct(parts), key=lambda part: -part.likely)
     if not ranked:
         return None
     best = ranked[0]

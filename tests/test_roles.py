@@ -315,6 +315,26 @@ def test_thousands_of_nodes_are_no_problem() -> None:
     analyse(nodes)
 
 
+def test_what_branches_and_joins_again_and_again_is_no_problem() -> None:
+    texts = {
+        f"text{i}": node("Join", string_a=f"text{i + 1}@0", string_b=f"text{i + 1}@0")
+        for i in range(40)
+    }
+    texts["text40"] = node("PrimitiveString", value="a red fox")
+    models = {
+        f"model{i}": node("Merge", model1=f"model{i + 1}@0", model2=f"model{i + 1}@0")
+        for i in range(40)
+    }
+    models["model40"] = node("UNETLoader", unet_name="a.safetensors")
+    nodes = plain(
+        sampler=sampler(model="model0@0"),
+        pos=node("CLIPTextEncode", text="text0@0", clip="loader@1"),
+        **texts,
+        **models,
+    )
+    assert found(nodes, "positive") == ["text40.value"]
+
+
 # With what the server declares.
 
 
