@@ -190,7 +190,7 @@ class _Analysis:
             text = part.text.strip()
             if later in stages or (text and text in said):
                 found.update(dict.fromkeys(part.entries))
-                if text and text not in said:
+                if text not in said:
                     doubts.update(found)
             elif found and text and any(map(LATENT.match, later.node.links)):
                 doubts.update(dict.fromkeys((*found, *part.entries)))

@@ -106,7 +106,7 @@ MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
-    r"(^|_|\b)(texts?|strings?|prompts?|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|tags|wildcards?"
+    r"(^|_|\b)(texts?|strings?|prompts?|part|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|tags|wildcards?"
     r"|value|populated)(\d*)($|_|\b)",
     re.I,
 )
@@ -457,7 +457,8 @@ class Texts:
         conditioning = [n for n in node.links if CONDITIONING.search(n)]
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
         texts = [n for n in texts if not CLIP_LINK.match(n)]
-        if not (texts and DISPLAY.search(node.class_type)):
+        shows = bool(node.links) and bool(DISPLAY.search(node.class_type))
+        if not shows:
             texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
         if _replaces(node):
             texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
@@ -468,7 +469,8 @@ class Texts:
             names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
         names = names or pipes
-        if not names and len(node.links) == 1:
+        says = not shows and any(map(_is_said, node.values.items()))
+        if not names and len(node.links) == 1 and not says:
             names = [name for name in node.links if not NO_STRING.search(name)]
         if not node.links and slot < len(names) and self._several_slots(node):
             return [names[slot]]
@@ -489,6 +491,12 @@ class Texts:
         if not isinstance(value, str) or not TEXT.search(name) or NO_TEXT.search(name):
             return False
         return self._info is None or self._info.choices(node.class_type, name) is None
+
+
+def _is_said(item: tuple[str, object]) -> bool:
+    """Whether a value is a text of several words, under whatever name."""
+    name, value = item
+    return isinstance(value, str) and " " in value.strip() and not NO_TEXT.search(name)
 
 
 def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:

@@ -395,7 +395,7 @@ def test_stages_with_different_texts_are_in_doubt() -> None:
     assert analyse(nodes).bindings["positive"] == ["pos.text", "pos2.text"]
     assert doubted(nodes, "positive") == ["pos.text", "pos2.text"]
     nodes["pos2"]["inputs"]["text"] = ""
-    assert found(nodes, "positive") == ["pos.text", "pos2.text"]
+    assert doubted(nodes, "positive") == ["pos.text", "pos2.text"]
 
 
 def test_tags_beside_the_prompt_are_in_doubt() -> None:

@@ -502,6 +502,34 @@ def test_a_fixed_text_in_an_encoder_beside_a_named_one_outside_is_in_doubt() -> 
     assert doubted(nodes, "negative")
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        node("easy showAnything", anything="mine@0", text="what was shown last"),
+        node("PreviewAny", source="mine@0", preview_text="what was shown last"),
+    ],
+    ids=["anything", "source"],
+)
+def test_what_a_node_showed_last_is_no_prompt(shown: dict[str, Any]) -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="shown@0", clip="loader@1"),
+        shown=shown,
+        mine=node("PrimitiveString", value="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.value"]
+
+
+@pytest.mark.parametrize("names", [("part1", "part2"), ("a", "b")])
+def test_a_text_beside_the_only_link_of_a_node_is_not_forgotten(names: tuple[str, str]) -> None:
+    join = node("Combine", **{names[0]: "a red fox", names[1]: "other@0"})
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=join,
+        other=node("PrimitiveString", value="in the snow"),
+    )
+    assert sorted(doubted(nodes, "positive")) == [f"join.{names[0]}", "other.value"]
+
+
 # Contexts, and names in other letters.
 
 
