@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import binder
 import object_info
@@ -22,12 +21,11 @@ from checks import lacking
 from comfy_client import ComfyClient
 from comfy_errors import ComfyError
 from object_info import ObjectInfo
-from roles import Adoption, analyse
+from roles import Adoption, analyse_file
 from settings import Settings
 from workflows import FILE_NAME
 
 EXIT_UNSURE = 2
-FILE_LIMIT = 16 * 2**20  # bytes
 NAME_LIMIT = 60  # characters
 WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 
@@ -39,38 +37,21 @@ class AdoptError(Exception):
 def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
     """`--adopt FILE`: the exit code is 0 if all was found for sure, 2 if the folder is written and
     something is not sure, 1 if the workflow cannot be driven."""
-    try:
-        document = read_export(options.adopt)
-        info = _ask(settings)
-        adoption = analyse(document, info)
-        loaded = _checked(adoption)
-        if options.json:
-            print(_as_json(adoption, loaded))
-        elif not loaded.ok:
-            raise AdoptError(loaded.reason)
-        else:
+    info = _ask(settings)
+    adoption = analyse_file(options.adopt, info)
+    loaded = _checked(adoption)
+    reason = None if loaded.ok else loaded.reason
+    if options.json:
+        print(_as_json(adoption, reason))
+    elif loaded.ok:
+        try:
             write(settings, options, adoption, loaded, info)
-    except AdoptError as error:
-        if options.json:
-            print(json.dumps({"bindings": {}, "not_sure": {}, "refused": str(error)}))
-        print(f"refused: {error}", file=sys.stderr)
-        return 1
-    if not loaded.ok:
+        except AdoptError as error:
+            reason = str(error)
+    if reason is not None:
+        print(f"refused: {reason}", file=sys.stderr)
         return 1
     return EXIT_UNSURE if adoption.not_sure else 0
-
-
-def read_export(path: Path) -> Any:
-    """The JSON of an exported file; AdoptError if it is none."""
-    try:
-        if path.stat().st_size > FILE_LIMIT:
-            raise AdoptError(f"{path} is larger than any workflow")
-        return json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise AdoptError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        text = f"{path} is not JSON ({error}): give me what Workflow > Export (API) saves"
-        raise AdoptError(text) from error
 
 
 def write(
@@ -143,8 +124,7 @@ def _checked(adoption: Adoption) -> binder.BindResult:
     return binder.validate(adoption.workflow, bindings)
 
 
-def _as_json(adoption: Adoption, loaded: binder.BindResult) -> str:
-    refused = None if loaded.ok else loaded.reason
+def _as_json(adoption: Adoption, refused: str | None) -> str:
     answer = {"bindings": adoption.bindings, "not_sure": adoption.not_sure, "refused": refused}
     return json.dumps(answer, indent=2)
 

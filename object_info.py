@@ -86,6 +86,11 @@ class ObjectInfo:
             return ()
         return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
 
+    def is_long_text(self, class_type: str, field: str) -> bool:
+        """Whether an input of a class is declared as a text of several lines."""
+        spec = self._spec(class_type, field)
+        return len(spec) > 1 and spec[0] == "STRING" and _is_multiline(spec[1])
+
     def puts_out(self, class_type: str) -> bool:
         """Whether nodes of a class are outputs: what reaches none of those is never run."""
         declared = self._classes.get(class_type)
@@ -187,6 +192,10 @@ class ObjectInfo:
             return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
         classes = sorted(name for name, fields in bound.items() if field in fields)
         return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
+
+
+def _is_multiline(declared: object) -> bool:
+    return isinstance(declared, dict) and declared.get("multiline") is True
 
 
 def fetch(client: ComfyClient) -> ObjectInfo:

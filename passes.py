@@ -40,11 +40,12 @@ SAVES = re.compile(r"save|output|export|write|upload", re.I)
 SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
 LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
-MOTION = re.compile(r"animatediff|ade_|motion", re.I)
+ASKS_PICTURE = re.compile(r"external\w*image|image\w*base64|base64\w*image", re.I)
+MOTION = re.compile(r"animatediff|\bade_|(?<!e)motion", re.I)
 MEDIA = {
-    "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame_rate|\bfps\b", re.I),
+    "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame.?rate|\bfps\b", re.I),
     "sound": re.compile(r"audio|mp3|flac|\bwav\b|speech|tts|music", re.I),
-    "a 3D model": re.compile(r"(?<![a-z])3d|glb|mesh|gaussian|splat|\bstl\b", re.I),
+    "a 3D model": re.compile(r"(?<![a-z])3d|glb\b|(save|export)\w*mesh|splat|\bstl\b", re.I),
 }
 FRAMES = ("length", "num_frames", "frames", "video_frames", "frame_count")
 
@@ -86,7 +87,7 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     """The passes of a workflow. Raises Refused if it saves or samples no still picture, or starts
     from a picture that somebody must give."""
     savers = _savers(graph, info)
-    alive = tuple(graph.nodes[node] for node in graph.upstream(savers, FILE_NAME))
+    alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
     sampling = [node for node in alive if samples(node)] or list(_generators(graph, alive))
     if not sampling:
         raise Refused(_nothing_samples(alive))
@@ -110,7 +111,7 @@ def samples(node: Node) -> bool:
 
 def loads_picture(node: Node) -> bool:
     """Whether a node brings a picture from a file."""
-    by_class = bool(LOADS_PICTURE.search(node.class_type))
+    by_class = bool(LOADS_PICTURE.search(node.class_type) or ASKS_PICTURE.search(node.class_type))
     if node.links and not by_class:
         return False
     return by_class or any(PICTURE_FILE.search(str(value)) for value in node.values.values())
@@ -141,11 +142,20 @@ def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
     return savers
 
 
+def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
+    """The saving nodes and what their pictures depend on; not what they are told about them."""
+    starts = dict.fromkeys(savers)
+    for node in (graph.nodes[saver] for saver in savers):
+        pictures = [link.node for name, link in node.links.items() if PICTURE.match(name)]
+        starts |= dict.fromkeys(pictures or [link.node for link in node.links.values()])
+    return dict.fromkeys(savers) | graph.upstream(node for node in starts if node not in savers)
+
+
 def _media(graph: Graph, node: Node) -> Iterator[str]:
     """What else than a picture a node puts out, if it puts out anything."""
     if graph.uses.get(node.id):
         return
-    names = " ".join(name.replace("_", " ") for name in (*node.links, *node.values))
+    names = " ".join((*node.links, *node.values)).replace("_", " ")
     for kind, pattern in MEDIA.items():
         if pattern.search(node.class_type) or pattern.search(names):
             yield kind
@@ -155,13 +165,13 @@ def _media(graph: Graph, node: Node) -> Iterator[str]:
 def _saves(node: Node, info: ObjectInfo | None) -> bool:
     if re.search("save", str(node.values.get("image_output")), re.I):
         return True  # a sampling node that saves what it makes
-    takes_picture = any(PICTURE.match(name) for name in node.links)
-    if not takes_picture or SAVES_NOWHERE.search(node.class_type):
+    if not any(PICTURE.match(name) for name in node.links):
         return False
     if info is not None and node.class_type in info and not info.puts_out(node.class_type):
         return False
-    named = any(FILE_NAME.match(name) for name in (*node.values, *node.links))
-    return named or bool(SAVES.search(node.class_type))
+    if any(FILE_NAME.match(name) for name in (*node.values, *node.links)):
+        return True
+    return bool(SAVES.search(node.class_type)) and not SAVES_NOWHERE.search(node.class_type)
 
 
 def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
@@ -258,10 +268,8 @@ def _refuse_given(graph: Graph, passes: Passes) -> None:
 def _refuse_moving(graph: Graph, passes: Passes) -> None:
     moving = next((node for node in passes.base.sources if _frames(graph, node) > 1), None)
     if moving is None:
-        links = passes.base.node.links.items()
-        models = graph.upstream(link.node for name, link in links if "model" in name)
-        nodes = (graph.nodes[node] for node in models)
-        moving = next((node for node in nodes if MOTION.search(node.class_type)), None)
+        behind = (graph.nodes[node] for node in graph.upstream([passes.base.node.id]))
+        moving = next((node for node in behind if MOTION.search(node.class_type)), None)
     if moving is not None:
         raise Refused(
             f"{moving} makes the frames of a video, and people are shown still pictures only:"

@@ -19,7 +19,16 @@ import tracing
 from binder import ROLES, Workflow
 from graph import Entry, Graph, Node, build, unwrap
 from object_info import ObjectInfo
-from passes import FILE_NAME, LATENT, LOADS_PICTURE, PICTURE, Pass, Refused, loads_picture
+from passes import (
+    ASKS_PICTURE,
+    FILE_NAME,
+    LATENT,
+    LOADS_PICTURE,
+    PICTURE,
+    Pass,
+    Refused,
+    loads_picture,
+)
 from tracing import NAMES, Part, Texts, Traced, Want
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
@@ -34,6 +43,7 @@ STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
 NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
 
+BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
 PAGE_FORMAT = (
     "this is the format of ComfyUI's page, not the API format: open it in ComfyUI and use"
@@ -88,7 +98,18 @@ def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
     loaded = binder.load(path)
     if loaded.ok:
         return analyse(loaded.workflow, info)
+    if _is_template(path):
+        return _refusal({}, f"{path.name} is another program's template and no JSON yet: {EXPORT}")
     return _refusal({}, f"{loaded.reason}: {EXPORT}")
+
+
+def _is_template(path: Path) -> bool:
+    """Whether a file has placeholders where JSON has values."""
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return bool(BARE_PLACEHOLDER.search(text))
 
 
 def _refusal(workflow: Workflow, reason: str) -> Adoption:
@@ -129,11 +150,21 @@ class _Analysis:
 
     def _model(self) -> Finding:
         traced = self._of_bases(self._model_of)
-        stages = [self._model_of(p) for p in self._stages()[1:]]
-        others = [e for t in stages for e in t.entries if not self._is_refiner(e)]
-        if traced.entries and not {*others} <= {*traced.entries}:
+        if not traced.entries:
+            return self._finding("model", traced, "no model in it to choose")
+        why = f"the model that {self._base} samples with"
+        files = {self._graph.value(entry) for entry in traced.entries}
+        later = _together(map(self._model_of, self._passes.later)).entries
+        same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.entries)
+        if same:
+            every = (*traced.entries, *same)
+            why += f"; {self._places(same)} load it once more"
+            return self._finding("model", Traced(every, every), why)
+        stages = _together(map(self._model_of, self._stages()[1:])).entries
+        others = [e for e in stages if not self._is_refiner(e) and e not in traced.entries]
+        if others:
+            why += f"; {self._places(others)} goes on with it"
             traced = Traced(traced.entries, (*traced.entries, *others))
-        why = f"the model that {self._base} samples with" if traced.entries else "no model in it"
         return self._finding("model", traced, why)
 
     def _model_of(self, p: Pass) -> Traced:
@@ -197,6 +228,8 @@ class _Analysis:
         if not found:
             return Finding(want, (), f"{self._base} takes no text as {want}")
         why = f"{self._places(found)}, which {self._base} takes as {want}"
+        if doubts:
+            why += "; which of the texts is to be replaced is not certain"
         return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
 
     def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
@@ -207,8 +240,8 @@ class _Analysis:
         """A role that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
         traced = _together(self._literal(p, role) for p in every)
-        whom = "every sampling node" if len(every) > 1 else f"{self._base} uses it"
-        why = f"{self._places(traced.entries)}: {whom}" if traced.entries else f"no {role} in it"
+        whom = ": every sampling node" if len(every) > 1 else self._users(traced)
+        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {role} in it"
         return self._finding(role, traced, why)
 
     def _of_base(self, role: str) -> Finding:
@@ -216,8 +249,8 @@ class _Analysis:
         traced = self._of_bases(lambda p: self._literal(p, role))
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
-        first = ", the first pass" if self._passes.later else ""
-        why = f"{self._places(traced.entries)}: {self._base} uses it{first}"
+        first = ": the first pass" if self._passes.later else ""
+        why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
         return self._finding(role, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
@@ -336,11 +369,14 @@ class _Analysis:
         if preset is not None:
             why = f"{self._places([preset])} sets the size by a choice from a list"
             return self._finding(role, Traced((), traced.entries), why)
-        places = self._places(traced.entries)
+        if not traced.entries:
+            why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
+            return self._finding(role, traced, why)
         if any(map(self._is_turned, traced.entries)):
-            why = f"{places}, which may turn the picture on its side"
+            why = f"{self._places(traced.entries)}, which may turn the picture on its side"
             return self._finding(role, Traced(traced.entries, traced.entries), why)
-        why = f"{places}: the picture starts from it" if traced.entries else f"no {role} to set"
+        through = ", after a calculation" if traced.candidates == traced.entries else ""
+        why = f"{self._places(traced.entries)}: the picture starts from it{through}"
         return self._finding(role, traced, why)
 
     def _batch(self) -> Finding:
@@ -382,6 +418,11 @@ class _Analysis:
         entries, candidates = map(str, traced.entries), map(str, traced.candidates)
         return Finding(role, tuple(entries), why, tuple(candidates))
 
+    def _users(self, traced: Traced) -> str:
+        """Who uses what stands in other nodes."""
+        own = all(entry.node == self._base.id for entry in traced.entries)
+        return "" if own else f", which {self._base} uses"
+
     def _places(self, entries: Iterable[Entry]) -> str:
         return _listed(f"{entry.name} of {self._graph.nodes[entry.node]}" for entry in entries)
 
@@ -417,10 +458,10 @@ class _Analysis:
     def _refuse_asked(self) -> None:
         """Refuse what another program would have to put a picture into."""
         for node in self._passes.alive:
-            asked = [v for n, v in node.values.items() if PICTURE.match(n)]
-            if LOADS_PICTURE.search(node.class_type) and any(
-                tracing.is_placeholder(value) or value == "" for value in asked
-            ):
+            values = [value for name, value in node.values.items() if PICTURE.match(name)]
+            open_ones = any(map(_is_open, values))
+            asks = bool(ASKS_PICTURE.search(node.class_type))
+            if asks or (open_ones and LOADS_PICTURE.search(node.class_type)):
                 raise Refused(
                     f"{node} needs a picture from the person: export a workflow that needs none, or"
                     " one with a fixed picture"
@@ -439,7 +480,7 @@ class _Analysis:
                     or str(Entry(node.id, name)) in written
                 ):
                     continue
-                is_odd = name in NUMBERS and isinstance(value, str) and not _is_number(value)
+                is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
                 if is_odd or tracing.is_placeholder(value):
                     left.append(f"{value} in {name} of {node}")
         if left:
@@ -474,8 +515,13 @@ def _together(found: Iterable[Traced]) -> Traced:
     return Traced(tuple(entries), tuple(doubts))
 
 
-def _is_number(value: str) -> bool:
-    return bool(tracing.DIGITS.fullmatch(value))
+def _is_open(value: object) -> bool:
+    """Whether the value of a picture-loading node names no picture yet."""
+    return (
+        tracing.is_placeholder(value)
+        or value == ""
+        or (str(value).isupper() and "." not in str(value))
+    )
 
 
 def _listed(places: Iterable[str]) -> str:

@@ -126,8 +126,9 @@ POSITIVE = re.compile(r"(^|_|\b)pos(itive)?(\d*)($|_|\b)", re.I)
 NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 
 PLACEHOLDER = re.compile(
-    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<{1,2}[A-Za-z_][\w-]*>{1,2}|\[\[?\w+\]?\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@@?\w+@@?|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
+    r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
+    r"|<{1,2}\w*(prompt|text|seed|steps|image|model)\w*>{1,2}|\[[A-Z][A-Z_]+\]"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
 CALCULATES = re.compile(r"^(expr|formula|equation|operat)", re.I)
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
@@ -137,10 +138,9 @@ PERSONAL = re.compile(
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
-    r"|prepend|embeddings?|default|fixed|common|tags?)\b",
+    r"|prepend|embeddings?|default|fixed|common|constant|static|always|permanent|global)\b",
     re.I,
 )
-GENERAL = re.compile(r"clip text encode \(prompt\)|text encode\w*", re.I)
 INSTRUCTS = re.compile(
     r"^\W*(you are|you're|your (sole |only )?task|act as|role:)|system.?prompt|<.?im_start"
     r"|prompt engineer|^\W*rewrite the",
@@ -235,7 +235,9 @@ def literal(
             every = [literal(graph, e, kind, names, seen) for e in inner]
             return _one_of(every, is_either=bool(switches.live(graph, inside)))
         entry = inner[0]
-        calculated = calculated or (kind == "number" and _calculates(inside))
+        measured = PICTURE_LINK.match(entry.name) is not None
+        made = entry.name not in names and (measured or _calculates(inside))
+        calculated = calculated or (kind == "number" and made)
     return Traced()
 
 
@@ -305,52 +307,47 @@ def model_input(graph: Graph, start: str) -> Entry | None:
 
 def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
     """The file name in the loader that a model comes from, through whatever patches it, and so many
-    merges and switches that nobody knows the setting of."""
-    entry = start
-    others: list[Entry] = []
+    switches that nobody knows the setting of; in doubt if other models are merged into it."""
+    traced, merged = _loaded(graph, start, depth)
+    found = dict.fromkeys(traced.entries)
+    for other in merged:
+        found.update(dict.fromkeys(_loaded(graph, other, 0)[0].entries))
+    return Traced(traced.entries, tuple(found)) if len(found) > 1 else traced
+
+
+def _loaded(graph: Graph, entry: Entry, depth: int) -> tuple[Traced, list[Entry]]:
+    """The file name behind a model's link, and the links of what is merged into it on the way."""
+    merged: list[Entry] = []
     for _ in range(DEPTH):
-        node = graph.nodes[entry.node]
-        link = node.links.get(entry.name)
+        link = graph.nodes[entry.node].links.get(entry.name)
         if link is None:
             break
-        loader = graph.nodes[link.node]
-        ways = switches.live(graph, loader)
+        node = graph.nodes[link.node]
+        ways = switches.live(graph, node)
         if len(ways) > 1:
-            every = [model(graph, Entry(loader.id, name), depth - 1) for name in ways if depth]
-            return _one_of(every, is_either=True)
-        if ways:
-            entry = Entry(loader.id, ways[0])
-            continue
-        patched = [name for name in loader.links if MODEL_LINK.match(name)]
-        if patched:
-            others += [Entry(loader.id, name) for name in patched[1:]]
-            entry = Entry(loader.id, patched[0])
-            continue
-        own = find(graph, loader.id, "model")
-        odd = [name for name in NAMES["model"] if isinstance(loader.inputs.get(name), dict)]
-        if odd and own is None:
-            return Traced((), (Entry(loader.id, odd[0]),))
+            every = [model(graph, Entry(node.id, name), depth - 1) for name in ways if depth]
+            return _one_of(every, is_either=True), merged
+        patched = list(ways) or [name for name in node.links if MODEL_LINK.match(name)]
+        own = None if patched else find(graph, node.id, "model")
         if own is not None:
-            traced = literal(graph, own, "string", (*NAMES["model"], "value"))
-            return _merged(graph, traced, others, depth)
-        if len(loader.links) == 1:
-            entry = Entry(loader.id, next(iter(loader.links)))
-            continue
-        files = [n for n, v in loader.values.items() if MODEL_FILE.search(str(v))]
-        files = [n for n in files if not re.search("vae|lora|clip", n, re.I)]
-        found = tuple(Entry(loader.id, name) for name in files)
-        return _merged(graph, Traced(found[:1], found if len(found) > 1 else ()), others, depth)
-    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced()
+            return literal(graph, own, "string", (*NAMES["model"], "value")), merged
+        odd = [name for name in NAMES["model"] if isinstance(node.inputs.get(name), dict)]
+        if odd and not patched:
+            return Traced((), (Entry(node.id, odd[0]),)), merged
+        patched = patched or (list(node.links) if len(node.links) == 1 else [])
+        if not patched:
+            return _file_in(node), merged
+        merged += [Entry(node.id, name) for name in patched[1:]]
+        entry = Entry(node.id, patched[0])
+    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced(), merged
 
 
-def _merged(graph: Graph, traced: Traced, others: Sequence[Entry], depth: int) -> Traced:
-    """What is found, in doubt if other models are merged into it."""
-    if not others or not traced.entries:
-        return traced
-    found = dict.fromkeys(traced.entries)
-    for other in others[:4] if depth else ():
-        found.update(dict.fromkeys(model(graph, other, depth - 1).entries))
-    return Traced(traced.entries, tuple(found) if len(found) > 1 else traced.candidates)
+def _file_in(node: Node) -> Traced:
+    """The model file that a loader names under a name that nobody knows."""
+    files = [name for name, value in node.values.items() if MODEL_FILE.search(str(value))]
+    files = [name for name in files if not re.search("vae|lora|clip", name, re.I)]
+    found = tuple(Entry(node.id, name) for name in files)
+    return Traced(found[:1], found if len(found) > 1 else ())
 
 
 class Texts:
@@ -365,34 +362,33 @@ class Texts:
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
         """The person's text behind an input; None if there is none to write."""
-        return choose(self._input(entry, want, frozenset()), want)
+        return choose(self._input(entry, want, 0))
 
-    def _input(self, entry: Entry, want: Want, path: frozenset[str]) -> list[Part]:
+    def _input(self, entry: Entry, want: Want, depth: int) -> list[Part]:
         node = self._graph.nodes[entry.node]
         value = node.values.get(entry.name)
         if isinstance(value, str):
             return [Part((entry,), value, _likelihood(node, entry.name, value))]
         link = node.links.get(entry.name)
-        if link is None or link.node in path or len(path) > DEPTH:
+        if link is None or depth > DEPTH:
             return []
-        parts = self._output(link, want, path | {node.id})
-        return [Part(p.entries, p.text, p.likely + _hint(entry.name), p.candidates) for p in parts]
+        if (link, want) not in self._known:
+            self._known[link, want] = []  # what a circle leads back to has no text of its own
+            parts = self._output(link, want, depth + 1)
+            self._known[link, want] = _distinct(parts)
+        hint = _hint(entry.name)
+        parts = self._known[link, want]
+        return [Part(p.entries, p.text, p.likely + hint, p.candidates) for p in parts]
 
-    def _output(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
+    def _output(self, link: Link, want: Want, depth: int) -> list[Part]:
         """The texts in what a node gives out at a slot."""
-        key = (link, want)
-        if key not in self._known:
-            self._known[key] = _distinct(self._read(link, want, path))
-        return self._known[key]
-
-    def _read(self, link: Link, want: Want, path: frozenset[str]) -> list[Part]:
         node = self._graph.nodes[link.node]
         if ZEROED.search(node.class_type):
             return []
         want = self._by_slot(node, link.slot, want)
         ways = switches.live(self._graph, node)
         if ways:
-            parts = [p for name in ways for p in self._input(Entry(node.id, name), want, path)]
+            parts = [p for name in ways for p in self._input(Entry(node.id, name), want, depth)]
             return _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
@@ -400,15 +396,15 @@ class Texts:
             return []
         names = self._text_inputs(node, want, link.slot)
         if not names:
-            return self._unnamed(node, want, path)
-        each = [self._input(Entry(node.id, name), want, path) for name in names]
+            return self._unnamed(node, want, depth)
+        each = [self._input(Entry(node.id, name), want, depth) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
-            both = _in_each(choose(parts, want) for parts in each)
+            both = _in_each(map(choose, each))
             return [Part(p.entries, p.text, p.likely, p.entries) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
-            return _in_each(choose(parts, want) for parts in each)
+            return _in_each(map(choose, each))
         parts = [part for parts in each for part in parts]
         return _replacement(node, parts) if _replaces(node) else parts
 
@@ -418,7 +414,7 @@ class Texts:
             return live
         names = [n for n in (*node.links, *node.values) if n.lower() not in switches.SETTINGS]
         others = [Entry(node.id, name) for name in names if name != chosen]
-        dead = [p for entry in others for p in self._dead._input(entry, want, frozenset())]
+        dead = [p for entry in others for p in self._dead._input(entry, want, 0)]
         found = []
         for part in live:
             same = [p for p in dead if p.text == part.text and p.text.strip()]
@@ -436,15 +432,16 @@ class Texts:
             return want
         if self._info is not None:
             outputs = self._info.output_types(node.class_type)
-            same = [
-                i for i, kind in enumerate(outputs) if slot < len(outputs) and kind == outputs[slot]
-            ]
+            kind = outputs[slot] if 0 <= slot < len(outputs) else None
+            same = [index for index, output in enumerate(outputs) if output == kind]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
-        if any(MODEL_LINK.match(name) or PIPE.search(name) for name in node.links):
+        uses = self._graph.uses.get(node.id, ())
+        lowest = min((use.slot for use in uses if NEGATIVE.search(use.name)), default=slot)
+        highest = max((use.slot for use in uses if POSITIVE.search(use.name)), default=slot)
+        if lowest >= highest:
             return want
-        loads = any(name in names for name in NAMES["model"])
-        return want if loads or slot > 1 else ("positive", "negative")[slot]
+        return "negative" if want == "positive" else "positive"
 
     def _conditions(self, node: Node) -> bool:
         return any(CONDITIONING.search(name) for name in node.links)
@@ -476,21 +473,24 @@ class Texts:
             return [names[slot]]
         return names
 
-    def _unnamed(self, node: Node, want: Want, path: frozenset[str]) -> list[Part]:
+    def _unnamed(self, node: Node, want: Want, depth: int) -> list[Part]:
         """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
         names = [name for name in (*node.links, *node.values) if not NO_TEXT.search(name)]
         names = [name for name in names if not NO_STRING.search(name)]
         return _in_doubt(
-            [p for name in names for p in self._input(Entry(node.id, name), want, path)]
+            [p for name in names for p in self._input(Entry(node.id, name), want, depth)]
         )
 
     def _several_slots(self, node: Node) -> bool:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
 
     def _is_text(self, node: Node, name: str, value: Any) -> bool:
-        if not isinstance(value, str) or not TEXT.search(name) or NO_TEXT.search(name):
+        if not isinstance(value, str) or NO_TEXT.search(name):
             return False
-        return self._info is None or self._info.choices(node.class_type, name) is None
+        if self._info is None or node.class_type not in self._info:
+            return bool(TEXT.search(name))
+        is_named = TEXT.search(name) and self._info.choices(node.class_type, name) is None
+        return bool(is_named) or self._info.is_long_text(node.class_type, name)
 
 
 def _is_said(item: tuple[str, object]) -> bool:
@@ -529,6 +529,11 @@ def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
         return []
     entries = dict.fromkeys(entry for part in parts for entry in part.entries)
     doubts = dict.fromkeys(entry for part in parts for entry in part.candidates)
+    if (
+        len({entry.node for entry in entries}) > 1
+        and len({part.text.strip() for part in parts}) > 1
+    ):
+        doubts |= entries  # somebody keeps a text of its own for each
     longest = max(parts, key=lambda part: len(part.text))
     return [Part(tuple(entries), longest.text, longest.likely, tuple(doubts))]
 
@@ -548,7 +553,7 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 def _likelihood(node: Node, name: str, text: str) -> float:
     """How likely a text is the person's, by where it stands and how it reads."""
-    likely = _hint(name) + (0 if GENERAL.fullmatch(node.title) else _hint(node.title))
+    likely = _hint(name) + _hint(_own_title(node))
     likely += 0 if any(map(CLIP_LINK.match, node.links)) else 1  # a node for the text alone
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
@@ -558,12 +563,25 @@ def _likelihood(node: Node, name: str, text: str) -> float:
     if words:
         likely -= 5 * min(1.0, praise / len(words))
     likely -= 6 * bool(INSTRUCTS.search(text))
-    return likely + min(len(words), 40) / 40 - (2 if len(words) < 2 else 0)
+    if len(words) < 2 and not _is_kept_free(node, text):
+        likely -= 2
+    return likely + min(len(words), 40) / 40
+
+
+def _own_title(node: Node) -> str:
+    """The title that somebody gave a node; empty if it has that of its class."""
+    plain = re.sub(r"\(.*?\)|[^a-z]", "", node.title.lower())
+    return "" if plain == re.sub(r"[^a-z]", "", node.class_type.lower()) else node.title
+
+
+def _is_kept_free(node: Node, text: str) -> bool:
+    """Whether an empty text is where somebody writes the prompt, by the title they gave it."""
+    return not text.strip() and _hint(_own_title(node)) > 0
 
 
 def _hint(name: str) -> float:
     plain = re.sub(r"[_\d]+", " ", name)
-    return 1.5 * bool(PERSONAL.search(plain)) - 3 * bool(FIXED.search(plain))
+    return 1.5 * bool(PERSONAL.search(plain)) - 4.5 * bool(FIXED.search(plain))
 
 
 def _distinct(parts: Iterable[Part]) -> list[Part]:
@@ -576,7 +594,7 @@ def _distinct(parts: Iterable[Part]) -> list[Part]:
     return list(found.values())
 
 
-def choose(parts: Iterable[Part], want: Want) -> Part | None:
+def choose(parts: Iterable[Part]) -> Part | None:
     """The likeliest of several texts; with the others as candidates if they are as likely."""
     ranked = sorted(_distinct(parts), key=lambda part: -part.likely)
     if not ranked:

@@ -243,6 +243,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "needs a picture from the person",
     ),
+    "asked picture": (
+        plain(
+            sampler=sampler(model="style@0"),
+            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
+            mine=node("ComfyUIDeployExternalImage", input_id="face", display_name=""),
+        ),
+        "needs a picture from the person",
+    ),
     "template": (plain(sampler=sampler(denoise="%denoise%")), "%denoise% in denoise of KSampler"),
     "no text": (
         plain(pos=node("SomethingElse", clip="loader@1", strength=1.0)),
@@ -319,7 +327,10 @@ def test_a_single_frame_is_a_still_picture() -> None:
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
+    assert "template.json is another program's template" in str(analyse_file(path).refused)
+    path.write_text("{,}", "utf-8")
     assert "template.json is not JSON" in str(analyse_file(path).refused)
+    assert "does not exist" in str(analyse_file(tmp_path / "nowhere.json").refused)
     path.write_text(json.dumps(plain()), "utf-8")
     assert analyse_file(path).bindings == PLAIN
 
@@ -390,3 +401,23 @@ def test_a_picture_that_is_made_out_of_nothing_may_be_encoded() -> None:
         mask=node("SolidMask", value=0.5, width=512, height=512),
     )
     assert analyse(nodes).refused is None
+
+
+def test_a_node_that_only_tells_the_saving_node_about_the_picture_is_no_pass() -> None:
+    about = node("Metadata", positive="pos@0", sampler_name="ddim", scheduler="simple", steps=3)
+    save = node("SaveImageExtended", images="decode@0", metadata="about@0", filename_prefix="x")
+    assert analyse(plain(about=about, save=save)).bindings == PLAIN
+
+
+def test_a_node_that_shows_and_saves_saves() -> None:
+    save = node("PreviewAndStore", images="decode@0", filename_prefix="x")
+    assert analyse(plain(save=save)).bindings == PLAIN
+
+
+@pytest.mark.parametrize("value", ["[none]", "<none>", "{}", "auto", "50%", "$", "#"])
+def test_what_is_chosen_from_a_list_is_no_placeholder(value: str) -> None:
+    nodes = plain(
+        lora=node("LoraStack", model="loader@0", lora_01=value),
+        sampler=sampler(model="lora@0", denoise=1.0),
+    )
+    assert analyse(nodes).bindings == PLAIN

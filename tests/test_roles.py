@@ -315,26 +315,6 @@ def test_thousands_of_nodes_are_no_problem() -> None:
     analyse(nodes)
 
 
-def test_what_branches_and_joins_again_and_again_is_no_problem() -> None:
-    texts = {
-        f"text{i}": node("Join", string_a=f"text{i + 1}@0", string_b=f"text{i + 1}@0")
-        for i in range(40)
-    }
-    texts["text40"] = node("PrimitiveString", value="a red fox")
-    models = {
-        f"model{i}": node("Merge", model1=f"model{i + 1}@0", model2=f"model{i + 1}@0")
-        for i in range(40)
-    }
-    models["model40"] = node("UNETLoader", unet_name="a.safetensors")
-    nodes = plain(
-        sampler=sampler(model="model0@0"),
-        pos=node("CLIPTextEncode", text="text0@0", clip="loader@1"),
-        **texts,
-        **models,
-    )
-    assert found(nodes, "positive") == ["text40.value"]
-
-
 # With what the server declares.
 
 
@@ -353,11 +333,12 @@ def test_the_server_says_at_which_slots_both_kinds_of_conditioning_are() -> None
     info = declared(Both={"output": ["MODEL", "CONDITIONING", "CONDITIONING"]})
     nodes = plain(
         both=node("Both", model="loader@0", positive="pos@0", negative="neg@0"),
-        sampler=sampler(positive="both@2", negative="both@1"),
+        sampler=sampler(positive="both@2", negative="other@0"),
+        other=node("CLIPTextEncode", text="dull", clip="loader@1"),
     )
     adoption = analyse(nodes, info)
     assert adoption.bindings["positive"] == ["neg.text"]
-    assert adoption.bindings["negative"] == ["pos.text"]
+    assert adoption.bindings["negative"] == ["other.text"]
 
 
 def test_the_server_says_what_is_no_output() -> None:
@@ -373,15 +354,6 @@ def test_the_server_says_what_is_no_output() -> None:
 def test_a_number_that_a_node_calculates_with_is_in_doubt() -> None:
     double = node("MathExpression", expression="a * 2", a=10)
     assert doubted(plain(sampler=sampler(steps="double@0"), double=double), "steps")
-
-
-def test_one_number_for_two_things_is_in_doubt() -> None:
-    nodes = plain(
-        empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
-        side=node("PrimitiveInt", value=1024),
-    )
-    assert analyse(nodes).bindings["width"] == ["side.value"]
-    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
 
 
 def test_the_models_of_two_stages_that_are_no_refiner_are_in_doubt() -> None:
@@ -409,3 +381,39 @@ def test_tags_beside_the_prompt_are_in_doubt() -> None:
 def test_a_latent_from_a_file_is_no_empty_one() -> None:
     nodes = plain(empty=node("LoadLatent", latent="mine.latent"))
     assert "starts from the picture of LoadLatent empty" in refused(nodes)
+
+
+def test_texts_that_are_joined_over_and_over_are_no_problem() -> None:
+    joined = {
+        f"text{i}": node("Join", text_a=f"text{i + 1}@0", text_b=f"text{i + 1}@0")
+        for i in range(60)
+    }
+    joined["text60"] = node("String", string="a red fox")
+    merged = {
+        f"model{i}": node("Merge", model1=f"model{i + 1}@0", model2=f"model{i + 1}@0")
+        for i in range(60)
+    }
+    merged["model60"] = node("UNETLoader", unet_name="a.safetensors")
+    pos = node("CLIPTextEncode", text="text0@0", clip="loader@1")
+    nodes = plain(pos=pos, sampler=sampler(model="model0@0"), **joined, **merged)
+    assert found(nodes, "positive") == ["text60.string"]
+    assert found(nodes, "model") == ["model60.unet_name"]
+
+
+def test_texts_that_are_joined_in_a_circle_are_no_problem() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="a@0", clip="loader@1"),
+        a=node("Join", text_a="b@0", text_b="b@0", text_c="mine@0"),
+        b=node("Join", text_a="a@0", text_b="a@0"),
+        mine=node("String", string="a red fox"),
+    )
+    assert found(nodes, "positive") == ["mine.string"]
+
+
+def test_the_server_says_which_input_is_a_text_whatever_its_name() -> None:
+    inputs = {"required": {"was_du_willst": ["STRING", {"multiline": True}]}}
+    info = declared(Schreiber={"input": inputs, "output": ["CONDITIONING"]})
+    nodes = plain(pos=node("Schreiber", was_du_willst="a fox", clip="loader@1"))
+    adoption = analyse(nodes, info)
+    assert adoption.bindings["positive"] == ["pos.was_du_willst"]
+    assert adoption.not_sure == {}

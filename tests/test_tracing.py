@@ -572,3 +572,83 @@ def test_what_swaps_the_sides_counts_only_if_it_is_on() -> None:
     assert found(nodes, "width") == ["pick.width"]
     pick["inputs"]["swap_dimensions"] = "On"
     assert doubted(nodes, "width") == ["pick.width"]
+
+
+def test_an_empty_text_under_the_title_of_the_prompt_is_the_prompt() -> None:
+    nodes = plain(
+        neg=node("ConcatConditionings", conditioning1="mine@0", conditioning2="fixed@0"),
+        mine=node("CLIPTextEncode", "NEGATIVE PROMPT", text="", clip="loader@1"),
+        fixed=node("CLIPTextEncode", "NEGATIVE CONSTANT", text="ugly hands", clip="loader@1"),
+    )
+    assert found(nodes, "negative") == ["mine.text"]
+
+
+def test_an_empty_text_beside_a_full_one_is_not_the_prompt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("CR Text Concatenate", text1="a soldier on the field", text2="style@0"),
+        style=node("SDXLPromptStyler", "SDXL Prompt Styler", text_positive="", text_negative="",
+                   style="photograph"),
+    )  # fmt: skip
+    assert found(nodes, "positive") == ["join.text1"]
+
+
+def test_texts_of_their_own_for_the_inputs_of_an_encoder_are_in_doubt() -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncodeSDXL", text_g="g@0", text_l="l@0", clip="loader@1"),
+        g=node("PrimitiveString", value="a red fox in the snow"),
+        l=node("PrimitiveString", value="oil painting"),
+    )
+    assert analyse(nodes).bindings["positive"] == ["g.value", "l.value"]
+    assert doubted(nodes, "positive") == ["g.value", "l.value"]
+
+
+@pytest.mark.parametrize(("value", "side"), [(True, "a"), (False, "b")])
+def test_a_two_way_switch_is_followed_in_models_too(value: bool, side: str) -> None:
+    nodes = plain(
+        sampler=sampler(model="switch@0"),
+        switch=node("Model Input Switch", model_a="a@0", model_b="b@0", boolean=value),
+        a=node("UNETLoader", unet_name="a.safetensors"),
+        b=node("UNETLoader", unet_name="b.safetensors"),
+    )
+    assert found(nodes, "model") == [f"{side}.unet_name"]
+
+
+def test_a_loader_that_a_later_pass_has_of_the_same_file_follows_and_the_owner_is_told() -> None:
+    nodes = plain(
+        again=node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+        up=node("LatentUpscaleBy", samples="sampler@0", upscale_method="area", scale_by=1.5),
+        second=sampler(latent_image="up@0", model="again@0", denoise=0.5),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    both = ["loader.ckpt_name", "again.ckpt_name"]
+    assert analyse(nodes).bindings["model"] == both
+    assert doubted(nodes, "model") == both
+
+
+def test_a_size_measured_on_a_picture_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="measure@0", height=768, batch_size=1),
+        measure=node("GetImageSize", image="scale@0"),
+        scale=node("ImageScale", image="pose@0", width=512, height=768, crop="center"),
+        pose=node("LoadImage", image="pose.png"),
+    )
+    assert doubted(nodes, "width") == ["scale.width"]
+
+
+def test_a_number_may_come_through_a_switch() -> None:
+    nodes = plain(
+        sampler=sampler(steps="switch@0"),
+        switch=node("ImpactSwitch", select=2, input1="few@0", input2="many@0"),
+        few=node("PrimitiveInt", value=4),
+        many=node("PrimitiveInt", value=40),
+    )
+    assert found(nodes, "steps") == ["many.value"]
+
+
+def test_one_number_for_both_sides_is_in_doubt() -> None:
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
+        side=node("PrimitiveInt", value=512),
+    )
+    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
