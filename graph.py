@@ -6,6 +6,7 @@ Takes any JSON: what is not a node is not in the graph, and a link to nowhere le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -67,13 +68,16 @@ class Graph:
         node = self.nodes.get(entry.node)
         return node.values.get(entry.name) if node else None
 
-    def upstream(self, starts: Iterable[str]) -> dict[str, None]:
-        """The nodes of `starts` and all they depend on, nearest first."""
+    def upstream(
+        self, starts: Iterable[str], past: re.Pattern[str] | None = None
+    ) -> dict[str, None]:
+        """The nodes of `starts` and all they depend on, nearest first; what comes in by inputs
+        whose names `past` matches does not count."""
         found = dict.fromkeys(node for node in starts if node in self.nodes)
         waiting = list(found)
         for node in waiting:  # grows as it goes
-            for link in self.nodes[node].links.values():
-                if link.node not in found:
+            for name, link in self.nodes[node].links.items():
+                if link.node not in found and not (past and past.match(name)):
                     found[link.node] = None
                     waiting.append(link.node)
         return found

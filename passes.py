@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import switches
 import tracing
 from graph import Entry, Graph, Node
 from object_info import ObjectInfo
@@ -38,7 +39,7 @@ FILE_NAME = re.compile(
 SAVES = re.compile(r"save|output|export|write|upload", re.I)
 SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
-LOADS_PICTURE = re.compile(r"load\w*\s?image|image\w*\s?load|image\s?from", re.I)
+LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
 ASKS_PICTURE = re.compile(r"external\w*image|image\w*base64|base64\w*image", re.I)
 MOTION = re.compile(r"animatediff|\bade_|(?<!e)motion", re.I)
 MEDIA = {
@@ -92,7 +93,7 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
         raise Refused(_nothing_samples(alive))
     every = tuple(_pass(graph, node) for node in sampling)
     passes = Passes(alive, every, _bases(graph, every))
-    _refuse_given(passes)
+    _refuse_given(graph, passes)
     _refuse_moving(graph, passes)
     return passes
 
@@ -214,9 +215,9 @@ def _pass(graph: Graph, node: Node) -> Pass:
 
 def _feeds(graph: Graph, node: Node) -> list[str]:
     """The inputs that a node takes its picture from, as latents or pixels."""
-    chosen = tracing.switched(graph, node)
-    if chosen:
-        return [chosen]
+    ways = switches.live(graph, node)
+    if ways:
+        return [name for name in ways if name in node.links]
     latents = [name for name in node.links if LATENT.match(name)]
     pictures = [name for name in node.links if PICTURE.match(name)]
     if latents or pictures:
@@ -246,9 +247,17 @@ def _is_empty(node: Node) -> bool:
     return sized and not loads_picture(node)
 
 
-def _refuse_given(passes: Passes) -> None:
+def _encodes(node: Node) -> bool:
+    return "vae" in node.links and any(map(PICTURE.match, node.links))
+
+
+def _refuse_given(graph: Graph, passes: Passes) -> None:
     sources = passes.base.sources
     given = next(filter(loads_picture, sources), None)
+    if given is None and any(map(_encodes, passes.base.latents)):
+        behind = graph.upstream(node.id for node in sources)
+        if not any(_is_empty(graph.nodes[node]) for node in behind):
+            given = sources[0]  # whatever brings it: nothing here makes a picture out of nothing
     if given is not None and not any(map(_is_empty, sources)):
         raise Refused(
             f"{passes.base.node} starts from the picture of {given}, which would have to come from"

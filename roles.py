@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import binder
 import passes
+import switches
 import tracing
 from binder import ROLES, Workflow
 from graph import Entry, Graph, Node, build, unwrap
@@ -30,8 +32,13 @@ from passes import (
 from tracing import NAMES, Part, Texts, Traced, Want
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
+SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
+EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
+SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
+OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
 STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
 NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
@@ -136,9 +143,9 @@ class _Analysis:
         found.append(self._negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
-        found += [*self._sizes(), self._batch()]
+        found += [self._size("width"), self._size("height"), self._batch()]
         self._refuse_placeholders(found)
-        return tuple(found)
+        return tuple(map(partial(_shared, found), found))
 
     # The roles.
 
@@ -146,16 +153,20 @@ class _Analysis:
         traced = self._of_bases(self._model_of)
         if not traced.entries:
             return self._finding("model", traced, "no model in it to choose")
+        why = f"the model that {self._base} samples with"
         files = {self._graph.value(entry) for entry in traced.entries}
         later = _together(map(self._model_of, self._passes.later)).entries
         same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.entries)
         if same:
-            why = (
-                f"the model that {self._base} samples with; {self._places(same)} load it once more"
-            )
             every = (*traced.entries, *same)
+            why += f"; {self._places(same)} load it once more"
             return self._finding("model", Traced(every, every), why)
-        return self._finding("model", traced, f"the model that {self._base} samples with")
+        stages = _together(map(self._model_of, self._stages()[1:])).entries
+        others = [e for e in stages if not self._is_refiner(e) and e not in traced.entries]
+        if others:
+            why += f"; {self._places(others)} goes on with it"
+            traced = Traced(traced.entries, (*traced.entries, *others))
+        return self._finding("model", traced, why)
 
     def _model_of(self, p: Pass) -> Traced:
         entry = tracing.model_input(self._graph, p.node.id)
@@ -168,8 +179,11 @@ class _Analysis:
         # a type names a model or the way it is built: only the server knows
         return Traced(traced.entries, traced.entries) if own.name == "model_type" else traced
 
+    def _is_refiner(self, entry: Entry) -> bool:
+        return "refiner" in str(self._graph.value(entry)).lower()
+
     def _positive(self) -> Finding:
-        texts = Texts(self._graph, self._info)
+        texts = self._texts()
         finding = self._text(texts, "positive")
         if not finding.entries or finding.candidates:
             self._refuse_described(texts)
@@ -181,10 +195,13 @@ class _Analysis:
         return finding
 
     def _negative(self, positive: Finding) -> Finding:
-        finding = self._text(Texts(self._graph, self._info), "negative")
+        finding = self._text(self._texts(), "negative")
         if set(finding.entries) <= set(positive.entries):
             return Finding("negative", (), f"{self._base} takes no text as negative")
         return finding
+
+    def _texts(self) -> Texts:
+        return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
 
     def _text(self, texts: Texts, want: Want) -> Finding:
         found: dict[Entry, None] = {}
@@ -205,6 +222,8 @@ class _Analysis:
             text = part.text.strip()
             if later in stages or (text and text in said):
                 found.update(dict.fromkeys(part.entries))
+                if text not in said:
+                    doubts.update(found)
             elif found and text and any(map(LATENT.match, later.node.links)):
                 doubts.update(dict.fromkeys((*found, *part.entries)))
         if not found:
@@ -248,9 +267,12 @@ class _Analysis:
             return Traced()
         traced = tracing.literal(self._graph, entry, kind, NAMES[role])
         overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
-        if overruled and entry.node == p.node.id:  # which of the two counts is the node's affair
-            return Traced(traced.entries, traced.entries)
-        return traced
+        if not overruled or entry.node != p.node.id:
+            return traced
+        schedule = p.node.links["sigmas"].node
+        entry = tracing.find(self._graph, schedule, role)
+        inner = tracing.literal(self._graph, entry, kind, NAMES[role]) if entry else Traced()
+        return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
@@ -277,7 +299,7 @@ class _Analysis:
     def _split(self) -> Entry | None:
         """A number of steps that a schedule is cut at, apart from the steps themselves."""
         for p in self._passes.every:
-            for node in tracing.along(self._graph, p.node.id, lambda n: n.startswith("sigmas")):
+            for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
                 if isinstance(node.values.get("step"), int) and node.values["step"]:
                     return Entry(node.id, "step")
         return None
@@ -334,21 +356,13 @@ class _Analysis:
         if link is None:
             return
         yield self._graph.nodes[link.node]
-        yield from tracing.along(
-            self._graph,
-            link.node,
-            lambda n: bool(tracing.CONDITIONING.search(n)) and not tracing.NEGATIVE.search(n),
-        )
+        yield from tracing.along(self._graph, link.node, self._conditions)
 
-    def _sizes(self) -> tuple[Finding, Finding]:
-        width, height = self._size("width"), self._size("height")
-        if not width.entries or width.entries != height.entries:
-            return width, height
-        why = f"{width.entries[0]} is the width and the height at once"
-        return (
-            Finding("width", width.entries, why, width.entries),
-            Finding("height", height.entries, why, height.entries),
-        )
+    def _conditions(self, node: Node, name: str) -> bool:
+        """Whether the positive comes through an input of a node."""
+        ways = switches.live(self._graph, node)
+        is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
+        return name in ways if ways else bool(is_positive)
 
     def _size(self, role: str) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, role))
@@ -359,12 +373,18 @@ class _Analysis:
         if not traced.entries:
             why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
             return self._finding(role, traced, why)
+        if any(map(self._is_turned, traced.entries)):
+            why = f"{self._places(traced.entries)}, which may turn the picture on its side"
+            return self._finding(role, Traced(traced.entries, traced.entries), why)
         through = ", after a calculation" if traced.candidates == traced.entries else ""
         why = f"{self._places(traced.entries)}: the picture starts from it{through}"
         return self._finding(role, traced, why)
 
     def _batch(self) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
+        times = [entry for p in self._passes.bases for entry in _batches(p)]
+        if times:
+            traced = Traced(traced.entries, (*traced.entries, *times))
         places = self._places(traced.entries)
         why = f"{places}: so many pictures at once" if traced.entries else "no batch size to set"
         return self._finding("batch", traced, why)
@@ -372,21 +392,26 @@ class _Analysis:
     def _preset(self, entry: Entry) -> Entry | None:
         """What chooses the size in a node instead of the numbers beside it."""
         for name, value in self._graph.nodes[entry.node].values.items():
-            if isinstance(value, str) and PRESET.search(name) and not CUSTOM.search(value):
+            is_preset = PRESET.search(name) and not TURNS.search(name)
+            if isinstance(value, str) and is_preset and not CUSTOM.search(value):
                 return Entry(entry.node, name)
         return None
 
+    def _is_turned(self, entry: Entry) -> bool:
+        """Whether the node of a size may swap width and height."""
+        values = self._graph.nodes[entry.node].values.items()
+        turns = [value for name, value in values if TURNS.search(name)]
+        return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
+
     def _of_source(self, p: Pass, role: str) -> Traced:
         """A role whose value stands where the empty picture is made."""
-        places = [Entry(n.id, name) for n in (*p.sources, p.node) for name in NAMES[role]]
-        entry = next((e for e in places if e.name in self._inputs(e.node)), None)
+        nodes = (*p.sources, p.node)
+        places = [Entry(n.id, name) for n in nodes for name in tracing.named(n, NAMES[role])]
+        entry = next(iter(places), None)
         entry = entry or tracing.find(self._graph, p.node.id, role)
         if entry is None:
             return Traced()
         return tracing.literal(self._graph, entry, "number", NAMES[role])
-
-    def _inputs(self, node: str) -> set[str]:
-        return {*self._graph.nodes[node].links, *self._graph.nodes[node].values}
 
     # What is said of it.
 
@@ -420,7 +445,8 @@ class _Analysis:
             # a picture beside a text in an encoder: what is to be edited, if it is taken as latents
             encodes = "vae" in node.links or "edit" in node.class_type.lower()
             encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
-            shown = [n for n in node.links if PICTURE.match(n) and "vision" not in n]
+            shown = [n for n in node.links if SHOWN.search(n)]
+            encodes = encodes or bool(EDITS.search(node.class_type))
             refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
             inputs = (shown if encodes else []) + refers
             for inner in self._graph.upstream(node.links[name].node for name in inputs):
@@ -446,8 +472,14 @@ class _Analysis:
         written = {entry for f in found for entry in (*f.entries, *f.candidates)}
         left = []
         for node in self._passes.alive:
+            if not self._graph.uses.get(node.id) and not passes.samples(node):
+                continue  # what a saving node makes of it is its own affair
             for name, value in node.values.items():
-                if FILE_NAME.match(name) or str(Entry(node.id, name)) in written:
+                if (
+                    FILE_NAME.match(name)
+                    or SOUGHT.match(name)
+                    or str(Entry(node.id, name)) in written
+                ):
                     continue
                 is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
                 if is_odd or tracing.is_placeholder(value):
@@ -457,6 +489,24 @@ class _Analysis:
                 f"it is another program's template: {_listed(left[:3])} would stay as it is; export"
                 " the workflow from ComfyUI itself, with Workflow > Export (API)"
             )
+
+
+def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
+    """A finding, in doubt if another role has an entry of it too: only one of them can be set."""
+    others = {entry for other in every if other is not finding for entry in other.entries}
+    if finding.candidates or not others & {*finding.entries}:
+        return finding
+    why = f"{finding.why}; something else comes from there too"
+    return Finding(finding.role, finding.entries, why, finding.entries)
+
+
+def _batches(p: Pass) -> Iterator[Entry]:
+    """The numbers that multiply a batch, or cut it, on its way into a pass."""
+    for node in p.latents:
+        if not any(map(LATENT.match, node.links)):
+            continue
+        names = ("length",) if "batch_index" in node.values else ("amount", "repeats", "multiply")
+        yield from (Entry(node.id, name) for name in names if name in node.values)
 
 
 def _together(found: Iterable[Traced]) -> Traced:

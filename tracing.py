@@ -8,10 +8,11 @@ Class names count only where neither the links nor the inputs' names say enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import switches
 from graph import Entry, Graph, Link, Node
 from object_info import ObjectInfo
 
@@ -19,7 +20,7 @@ Kind = Literal["number", "string"]
 Want = Literal["positive", "negative"]
 
 DEPTH = 100  # so many nodes are followed one behind another
-CLOSE = 2.5  # texts whose likelihoods differ by less cannot be told apart
+CLOSE = 4.0  # texts whose likelihoods differ by less cannot be told apart
 
 # The names of the inputs that take each thing, the most telling first.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -102,23 +103,16 @@ MODEL_LINK = re.compile(
 )
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
-SWITCH = ("select", "selected_index", "index", "input", "choice", "Input")
-TWO_WAY = ("switch", "boolean", "condition", "bool", "cond")
-WHERE_TRUE = re.compile(r"true|^tt_|^yes|^on$|_a$", re.I)
-WHERE_FALSE = re.compile(r"false|^ff_|^no|^off$|_b$", re.I)
-FIRST_OF = re.compile(
-    r"^(any|ctx|input|value|text|string|model|image|latent|conditioning)_?0?1$", re.I
-)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 TEXT = re.compile(
-    r"(^|_|\b)(texts?|strings?|prompts?|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|wildcards?"
+    r"(^|_|\b)(texts?|strings?|prompts?|part|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|tags|wildcards?"
     r"|value|populated)(\d*)($|_|\b)",
     re.I,
 )
 ENCODER_TEXT = re.compile(r"_[gl]\d?$|^t5|^clip_[lgh]$|^llama", re.I)
 NO_TEXT = re.compile(
-    r"delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
+    r"^ban_|exclude|delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
     r"|preset|select|control_after|seed|_name$|_path$|file|device|dtype|type$|lora|wt$|weight"
     r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
     re.I,
@@ -133,9 +127,10 @@ NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 
 PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?\s*[^{}|:]+?\s*\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
-    r"|<\w*(prompt|text|seed|steps|image|model)\w*>|\[[A-Z][A-Z_]+\]|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@"
-    r"|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z]+_(PROMPT|TEXT|HERE))\s*"
+    r"|<{1,2}\w*(prompt|text|seed|steps|image|model)\w*>{1,2}|\[[A-Z][A-Z_]+\]"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
+CALCULATES = re.compile(r"^(expr|formula|equation|operat)", re.I)
 DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 PERSONAL = re.compile(
     r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
@@ -143,7 +138,12 @@ PERSONAL = re.compile(
 )
 FIXED = re.compile(
     r"\b(styles?|prefix|suffix|quality|triggers?|loras?|system|template|instructions?|extra|append"
-    r"|prepend|embeddings?|default|fixed|common|tags?|constant|static|always|permanent|global)\b",
+    r"|prepend|embeddings?|default|fixed|common|constant|static|always|permanent|global)\b",
+    re.I,
+)
+INSTRUCTS = re.compile(
+    r"^\W*(you are|you're|your (sole |only )?task|act as|role:)|system.?prompt|<.?im_start"
+    r"|prompt engineer|^\W*rewrite the",
     re.I,
 )
 PRAISE = re.compile(
@@ -185,6 +185,12 @@ def fits(value: object, kind: Kind) -> bool:
     return is_number or is_placeholder(value)
 
 
+def named(node: Node, names: Iterable[str]) -> list[str]:
+    """The inputs of a node that have one of these names, in capital letters or not."""
+    own = {name.lower(): name for name in (*node.links, *node.values)}
+    return [own[name] for name in names if name in own]
+
+
 def find(graph: Graph, start: str, role: str) -> Entry | None:
     """The input that takes a role's thing, nearest to a sampling node: its own, or one of the
     nodes that it takes its pipe, guider, sigmas … from."""
@@ -192,7 +198,7 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        for name in NAMES[role]:
+        for name in named(node, NAMES[role]):
             is_carrier = carrier is not None and carrier.search(name)
             if name in node.values or (name in node.links and not is_carrier):
                 return Entry(current, name)
@@ -204,25 +210,30 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     return None
 
 
-def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> Traced:
-    """The literal behind an input. `names` are what nodes on the way call such a value."""
+def literal(
+    graph: Graph,
+    entry: Entry,
+    kind: Kind,
+    names: Collection[str],
+    seen: set[Entry] | None = None,
+) -> Traced:
+    """The literal behind an input. `names` are what nodes on the way call such a value, `seen` the
+    inputs that have been looked behind already."""
+    seen = set() if seen is None else seen
     calculated = False
     for _ in range(DEPTH):
+        seen.add(entry)
         node = graph.nodes[entry.node]
         if entry.name in node.values:
-            if not fits(node.values[entry.name], kind):
-                is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
-                return Traced((entry,), (entry,)) if is_written else Traced()
-            if not calculated:
-                return Traced((entry,))
-            is_primitive = len(node.values) == 1 or entry.name in names
-            return Traced((entry,) if is_primitive else (), (entry,))
+            is_sure = not calculated and not any(map(CALCULATES.search, node.values))
+            return _standing(node, entry, kind, is_sure=is_sure, names=names)
         if entry.name not in node.links:
             return Traced()
         inside = graph.nodes[node.links[entry.name].node]
-        inner = _handed_on(graph, inside, kind, names)
+        inner = [e for e in _handed_on(graph, inside, kind, names) if e not in seen]
         if len(inner) != 1:
-            return Traced((), tuple(e for e in inner if e.name in inside.values))
+            every = [literal(graph, e, kind, names, seen) for e in inner]
+            return _one_of(every, is_either=bool(switches.live(graph, inside)))
         entry = inner[0]
         measured = PICTURE_LINK.match(entry.name) is not None
         made = entry.name not in names and (measured or _calculates(inside))
@@ -230,54 +241,51 @@ def literal(graph: Graph, entry: Entry, kind: Kind, names: Collection[str]) -> T
     return Traced()
 
 
+def _standing(
+    node: Node, entry: Entry, kind: Kind, *, is_sure: bool, names: Collection[str]
+) -> Traced:
+    """What is found at a literal; not sure if the value is changed on its way from there."""
+    if not fits(node.values[entry.name], kind):
+        is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
+        return Traced((entry,), (entry,)) if is_written else Traced()
+    if is_sure:
+        return Traced((entry,))
+    is_primitive = len(node.values) == 1 or entry.name.lower() in names
+    return Traced((entry,) if is_primitive else (), (entry,))
+
+
+def _one_of(every: Sequence[Traced], *, is_either: bool) -> Traced:
+    """What is found behind several inputs, of which nobody knows which one counts, or how."""
+    found = [entry for traced in every for entry in (*traced.entries, *traced.candidates)]
+    first = next((traced.entries for traced in every if traced.entries), ())
+    return Traced(first if is_either else (), tuple(dict.fromkeys(found)))
+
+
 def _calculates(node: Node) -> bool:
     """Whether a node makes another number out of the one it is handed: it has a text for it."""
     texts = [name for name, value in node.values.items() if isinstance(value, str) and value]
-    return bool(node.links) and any(not re.search("control_after|mode$", name) for name in texts)
+    if not node.links or any(map(PIPE.search, node.links)):
+        return False
+    return any(not re.search("control_after|mode$", name) for name in texts)
 
 
 def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
     """The inputs of a node that the value it hands on may come from."""
-    for name in names:
+    for name in named(node, names):
         if name in node.links or fits(node.values.get(name), kind):
             return [Entry(node.id, name)]
-    chosen = switched(graph, node)
-    if chosen:
-        return [Entry(node.id, chosen)]
+    ways = switches.live(graph, node) or tuple(filter(PIPE.search, node.links))
+    if ways:
+        return [Entry(node.id, name) for name in ways]
     own = [name for name, value in node.values.items() if fits(value, kind)]
     own = [name for name in own if "control_after" not in name and name != "unique_id"]
     if node.links:
         # with numbers of its own beside what it is handed, it may well calculate
         return [Entry(node.id, name) for name in (*node.links, *own)]
-    named = [name for name in own if name.lower() in ("value", "int", "float", "number", "string")]
-    return [Entry(node.id, name) for name in named[:1] or own]
-
-
-def switched(graph: Graph, node: Node) -> str | None:
-    """The input that a switch lets through; None if the node is none, or it is not known."""
-    inputs = [name for name in node.links if name not in (*SWITCH, *TWO_WAY)]
-    if len(inputs) < 2:
-        return None
-    for name in SWITCH:
-        choice = _set_to(graph, node, name)
-        if type(choice) is int:
-            numbered = re.compile(rf"[a-z]+_?0*{choice}", re.I)
-            return next((name for name in inputs if numbered.fullmatch(name)), None)
-    for name in TWO_WAY:
-        choice = _set_to(graph, node, name)
-        if isinstance(choice, bool):
-            side = WHERE_TRUE if choice else WHERE_FALSE
-            return next((name for name in inputs if side.search(name)), None)
-    is_any = "switch" in node.class_type.lower() and not node.values
-    return inputs[0] if is_any and FIRST_OF.match(inputs[0]) else None
-
-
-def _set_to(graph: Graph, node: Node, name: str) -> object:
-    """What a switch is set to, by itself or by a primitive."""
-    if name not in node.links:
-        return node.values.get(name)
-    values = list(graph.nodes[node.links[name].node].values.values())
-    return values[0] if len(values) == 1 else None
+    telling = [
+        name for name in own if name.lower() in ("value", "int", "float", "number", "string")
+    ]
+    return [Entry(node.id, name) for name in telling[:1] or own]
 
 
 def model_input(graph: Graph, start: str) -> Entry | None:
@@ -285,10 +293,10 @@ def model_input(graph: Graph, start: str) -> Entry | None:
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        named = [name for name in ("model", "base_model", "unet") if name in node.links]
-        named += [name for name in node.links if PLAIN_MODEL.search(name)]
-        if named:
-            return Entry(current, named[0])
+        models = [name for name in ("model", "base_model", "unet") if name in node.links]
+        models += [name for name in node.links if PLAIN_MODEL.search(name)]
+        if models:
+            return Entry(current, models[0])
         carriers = [name for name in node.links if PIPE.search(name) or name == "guider"]
         for link in (node.links[name] for name in carriers):
             if link.node not in seen:
@@ -297,17 +305,17 @@ def model_input(graph: Graph, start: str) -> Entry | None:
     return None
 
 
-def model(graph: Graph, start: Entry) -> Traced:
-    """The file name in the loader that a model comes from, through whatever patches it; in doubt
-    if other models are merged into it."""
-    traced, merged = _loaded(graph, start)
+def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
+    """The file name in the loader that a model comes from, through whatever patches it, and so many
+    switches that nobody knows the setting of; in doubt if other models are merged into it."""
+    traced, merged = _loaded(graph, start, depth)
     found = dict.fromkeys(traced.entries)
     for other in merged:
-        found.update(dict.fromkeys(_loaded(graph, other)[0].entries))
+        found.update(dict.fromkeys(_loaded(graph, other, 0)[0].entries))
     return Traced(traced.entries, tuple(found)) if len(found) > 1 else traced
 
 
-def _loaded(graph: Graph, entry: Entry) -> tuple[Traced, list[Entry]]:
+def _loaded(graph: Graph, entry: Entry, depth: int) -> tuple[Traced, list[Entry]]:
     """The file name behind a model's link, and the links of what is merged into it on the way."""
     merged: list[Entry] = []
     for _ in range(DEPTH):
@@ -315,8 +323,11 @@ def _loaded(graph: Graph, entry: Entry) -> tuple[Traced, list[Entry]]:
         if link is None:
             break
         node = graph.nodes[link.node]
-        chosen = switched(graph, node)
-        patched = [chosen] if chosen else [name for name in node.links if MODEL_LINK.match(name)]
+        ways = switches.live(graph, node)
+        if len(ways) > 1:
+            every = [model(graph, Entry(node.id, name), depth - 1) for name in ways if depth]
+            return _one_of(every, is_either=True), merged
+        patched = list(ways) or [name for name in node.links if MODEL_LINK.match(name)]
         own = None if patched else find(graph, node.id, "model")
         if own is not None:
             return literal(graph, own, "string", (*NAMES["model"], "value")), merged
@@ -342,10 +353,11 @@ def _file_in(node: Node) -> Traced:
 class Texts:
     """Follows conditioning and strings back to the texts in them."""
 
-    def __init__(self, graph: Graph, info: ObjectInfo | None) -> None:
+    def __init__(self, graph: Graph, info: ObjectInfo | None, dead: Texts | None = None) -> None:
         self._graph = graph
         self._info = info
-        self._known: dict[tuple[Link, Want], list[Part]] = {}
+        self._known: dict[tuple[Link, Want], list[Part]] = {}  # what has been followed already
+        self._dead = dead  # follows what a switch does not let through
         self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, entry: Entry, want: Want) -> Part | None:
@@ -363,7 +375,7 @@ class Texts:
         if (link, want) not in self._known:
             self._known[link, want] = []  # what a circle leads back to has no text of its own
             parts = self._output(link, want, depth + 1)
-            self._known[link, want] = list({part.entries: part for part in parts}.values())
+            self._known[link, want] = _distinct(parts)
         hint = _hint(entry.name)
         parts = self._known[link, want]
         return [Part(p.entries, p.text, p.likely + hint, p.candidates) for p in parts]
@@ -374,16 +386,17 @@ class Texts:
         if ZEROED.search(node.class_type):
             return []
         want = self._by_slot(node, link.slot, want)
-        chosen = switched(self._graph, node)
-        if chosen:
-            return self._input(Entry(node.id, chosen), want, depth)
+        ways = switches.live(self._graph, node)
+        if ways:
+            parts = [p for name in ways for p in self._input(Entry(node.id, name), want, depth)]
+            return _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
             self.described.append(node)
             return []
         names = self._text_inputs(node, want, link.slot)
         if not names:
-            return self._unnamed(node)
+            return self._unnamed(node, want, depth)
         each = [self._input(Entry(node.id, name), want, depth) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
@@ -393,9 +406,23 @@ class Texts:
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(map(choose, each))
         parts = [part for parts in each for part in parts]
-        if _replaces(node):
-            return _replacement(node, parts)
-        return parts
+        return _replacement(node, parts) if _replaces(node) else parts
+
+    def _twins(self, node: Node, chosen: str, live: list[Part], want: Want) -> list[Part]:
+        """What comes through a switch; where its other side says the same, it goes there too."""
+        if self._dead is None:
+            return live
+        names = [n for n in (*node.links, *node.values) if n.lower() not in switches.SETTINGS]
+        others = [Entry(node.id, name) for name in names if name != chosen]
+        dead = [p for entry in others for p in self._dead._input(entry, want, 0)]
+        found = []
+        for part in live:
+            same = [p for p in dead if p.text == part.text and p.text.strip()]
+            entries = tuple(dict.fromkeys(entry for p in (part, *same) for entry in p.entries))
+            is_twin = len(entries) > len(part.entries)
+            doubts = entries if is_twin else part.candidates
+            found.append(Part(entries, part.text, part.likely, doubts))
+        return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
         """Which of the two a slot of a node gives, if it has both: the lower is the positive."""
@@ -427,35 +454,32 @@ class Texts:
         conditioning = [n for n in node.links if CONDITIONING.search(n)]
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
         texts = [n for n in texts if not CLIP_LINK.match(n)]
-        if not (texts and DISPLAY.search(node.class_type)):
+        shows = bool(node.links) and bool(DISPLAY.search(node.class_type))
+        if not shows:
             texts += [n for n, v in node.values.items() if self._is_text(node, n, v)]
         if _replaces(node):
             texts += [name for name in ("replace",) if name in (*node.links, *node.values)]
         names = list(dict.fromkeys([*conditioning, *texts]))
-        names = _of_kind(names, want)
+        pipes = [name for name in node.links if PIPE.search(name)]
+        names = _of_kind(names, want, bool(pipes))
         if "text" in names:
             names = [n for n in names if not ENCODER_TEXT.search(n) or node.values.get(n) != ""]
         names = [name for name in names if name in conditioning] or names
-        names = names or [name for name in node.links if PIPE.search(name)]
-        if not names and len(node.links) == 1:
+        names = names or pipes
+        says = not shows and any(map(_is_said, node.values.items()))
+        if not names and len(node.links) == 1 and not says:
             names = [name for name in node.links if not NO_STRING.search(name)]
         if not node.links and slot < len(names) and self._several_slots(node):
             return [names[slot]]
         return names
 
-    def _unnamed(self, node: Node) -> list[Part]:
+    def _unnamed(self, node: Node, want: Want, depth: int) -> list[Part]:
         """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
-        texts = {n: v for n, v in node.values.items() if isinstance(v, str)}
-        entries = tuple(Entry(node.id, name) for name in texts if not NO_TEXT.search(name))
-        return [
-            Part(
-                (entry,),
-                texts[entry.name],
-                _likelihood(node, entry.name, texts[entry.name]),
-                entries,
-            )
-            for entry in entries
-        ]
+        names = [name for name in (*node.links, *node.values) if not NO_TEXT.search(name)]
+        names = [name for name in names if not NO_STRING.search(name)]
+        return _in_doubt(
+            [p for name in names for p in self._input(Entry(node.id, name), want, depth)]
+        )
 
     def _several_slots(self, node: Node) -> bool:
         return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
@@ -469,16 +493,33 @@ class Texts:
         return bool(is_named) or self._info.is_long_text(node.class_type, name)
 
 
-def _of_kind(names: list[str], want: Want) -> list[str]:
-    """Of names for both kinds those for one; names that say neither count if none says it."""
+def _is_said(item: tuple[str, object]) -> bool:
+    """Whether a value is a text of several words, under whatever name."""
+    name, value = item
+    return isinstance(value, str) and " " in value.strip() and not NO_TEXT.search(name)
+
+
+def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:
+    """Of names for both kinds those for one; names that say neither count if none says it, and
+    what has a pipe leaves to it what it has not itself."""
     wanted, other = (POSITIVE, NEGATIVE) if want == "positive" else (NEGATIVE, POSITIVE)
     telling = [name for name in names if wanted.search(name)]
     if telling:
         return telling
     if any(other.search(name) for name in names):
         plain = [name for name in names if not other.search(name)]
-        return plain if plain or len(names) > 1 else names
+        return plain if plain or len(names) > 1 or has_pipe else names
     return names
+
+
+def _in_doubt(parts: list[Part]) -> list[Part]:
+    """Texts of which nobody knows which one counts."""
+    every = tuple(dict.fromkeys(entry for part in parts for entry in part.entries))
+    return [Part(p.entries, p.text, p.likely, every) for p in parts]
+
+
+def _either(parts: list[Part]) -> list[Part]:
+    return _in_doubt(parts) if len({part.entries for part in parts}) > 1 else parts
 
 
 def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
@@ -513,16 +554,18 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 def _likelihood(node: Node, name: str, text: str) -> float:
     """How likely a text is the person's, by where it stands and how it reads."""
     likely = _hint(name) + _hint(_own_title(node))
+    likely += 0 if any(map(CLIP_LINK.match, node.links)) else 1  # a node for the text alone
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
     if is_placeholder(text) or re.search(r"\{\{?\w+\}?\}|%\w+%|placeholder", text):
-        likely += 6
+        likely += 9
     words = [word for word in re.split(r"[\s,]+", text) if word]
     praise = sum(len(found.group().split()) for found in PRAISE.finditer(text))
     if words:
-        likely -= 3 * min(1.0, 2 * praise / len(words))
+        likely -= 5 * min(1.0, praise / len(words))
+    likely -= 6 * bool(INSTRUCTS.search(text))
     if len(words) < 2 and not _is_kept_free(node, text):
         likely -= 2
-    return likely + min(len(words), 40) / 20
+    return likely + min(len(words), 40) / 40
 
 
 def _own_title(node: Node) -> str:
@@ -538,32 +581,42 @@ def _is_kept_free(node: Node, text: str) -> bool:
 
 def _hint(name: str) -> float:
     plain = re.sub(r"[_\d]+", " ", name)
-    return 1.5 * bool(PERSONAL.search(plain)) - 3 * bool(FIXED.search(plain))
+    return 1.5 * bool(PERSONAL.search(plain)) - 4.5 * bool(FIXED.search(plain))
+
+
+def _distinct(parts: Iterable[Part]) -> list[Part]:
+    """Of the parts that stand in the same place, the likeliest."""
+    found: dict[tuple[Entry, ...], Part] = {}
+    for part in parts:
+        known = found.get(part.entries)
+        if known is None or known.likely < part.likely:
+            found[part.entries] = part
+    return list(found.values())
 
 
 def choose(parts: Iterable[Part]) -> Part | None:
     """The likeliest of several texts; with the others as candidates if they are as likely."""
-    distinct = {part.entries: part for part in sorted(parts, key=lambda part: part.likely)}
-    ranked = sorted(distinct.values(), key=lambda part: -part.likely)
+    ranked = sorted(_distinct(parts), key=lambda part: -part.likely)
     if not ranked:
         return None
     best = ranked[0]
     close = [part for part in ranked if part.likely > best.likely - CLOSE]
-    close = [part for part in close if part is best or part.text.strip(" ,.")]
+    if best.text.strip(" ,."):
+        close = [p for p in close if p.text.strip(" ,.") or p.likely > best.likely - 1]
     if len(close) < 2:
         return best
     doubts = dict.fromkeys(entry for part in close for entry in part.entries)
     return Part(best.entries, best.text, best.likely, tuple(doubts))
 
 
-def along(graph: Graph, start: str, follow: Callable[[str], bool]) -> Iterator[Node]:
-    """The nodes behind `start` over links whose names `follow` takes, nearest first."""
+def along(graph: Graph, start: str, follow: Callable[[Node, str], bool]) -> Iterator[Node]:
+    """The nodes behind `start` over the inputs of a node that `follow` takes, nearest first."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
         if current != start:
             yield node
         for name, link in node.links.items():
-            if follow(name) and link.node not in seen:
+            if follow(node, name) and link.node not in seen:
                 seen.add(link.node)
                 waiting.append(link.node)
