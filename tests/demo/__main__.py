@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
-from tests.harness.steps import chosen, fields, open_form
+from tests.harness.steps import chosen, fields, labels, open_form
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel, Person
 from tests.standins.discord.schema import LOADING
@@ -222,10 +222,7 @@ class Play:
             chat.says(reply.wait_message(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
         self.generate(ada, self.portrait_with_a_lora(ada))
-        chat.does(lee, f"types `/gen prompt:{PROMPTS[1]}`, and gets the form with that in it")
-        form = lee.slash("gen", self.channel, prompt=PROMPTS[1]).wait()
-        assert form.message is not None
-        queued = self.generate(lee, form.message)
+        queued = self.generate(lee, self.corrected_mistake(lee))
         chat.does(lee, "types `/queue`")
         queue = lee.slash("queue", self.channel).wait()
         chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
@@ -234,6 +231,21 @@ class Play:
         for _ in range(4):
             self.show_the_next_result()
         chat.changes(queued, alone_to=lee)
+
+    def corrected_mistake(self, lee: Person) -> dict[str, Any]:
+        """/gen with a model that is not there, and the form in which it is chosen then."""
+        wrong = "waiIlustrius"
+        self.chat.does(lee, f"types `/gen prompt:{PROMPTS[1]} model:{wrong}`")
+        form = lee.slash("gen", self.channel, prompt=PROMPTS[1], model=wrong).wait()
+        assert form.message is not None
+        assert "There is no model" in form.message["content"]
+        self.chat.says(form.message, alone_to=lee)
+        self.chat.does(lee, "takes the right one from the menu: nothing has to be typed again")
+        right = next(name for name in labels(form.message, "Model") if "wai" in name)
+        lee.select(form.message, "Model", right).wait()
+        assert fields(form.message)["Prompt"] == PROMPTS[1]
+        self.chat.says(form.message, alone_to=lee)
+        return form.message
 
     def portrait_with_a_lora(self, ada: Person) -> dict[str, Any]:
         """/gen with both, and the form that comes of it."""

@@ -42,6 +42,8 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 4]  # one is a portrait
     assert text.count("portrait (832 x 1216)") == 3  # its menu, its form, its result
     assert text.count("&lt;lora:inkSketch_v2:1&gt;") >= 3  # its form, its result, its description
+    assert "There is no model" in text
+    assert "changed by itself" in text  # the running message, and an answer that counts down
     assert re.search(r"\d+ % <code[^>]*>█+░+</code>, pass \d of 4", text)
     assert "position <strong" in text
     assert "home &lt;3" in text
