@@ -226,10 +226,14 @@ class Play:
         chat.does(lee, "types `/queue`")
         queue = lee.slash("queue", self.channel).wait()
         chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
+        self.comfyui.seconds_per_step = 0.02
         self.comfyui.release()
         chat.note("one after the other")
         for _ in range(4):
             self.show_the_next_result()
+        self.discord.wait_for(
+            lambda discord: "Done" in discord.states(queued)[-1]["message"]["content"], 15.0
+        )
         chat.changes(queued, alone_to=lee)
 
     def corrected_mistake(self, lee: Person) -> dict[str, Any]:
