@@ -179,6 +179,7 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("report_message_ids", "TEXT", 0, None, 0),
         ("workflow", "TEXT", 1, "''", 0),
         ("shape", "TEXT", 1, "''", 0),
+        ("report_channel_id", "TEXT", 0, None, 0),
     ]
     assert len(store.MIGRATIONS) == 5
     assert old_indexes.items() <= indexes.items()
