@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,14 +13,23 @@ from tests.standins.discord.server import DiscordStandIn
 
 
 @pytest.fixture(scope="module")
+def furnish() -> Callable[[House], None]:
+    """What a module puts into its house before the bot starts: nothing, if it does not say."""
+    return lambda house: None
+
+
+@pytest.fixture(scope="module")
 def running_house(
-    tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None
+    tmp_path_factory: pytest.TempPathFactory,
+    forks: ForkServer | None,
+    furnish: Callable[[House], None],
 ) -> Iterator[House]:
     """A house with a running bot, and a spare channel for each test of a module."""
     with DiscordStandIn() as discord, ComfyUIStandIn() as comfyui:
         house = House(tmp_path_factory.mktemp("house") / "comfygen", discord, comfyui, forks)
         # A channel for each test: Discord allows five messages in five seconds in one.
         house.spare = [discord.guild.add_channel(f"pictures-{number}") for number in range(99)]
+        furnish(house)
         ids = (house.channel.id, *(channel.id for channel in house.spare))
         house.start(ALLOWED_CHANNEL_IDS=",".join(map(str, ids)))
         yield house
