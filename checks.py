@@ -259,8 +259,12 @@ async def inspect_discord(settings: Settings, commands: Collection[str]) -> list
             await client.login(settings.token)
             checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))
             checks.append(check_application(settings, client.application_id))
+            roles: set[int] = set()
             for channel_id in sorted(settings.channel_ids):
-                checks.append(await _fetch_and_check_channel(client, channel_id))
+                check, there = await _fetch_and_check_channel(client, channel_id)
+                checks.append(check)
+                roles |= there
+            checks += check_roles(settings, roles)
             guild = discord.Object(settings.guild_id) if settings.guild_id else None
             registered = await app_commands.CommandTree(client).fetch_commands(guild=guild)
             if set(commands) <= {command.name for command in registered}:
@@ -300,18 +304,30 @@ def check_channel(channel_id: int, channel: object, me: discord.Member | None = 
     return Check("Discord", "ok", f"channel {channel_id} (#{channel.name}): all permissions")
 
 
-async def _fetch_and_check_channel(client: discord.Client, channel_id: int) -> Check:
+def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
+    """A warning for each of ALLOWED_ROLE_IDS that is not among the roles of the bot's servers."""
+    return [
+        Check("Discord", "warning", f"no server has role {role_id}: correct ALLOWED_ROLE_IDS")
+        for role_id in sorted(settings.role_ids.difference(known))
+    ]
+
+
+async def _fetch_and_check_channel(
+    client: discord.Client, channel_id: int
+) -> tuple[Check, set[int]]:
+    """The check of one channel, and the ids of the roles of its server."""
     try:
         found = await client.fetch_channel(channel_id)
         if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
-            return check_channel(channel_id, None)
+            return check_channel(channel_id, None), set()
         # Again with its server, whose roles say what the bot may do there.
         guild = await client.fetch_guild(found.guild.id)
         channel = await guild.fetch_channel(channel_id)
         assert client.user is not None  # logged in
-        return check_channel(channel_id, channel, await guild.fetch_member(client.user.id))
+        me = await guild.fetch_member(client.user.id)
+        return check_channel(channel_id, channel, me), {role.id for role in guild.roles}
     except (discord.NotFound, discord.Forbidden):
-        return check_channel(channel_id, None)
+        return check_channel(channel_id, None), set()
 
 
 def explanation(error: Exception) -> str:
@@ -326,13 +342,14 @@ def explanation(error: Exception) -> str:
 def check_rules(settings: Settings) -> list[Check]:
     """What the owner has set for the people of a server, a line each."""
     share = settings.max_waiting
-    waiting = f"at most {share} pictures of one person wait" if share else "no limit for a person"
-    roles = ", ".join(map(str, sorted(settings.role_ids))) or "every member may use the bot"
+    waiting = f"a person may have {share} pictures waiting" if share else "no limit for a person"
+    roles = ", ".join(map(str, sorted(settings.role_ids)))
+    who = f"moderators and members with one of the roles {roles}" if roles else "every member"
     alerts = settings.alert_user_id
     texts = (
         f"{waiting} (MAX_WAITING_PER_PERSON)",
         f"up to {settings.max_steps} steps (MAX_STEPS)",
-        f"{roles} (ALLOWED_ROLE_IDS)",
+        f"{who} may use the bot (ALLOWED_ROLE_IDS)",
         f"user {alerts} hears of trouble (ALERT_USER_ID)"
         if alerts
         else "nobody hears of trouble by a message (ALERT_USER_ID)",

@@ -41,6 +41,7 @@ from checks import (
     StartupError,
     check_application,
     check_channel,
+    check_roles,
     explanation,
     log_check,
     print_checks,
@@ -215,6 +216,8 @@ class ComfyGen(discord.Client):
             check = check_channel(channel_id, self.get_channel(channel_id))
             if check.state != "ok":
                 log_check(check)
+        for check in check_roles(self.settings, {r.id for g in self.guilds for r in g.roles}):
+            log_check(check)
 
     # The owner
 

@@ -34,7 +34,7 @@ from permissions import cannot_post, check_manager, check_may_change, check_plac
 from report import Reporter
 from running import place_in_queue
 from settings import PROMPT_LIMIT, Settings
-from store import Job, JobParams, Store
+from store import Job, JobParams, Store, StoreError
 from waiting import QUEUE_TITLE, Waiting
 from worker import Queued, Worker
 from workflows import Offer, Workflows
@@ -294,6 +294,7 @@ async def choose(desk: Desk, interaction: Interaction, control: ControlId) -> No
 
 async def turn_page(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Newer or Older, of /mine."""
+    desk.check_place(interaction)
     await interaction.response.defer()
     embed, view = await page_of(desk.store, interaction, int(control.key))
     await interaction.edit_original_response(embed=embed, view=view)
@@ -422,6 +423,10 @@ async def remove(desk: Desk, interaction: Interaction, control: ControlId) -> No
         if error.status not in CLOSED:
             raise
         raise Refusal("Discord does not let the bot delete it any more: a moderator can.") from None
+    try:
+        await asyncio.to_thread(desk.store.report_removed, job_id)
+    except StoreError as error:  # it is deleted all the same
+        log.warning("job %s: /mine still has a link to its result: %s", job_id, error)
     log.info("job %s: its result was deleted by user %d", job_id, interaction.user.id)
     await tidy(interaction.edit_original_response(content="Deleted.", view=None))
 

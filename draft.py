@@ -33,11 +33,11 @@ from names import (
     without_extension,
 )
 from object_info import ComfyOptions
-from settings import PROMPT_LIMIT
+from settings import MOST_STEPS, PROMPT_LIMIT
 from store import JobParams
 from workflows import Offer
 
-STEPS_RANGE = (1, 150)
+STEPS_RANGE = (1, MOST_STEPS)
 CFG_RANGE = (1.0, 30.0)
 NUMBER_LIMIT = 20  # characters
 SEED_LIMIT = 40  # characters
@@ -347,8 +347,7 @@ class Draft:
         """Start from the workflow file's own values, as far as they are offered and in range."""
         for name in self.fields:
             self.adopt(name, getattr(defaults, name) or "")
-        steps = parse_steps(defaults.steps or "", self.most_steps)
-        self.steps = steps or min(DEFAULT_STEPS, self.most_steps)
+        self.steps = min(parse_steps(defaults.steps or "") or DEFAULT_STEPS, self.most_steps)
         self.cfg = parse_cfg(defaults.cfg or "") or DEFAULT_CFG
 
     def take_settings(self, source: Draft | JobParams) -> list[str]:
@@ -360,6 +359,7 @@ class Draft:
             return []
         given = {name: getattr(source, name) for name in self.fields}
         notes = [self.find_again(name, value) for name, value in given.items() if value]
+        notes.append(too_many_steps(source.steps, self.most_steps))
         self.steps = min(source.steps or self.steps, self.most_steps)
         self.cfg = source.cfg or self.cfg
         self.shape = source.shape if self.size else ""
@@ -502,15 +502,19 @@ def check_offered(
     chosen = {name: getattr(params, name) for name in draft.fields if getattr(params, name)}
     notes = {name: draft.find_again(name, value) for name, value in chosen.items()}
     gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
-    if params.steps > most_steps:
-        gone.append(f"At most {most_steps} steps are allowed now, and these were {params.steps}.")
     gone += lora.problems(params.positive_prompt, params.negative_prompt, draft.loras)
+    gone += filter(None, [too_many_steps(params.steps, most_steps)])
     if params.shape and draft.size is None:
         gone.append(NO_SHAPE)
     if gone:
         raise FormError("\n".join(gone))
     params = within(replace(params, model=draft.model or ""), draft.roles)
     return params, [note for note in notes.values() if note]
+
+
+def too_many_steps(steps: int, most: int) -> str | None:
+    """A sentence if these steps of an earlier job are more than the owner allows now."""
+    return f"At most {most} steps are allowed now; these were {steps}." if steps > most else None
 
 
 def parse_steps(text: str, most: int = STEPS_RANGE[1]) -> int | None:

@@ -18,6 +18,7 @@ from store import Job, Store
 
 PAGE = 10  # pictures: two rows of buttons for each five, and one for the pages
 PROMPT_SHOWN = 100  # characters
+LINK = "https://discord.com/channels"
 
 
 async def page_of(
@@ -45,11 +46,20 @@ async def page_of(
 def line(number: int, job: Job) -> str:
     """A picture in a line: when, a link to it, its prompt and its seed."""
     when = f"<t:{(job.completed_at or job.created_at) // 1000}:R>"
-    if job.report_message_ids:
-        place = f"{job.guild_id}/{job.channel_id}/{job.report_message_ids[0]}"
-        when = f"[{when}](https://discord.com/channels/{place})"
+    place = f", [message]({address})" if (address := link(job)) else ""
+    prompt = escaped(shortened(" ".join(job.positive_prompt.split()), PROMPT_SHOWN))
     seed = "" if job.seed is None else f", seed {job.seed}"
-    return f"**{number}** {when}: {escaped(shortened(job.positive_prompt, PROMPT_SHOWN))}{seed}"
+    return f"**{number}** {when}{place}: {prompt}{seed}"
+
+
+def link(job: Job) -> str:
+    """The address of the message with the result, in the server or in a direct message; empty if
+    there is none any more."""
+    if not job.report_message_ids:
+        return ""
+    place_id = job.report_channel_id or job.channel_id
+    where = job.guild_id if place_id == job.channel_id else "@me"
+    return f"{LINK}/{where}/{place_id}/{job.report_message_ids[0]}"
 
 
 def buttons(jobs: list[Job], page: int, total: int) -> list[discord.ui.Button[Any]]:

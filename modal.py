@@ -16,10 +16,12 @@ from draft import CFG_RANGE, NUMBER_LIMIT, SEED_LIMIT, STEPS_RANGE
 from names import FIELD_LIMIT, escaped, without_half_emoji
 from settings import PROMPT_LIMIT
 
+USUAL_STEPS = (20, 30)
+
 
 class ModalInput(NamedTuple):
-    """One of the five. `hint` stands below its label, `example` in it while it is empty; `limit` is
-    in characters."""
+    """One of the five. `hint` stands below its label (of the steps: as `steps_hint` has it),
+    `example` in it while it is empty; `limit` is in characters."""
 
     label: str
     hint: str
@@ -45,8 +47,7 @@ INPUTS: Mapping[str, ModalInput] = {
     ),
     "steps": ModalInput(
         "Steps",
-        f"A whole number from {STEPS_RANGE[0]} to {{most_steps}}."
-        " 20 to 30 is usual; more: finer and slower",
+        "A whole number from {} to {}. {}: finer and slower",
         "for example 25",
         NUMBER_LIMIT,
         True,
@@ -88,7 +89,7 @@ class PromptModal(discord.ui.Modal):
             self.add_item(
                 discord.ui.Label(
                     text=given.label,
-                    description=given.hint.format(most_steps=most_steps),
+                    description=steps_hint(most_steps) if name == "steps" else given.hint,
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
@@ -111,6 +112,13 @@ class PromptModal(discord.ui.Modal):
                 if "custom_id" in item:
                     texts[item["custom_id"]] = without_half_emoji(str(item.get("value") or ""))
         return texts
+
+
+def steps_hint(most_steps: int) -> str:
+    """How many steps there may be, and how many are usual if there may be so many."""
+    low, high = USUAL_STEPS
+    usual = f"{low} to {high} is usual; more" if most_steps >= high else "More"
+    return INPUTS["steps"].hint.format(STEPS_RANGE[0], most_steps, usual)
 
 
 def given_back(typed: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 from typing import Any
 
@@ -15,15 +16,20 @@ import discord
 from discord import app_commands
 
 from blocked import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list, parse_term
+from channel import AWAY, TRY_SECONDS
 from draft import Refusal
-from names import escaped, quoted
+from names import escaped, quoted, shortened
 from permissions import check_manager
-from store import Store
+from store import Store, StoreError
+
+log = logging.getLogger(__name__)
 
 Interaction = discord.Interaction[Any]
 
-SHOWN_LIMIT = 1500  # characters of terms in a message; more come as a file
-FOUND_SHOWN = 10  # terms that a prompt has
+LISTED_SHOWN = 100  # terms in a message; more come as a file,
+LISTED_LIMIT = 1500  # and so does a list of more characters
+FOUND_SHOWN = 10  # terms that a prompt has,
+FOUND_LIMIT = 60  # and characters of each
 REFUSED_SHOWN = 10  # lines of a file that were not taken
 
 
@@ -31,7 +37,7 @@ class BlockedPrompt(Refusal):
     """A prompt has words that its server's moderators do not want; says which, as spoilers."""
 
     def __init__(self, terms: tuple[str, ...]) -> None:
-        shown = spoilers(terms[:FOUND_SHOWN])
+        shown = spoilers([shortened(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])
         more = f" and {len(terms) - FOUND_SHOWN} more" if len(terms) > FOUND_SHOWN else ""
         super().__init__(
             f"This server's moderators do not allow {shown}{more} in a prompt. Nothing was queued:"
@@ -104,18 +110,28 @@ async def add(
     await interaction.response.defer(ephemeral=True)
     refused: tuple[tuple[int, str], ...] = ()
     if file is not None:
-        if file.size > FILE_LIMIT:
-            raise Refusal(f"The file is larger than {FILE_LIMIT // 1024} KiB.")
-        listed = await asyncio.to_thread(parse_list, await file.read())
+        listed = await asyncio.to_thread(parse_list, await content_of(file))
         terms, refused = (*terms, *listed.terms), listed.refused
     words = words_of(interaction)
     added = await asyncio.to_thread(words.add, guild_id, terms, str(interaction.user.id))
-    known = len(terms) - added
-    lines = [f"{added:,} added" + (f", {known:,} were blocked already." if known else ".")]
+    known = len({term.key for term in terms}) - added
+    lines = [f"{added:,} added" + (f", {known:,} blocked already." if known else ".")]
     lines += [f"Line {number}: {sentence}" for number, sentence in refused[:REFUSED_SHOWN]]
     if len(refused) > REFUSED_SHOWN:
         lines.append(f"and {len(refused) - REFUSED_SHOWN:,} more lines that were not taken.")
     await interaction.followup.send("\n".join(lines), ephemeral=True)
+
+
+async def content_of(file: discord.Attachment) -> bytes:
+    """The bytes of an attached list; Refusal if it is too large, or Discord does not hand it
+    out."""
+    if file.size > FILE_LIMIT:
+        raise Refusal(f"The file is larger than {FILE_LIMIT // 1024} KiB.")
+    try:
+        return await asyncio.wait_for(file.read(), TRY_SECONDS)
+    except AWAY as error:
+        log.warning("an attached list could not be read: %s", error)
+        raise Refusal("Discord did not hand out the file: please attach it once more.") from None
 
 
 @blocked.command(name="remove", description="Allow a word again")
@@ -135,7 +151,11 @@ async def complete_term(interaction: Interaction, current: str) -> list[app_comm
     """The terms that a moderator may mean."""
     if not interaction.permissions.manage_guild:
         return []
-    terms = await asyncio.to_thread(words_of(interaction).terms, str(interaction.guild_id))
+    try:
+        terms = await asyncio.to_thread(words_of(interaction).terms, str(interaction.guild_id))
+    except StoreError as error:
+        log.error("%s", error)
+        return []
     near = [term for term in terms if current.lower() in term.lower()]
     return [app_commands.Choice(name=term, value=term) for term in near[:25]]
 
@@ -146,8 +166,9 @@ async def show(interaction: Interaction) -> None:
     guild_id = check_manager(interaction)
     await interaction.response.defer(ephemeral=True)
     terms = await asyncio.to_thread(words_of(interaction).terms, guild_id)
-    text = spoilers(terms) if terms else "Nothing is blocked here. /blocked add blocks a word."
-    if len(text) <= SHOWN_LIMIT:
+    text = spoilers(terms[:LISTED_SHOWN])
+    if len(terms) <= LISTED_SHOWN and len(text) <= LISTED_LIMIT:
+        text = text or "Nothing is blocked here. /blocked add blocks a word."
         await interaction.followup.send(text, ephemeral=True)
         return
     file = discord.File(io.BytesIO("\n".join(terms).encode()), "blocked.txt")

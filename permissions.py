@@ -17,8 +17,8 @@ Interaction = discord.Interaction[Any]
 
 
 def check_place(settings: Settings, interaction: Interaction) -> None:
-    """Refusal outside of the allowed channels and their threads, and for
-    those who may not use commands there: Discord leaves them the buttons."""
+    """Refusal outside of the allowed channels and their threads, for those without an allowed
+    role, and for those who may not use commands there: Discord leaves them the buttons."""
     command = interaction.command
     used = f"/{command.name}" if command else "This button"
     if interaction.guild_id is None:
@@ -33,11 +33,19 @@ def check_place(settings: Settings, interaction: Interaction) -> None:
         ]
         advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
         raise Refusal(f"{used} is not available in this channel. Please {advice}.")
-    roles = {role.id for role in getattr(interaction.user, "roles", ())}
-    if settings.role_ids and settings.role_ids.isdisjoint(roles):
+    if settings.role_ids and not _has_role(settings, interaction):
         raise Refusal(f"{used} is for members with a certain role here. Please ask a moderator.")
     if not interaction.permissions.use_application_commands:
         raise Refusal(NO_COMMANDS)
+
+
+def _has_role(settings: Settings, interaction: Interaction) -> bool:
+    """Whether the person has one of the owner's roles. Moderators and those who may manage the
+    server need none, as with Discord's own permissions of commands."""
+    granted = interaction.permissions
+    roles = {role.id for role in getattr(interaction.user, "roles", ())}
+    is_one = not settings.role_ids.isdisjoint(roles)
+    return is_one or granted.manage_guild or granted.manage_messages
 
 
 NO_COMMANDS = (

@@ -401,6 +401,7 @@ class Reporter:
         if job is None or job.delivered_at is not None:
             return
         message_ids: list[str] = []
+        place_id = job.channel_id
         if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
             log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
         elif job.status is not JobStatus.CANCELLED or job.error_message:
@@ -408,15 +409,15 @@ class Reporter:
             if turns.is_taken:
                 pictures.clear()
             async with turns.turn(priority):
-                message_ids = await self._post(job, pictures)
+                message_ids, place_id = await self._post(job, pictures)
         await (running or RunningMessage(self._client, self._store, job_id)).close(job)
-        await asyncio.to_thread(self._store.delivered, job_id, message_ids)
+        await asyncio.to_thread(self._store.delivered, job_id, message_ids, place_id)
         self.answers.queue_changed()
         log.info("job %s: closed as %s", job_id, job.status.value)
 
-    async def _post(self, job: Job, originals: Sequence[bytes]) -> list[str]:
+    async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:
         """Into the channel; if that is closed to the bot, to the person alone. The ids of the
-        messages."""
+        messages, and of the channel that they are in."""
         if job.report_tried_at is None:  # later tries look first for what this one has posted
             await asyncio.to_thread(self._store.report_tried, job.id)
         channel = self._client.get_partial_messageable(int(job.channel_id))
@@ -424,7 +425,7 @@ class Reporter:
         smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
         try:
             limit = guild.filesize_limit if guild else smallest
-            return await self._send(channel, job, originals, limit)
+            return await self._send(channel, job, originals, limit), job.channel_id
         except discord.HTTPException as error:
             if error.status not in CLOSED:
                 raise
@@ -432,12 +433,12 @@ class Reporter:
         note = f" The bot may not post in <#{job.channel_id}>, so here it is."
         try:
             person = await self._client.create_dm(discord.Object(int(job.user_id)))
-            return await self._send(person, job, originals, smallest, note)
+            return await self._send(person, job, originals, smallest, note), str(person.id)
         except discord.HTTPException as error:
             if error.status not in CLOSED:
                 raise
             log.error("job %s: cannot be reported to anybody: %s", job.id, error)
-        return []
+        return [], job.channel_id
 
     async def _send(
         self,

@@ -93,6 +93,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (discord_guild_id, term)
         ) WITHOUT ROWID
         """,
+        "ALTER TABLE jobs ADD COLUMN report_channel_id TEXT",
         "CREATE INDEX idx_jobs_waiting ON jobs(discord_user_id)"
         " WHERE status IN ('queued', 'running')",
         "CREATE INDEX idx_jobs_history ON jobs(discord_user_id, discord_guild_id, status)"
@@ -172,7 +173,7 @@ class Job(JobParams):
     `discord_message_id` is of the running message: None if none was begun, empty while a post has
     begun and its id is not known. `on_server`: ComfyUI may have a prompt of it that has not ended.
     `report_tried_at`: when the last try to report it began; `report_message_ids`: the messages it
-    was reported with.
+    was reported with; `report_channel_id`: where these are, None if that was not noted.
     """
 
     id: str
@@ -188,6 +189,7 @@ class Job(JobParams):
     on_server: bool = False
     report_tried_at: int | None = None
     report_message_ids: tuple[str, ...] = ()
+    report_channel_id: str | None = None
 
     @property
     def prompt_id(self) -> str:
@@ -214,6 +216,7 @@ ADDED_BY = {  # columns by the migration that added them, but for the first
     2: {"seed", "delivered_at"},
     3: {"on_server", "report_tried_at", "report_message_ids"},
     4: {"workflow", "shape"},
+    5: {"report_channel_id"},
 }
 FINAL = "('completed', 'failed', 'cancelled')"
 PURGED_AT_ONCE = 500  # rows of one transaction, so that nobody waits long
@@ -469,15 +472,23 @@ class Store:
             job_id,
         )
 
-    def delivered(self, job_id: str, message_ids: Sequence[str] = ()) -> bool:
-        """Note that the report of an ended job has reached Discord, in these messages."""
+    def delivered(
+        self, job_id: str, message_ids: Sequence[str] = (), channel_id: str | None = None
+    ) -> bool:
+        """Note that the report of an ended job has reached Discord, in these messages of a
+        channel."""
         return self._change(
-            "UPDATE jobs SET delivered_at = ?, report_message_ids = ?"
+            "UPDATE jobs SET delivered_at = ?, report_message_ids = ?, report_channel_id = ?"
             f" WHERE id = ? AND delivered_at IS NULL AND status IN {FINAL}",
             self._now(),
             json.dumps(list(message_ids)),
+            channel_id,
             job_id,
         )
+
+    def report_removed(self, job_id: str) -> bool:
+        """Note that the messages which a job was reported with are there no more."""
+        return self._change("UPDATE jobs SET report_message_ids = '[]' WHERE id = ?", job_id)
 
     def purge(self, before: int) -> int:
         """Remove the reported jobs that ended before this time (Unix ms); how many there were.

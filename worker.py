@@ -200,8 +200,9 @@ class Worker:
         place = 0 if is_running or user_id not in queued else queued.index(user_id) + 1
         seconds = self.estimate(place)
         when = "in a minute" if seconds is None else f"in about {duration(seconds)}"
+        pictures = "1 picture" if waiting == 1 else f"{waiting} pictures"
         raise JobError(
-            f"You have {waiting} pictures waiting, and one person may have {self._max_waiting}."
+            f"You have {pictures} waiting, and one person may have {self._max_waiting}."
             f" Try again {when}, when the next of yours is done. Nothing was lost."
         )
 

@@ -606,8 +606,10 @@ class NotedStore(Store):
         self.told("announced")
         return noted
 
-    def delivered(self, job_id: str, message_ids: Sequence[str] = ()) -> bool:
-        noted = super().delivered(job_id, message_ids)
+    def delivered(
+        self, job_id: str, message_ids: Sequence[str] = (), channel_id: str | None = None
+    ) -> bool:
+        noted = super().delivered(job_id, message_ids, channel_id)
         self.told("delivered")
         return noted
 

@@ -179,6 +179,7 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("report_message_ids", "TEXT", 0, None, 0),
         ("workflow", "TEXT", 1, "''", 0),
         ("shape", "TEXT", 1, "''", 0),
+        ("report_channel_id", "TEXT", 0, None, 0),
     ]
     assert len(store.MIGRATIONS) == 5
     assert old_indexes.items() <= indexes.items()
@@ -503,10 +504,11 @@ CHANGES = {
     "report tried": change(Store.report_tried, *FINAL, report_tried_at=LATER),
     "announced": change(lambda s, i: s.announced(i, "987"), *JobStatus, discord_message_id="987"),
     "delivered": change(
-        lambda s, i: s.delivered(i, ["987", "988"]),
+        lambda s, i: s.delivered(i, ["987", "988"], "55"),
         *FINAL,
         delivered_at=LATER,
         report_message_ids=("987", "988"),
+        report_channel_id="55",
     ),
     "delivered nowhere": change(Store.delivered, *FINAL, delivered_at=LATER),
 }
@@ -629,6 +631,17 @@ def test_a_job_whose_prompt_may_still_be_in_comfyui_is_not_purged(path: Path, jo
 # What a person has
 
 OTHER, ELSEWHERE = replace(PARAMS, user_id="7"), replace(PARAMS, guild_id="8")
+
+
+def test_messages_that_were_removed_are_known_no_more(jobs: Store) -> None:
+    kept, removed = (jobs.insert(PARAMS) for _ in range(2))
+    for job_id in (kept, removed):
+        jobs.start(job_id)
+        jobs.complete(job_id, ["a.png"])
+        jobs.delivered(job_id, ["987"], "55")
+    assert jobs.report_removed(removed)
+    assert got(jobs, removed).report_message_ids == ()
+    assert got(jobs, kept).report_message_ids == ("987",)
 
 
 def test_the_jobs_of_a_person_that_wait_or_run_are_counted_in_all_servers(

@@ -31,6 +31,7 @@ from comfy_errors import (
     Unreachable,
 )
 from object_info import Capabilities, ComfyOptions
+from prompt import JobError
 from prompt_run import LATE_SECONDS
 from store import Job, JobParams, JobStatus, Store, StoreError
 from sweeper import Sweeper
@@ -1333,6 +1334,81 @@ def test_an_outage_is_one_line_in_the_log_of_the_sweeper(
     worker.sweeper.sweep()
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
+
+
+# Fair share
+
+
+def params(user_id: str) -> JobParams:
+    return JobParams(
+        user_id=user_id,
+        guild_id="2",
+        channel_id="3",
+        model="a.safetensors",
+        sampler="euler",
+        scheduler="karras",
+        steps=11,
+        cfg=4.5,
+        positive_prompt="a fox",
+    )
+
+
+def refusal(worker: Worker, user_id: str) -> str:
+    with pytest.raises(JobError) as caught:
+        worker.accept(params(user_id))
+    return caught.value.public
+
+
+def test_a_person_is_told_how_many_wait_and_when_the_next_of_theirs_is_done(
+    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_max_waiting", 2)
+    worker.accept(params("2"))
+    for _ in range(2):
+        worker.accept(params("1"))
+    start = "You have 2 pictures waiting, and one person may have 2. Try again"
+    end = "when the next of yours is done. Nothing was lost."
+    assert refusal(worker, "1") == f"{start} in a minute, {end}"  # nothing to go by yet
+    monkeypatch.setattr(store, "typical_ms", lambda: 80_000)
+    assert refusal(worker, "1") == f"{start} in about 3 min, {end}"  # behind one of another person
+    first = store.by_status(JobStatus.QUEUED)[1]
+    store.start(first.id)
+    assert refusal(worker, "1") == f"{start} in about 1 min, {end}"  # theirs is being made
+    store.fail(first.id, "It failed.")
+    worker.accept(params("1"))
+    monkeypatch.setattr(worker, "_max_waiting", 1)
+    assert refusal(worker, "2").startswith("You have 1 picture waiting, and one person may have 1.")
+
+
+def test_of_two_requests_at_once_one_passes_the_last_place(
+    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_max_waiting", 1)
+    count, both = store.waiting, threading.Barrier(2)
+
+    def waiting(user_id: str) -> int:
+        waiting = count(user_id)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # for the other, if it gets here before this one has its row
+        return waiting
+
+    def ask() -> None:
+        with contextlib.suppress(JobError):
+            worker.accept(params("1"))
+
+    monkeypatch.setattr(store, "waiting", waiting)
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.by_status(JobStatus.QUEUED)) == 1
+
+
+def test_without_a_limit_nobody_is_refused(store: Store, worker: Worker) -> None:
+    for _ in range(30):
+        worker.accept(params("1"))
+    assert store.waiting("1") == 30
 
 
 # The clock of a job

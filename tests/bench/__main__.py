@@ -1,6 +1,8 @@
 """`python -m tests.bench`: what the bot costs, each figure held against a thing that does less.
 
 Runs the unmodified bot between the two stand-ins, which live in this process, and prints a table.
+The rules that an owner can set are all switched on, among them a full list of blocked
+terms (where memory is judged: a long one).
 Every result is a ratio or a difference of two measurements of one run, so it says the same on a
 fast machine and on a slow one, as long as nothing else is busy there. In brackets: the lowest and
 the highest of the repetitions, which is the noise. Discord's rate limits are off: one would see
@@ -29,17 +31,20 @@ from typing import Any
 
 import requests
 
+from blocked import MOST_TERMS, Matcher, parse_term
 from store import JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
 from tests.harness.steps import Message, ask_for, open_form
 from tests.standins.comfyui.server import ComfyUIStandIn
-from tests.standins.discord.people import Person
+from tests.standins.discord.people import File, Person
 from tests.standins.discord.server import DiscordStandIn
 
 STEPS = 50  # of one job: the four passes of the shipped workflow
 SMALL, LARGE = 10_000, 10_000_000  # bytes of a picture
 PEOPLE = 50
 PROMPT = "a red fox asleep in fresh snow, morning light, soft shadows, 35 mm, highly detailed"
+TERMS = [f"unwanted word {number}" for number in range(MOST_TERMS)]  # blocked
+A_LONG_LIST = 200  # of them, which few servers have
 SECONDS = 120  # for anything to happen
 STATUS = "/proc/{}/status"  # of a process; Linux has it
 
@@ -114,7 +119,14 @@ class Stage:
         self.channel = discord.guild.add_channel("pictures")
         self.person = discord.person()
         self._bot = Installation(folder / "comfygen")
-        self._bot.configure(settings_for(discord, comfyui, self.channel.id))
+        rules = {
+            "MAX_WAITING_PER_PERSON": "10",
+            "MAX_STEPS": "100",
+            "ALLOWED_ROLE_IDS": str(discord.guild.id),  # everyone
+            "ALERT_USER_ID": str(discord.person("owner").id),
+            "KEEP_METADATA": "off",
+        }
+        self._bot.configure(settings_for(discord, comfyui, self.channel.id) | rules)
         self._bare = Installation(folder / "bare")
         shutil.copy(REPOSITORY / "tests/bench/bare_bot.py", self._bare.folder / "comfygen.py")
 
@@ -134,8 +146,16 @@ class Stage:
             bot.stop()
         assert not self.discord.violations, self.discord.violations
 
-    def first_result(self) -> Message:
-        """A result in the channel, whose Again makes more of them."""
+    def block(self, count: int) -> None:
+        """Have so many terms blocked."""
+        file = File("terms.txt", "\n".join(TERMS[:count]).encode())
+        manager = self.discord.manager()
+        manager.slash("blocked add", self.channel, file=file).wait().wait_message()
+
+    def first_result(self, terms: int = MOST_TERMS) -> Message:
+        """A result in the channel, whose Again makes more of them; it and they are checked for so
+        many blocked terms."""
+        self.block(terms)
         ask_for(self.person, self.channel, PROMPT)
         return self.discord.wait_for_message(self.channel, lambda m: bool(m["attachments"]))
 
@@ -300,14 +320,17 @@ def starts(plan: Plan) -> Iterator[Figure]:
 
 def memory(plan: Plan) -> Iterator[Figure]:
     """What stays in memory after many jobs."""
-    after, after_large, bare = [], [], []
+    after, after_large, after_terms, bare = [], [], [], []
     if Path(STATUS.format("self")).exists():
         with stage() as here:
             with here.bot() as bot:
-                result = here.first_result()
+                result = here.first_result(A_LONG_LIST)
                 for _ in range(plan.jobs_for_memory // 10):
                     here.again(result, 10)
                 after = [resident(bot)]
+                here.block(MOST_TERMS)
+                here.again(result, 1)
+                after_terms = [resident(bot)]
                 here.comfyui.picture_bytes = LARGE
                 here.again(result, plan.large_pictures)
                 after_large = [resident(bot)]
@@ -315,6 +338,8 @@ def memory(plan: Plan) -> Iterator[Figure]:
                 bare = [resident(bot)]
     name = f"memory after {plan.jobs_for_memory} jobs"
     yield Figure(name, "MB", after, "bare client", bare, 1.3)
+    name = f"memory with {MOST_TERMS:,} blocked terms"
+    yield Figure(name, "MB", after_terms, "bare client", bare, None)
     name = f"memory after {plan.large_pictures} x 10 MB more"
     yield Figure(name, "MB", after_large, "bare client", bare, None)
 
@@ -376,7 +401,22 @@ def fill(database: Path, rows: int) -> None:
         )
 
 
-MEASUREMENTS = (queue_of_jobs, clicks, starts, memory, database)
+def blocked_words(plan: Plan) -> Iterator[Figure]:
+    """A prompt of 4,000 characters, held against a full list."""
+    prompt = ("unwanted word " * 300)[:4000]  # which begins thousands of terms
+    times: list[float] = []
+    with_none: list[float] = []
+    full = Matcher(map(parse_term, TERMS))
+    for _ in range(plan.inserts):
+        for matcher, spent in ((full, times), (Matcher(()), with_none)):
+            begin = time.perf_counter()
+            matcher.found(prompt)
+            spent.append(1000 * (time.perf_counter() - begin))
+    name = f"a prompt of 4,000 characters, {MOST_TERMS:,} blocked terms"
+    yield Figure(name, "ms", times, "with none", with_none, 5, "alone")
+
+
+MEASUREMENTS = (queue_of_jobs, clicks, starts, memory, database, blocked_words)
 
 
 def main() -> int:

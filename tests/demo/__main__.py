@@ -19,11 +19,17 @@ from typing import Any
 
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
-from tests.harness.steps import chosen, fields, labels, open_form
+from tests.harness.steps import chosen, fields, labels, open_form, text_of
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel, Person
-from tests.standins.discord.schema import LOADING
+from tests.standins.discord.schema import (
+    LOADING,
+    MANAGE_GUILD,
+    MANAGE_MESSAGES,
+    MEMBER_PERMISSIONS,
+)
 from tests.standins.discord.server import DiscordStandIn
+from waiting import OTHERS_MENU
 
 OUTPUT = Path("demo-output")
 TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and ComfyUI"
@@ -31,6 +37,9 @@ MODEL = "waiIllustrious_v140"
 PROMPT = "a red fox asleep in fresh snow, morning light"
 PROMPTS = ("a lighthouse & the *last* ship home <3", "paper lanterns over a night market")
 LORA = "ink"  # a part of its name
+UNWANTED, WANTED = "a banner that says FREE COINS", "a chest of gold coins on the sea bed"
+TERM = "free coin*"
+MODERATOR = MEMBER_PERMISSIONS | MANAGE_GUILD | MANAGE_MESSAGES
 
 
 class Conversation:
@@ -41,9 +50,9 @@ class Conversation:
         self._discord = discord
         self._names: dict[str, str] = {}
 
-    def joined_by(self, name: str) -> Person:
+    def joined_by(self, name: str, permissions: int = MEMBER_PERMISSIONS) -> Person:
         """A new person."""
-        person = self._discord.person(name)
+        person = self._discord.person(name, permissions=permissions)
         self._names[str(person.id)] = name
         return person
 
@@ -210,7 +219,7 @@ class Play:
         self.show_the_next_result()
 
     def fill_the_queue(self, mira: Person) -> None:
-        """While one picture is made, three more are asked for."""
+        """While one picture is made, more are asked for."""
         chat, (first,) = self.chat, self.results
         noor, ada, lee = map(chat.joined_by, ("noor", "ada", "lee"))
         self.comfyui.seconds_per_step = 0.0
@@ -223,13 +232,12 @@ class Play:
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
         self.generate(ada, self.portrait_with_a_lora(ada))
         queued = self.generate(lee, self.corrected_mistake(lee))
-        chat.does(lee, "types `/queue`")
-        queue = lee.slash("queue", self.channel).wait()
-        chat.says(queue.wait_message(lambda m: bool(m["embeds"])), alone_to=lee)
+        self.look_at_the_queue(lee)
+        self.moderate(chat.joined_by("kim", MODERATOR), chat.joined_by("zed"))
         self.comfyui.seconds_per_step = 0.02
         self.comfyui.release()
         chat.note("one after the other")
-        for _ in range(4):
+        for _ in range(5):
             self.show_the_next_result()
         self.discord.wait_for(
             lambda discord: "Done" in discord.states(queued)[-1]["message"]["content"], 15.0
@@ -262,6 +270,52 @@ class Play:
         assert fields(form.message)["Shape"].startswith("portrait")
         self.chat.says(form.message, alone_to=ada)
         return form.message
+
+    def moderate(self, kim: Person, zed: Person) -> None:
+        """A moderator's evening: a stranger's job is cancelled, a word is blocked."""
+        chat = self.chat
+        chat.note("somebody asks for what nobody wants here, and a moderator looks in")
+        chat.does(zed, f"types `/gen prompt:{UNWANTED}`")
+        form = zed.slash("gen", self.channel, prompt=UNWANTED).wait()
+        assert form.message is not None
+        self.generate(zed, form.message)
+        queue = self.look_at_the_queue(kim)
+        chat.does(kim, "chooses zed's job in the menu: it is cancelled, and the list up to date")
+        reply = kim.select(queue, OTHERS_MENU, "Number 4: zed").wait()
+        cancelled = reply.wait_message(lambda m: m["content"] == "Cancelled.")
+        chat.says(cancelled, alone_to=kim)
+        chat.says(
+            self.discord.wait_for_message(self.channel, lambda m: "A moderator" in text_of(m))
+        )
+        chat.does(kim, f"types `/blocked add term:{TERM}`")
+        reply = kim.slash("blocked add", self.channel, term=TERM).wait()
+        chat.says(reply.wait_message(lambda m: "added" in m["content"]), alone_to=kim)
+        self.correct_the_prompt(zed)
+        self.look_at_the_queue(kim)
+
+    def correct_the_prompt(self, zed: Person) -> None:
+        """The same prompt once more: it is refused, and what was typed is kept."""
+        chat = self.chat
+        chat.does(zed, f"types `/gen prompt:{UNWANTED}` once more, and presses **Generate**")
+        form = zed.slash("gen", self.channel, prompt=UNWANTED).wait()
+        assert form.message is not None
+        reply = zed.press(form.message, "Generate").wait()
+        refusal = reply.wait_message(lambda m: "do not allow" in m["content"])
+        chat.says(refusal, alone_to=zed)
+        chat.does(zed, "presses **Correct it**, and types another prompt")
+        modal = zed.press(refusal, "Correct it").wait().modal
+        assert modal is not None
+        chat.shows(modal, positive_prompt=WANTED)
+        zed.submit(modal, positive_prompt=WANTED).wait()
+        self.generate(zed, form.wait_message(lambda m: fields(m)["Prompt"] == WANTED))
+
+    def look_at_the_queue(self, person: Person) -> dict[str, Any]:
+        """/queue, and its answer."""
+        self.chat.does(person, "types `/queue`")
+        reply = person.slash("queue", self.channel).wait()
+        queue = reply.wait_message(lambda m: bool(m["embeds"]))
+        self.chat.says(queue, alone_to=person)
+        return queue
 
     def generate(self, person: Person, form: dict[str, Any]) -> dict[str, Any]:
         """The button of a form that is filled in; its answer."""

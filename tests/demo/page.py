@@ -81,6 +81,7 @@ Event = Note | Deed | Said | Changed | Dialog
 _MARKUP = re.compile(
     r"\\(?P<escaped>[^0-9A-Za-z\s])"
     r"|\*\*(?P<bold>(?:\\.|[^\\])+?)\*\*"
+    r"|\|\|(?P<spoiler>(?:\\.|[^\\])+?)\|\|"
     r"|`(?P<code>[^`\n]+)`"
     r"|<@!?(?P<mention>\d+)>"
     r"|<t:(?P<time>\d+):R>"
@@ -90,15 +91,15 @@ _MARKUP = re.compile(
 def pieces(
     text: str, names: Mapping[str, str] | None = None, at: float = 0.0
 ) -> Iterator[tuple[str, str]]:
-    """Discord's markdown, as far as the bot uses it: pairs of a kind (bold, code, mention, time; ""
-    is plain text) and what is read there. `at` is the Unix time of the reading."""
+    """Discord's markdown, as far as the bot uses it: pairs of a kind (bold, spoiler, code, mention,
+    time; "" is plain text) and what is read there. `at` is the Unix time of the reading."""
     end = 0
     for match in _MARKUP.finditer(text):
         yield "", text[end : match.start()]
         end = match.end()
         kind = match.lastgroup or ""
         value = match[kind]
-        if kind == "bold":
+        if kind in ("bold", "spoiler"):
             value = "".join(inner for _, inner in pieces(value, names, at))
         elif kind == "mention":
             value = f"@{(names or {}).get(value, 'unknown-user')}"
@@ -117,7 +118,7 @@ def _ago(seconds: int) -> str:
 
 _BOT = "ComfyGen"
 _COLOURS = ("#e67e22", "#1f8b4c", "#ad1457", "#206694", "#71368a", "#a84300")
-_TAGS = {"bold": "strong", "code": "code", "mention": "span", "time": "span"}
+_TAGS = {"bold": "strong", "code": "code"} | dict.fromkeys(("mention", "time", "spoiler"), "span")
 _STYLES = {1: "primary", 2: "secondary", 3: "success", 4: "danger"}
 _EYE = (
     '<svg viewBox="0 0 24 24"><path fill="currentColor" d="M12 5C6 5 2 12 2 12s4 7 10 7 10-7 '
@@ -192,6 +193,8 @@ code { padding: 1px 4px; border: 1px solid #26272b; border-radius: 4px; backgrou
 .mention { padding: 0 2px; border-radius: 3px; background: #5865f24d; color: #c9cdfb;
   font-weight: 500; }
 .time { padding: 0 2px; border-radius: 3px; background: #ffffff0f; }
+.spoiler { padding: 0 2px; border-radius: 3px; background: #1e1f22; color: transparent; }
+.spoiler:hover { background: #ffffff1a; color: inherit; }
 .picture { display: block; max-width: min(100%, 550px); max-height: 350px; margin-top: 4px;
   border-radius: 8px; }
 .alt { display: -webkit-box; overflow: hidden; max-width: min(100%, 550px); margin-top: 2px;

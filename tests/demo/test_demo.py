@@ -37,9 +37,9 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     assert not re.search(r"https?:|url\(|@import|<link", text)
     inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(inlined[0]) == picture.read_bytes()
-    assert len(inlined) == len(set(inlined)) == 5
+    assert len(inlined) == len(set(inlined)) == 6
     sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in inlined]
-    assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 4]  # one is a portrait
+    assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 5]  # one is a portrait
     assert text.count("portrait (832 x 1216)") == 3  # its menu, its form, its result
     assert text.count("&lt;lora:inkSketch_v2:1&gt;") >= 3  # its form, its result, its description
     assert "There is no model" in text
@@ -47,7 +47,9 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     assert re.search(r"\d+ % <code[^>]*>█+░+</code>, pass \d of 4", text)
     assert "position <strong" in text
     assert "home &lt;3" in text
-    for position in (1, 2, 3):
+    assert 'do not allow <span class="spoiler">free coin*</span> in a prompt' in text
+    assert "A moderator cancelled this picture." in text
+    for position in (1, 2, 3, 4):
         assert re.search(rf">{position}</strong> in the queue \(about \d+ s\)", text)
 
 
@@ -136,7 +138,7 @@ def test_a_picture_is_shown_with_its_description() -> None:
 
 
 def test_discords_markdown_reads_as_in_its_client() -> None:
-    text = r"**1** <@7> \*not bold\* a\_b `x*` <t:40:R> **a\*b** C:\new <@8>"
+    text = r"**1** <@7> \*not bold\* a\_b `x*` <t:40:R> **a\*b** C:\new <@8> ||a\|b|| \||x||"
     read = [part for part in pieces(text, {"7": "mira"}, at=100.9) if part[1].strip()]
     assert read == [
         ("bold", "1"),
@@ -152,4 +154,7 @@ def test_discords_markdown_reads_as_in_its_client() -> None:
         ("bold", "a*b"),
         ("", r" C:\new "),
         ("mention", "@unknown-user"),
+        ("spoiler", "a|b"),
+        ("", "|"),
+        ("", "|x||"),
     ]
