@@ -153,6 +153,10 @@ class _Analysis:
         traced = self._of_bases(self._model_of)
         if not traced.entries:
             return self._finding("model", traced, "no model in it to choose")
+        beside = [
+            e for p in self._passes.bases for e in tracing.models_beside(self._graph, p.node.id)
+        ]
+        traced = _or_else(traced, beside)
         why = f"the model that {self._base} samples with"
         files = {self._graph.value(entry) for entry in traced.entries}
         later = _together(map(self._model_of, self._passes.later)).entries
@@ -161,17 +165,17 @@ class _Analysis:
             every = (*traced.entries, *same)
             why += f"; {self._places(same)} load it once more"
             return self._finding("model", Traced(every, every), why)
-        stages = _together(map(self._model_of, self._stages()[1:])).entries
-        others = [e for e in stages if not self._is_refiner(e) and e not in traced.entries]
+        others = [e for e in later if not self._is_refiner(e) and e not in traced.entries]
         if others:
             why += f"; {self._places(others)} goes on with it"
-            traced = Traced(traced.entries, (*traced.entries, *others))
+            traced = _or_else(traced, others)
         return self._finding("model", traced, why)
 
     def _model_of(self, p: Pass) -> Traced:
         entry = tracing.model_input(self._graph, p.node.id)
         if entry is not None:
-            return tracing.model(self._graph, entry)
+            traced = tracing.model(self._graph, entry)
+            return traced if traced.entries else Traced((), traced.candidates or (entry,))
         own = tracing.find(self._graph, p.node.id, "model")
         if own is None:
             return Traced()
@@ -246,8 +250,11 @@ class _Analysis:
         return self._finding(role, traced, why)
 
     def _of_base(self, role: str) -> Finding:
-        """A role that goes to the base pass alone."""
+        """A role that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, role))
+        if role != "steps":
+            stages = _together(self._literal(p, role) for p in self._stages()[1:])
+            traced = _or_else(traced, stages.entries)
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
         first = ": the first pass" if self._passes.later else ""
@@ -255,23 +262,20 @@ class _Analysis:
         return self._finding(role, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
-        """What is found for the base pass; in doubt if pictures made side by side differ in it."""
+        """What is found for the base pass; in doubt if pictures made side by side differ in it, or
+        another pass might be meant."""
         traced = _together(map(trace, self._passes.bases))
-        several = len(self._passes.bases) > 1 and len(traced.entries) > 1
-        return Traced(traced.entries, traced.entries) if several else traced
+        if len(self._passes.bases) > 1 and len(traced.entries) > 1:
+            traced = Traced(traced.entries, traced.entries)
+        return _or_else(traced, _together(map(trace, self._passes.rivals)).entries)
 
     def _literal(self, p: Pass, role: str) -> Traced:
-        entry = tracing.find(self._graph, p.node.id, role)
         kind: tracing.Kind = "string" if role in ("sampler", "scheduler") else "number"
-        if entry is None:
-            return Traced()
-        traced = tracing.literal(self._graph, entry, kind, NAMES[role])
+        traced = tracing.sought(self._graph, p.node.id, role, kind)
         overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
-        if not overruled or entry.node != p.node.id:
+        if not overruled or not tracing.named(p.node, NAMES[role]):
             return traced
-        schedule = p.node.links["sigmas"].node
-        entry = tracing.find(self._graph, schedule, role)
-        inner = tracing.literal(self._graph, entry, kind, NAMES[role]) if entry else Traced()
+        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, role, kind)
         return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
 
     def _steps(self) -> Finding:
@@ -327,12 +331,16 @@ class _Analysis:
 
     def _cfg(self) -> Finding:
         finding = self._of_base("cfg")
-        guidance = self._guidance()
+        distilled = self._guidance()
+        if not finding.entries and not finding.candidates:
+            why = f"{self._places(distilled.entries)}: there is no real cfg"
+            return self._finding("cfg", distilled, why if distilled.entries else finding.why)
+        guidance = next(iter(distilled.entries), None)
         if guidance is None or str(guidance) in finding.entries:
             return finding
-        place = self._places([guidance])
         if not finding.entries:
-            return self._finding("cfg", Traced((guidance,)), f"{place}: there is no real cfg")
+            return Finding("cfg", (), finding.why, (*finding.candidates, str(guidance)))
+        place = self._places([guidance])
         cfg = Entry(*finding.entries[0].split(".", 1))
         if self._graph.value(cfg) == 1:
             why = f"{place}, because {self._places([cfg])} is 1, which turns cfg off"
@@ -340,14 +348,13 @@ class _Analysis:
         why = f"{self._places([cfg])}; there is {place} too"
         return self._finding("cfg", Traced((cfg,), (cfg, guidance)), why)
 
-    def _guidance(self) -> Entry | None:
+    def _guidance(self) -> Traced:
         """The guidance that is distilled into the model, on the way of the positive."""
         for node in self._conditioned():
             if "guidance" in {*node.links, *node.values}:
                 entry = Entry(node.id, "guidance")
-                traced = tracing.literal(self._graph, entry, "number", NAMES["cfg"])
-                return next(iter(traced.entries), None)
-        return None
+                return tracing.sought(self._graph, node.id, "cfg", "number", entry)
+        return Traced()
 
     def _conditioned(self) -> Iterator[Node]:
         """The nodes that the positive of the base pass comes through, encoded."""
@@ -405,13 +412,21 @@ class _Analysis:
 
     def _of_source(self, p: Pass, role: str) -> Traced:
         """A role whose value stands where the empty picture is made."""
-        nodes = (*p.sources, p.node)
-        places = [Entry(n.id, name) for n in nodes for name in tracing.named(n, NAMES[role])]
-        entry = next(iter(places), None)
-        entry = entry or tracing.find(self._graph, p.node.id, role)
-        if entry is None:
+        traced = [self._of_node(node, role) for node in p.sources]
+        traced = [found for found in traced if found.entries or found.candidates]
+        if traced:
+            others = _together(traced[1:])
+            return _or_else(traced[0], (*others.entries, *others.candidates))
+        own = self._of_node(p.node, role)
+        if own.entries or own.candidates:
+            return own
+        return tracing.sought(self._graph, p.node.id, role, "number")
+
+    def _of_node(self, node: Node, role: str) -> Traced:
+        name = next(iter(tracing.named(node, NAMES[role])), None)
+        if name is None:
             return Traced()
-        return tracing.literal(self._graph, entry, "number", NAMES[role])
+        return tracing.sought(self._graph, node.id, role, "number", Entry(node.id, name))
 
     # What is said of it.
 
@@ -514,6 +529,13 @@ def _together(found: Iterable[Traced]) -> Traced:
     entries = dict.fromkeys(entry for traced in every for entry in traced.entries)
     doubts = dict.fromkeys(entry for traced in every for entry in traced.candidates)
     return Traced(tuple(entries), tuple(doubts))
+
+
+def _or_else(traced: Traced, others: Iterable[Entry]) -> Traced:
+    """What is found, in doubt if it could be others as well."""
+    new = [entry for entry in others if entry not in traced.entries]
+    every = dict.fromkeys((*traced.entries, *traced.candidates, *new))
+    return Traced(traced.entries, tuple(every)) if new else traced
 
 
 def _is_open(value: object) -> bool:
