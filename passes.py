@@ -94,8 +94,9 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     if not sampling:
         raise Refused(_nothing_samples(alive))
     every = tuple(_pass(graph, node) for node in sampling)
-    bases = _bases(graph, every, savers)
-    passes = Passes(alive, every, bases, _rivals(every, bases))
+    way = _way(graph, savers)
+    bases = _bases(graph, every, way)
+    passes = Passes(alive, every, bases, _rivals(every, bases, way))
     _refuse_given(graph, passes)
     _refuse_moving(graph, passes)
     return passes
@@ -231,13 +232,12 @@ def _feeds(graph: Graph, node: Node) -> list[str]:
     return pipes or [name for name in node.links if not NOT_PICTURE.search(name)]
 
 
-def _bases(graph: Graph, every: tuple[Pass, ...], savers: list[str]) -> tuple[Pass, ...]:
+def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
     """The passes on the way of the saved picture that start from an empty one and from no other
     pass."""
     first = [p for p in every if p.sources and not p.before]
     if not first:
         raise Refused("its sampling nodes feed each other in a circle: export it again")
-    way = _way(graph, savers)
     first = [p for p in first if p.node.id in way] or first
     empty = [p for p in first if any(map(_is_empty, p.sources))]
     fed = [p for p in first if not any(map(loads_picture, p.sources))]
@@ -273,10 +273,18 @@ def _conditions(name: str) -> bool:
     return name == "guider" or bool(tracing.CONDITIONING.search(name))
 
 
-def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...]) -> tuple[Pass, ...]:
-    used = {source.id for base in bases for source in base.sources}
-    others = [p for p in every if p not in bases and not p.before]
-    return tuple(p for p in others if any(_is_empty(s) and s.id not in used for s in p.sources))
+def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+    """The other passes that start from an empty picture, unless they share it on the way of the
+    saved one."""
+    shared = {source.id for base in bases for source in base.sources}
+    others = [
+        p for p in every if p not in bases and not p.before and any(map(_is_empty, p.sources))
+    ]
+    return tuple(
+        p
+        for p in others
+        if p.node.id not in way or not shared.issuperset(source.id for source in p.sources)
+    )
 
 
 def _is_empty(node: Node) -> bool:

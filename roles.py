@@ -200,9 +200,26 @@ class _Analysis:
 
     def _negative(self, positive: Finding) -> Finding:
         finding = self._text(self._texts(), "negative")
+        if not finding.entries and not finding.candidates:
+            why = f"{finding.why} that could be found"
+            unread = [str(entry) for p in self._passes.bases for entry in self._unread(p)]
+            return Finding("negative", (), why if unread else finding.why, tuple(unread))
         if set(finding.entries) <= set(positive.entries):
             return Finding("negative", (), f"{self._base} takes no text as negative")
         return finding
+
+    def _unread(self, p: Pass) -> Iterator[Entry]:
+        """The negative of a pass, if it comes from somewhere and nothing has made it empty."""
+        entry = tracing.find(self._graph, p.node.id, "negative")
+        link = self._graph.nodes[entry.node].links.get(entry.name) if entry else None
+        if entry is None or link is None:
+            return
+        behind = tracing.along(
+            self._graph, link.node, lambda _, n: bool(tracing.CONDITIONING.search(n))
+        )
+        nodes = (self._graph.nodes[link.node], *behind)
+        if not any(tracing.ZEROED.search(node.class_type) for node in nodes):
+            yield entry
 
     def _texts(self) -> Texts:
         return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
