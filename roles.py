@@ -269,9 +269,9 @@ class _Analysis:
     def _of_base(self, role: str) -> Finding:
         """A role that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, role))
-        if role != "steps":
-            stages = _together(self._literal(p, role) for p in self._stages()[1:])
-            traced = _or_else(traced, stages.entries)
+        shared = self._stages() if role == "steps" else ()
+        late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
+        traced = _or_else(traced, _together(self._literal(p, role) for p in late).entries)
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
         first = ": the first pass" if self._passes.later else ""
@@ -319,11 +319,18 @@ class _Analysis:
 
     def _split(self) -> Entry | None:
         """A number of steps that a schedule is cut at, apart from the steps themselves."""
-        for p in self._passes.every:
-            for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
-                if isinstance(node.values.get("step"), int) and node.values["step"]:
-                    return Entry(node.id, "step")
+        return next(filter(None, map(self._cut, self._passes.every)), None)
+
+    def _cut(self, p: Pass) -> Entry | None:
+        """The number of steps that the schedule of a pass is cut at."""
+        for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
+            if isinstance(node.values.get("step"), int) and node.values["step"]:
+                return Entry(node.id, "step")
         return None
+
+    def _goes_on(self, p: Pass) -> bool:
+        """Whether a later pass begins late: it may well go on with what the base pass began."""
+        return bool(self._step(p, "start_at_step") or self._cut(p))
 
     def _stages(self) -> list[Pass]:
         """The base pass, and those that go on with its steps from where it ends."""

@@ -103,7 +103,8 @@ MODEL_LINK = re.compile(
     r"^(base_|input_|opt_|optional_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I
 )
 OTHER_MODEL = re.compile(
-    r"^(model|unet)_?([a-z]|\d|neg\w*|uncond\w*|low\w*|high\w*)$|^(neg\w*|uncond\w*)_(model|unet)$",
+    r"^(model|unet)_?([a-z]|\d|neg\w*|uncond\w*|low\w*|high\w*)$"
+    r"|^(neg\w*|uncond\w*|low\w*|high\w*)_(model|unet)$",
     re.I,
 )
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
