@@ -380,7 +380,7 @@ class QueueAnswers:
         due = [name for name in new if kept[name].since <= now][:FOLLOWED]
         if len(due) < len(new):
             self.queue_changed()
-        await asyncio.gather(*(self._edit(name, texts[name]) for name in due))
+        await asyncio.gather(*(self._edit(name, kept[name], texts[name]) for name in due))
 
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
         """What there is to say of these jobs. Blocks."""
@@ -397,8 +397,9 @@ class QueueAnswers:
                 texts[job_id] = place_in_queue(position, self._estimate(position))
         return texts
 
-    async def _edit(self, job_id: str, text: str) -> None:
-        answer = self._answers[job_id]
+    async def _edit(self, job_id: str, answer: Answer, text: str) -> None:
+        if job_id not in self._answers:  # forgotten meanwhile: it says something else
+            return
         is_last = text in ENDED.values()
         changes: dict[str, Any] = {"content": text if is_last else text + answer.notes}
         if is_last:
