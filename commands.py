@@ -105,7 +105,7 @@ class Desk:
         self.comfyui_threads = comfyui_threads
         learn_names(offers)  # now, not at the first click
         reporter.offers = lambda: self.forms.offers
-        self.lists = Lists(self.read_lists, comfyui_threads)
+        self.lists = Lists(self._read_lists, comfyui_threads)
         self.left_out: list[str] = []  # the workflows that could not be used when last read
 
     def check_place(self, interaction: Interaction) -> None:
@@ -129,7 +129,7 @@ class Desk:
             raise Refusal("This job is so old that the bot does not know it any more.")
         return job
 
-    def read_lists(self) -> Mapping[str, Offer]:
+    def _read_lists(self) -> Mapping[str, Offer]:
         """Read what ComfyUI offers now, and which workflows there are. Blocks; raises ComfyError
         and WorkflowError."""
         info = object_info.fetch(self._comfy)
@@ -144,7 +144,7 @@ class Desk:
 
     def read_again(self, workflow: str) -> ComfyOptions | None:
         """What ComfyUI offers with this workflow, read now; None if that fails. Blocks."""
-        offers = self.lists.read()
+        offers = self.lists.try_to_read()
         return None if offers is None else self.forms.offer(workflow).options
 
 
@@ -239,7 +239,7 @@ async def refresh(interaction: Interaction) -> None:
     await interaction.response.defer(ephemeral=True)
     before = all_options(desk.forms.offers)
     loop = asyncio.get_running_loop()
-    offers = await loop.run_in_executor(desk.comfyui_threads, desk.read_lists)
+    offers = await loop.run_in_executor(desk.comfyui_threads, desk.lists.read)
     now = all_options(offers)
     new, gone = (len(a - b) for a, b in ((now[0], before[0]), (before[0], now[0])))
     models, samplers, schedulers = map(len, now)
