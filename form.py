@@ -17,7 +17,16 @@ import discord
 from binder import SHAPES
 from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
-from names import MENU_LIMIT, OPTION_LIMIT, ends_of, escaped, names_of, nearest, quoted
+from names import (
+    MENU_LIMIT,
+    OPTION_LIMIT,
+    ends_of,
+    escaped,
+    in_lines,
+    names_of,
+    nearest,
+    quoted,
+)
 from store import JobParams
 from workflows import Offer
 
@@ -267,7 +276,7 @@ class Forms:
         if workflow and names_of(tuple(self.offers)).find(workflow) is None:
             near = nearest(workflow, tuple(self.offers))
             problems.insert(0, f"There is no workflow {quoted(workflow)}.{near}")
-        await self._send(interaction, draft, "\n".join(problems) or None)
+        await self._send(interaction, draft, in_lines(problems))
 
     async def open_from(
         self, interaction: discord.Interaction[Any], job: JobParams, note: str = ""
@@ -284,7 +293,7 @@ class Forms:
         draft.shown_by = interaction
         notes += [*draft.lora_problems(), note]
         await interaction.edit_original_response(
-            content="\n".join(notes).strip() or None,
+            content=in_lines(notes),
             embed=form_embed(draft),
             view=form_view(draft),
         )
@@ -298,7 +307,7 @@ class Forms:
         if workflow != draft.workflow:
             note = workflow_gone(draft.workflow, workflow)
         draft.move_to(workflow, self.offer(workflow))
-        await self._show(interaction, draft, note)
+        await self._show(interaction, draft, in_lines([note]))
 
     async def choose(
         self, interaction: discord.Interaction[Any], key: str, name: str, token: str
@@ -358,11 +367,11 @@ class Forms:
             await self._show_behind(interaction, draft)
         elif origin == "edit":
             await interaction.response.send_message(
-                "\n".join(problems), view=retry_view(draft), ephemeral=True
+                in_lines(problems), view=retry_view(draft), ephemeral=True
             )
         else:
             await interaction.response.edit_message(
-                content="\n".join(problems), view=retry_view(draft)
+                content=in_lines(problems), view=retry_view(draft)
             )
 
     async def _open_instead(
@@ -380,7 +389,7 @@ class Forms:
         problems = draft.take(typed)
         note = f"{reason}, so this form is new; what you typed is in it."
         answer = self._send if old and origin == "edit" else self._show
-        await answer(interaction, draft, "\n".join([note, *problems]))
+        await answer(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(
         self, interaction: discord.Interaction[Any], workflow: str, source: Draft | None = None
