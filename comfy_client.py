@@ -15,16 +15,24 @@ import json
 import logging
 import math
 import re
+import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import aiohttp
-import requests
-import urllib3  # what requests is made of; its errors come out of `response.raw`
+
+with warnings.catch_warnings():
+    # To guess the encoding of texts, which nothing here asks for, requests would load
+    # charset_normalizer, and with it every codec of Python: 3 MB.
+    warnings.simplefilter("ignore")
+    sys.modules.setdefault("charset_normalizer", None)  # type: ignore[arg-type]
+    import requests
+    import urllib3  # what requests is made of; its errors come out of `response.raw`
 
 from comfy_errors import (
     BadAnswer,

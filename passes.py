@@ -68,11 +68,13 @@ class Pass:
 @dataclass(frozen=True)
 class Passes:
     """The passes that lead to a saved picture; `bases` are those that others build on: one, unless
-    several pictures are made side by side. `alive` are all nodes that reach an output."""
+    several pictures are made side by side. `alive` are all nodes that reach an output, `rivals`
+    passes that make a picture out of nothing too, which only serves the saved one."""
 
     alive: tuple[Node, ...]
     every: tuple[Pass, ...]
     bases: tuple[Pass, ...]
+    rivals: tuple[Pass, ...] = ()
 
     @property
     def base(self) -> Pass:
@@ -92,7 +94,9 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     if not sampling:
         raise Refused(_nothing_samples(alive))
     every = tuple(_pass(graph, node) for node in sampling)
-    passes = Passes(alive, every, _bases(graph, every))
+    way = _way(graph, savers)
+    bases = _bases(graph, every, way)
+    passes = Passes(alive, every, bases, _rivals(every, bases, way))
     _refuse_given(graph, passes)
     _refuse_moving(graph, passes)
     return passes
@@ -228,17 +232,59 @@ def _feeds(graph: Graph, node: Node) -> list[str]:
     return pipes or [name for name in node.links if not NOT_PICTURE.search(name)]
 
 
-def _bases(graph: Graph, every: tuple[Pass, ...]) -> tuple[Pass, ...]:
-    """The passes that start from an empty picture and from no other pass."""
+def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+    """The passes on the way of the saved picture that start from an empty one and from no other
+    pass."""
     first = [p for p in every if p.sources and not p.before]
     if not first:
         raise Refused("its sampling nodes feed each other in a circle: export it again")
+    first = [p for p in first if p.node.id in way] or first
     empty = [p for p in first if any(map(_is_empty, p.sources))]
     fed = [p for p in first if not any(map(loads_picture, p.sources))]
     first = empty or fed or first
     ids = {p.node.id for p in first}
     alone = [p for p in first if not graph.upstream([p.node.id]).keys() & (ids - {p.node.id})]
     return tuple(alone or first)
+
+
+def _way(graph: Graph, savers: list[str]) -> set[str]:
+    """The nodes that a saved picture comes through, as pixels, as latents, or as latents that
+    another pass takes with its conditioning."""
+    waiting = list(savers)
+    found = set(waiting)
+    for current in waiting:
+        node = graph.nodes[current]
+        names = _feeds(graph, node)
+        inner = [node.links[name].node for name in names]
+        if samples(node):
+            inner += _conditioning_latents(graph, node)
+        waiting += (new := [n for n in dict.fromkeys(inner) if n not in found])
+        found.update(new)
+    return found
+
+
+def _conditioning_latents(graph: Graph, node: Node) -> Iterator[str]:
+    """What the conditioning of a sampling node takes as latents."""
+    for inner in tracing.along(graph, node.id, lambda _, name: _conditions(name)):
+        yield from (link.node for name, link in inner.links.items() if LATENT.match(name))
+
+
+def _conditions(name: str) -> bool:
+    return name == "guider" or bool(tracing.CONDITIONING.search(name))
+
+
+def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+    """The other passes that start from an empty picture, unless they share it on the way of the
+    saved one."""
+    shared = {source.id for base in bases for source in base.sources}
+    others = [
+        p for p in every if p not in bases and not p.before and any(map(_is_empty, p.sources))
+    ]
+    return tuple(
+        p
+        for p in others
+        if p.node.id not in way or not shared.issuperset(source.id for source in p.sources)
+    )
 
 
 def _is_empty(node: Node) -> bool:

@@ -153,6 +153,10 @@ class _Analysis:
         traced = self._of_bases(self._model_of)
         if not traced.entries:
             return self._finding("model", traced, "no model in it to choose")
+        beside = [
+            e for p in self._passes.bases for e in tracing.models_beside(self._graph, p.node.id)
+        ]
+        traced = _or_else(traced, beside)
         why = f"the model that {self._base} samples with"
         files = {self._graph.value(entry) for entry in traced.entries}
         later = _together(map(self._model_of, self._passes.later)).entries
@@ -161,17 +165,17 @@ class _Analysis:
             every = (*traced.entries, *same)
             why += f"; {self._places(same)} load it once more"
             return self._finding("model", Traced(every, every), why)
-        stages = _together(map(self._model_of, self._stages()[1:])).entries
-        others = [e for e in stages if not self._is_refiner(e) and e not in traced.entries]
+        others = [e for e in later if not self._is_refiner(e) and e not in traced.entries]
         if others:
             why += f"; {self._places(others)} goes on with it"
-            traced = Traced(traced.entries, (*traced.entries, *others))
+            traced = _or_else(traced, others)
         return self._finding("model", traced, why)
 
     def _model_of(self, p: Pass) -> Traced:
         entry = tracing.model_input(self._graph, p.node.id)
         if entry is not None:
-            return tracing.model(self._graph, entry)
+            traced = tracing.model(self._graph, entry)
+            return traced if traced.entries else Traced((), traced.candidates or (entry,))
         own = tracing.find(self._graph, p.node.id, "model")
         if own is None:
             return Traced()
@@ -196,9 +200,26 @@ class _Analysis:
 
     def _negative(self, positive: Finding) -> Finding:
         finding = self._text(self._texts(), "negative")
+        if not finding.entries and not finding.candidates:
+            why = f"{finding.why} that could be found"
+            unread = [str(entry) for p in self._passes.bases for entry in self._unread(p)]
+            return Finding("negative", (), why if unread else finding.why, tuple(unread))
         if set(finding.entries) <= set(positive.entries):
             return Finding("negative", (), f"{self._base} takes no text as negative")
         return finding
+
+    def _unread(self, p: Pass) -> Iterator[Entry]:
+        """The negative of a pass, if it comes from somewhere and nothing has made it empty."""
+        entry = tracing.find(self._graph, p.node.id, "negative")
+        link = self._graph.nodes[entry.node].links.get(entry.name) if entry else None
+        if entry is None or link is None:
+            return
+        behind = tracing.along(
+            self._graph, link.node, lambda _, n: bool(tracing.CONDITIONING.search(n))
+        )
+        nodes = (self._graph.nodes[link.node], *behind)
+        if not any(tracing.ZEROED.search(node.class_type) for node in nodes):
+            yield entry
 
     def _texts(self) -> Texts:
         return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
@@ -246,8 +267,11 @@ class _Analysis:
         return self._finding(role, traced, why)
 
     def _of_base(self, role: str) -> Finding:
-        """A role that goes to the base pass alone."""
+        """A role that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, role))
+        shared = self._stages() if role == "steps" else ()
+        late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
+        traced = _or_else(traced, _together(self._literal(p, role) for p in late).entries)
         if not traced.entries:
             return self._finding(role, traced, f"no {role} of {self._base} to set")
         first = ": the first pass" if self._passes.later else ""
@@ -255,23 +279,20 @@ class _Analysis:
         return self._finding(role, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
-        """What is found for the base pass; in doubt if pictures made side by side differ in it."""
+        """What is found for the base pass; in doubt if pictures made side by side differ in it, or
+        another pass might be meant."""
         traced = _together(map(trace, self._passes.bases))
-        several = len(self._passes.bases) > 1 and len(traced.entries) > 1
-        return Traced(traced.entries, traced.entries) if several else traced
+        if len(self._passes.bases) > 1 and len(traced.entries) > 1:
+            traced = Traced(traced.entries, traced.entries)
+        return _or_else(traced, _together(map(trace, self._passes.rivals)).entries)
 
     def _literal(self, p: Pass, role: str) -> Traced:
-        entry = tracing.find(self._graph, p.node.id, role)
         kind: tracing.Kind = "string" if role in ("sampler", "scheduler") else "number"
-        if entry is None:
-            return Traced()
-        traced = tracing.literal(self._graph, entry, kind, NAMES[role])
+        traced = tracing.sought(self._graph, p.node.id, role, kind)
         overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
-        if not overruled or entry.node != p.node.id:
+        if not overruled or not tracing.named(p.node, NAMES[role]):
             return traced
-        schedule = p.node.links["sigmas"].node
-        entry = tracing.find(self._graph, schedule, role)
-        inner = tracing.literal(self._graph, entry, kind, NAMES[role]) if entry else Traced()
+        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, role, kind)
         return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
 
     def _steps(self) -> Finding:
@@ -298,11 +319,18 @@ class _Analysis:
 
     def _split(self) -> Entry | None:
         """A number of steps that a schedule is cut at, apart from the steps themselves."""
-        for p in self._passes.every:
-            for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
-                if isinstance(node.values.get("step"), int) and node.values["step"]:
-                    return Entry(node.id, "step")
+        return next(filter(None, map(self._cut, self._passes.every)), None)
+
+    def _cut(self, p: Pass) -> Entry | None:
+        """The number of steps that the schedule of a pass is cut at."""
+        for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
+            if isinstance(node.values.get("step"), int) and node.values["step"]:
+                return Entry(node.id, "step")
         return None
+
+    def _goes_on(self, p: Pass) -> bool:
+        """Whether a later pass begins late: it may well go on with what the base pass began."""
+        return bool(self._step(p, "start_at_step") or self._cut(p))
 
     def _stages(self) -> list[Pass]:
         """The base pass, and those that go on with its steps from where it ends."""
@@ -327,12 +355,16 @@ class _Analysis:
 
     def _cfg(self) -> Finding:
         finding = self._of_base("cfg")
-        guidance = self._guidance()
+        distilled = self._guidance()
+        if not finding.entries and not finding.candidates:
+            why = f"{self._places(distilled.entries)}: there is no real cfg"
+            return self._finding("cfg", distilled, why if distilled.entries else finding.why)
+        guidance = next(iter(distilled.entries), None)
         if guidance is None or str(guidance) in finding.entries:
             return finding
-        place = self._places([guidance])
         if not finding.entries:
-            return self._finding("cfg", Traced((guidance,)), f"{place}: there is no real cfg")
+            return Finding("cfg", (), finding.why, (*finding.candidates, str(guidance)))
+        place = self._places([guidance])
         cfg = Entry(*finding.entries[0].split(".", 1))
         if self._graph.value(cfg) == 1:
             why = f"{place}, because {self._places([cfg])} is 1, which turns cfg off"
@@ -340,14 +372,13 @@ class _Analysis:
         why = f"{self._places([cfg])}; there is {place} too"
         return self._finding("cfg", Traced((cfg,), (cfg, guidance)), why)
 
-    def _guidance(self) -> Entry | None:
+    def _guidance(self) -> Traced:
         """The guidance that is distilled into the model, on the way of the positive."""
         for node in self._conditioned():
             if "guidance" in {*node.links, *node.values}:
                 entry = Entry(node.id, "guidance")
-                traced = tracing.literal(self._graph, entry, "number", NAMES["cfg"])
-                return next(iter(traced.entries), None)
-        return None
+                return tracing.sought(self._graph, node.id, "cfg", "number", entry)
+        return Traced()
 
     def _conditioned(self) -> Iterator[Node]:
         """The nodes that the positive of the base pass comes through, encoded."""
@@ -405,13 +436,21 @@ class _Analysis:
 
     def _of_source(self, p: Pass, role: str) -> Traced:
         """A role whose value stands where the empty picture is made."""
-        nodes = (*p.sources, p.node)
-        places = [Entry(n.id, name) for n in nodes for name in tracing.named(n, NAMES[role])]
-        entry = next(iter(places), None)
-        entry = entry or tracing.find(self._graph, p.node.id, role)
-        if entry is None:
+        traced = [self._of_node(node, role) for node in p.sources]
+        traced = [found for found in traced if found.entries or found.candidates]
+        if traced:
+            others = _together(traced[1:])
+            return _or_else(traced[0], (*others.entries, *others.candidates))
+        own = self._of_node(p.node, role)
+        if own.entries or own.candidates:
+            return own
+        return tracing.sought(self._graph, p.node.id, role, "number")
+
+    def _of_node(self, node: Node, role: str) -> Traced:
+        name = next(iter(tracing.named(node, NAMES[role])), None)
+        if name is None:
             return Traced()
-        return tracing.literal(self._graph, entry, "number", NAMES[role])
+        return tracing.sought(self._graph, node.id, role, "number", Entry(node.id, name))
 
     # What is said of it.
 
@@ -514,6 +553,13 @@ def _together(found: Iterable[Traced]) -> Traced:
     entries = dict.fromkeys(entry for traced in every for entry in traced.entries)
     doubts = dict.fromkeys(entry for traced in every for entry in traced.candidates)
     return Traced(tuple(entries), tuple(doubts))
+
+
+def _or_else(traced: Traced, others: Iterable[Entry]) -> Traced:
+    """What is found, in doubt if it could be others as well."""
+    new = [entry for entry in others if entry not in traced.entries]
+    every = dict.fromkeys((*traced.entries, *traced.candidates, *new))
+    return Traced(traced.entries, tuple(every)) if new else traced
 
 
 def _is_open(value: object) -> bool:

@@ -98,8 +98,14 @@ CARRIERS = {
     "negative": re.compile(r"^guider$"),
     "model": re.compile(r"^guider$"),
 }
+NOTHING = re.compile(r"(?!)")
 MODEL_LINK = re.compile(
     r"^(base_|input_|opt_|optional_)?(model|unet|diffusion_model)(_?[a-z0-9])?$", re.I
+)
+OTHER_MODEL = re.compile(
+    r"^(model|unet)_?([a-z]|\d|neg\w*|uncond\w*|low\w*|high\w*)$"
+    r"|^(neg\w*|uncond\w*|low\w*|high\w*)_(model|unet)$",
+    re.I,
 )
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
@@ -131,7 +137,7 @@ PLACEHOLDER = re.compile(
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
 CALCULATES = re.compile(r"^(expr|formula|equation|operat)", re.I)
-DIGITS = re.compile(r"\s*-?\d+(\.\d+)?\s*")
+FLAG = re.compile(r"is_?float(\w*)", re.I)  # whether the one or the other number of a node counts
 PERSONAL = re.compile(
     r"\b(user|your|main|subject|prompt|positive|negative|input|scene|description|character)s?\b",
     re.I,
@@ -210,6 +216,25 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     return None
 
 
+def sought(graph: Graph, start: str, role: str, kind: Kind, given: Entry | None = None) -> Traced:
+    """The literal of a role for a sampling node, sought behind `given` or where `find()` says. In
+    doubt if a node has several inputs for it, or if there is one and nothing is found behind it."""
+    entry = given or find(graph, start, role)
+    if entry is None:
+        own = graph.nodes[start].inputs
+        odd = [n for n in NAMES[role] if n in own and not CARRIERS.get(role, NOTHING).search(n)]
+        return Traced((), tuple(Entry(start, name) for name in odd[:1]))
+    traced = literal(graph, entry, kind, NAMES[role])
+    if not traced.entries and not traced.candidates:
+        return Traced((), (entry,))
+    node = graph.nodes[entry.node]
+    others = [n for n in named(node, NAMES[role]) if n != entry.name and n in node.values]
+    others = [n for n in others if fits(node.values[n], kind)]
+    if others and not traced.candidates:
+        return Traced(traced.entries, (*traced.entries, *(Entry(node.id, n) for n in others)))
+    return traced
+
+
 def literal(
     graph: Graph,
     entry: Entry,
@@ -229,8 +254,9 @@ def literal(
             return _standing(node, entry, kind, is_sure=is_sure, names=names)
         if entry.name not in node.links:
             return Traced()
-        inside = graph.nodes[node.links[entry.name].node]
-        inner = [e for e in _handed_on(graph, inside, kind, names) if e not in seen]
+        link = node.links[entry.name]
+        inside = graph.nodes[link.node]
+        inner = [e for e in _handed_on(graph, link, kind, names) if e not in seen]
         if len(inner) != 1:
             every = [literal(graph, e, kind, names, seen) for e in inner]
             return _one_of(every, is_either=bool(switches.live(graph, inside)))
@@ -245,9 +271,10 @@ def _standing(
     node: Node, entry: Entry, kind: Kind, *, is_sure: bool, names: Collection[str]
 ) -> Traced:
     """What is found at a literal; not sure if the value is changed on its way from there."""
-    if not fits(node.values[entry.name], kind):
-        is_written = DIGITS.fullmatch(str(node.values[entry.name])) and kind == "number"
-        return Traced((entry,), (entry,)) if is_written else Traced()
+    value = node.values[entry.name]
+    if not fits(value, kind):
+        is_written = kind == "number" and isinstance(value, str)
+        return Traced((entry,) if is_written else (), (entry,))
     if is_sure:
         return Traced((entry,))
     is_primitive = len(node.values) == 1 or entry.name.lower() in names
@@ -269,8 +296,9 @@ def _calculates(node: Node) -> bool:
     return any(not re.search("control_after|mode$", name) for name in texts)
 
 
-def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> list[Entry]:
-    """The inputs of a node that the value it hands on may come from."""
+def _handed_on(graph: Graph, link: Link, kind: Kind, names: Collection[str]) -> list[Entry]:
+    """The inputs of a node that the value it hands on at a slot may come from."""
+    node = graph.nodes[link.node]
     for name in named(node, names):
         if name in node.links or fits(node.values.get(name), kind):
             return [Entry(node.id, name)]
@@ -285,7 +313,17 @@ def _handed_on(graph: Graph, node: Node, kind: Kind, names: Collection[str]) -> 
     telling = [
         name for name in own if name.lower() in ("value", "int", "float", "number", "string")
     ]
-    return [Entry(node.id, name) for name in telling[:1] or own]
+    return [Entry(node.id, name) for name in telling[:1] or _counting(node, link.slot, own)]
+
+
+def _counting(node: Node, slot: int, numbers: list[str]) -> list[str]:
+    """Of the numbers of a node, the one that counts at a slot, if flags beside them say so: `Xi`,
+    `Xf` and `isfloatX` at the first, `Yi`, `Yf` and `isfloatY` at the next."""
+    flags = {found[1]: node.values[found[0]] for found in map(FLAG.fullmatch, node.values) if found}
+    sides = [stem + ("f" if flags[stem] else "i") for stem in sorted(flags)]
+    if slot < len(sides) and sides[slot] in numbers:
+        return [sides[slot]]
+    return [name for name in numbers if not FLAG.fullmatch(name)]
 
 
 def model_input(graph: Graph, start: str) -> Entry | None:
@@ -313,6 +351,16 @@ def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
     for other in merged:
         found.update(dict.fromkeys(_loaded(graph, other, 0)[0].entries))
     return Traced(traced.entries, tuple(found)) if len(found) > 1 else traced
+
+
+def models_beside(graph: Graph, start: str) -> list[Entry]:
+    """The file names of the other models that a sampling node, or its guider, samples with."""
+    found: dict[Entry, None] = {}
+    for node in (graph.nodes[start], *along(graph, start, lambda _, name: name == "guider")):
+        others = [name for name in node.links if OTHER_MODEL.match(name)]
+        for traced in (model(graph, Entry(node.id, name)) for name in others):
+            found.update(dict.fromkeys(traced.entries))
+    return list(found)
 
 
 def _loaded(graph: Graph, entry: Entry, depth: int) -> tuple[Traced, list[Entry]]:

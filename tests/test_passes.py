@@ -11,6 +11,7 @@ from binder import ROLES
 from roles import analyse, analyse_file
 from tests.graphs import (
     PLAIN,
+    Nodes,
     custom,
     doubted,
     ending,
@@ -92,7 +93,10 @@ def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so(
     assert adoption.bindings["steps"] == ["sampler.steps", "second.steps"]
     assert adoption.bindings["cfg"] == ["sampler.cfg"]
     assert adoption.bindings["model"] == ["loader.ckpt_name"]
-    assert adoption.not_sure == {}
+    assert adoption.not_sure == {
+        "cfg": ["sampler.cfg", "second.cfg"],
+        "seed": ["sampler.noise_seed", "second.noise_seed"],
+    }
     steps = adoption.findings[ROLES.index("steps")]
     assert steps.why == (
         "KSamplerAdvanced sampler and KSamplerAdvanced second share the steps: their start and end"
@@ -127,10 +131,72 @@ def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps()
     assert found(nodes, "steps") == ["sampler.steps", "second.steps"]
 
 
-def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own() -> None:
+def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own_and_is_in_doubt() -> None:
     nodes = two_stages()
     nodes["sampler"]["inputs"]["end_at_step"] = 10000
-    assert found(nodes, "steps") == ["sampler.steps"]
+    assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
+    assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
+    assert doubted(nodes, "cfg") == ["sampler.cfg", "second.cfg"]
+
+
+def test_passes_that_share_a_schedule_that_is_cut_leave_the_cfg_of_each_in_doubt() -> None:
+    def one(**links: str) -> dict[str, object]:
+        return node("SamplerCustomAdvanced", noise="noise@0", sampler="select@0", **links)
+
+    def guider(cfg: float) -> dict[str, object]:
+        return node("CFGGuider", model="shift@0", positive="pos@0", negative="pos@0", cfg=cfg)
+
+    nodes = custom(
+        cut=node("SplitSigmas", sigmas="sigmas@0", step=12),
+        guider=guider(5.0),
+        guider2=guider(3.0),
+        sampler=one(guider="guider@0", sigmas="cut@0", latent_image="empty@0"),
+        second=one(guider="guider2@0", sigmas="cut@1", latent_image="sampler@0"),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert analyse(nodes).bindings["cfg"] == ["guider.cfg"]
+    assert doubted(nodes, "cfg") == ["guider.cfg", "guider2.cfg"]
+
+
+def posed(**changed: dict[str, object] | None) -> Nodes:
+    """A saved picture whose pose comes from another one, which is made out of nothing too."""
+    return plain(
+        **{
+            "pose": sampler(latent_image="small@0", seed=6, steps=10, cfg=8.0),
+            "small": node("EmptyLatentImage", width=256, height=256, batch_size=2),
+            "posed": node("VAEDecode", samples="pose@0", vae="loader@2"),
+            "control": node("ControlNetApplyAdvanced", positive="pos@0", negative="neg@0",
+                            control_net="net@0", image="posed@0", strength=0.8),
+            "net": node("ControlNetLoader", control_net_name="pose.safetensors"),
+            "sampler": sampler(positive="control@0", negative="control@1"),
+            **changed,
+        }
+    )  # fmt: skip
+
+
+def test_a_picture_that_the_saved_one_is_only_posed_after_is_not_the_base() -> None:
+    bindings = analyse(posed()).bindings
+    passes = {
+        "sampler": ["sampler.sampler_name", "pose.sampler_name"],
+        "scheduler": ["sampler.scheduler", "pose.scheduler"],
+    }
+    assert bindings == {**PLAIN, **passes}
+    assert doubted(posed(), "steps") == ["sampler.steps", "pose.steps"]
+    assert doubted(posed(), "width") == ["empty.width", "small.width"]
+
+
+def test_the_pose_of_the_same_size_leaves_the_steps_in_doubt_but_not_the_size() -> None:
+    pose = sampler(latent_image="empty@0", seed=6, steps=10, cfg=8.0)
+    assert doubted(posed(pose=pose), "steps") == ["sampler.steps", "pose.steps"]
+    assert found(posed(pose=pose), "width") == ["empty.width"]
+
+
+def test_a_picture_posed_after_another_is_refused_if_it_starts_from_a_loaded_one() -> None:
+    nodes = posed(
+        empty=node("VAEEncode", pixels="mine@0", vae="loader@2"),
+        mine=node("LoadImage", image="me.png"),
+    )
+    assert "starts from the picture of LoadImage mine" in refused(nodes)
 
 
 def test_a_picture_that_serves_another_only_as_a_condition_is_the_base() -> None:

@@ -15,6 +15,7 @@ from object_info import ObjectInfo
 from roles import analyse
 from tests.graphs import (
     PLAIN,
+    Nodes,
     custom,
     doubted,
     entries,
@@ -417,3 +418,43 @@ def test_the_server_says_which_input_is_a_text_whatever_its_name() -> None:
     adoption = analyse(nodes, info)
     assert adoption.bindings["positive"] == ["pos.was_du_willst"]
     assert adoption.not_sure == {}
+
+
+@pytest.mark.parametrize("role", ["model_negative", "model2", "low_noise_model"])
+def test_a_second_model_that_the_guider_takes_is_in_doubt(role: str) -> None:
+    nodes = custom(
+        guider=node("DualModelGuider", model="shift@0", positive="pos@0", cfg=7.0,
+                    **{role: "unet2@0"}),
+        unet2=node("UNETLoader", unet_name="unconditional.safetensors", weight_dtype="default"),
+    )  # fmt: skip
+    assert analyse(nodes).bindings["model"] == ["unet.unet_name"]
+    assert doubted(nodes, "model") == ["unet.unet_name", "unet2.unet_name"]
+
+
+def test_a_model_of_its_own_in_a_later_pass_is_in_doubt_unless_it_is_a_refiner() -> None:
+    def nodes(name: str) -> Nodes:
+        return plain(
+            second=sampler(latent_image="sampler@0", model="other@0", denoise=0.5),
+            other=node("CheckpointLoaderSimple", ckpt_name=name),
+            decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+        )
+
+    assert doubted(nodes("b.safetensors"), "model") == ["loader.ckpt_name", "other.ckpt_name"]
+    assert found(nodes("xl_refiner.safetensors"), "model") == ["loader.ckpt_name"]
+
+
+def test_two_inputs_of_a_node_for_the_same_thing_are_in_doubt() -> None:
+    nodes = plain(sampler=sampler(guidance_scale=3.5))
+    assert analyse(nodes).bindings["cfg"] == ["sampler.cfg"]
+    assert doubted(nodes, "cfg") == ["sampler.cfg", "sampler.guidance_scale"]
+
+
+def test_a_negative_that_holds_no_text_that_could_be_found_is_in_doubt() -> None:
+    nodes = plain(neg=node("LoadConditioning", file="kept.pt"))
+    assert analyse(nodes).bindings["negative"] == []
+    assert doubted(nodes, "negative") == ["sampler.negative"]
+
+
+def test_a_model_that_nobody_finds_is_in_doubt() -> None:
+    nodes = plain(sampler=sampler(model="odd@0"), odd=node("ModelOfTheDay", day=3))
+    assert doubted(nodes, "model") == ["sampler.model"]

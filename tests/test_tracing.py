@@ -9,6 +9,7 @@ import pytest
 from roles import analyse
 from tests.graphs import (
     Nodes,
+    custom,
     doubted,
     entries,
     found,
@@ -652,3 +653,69 @@ def test_one_number_for_both_sides_is_in_doubt() -> None:
         side=node("PrimitiveInt", value=512),
     )
     assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
+
+
+def slider(name: str, **values: float) -> Nodes:
+    return plain(
+        sampler=sampler(**{name: "slider@0"}),
+        slider=node("mxSlider", **values),
+    )
+
+
+@pytest.mark.parametrize("role", ["steps", "cfg", "seed"])
+def test_one_of_several_numbers_of_a_node_is_in_doubt(role: str) -> None:
+    nodes = slider(role, Xi=7, Xf=7.5)
+    assert analyse(nodes).bindings[role] == []
+    assert doubted(nodes, role) == ["slider.Xi", "slider.Xf"]
+
+
+@pytest.mark.parametrize(("flag", "side"), [(1, "Xf"), (0, "Xi"), (True, "Xf"), (False, "Xi")])
+def test_a_flag_beside_two_numbers_says_which_of_them_counts(flag: float, side: str) -> None:
+    assert found(slider("cfg", Xi=7, Xf=7.5, isfloatX=flag), "cfg") == [f"slider.{side}"]
+
+
+def test_flags_beside_pairs_of_numbers_say_which_counts_at_each_slot() -> None:
+    pad = node("mxSlider2D", Xi=512, Xf=512.5, Yi=768, Yf=768.5, isfloatX=0, isfloatY=1)
+    nodes = plain(
+        empty=node("EmptyLatentImage", width="pad@0", height="pad@1", batch_size=1), pad=pad
+    )
+    assert found(nodes, "width") == ["pad.Xi"]
+    assert found(nodes, "height") == ["pad.Yf"]
+
+
+def test_a_guidance_out_of_several_numbers_is_in_doubt() -> None:
+    nodes = custom(
+        guidance=node("FluxGuidance", guidance="slider@0", conditioning="pos@0"),
+        slider=node("mxSlider", Xi=3, Xf=3.5),
+    )
+    assert analyse(nodes).bindings["cfg"] == []
+    assert doubted(nodes, "cfg") == ["slider.Xi", "slider.Xf"]
+
+
+@pytest.mark.parametrize("text", ["?", "4, 8, 12", ""])
+def test_a_text_where_a_number_belongs_is_bound_and_in_doubt(text: str) -> None:
+    nodes = plain(sampler=sampler(seed=text))
+    assert analyse(nodes).bindings["seed"] == ["sampler.seed"]
+    assert doubted(nodes, "seed") == ["sampler.seed"]
+
+
+@pytest.mark.parametrize("role", ["steps", "cfg", "seed", "scheduler"])
+def test_an_input_behind_which_nothing_is_found_is_in_doubt(role: str) -> None:
+    nodes = plain(sampler=sampler(**{role: "odd@0"}), odd=node("SomethingElse"))
+    assert analyse(nodes).bindings[role] == []
+    assert doubted(nodes, role) == [f"sampler.{role}"]
+
+
+def test_a_value_of_no_known_form_is_in_doubt() -> None:
+    nodes = plain(sampler=sampler(steps={"low": 5, "high": 9}))
+    assert doubted(nodes, "steps") == ["sampler.steps"]
+
+
+def test_sizes_that_are_made_of_several_empty_pictures_are_in_doubt() -> None:
+    nodes = plain(
+        sampler=sampler(latent_image="both@0"),
+        both=node("LatentComposite", samples_to="empty@0", samples_from="small@0", x=0, y=0),
+        small=node("EmptyLatentImage", width=256, height=256, batch_size=1),
+    )
+    assert analyse(nodes).bindings["width"] == ["empty.width"]
+    assert doubted(nodes, "width") == ["empty.width", "small.width"]

@@ -228,7 +228,7 @@ class Play:
         for person in (noor, mira):
             chat.does(person, "presses **Again** under the picture")
             reply = person.press(first, "Again").wait()
-            chat.says(reply.wait_message(lambda m: "Queued!" in m["content"]), alone_to=person)
+            chat.says(reply.wait_shown(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
         self.generate(ada, self.portrait_with_a_lora(ada))
         queued = self.generate(lee, self.corrected_mistake(lee))
@@ -321,7 +321,7 @@ class Play:
         """The button of a form that is filled in; its answer."""
         self.chat.does(person, "presses **Generate**")
         reply = person.press(form, "Generate").wait()
-        queued = reply.wait_message(lambda message: "Queued!" in message["content"])
+        queued = reply.wait_shown(lambda message: "Queued!" in message["content"])
         self.chat.says(queued, alone_to=person)
         return queued
 

@@ -43,7 +43,7 @@ def test_the_owner_hears_once_of_comfyuis_absence_its_return_and_a_broken_workfl
     house.comfyui.come_up()
     house.comfyui.wait_for(lambda c: bool(c.listeners))
     house.installation.workflow.write_text(whole, "utf-8")
-    generate(person, form).wait_message(lambda m: "Queued!" in m["content"])
+    generate(person, form).wait_shown(lambda m: "Queued!" in m["content"])
     result_of(house, person)
     assert bot.stop() == 0
     told = [Alert(message["content"]) for message in owner.dms]

@@ -239,7 +239,7 @@ def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: Hous
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "again please", steps="17", cfg="3.5", seed="42")
     first = result_of(shared, owner)
-    other.press(first, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+    other.press(first, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
     second = result_of(shared, other)
     expected = {**fields(first), "Seed": fields(second)["Seed"]}
     assert fields(second) == expected
@@ -254,7 +254,7 @@ def test_a_double_tap_on_again_makes_one_job_and_two_people_make_two(shared: Hou
     taps = [owner.press(result, "Again"), owner.press(result, "Again")]
     others = other.press(result, "Again")
     for reply in (taps[0], others):
-        reply.wait_message(lambda m: "Queued!" in m["content"])
+        reply.wait_shown(lambda m: "Queued!" in m["content"])
     taps[1].wait()
     shared.settle()
     assert (jobs_of(shared, owner), jobs_of(shared, other)) == (2, 1)
@@ -275,7 +275,7 @@ def test_an_again_that_was_refused_can_be_pressed_again_at_once(shared: House) -
         refused.wait_message(lambda m: "cannot be used" in m["content"])
     finally:
         workflow.write_text(text, "utf-8")
-    person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+    person.press(result, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
 
 
 def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
@@ -410,7 +410,7 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     question = ask_to_delete(person, result)
     shared.bots[-1].stop()
     shared.run()
-    person.press(result, "Again").wait().wait_message(lambda m: "Queued!" in m["content"])
+    person.press(result, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
     result_of(shared, person, 2)
     shared.settle()
     connection = sqlite3.connect(shared.installation.database)

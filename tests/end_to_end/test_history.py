@@ -102,7 +102,7 @@ def test_a_picture_is_found_with_its_prompt_its_seed_and_its_message(shared: Hou
     edited = person.press(page, "Edit 1").wait().wait_message(lambda m: bool(m["embeds"]))
     assert (fields(edited)["Seed"], fields(edited)["Prompt"]) == ("42", "a red\n\\# fox")
     again = person.press(page, "Again 1").wait()
-    again.wait_message(lambda m: "Queued!" in m["content"])
+    again.wait_shown(lambda m: "Queued!" in m["content"])
     newer = result_of(shared, person, 2)
     assert fields(newer)["Seed"] != "42"
     shared.settle()
@@ -169,7 +169,7 @@ def test_a_result_that_was_deleted_has_no_link_and_can_be_made_again(shared: Hou
     delete(person, result).wait_message(lambda m: m["content"] == "Deleted.")
     page = mine(person, shared.channel)
     assert lines(page) == [("1", "", "regretted", "1")]
-    person.press(page, "Again 1").wait().wait_message(lambda m: "Queued!" in m["content"])
+    person.press(page, "Again 1").wait().wait_shown(lambda m: "Queued!" in m["content"])
     result_of(shared, person)
 
 
@@ -202,5 +202,5 @@ def test_pages_and_buttons_work_after_a_restart_and_retention(house: House) -> N
     turned = person.press(first, "Older").wait()  # there is no such page any more
     page = turned.wait_message(lambda m: footer(m) == "1 to 10 of 10")
     assert "Older" not in buttons(page)
-    person.press(first, "Again 1").wait().wait_message(lambda m: "Queued!" in m["content"])
+    person.press(first, "Again 1").wait().wait_shown(lambda m: "Queued!" in m["content"])
     result_of(house, person)

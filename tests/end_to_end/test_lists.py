@@ -46,7 +46,7 @@ def test_again_edit_and_an_open_form_find_a_model_that_moved_and_say_so(shared: 
     with models_of_comfyui(shared, models):
         refresh(shared)
         answer = person.press(result, "Again").wait()
-        answer.wait_message(lambda m: "Queued!" in m["content"] and line in m["content"])
+        answer.wait_shown(lambda m: "Queued!" in m["content"] and line in m["content"])
         assert line in queued(person, opened_before)["content"]
         form = person.press(result, "Edit").wait()
         form.wait_message(lambda m: m["content"] == line)

@@ -98,7 +98,7 @@ def test_tags_become_nodes_and_stay_in_what_people_read(shared: House, workflow:
     assert posted == expected
     assert list(posted) == list(expected)  # the new ones last
 
-    person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
     result = result_of(shared, person, 2)
     assert result["embeds"][0]["description"] == ESCAPED
     _, again = shared.comfyui.posted[-1]

@@ -123,7 +123,7 @@ def test_again_is_checked_and_gives_a_form_with_everything_in_it(shared: House) 
     assert shown["Seed"] == "random"
     assert jobs_of(shared, other) == 0
     refusal(generate(other, form))
-    fill_in(other, form, positive_prompt="a seal, swimming")
+    fill_in(other, form, positive_prompt="a lighthouse at noon")
     queued(other, form)
     result_of(shared, other)
 

@@ -99,7 +99,7 @@ def test_whoever_has_as_many_waiting_as_one_may_have_waits_for_one_and_loses_not
     shared.comfyui.hold()
     accepted = [queued(person, form)]
     again = person.press(result, "Again").wait()  # at once: what came to nothing is no double tap
-    accepted.append(again.wait_message(lambda m: "Queued!" in m["content"]))
+    accepted.append(again.wait_shown(lambda m: "Queued!" in m["content"]))
     for message in accepted:
         person.press(message, "Cancel").wait().wait_message(lambda m: m["content"] == "Cancelled.")
 

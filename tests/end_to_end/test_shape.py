@@ -89,7 +89,7 @@ def test_a_shape_is_chosen_kept_and_made(
     sized = written(workflow, **values, width=width, height=height)
     assert json.dumps(shared.comfyui.posted[-1][1]) == json.dumps(sized)
 
-    person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
     assert fields(result_of(shared, person, 2))["Shape"] == shown
     edited = person.press(result, "Edit")
     assert fields(edited.wait_message(lambda m: bool(m["embeds"])))["Shape"] == shown

@@ -291,7 +291,7 @@ def test_a_workflow_with_hardly_any_role_takes_just_these_again_and_edit_too(
     expected = written(BARE, BARE_BINDINGS, positive="a bare fox", seed=5)
     assert posted_with(shared, "a bare fox") == expected
 
-    person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
     shown = fields(result_of(shared, person, 2))
     assert list(shown) == ["Workflow", "Seed"]
     *_, (_, again) = shared.comfyui.posted
@@ -312,7 +312,7 @@ def test_without_a_seed_or_a_list_of_models_these_stay_as_in_the_file_again_too(
         assert form_of(form)["content"] == "The workflow `still` has no seed to choose."
         queued(person, form)
         result = result_of(shared, person)
-        person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+        person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
         assert fields(result_of(shared, person, 2)) == fields(result) == {"Workflow": "still"}
         posted = [graph for _, graph in shared.comfyui.posted[-2:]]
         assert posted == [written(BARE, bindings, positive="a still fox")] * 2
@@ -482,7 +482,7 @@ def test_bindings_that_gain_a_role_while_a_form_is_open_leave_that_as_in_the_fil
         assert shown == {"Workflow": "flux", "Seed": "1"}
         refresh(shared)
         result = result_of(shared, person)
-        person.press(result, "Again").wait_message(lambda m: "Queued!" in m["content"])
+        person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
         result_of(shared, person, 2)
 
 

@@ -59,7 +59,7 @@ def generate(person: Person, form: Reply) -> Reply:
 
 def queued(person: Person, form: Reply) -> Message:
     """Press Generate; the "Queued!" message."""
-    return generate(person, form).wait_message(lambda message: "Queued!" in message["content"])
+    return generate(person, form).wait_shown(lambda message: "Queued!" in message["content"])
 
 
 def ask_for(person: Person, channel: Channel, prompt: str, **texts: str) -> Message:

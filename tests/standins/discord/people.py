@@ -308,6 +308,20 @@ class Reply:
         self._standin.wait_for(lambda _: self.type is not None, seconds, f"an answer to {self}")
         return self
 
+    def wait_shown(self, predicate: Callable[[Json], Any], seconds: float = 10.0) -> Json:
+        """Until something that the response or a followup has shown fits, whatever it shows by
+        now: as it was then."""
+        found: list[Json] = []
+
+        def fits(_: object) -> bool:
+            stored = [self._original] if self._original else []
+            states = [state for each in stored + self._followups for state in each.history]
+            found[:] = [s["message"] for s in states if predicate(s["message"])]
+            return bool(found)
+
+        self._standin.wait_for(fits, seconds, f"something that fits in answer to {self}")
+        return found[0]
+
     def wait_message(self, predicate: Callable[[Json], Any] = bool, seconds: float = 10.0) -> Json:
         """Until the response, a followup or an edit of one fits; a "thinking" one never does."""
         found: list[Json] = []
