@@ -49,8 +49,8 @@ from checks import (
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
 from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
+from controls import ControlId
 from draft import StaleForm
-from form import ControlId
 from names import MESSAGE_LIMIT, shortened
 from object_info import ObjectInfo
 from report import Reporter

@@ -21,10 +21,11 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, CLOSED, job_view
+from channel import AWAY, CLOSED
 from comfy_client import ComfyClient
+from controls import ControlId, job_view
 from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
-from form import ControlId, Forms, form_embed, retry_view
+from form import Forms, form_embed, retry_view
 from history import page_of
 from lists import LISTS_AGE, Lists
 from moderation import BlockedPrompt, BlockedWords, blocked

@@ -1,8 +1,8 @@
 """The forms: their menus and buttons, and what becomes of what is chosen and typed.
 
-Owns the messages of a form and the custom ids of all controls: each form has a draft of its own
-(draft.py), and what is typed comes back whatever has become of the form. Runs on the event loop.
-What lies behind Generate is not known here.
+Owns the messages of a form: each form has a draft of its own (draft.py), and what is typed comes
+back whatever has become of the form. Runs on the event loop. What lies behind Generate is not known
+here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import discord
 
 from binder import SHAPES
+from controls import ControlId, Controls, button
 from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
 from names import (
@@ -34,45 +35,7 @@ CHANGED = "The other form was changed meanwhile"  # why a modal becomes a form o
 
 
 # ---------------------------------------------------------------------------------------------
-# Controls: what is pressed, chosen and typed into
-
-
-class ControlId(NamedTuple):
-    """The custom id of a control, `area:action:key`. The bot routes by the first two; the key says
-    which form or which job it is about."""
-
-    area: str
-    action: str
-    key: str
-
-    def __str__(self) -> str:
-        return ":".join(self)
-
-    @classmethod
-    def parse(cls, text: str) -> ControlId:
-        """The reverse of `str()`; parts that are missing are empty."""
-        area, _, rest = text.partition(":")
-        action, _, key = rest.partition(":")
-        return cls(area, action, key)
-
-
-class Controls(discord.ui.View):
-    """Controls that the bot finds by their custom ids alone, also after a restart: discord.py has
-    no need to remember them, and would keep a timer of 15 minutes for each ephemeral one."""
-
-    def __init__(self, *items: discord.ui.Item[Any]) -> None:
-        super().__init__(timeout=None)
-        for item in items:
-            self.add_item(item)
-        self.stop()
-
-
-def button(
-    area: str, action: str, key: str, label: str, style: discord.ButtonStyle
-) -> discord.ui.Button[Any]:
-    """A button with the custom id of these parts."""
-    custom_id = str(ControlId(area, action, key))
-    return discord.ui.Button(custom_id=custom_id, label=label, style=style)
+# A form's looks
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:

@@ -24,7 +24,6 @@ from channel import (
     TRY_SECONDS,
     buttons_of,
     description_of,
-    job_view,
     may_work_later,
     nonce,
     own_messages,
@@ -32,7 +31,7 @@ from channel import (
     see_failure,
 )
 from comfy_client import Preview, Progress
-from form import ControlId
+from controls import ControlId, job_view
 from names import duration
 from store import Job, JobStatus, Store, StoreError
 

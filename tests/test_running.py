@@ -16,8 +16,9 @@ import discord
 import pytest
 
 import running
-from channel import PATIENCE, job_view
+from channel import PATIENCE
 from comfy_client import Preview, Progress
+from controls import job_view
 from names import duration
 from running import QueueAnswers, place_in_queue, running_embed
 from store import Job, JobStatus, StoreError
