@@ -49,8 +49,8 @@ class Alert(Enum):
         " ask for a picture: please make room."
     )
     WORKFLOW = (
-        "The workflow file cannot be used any more: no picture can be made until it is corrected."
-        " The log says what is wrong with it."
+        "A workflow cannot be used any more: no picture can be made with it until its file is"
+        " corrected. The log says which, and what is wrong with it."
     )
 
 
@@ -97,6 +97,8 @@ class Alerts:
     async def watch(self) -> None:
         """Look and tell until cancelled."""
         self._loop = asyncio.get_running_loop()
+        if self._due:  # heard while the bot started
+            self._woken.set()
         while True:
             try:
                 await asyncio.wait_for(self._woken.wait(), LOOK_EVERY)

@@ -1,8 +1,8 @@
-"""The workflow file and the locked binding: the only file that knows node ids.
+"""A workflow file and its bindings: where in the graph each thing of a job goes.
 
-Pure functions: nothing here does I/O except `load()`, and no argument is ever modified. Called from
-the thread pool, before a job is accepted, and from the worker's thread, which makes it.
-The rules are architecture.md §5; what a real workflow looks like is comfyui.md.
+Pure functions: nothing here does I/O except `load()` and `read_json()`, and no argument is ever
+modified. Called from the thread pool, before a job is accepted, and from the worker's thread, which
+makes it. The locked table is architecture.md §5; what a real workflow looks like is comfyui.md.
 """
 
 from __future__ import annotations

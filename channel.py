@@ -1,7 +1,7 @@
 """What the bot's messages in a channel have in common.
 
-Owns the buttons about a job, the nonce, how a message of our own is found again, and which of
-Discord's failures pass with time. What the messages say, running.py and report.py know.
+Owns the nonce, how a prompt is quoted in them, how a message of our own is found again, and which
+of Discord's failures pass with time. What the messages say, running.py and report.py know.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import aiohttp
 import discord
 
 from comfy_errors import BadAnswer, Unreachable
-from form import Controls, button
 from names import escaped, shortened
 from store import Job, StoreError, unix_ms
 
@@ -30,17 +28,9 @@ CLOSED = (400, 403, 404)  # statuses of a channel that the bot cannot use; 400: 
 PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
 DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
 PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
-TRY_SECONDS = 20.0  # for one message, and more by its size over the slowest uplink that counts:
+TRY_SECONDS = 20.0  # for one message without files
 CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
 LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
-BUTTONS = {
-    "cancel": ("Cancel", discord.ButtonStyle.danger),
-    "again": ("Again", discord.ButtonStyle.primary),
-    "edit": ("Edit", discord.ButtonStyle.secondary),
-    "delete": ("Delete", discord.ButtonStyle.secondary),
-    "remove": ("Delete", discord.ButtonStyle.danger),
-    "keep": ("Keep", discord.ButtonStyle.secondary),
-}
 
 
 def may_work_later(error: Exception) -> bool:
@@ -49,17 +39,6 @@ def may_work_later(error: Exception) -> bool:
         return error.status == 429 or error.status >= 500
     passing = (discord.RateLimited, *NO_ANSWER, StoreError, Unreachable, BadAnswer)
     return isinstance(error, passing)
-
-
-def job_button(job_id: str, action: str, label_end: str = "") -> discord.ui.Button[Any]:
-    """The button with this action on a job; `label_end` tells it from others like it."""
-    label, style = BUTTONS[action]
-    return button("job", action, job_id, label + label_end, style)
-
-
-def job_view(job_id: str, *actions: str) -> Controls:
-    """Buttons about one job. They carry its id, so they work for ever, also after a restart."""
-    return Controls(*(job_button(job_id, action) for action in actions))
 
 
 def nonce(job_id: str, part: object) -> str:

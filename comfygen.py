@@ -49,8 +49,9 @@ from checks import (
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
 from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
+from controls import ControlId
 from draft import StaleForm
-from form import ControlId
+from names import MESSAGE_LIMIT, shortened
 from object_info import ObjectInfo
 from report import Reporter
 from settings import (
@@ -323,7 +324,7 @@ async def _answer(interaction: Interaction, error: Exception) -> None:
     if isinstance(error, StaleForm):  # the controls go, so that nobody presses them again
         await interaction.response.edit_message(content=error.public, view=None)
         return
-    sentence = public_sentence(error)
+    sentence = shortened(public_sentence(error), MESSAGE_LIMIT)
     try:
         if not interaction.response.is_done():
             await interaction.response.send_message(sentence, ephemeral=True)

@@ -21,10 +21,11 @@ from discord import app_commands
 
 import binder
 import object_info
-from channel import AWAY, CLOSED, job_view
+from channel import AWAY, CLOSED
 from comfy_client import ComfyClient
+from controls import ControlId, job_view
 from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
-from form import ControlId, Forms, form_embed, retry_view
+from form import Forms, form_embed, retry_view
 from history import page_of
 from lists import LISTS_AGE, Lists
 from moderation import BlockedPrompt, BlockedWords, blocked
@@ -105,7 +106,7 @@ class Desk:
         self.comfyui_threads = comfyui_threads
         learn_names(offers)  # now, not at the first click
         reporter.offers = lambda: self.forms.offers
-        self.lists = Lists(self.read_lists, comfyui_threads)
+        self.lists = Lists(self._read_lists, comfyui_threads)
         self.left_out: list[str] = []  # the workflows that could not be used when last read
 
     def check_place(self, interaction: Interaction) -> None:
@@ -129,7 +130,7 @@ class Desk:
             raise Refusal("This job is so old that the bot does not know it any more.")
         return job
 
-    def read_lists(self) -> Mapping[str, Offer]:
+    def _read_lists(self) -> Mapping[str, Offer]:
         """Read what ComfyUI offers now, and which workflows there are. Blocks; raises ComfyError
         and WorkflowError."""
         info = object_info.fetch(self._comfy)
@@ -144,7 +145,7 @@ class Desk:
 
     def read_again(self, workflow: str) -> ComfyOptions | None:
         """What ComfyUI offers with this workflow, read now; None if that fails. Blocks."""
-        offers = self.lists.read()
+        offers = self.lists.try_to_read()
         return None if offers is None else self.forms.offer(workflow).options
 
 
@@ -239,7 +240,7 @@ async def refresh(interaction: Interaction) -> None:
     await interaction.response.defer(ephemeral=True)
     before = all_options(desk.forms.offers)
     loop = asyncio.get_running_loop()
-    offers = await loop.run_in_executor(desk.comfyui_threads, desk.read_lists)
+    offers = await loop.run_in_executor(desk.comfyui_threads, desk.lists.read)
     now = all_options(offers)
     new, gone = (len(a - b) for a, b in ((now[0], before[0]), (before[0], now[0])))
     models, samplers, schedulers = map(len, now)

@@ -1,8 +1,8 @@
 """The forms: their menus and buttons, and what becomes of what is chosen and typed.
 
-Owns the messages of a form and the custom ids of all controls: each form has a draft of its own
-(draft.py), and what is typed comes back whatever has become of the form. Runs on the event loop.
-What lies behind Generate is not known here.
+Owns the messages of a form: each form has a draft of its own (draft.py), and what is typed comes
+back whatever has become of the form. Runs on the event loop. What lies behind Generate is not known
+here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import discord
 
 from binder import SHAPES
+from controls import ControlId, Controls, button
 from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
-from names import MENU_LIMIT, OPTION_LIMIT, ends_of, escaped, names_of, nearest, quoted
+from names import (
+    MENU_LIMIT,
+    OPTION_LIMIT,
+    ends_of,
+    escaped,
+    in_lines,
+    names_of,
+    nearest,
+    quoted,
+)
 from store import JobParams
 from workflows import Offer
 
@@ -25,45 +35,7 @@ CHANGED = "The other form was changed meanwhile"  # why a modal becomes a form o
 
 
 # ---------------------------------------------------------------------------------------------
-# Controls: what is pressed, chosen and typed into
-
-
-class ControlId(NamedTuple):
-    """The custom id of a control, `area:action:key`. The bot routes by the first two; the key says
-    which form or which job it is about."""
-
-    area: str
-    action: str
-    key: str
-
-    def __str__(self) -> str:
-        return ":".join(self)
-
-    @classmethod
-    def parse(cls, text: str) -> ControlId:
-        """The reverse of `str()`; parts that are missing are empty."""
-        area, _, rest = text.partition(":")
-        action, _, key = rest.partition(":")
-        return cls(area, action, key)
-
-
-class Controls(discord.ui.View):
-    """Controls that the bot finds by their custom ids alone, also after a restart: discord.py has
-    no need to remember them, and would keep a timer of 15 minutes for each ephemeral one."""
-
-    def __init__(self, *items: discord.ui.Item[Any]) -> None:
-        super().__init__(timeout=None)
-        for item in items:
-            self.add_item(item)
-        self.stop()
-
-
-def button(
-    area: str, action: str, key: str, label: str, style: discord.ButtonStyle
-) -> discord.ui.Button[Any]:
-    """A button with the custom id of these parts."""
-    custom_id = str(ControlId(area, action, key))
-    return discord.ui.Button(custom_id=custom_id, label=label, style=style)
+# A form's looks
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
@@ -267,7 +239,7 @@ class Forms:
         if workflow and names_of(tuple(self.offers)).find(workflow) is None:
             near = nearest(workflow, tuple(self.offers))
             problems.insert(0, f"There is no workflow {quoted(workflow)}.{near}")
-        await self._send(interaction, draft, "\n".join(problems) or None)
+        await self._send(interaction, draft, in_lines(problems))
 
     async def open_from(
         self, interaction: discord.Interaction[Any], job: JobParams, note: str = ""
@@ -284,7 +256,7 @@ class Forms:
         draft.shown_by = interaction
         notes += [*draft.lora_problems(), note]
         await interaction.edit_original_response(
-            content="\n".join(notes).strip() or None,
+            content=in_lines(notes),
             embed=form_embed(draft),
             view=form_view(draft),
         )
@@ -298,7 +270,7 @@ class Forms:
         if workflow != draft.workflow:
             note = workflow_gone(draft.workflow, workflow)
         draft.move_to(workflow, self.offer(workflow))
-        await self._show(interaction, draft, note)
+        await self._show(interaction, draft, in_lines([note]))
 
     async def choose(
         self, interaction: discord.Interaction[Any], key: str, name: str, token: str
@@ -358,11 +330,11 @@ class Forms:
             await self._show_behind(interaction, draft)
         elif origin == "edit":
             await interaction.response.send_message(
-                "\n".join(problems), view=retry_view(draft), ephemeral=True
+                in_lines(problems), view=retry_view(draft), ephemeral=True
             )
         else:
             await interaction.response.edit_message(
-                content="\n".join(problems), view=retry_view(draft)
+                content=in_lines(problems), view=retry_view(draft)
             )
 
     async def _open_instead(
@@ -380,7 +352,7 @@ class Forms:
         problems = draft.take(typed)
         note = f"{reason}, so this form is new; what you typed is in it."
         answer = self._send if old and origin == "edit" else self._show
-        await answer(interaction, draft, "\n".join([note, *problems]))
+        await answer(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(
         self, interaction: discord.Interaction[Any], workflow: str, source: Draft | None = None

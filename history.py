@@ -11,8 +11,7 @@ from typing import Any
 
 import discord
 
-from channel import job_button
-from form import Controls, button
+from controls import Controls, button, job_button
 from names import escaped, shortened
 from store import Job, Store
 

@@ -1,4 +1,4 @@
-"""When ComfyUI's lists are read again without anybody asking: one read at a time, in a thread.
+"""When ComfyUI's lists are read again, asked for or not: one read at a time, in a thread.
 
 Owns the moment, not the reading: what is offered, object_info.py and workflows.py know. Called from
 any thread.
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from channel import see_failure
 from comfy_errors import ComfyError
 from workflows import WorkflowError
 
@@ -25,7 +24,7 @@ LISTS_AGE = 600.0  # seconds after which a /gen has ComfyUI's lists read again
 
 
 class Lists(Generic[T]):
-    """When ComfyUI's lists are read again without /refresh: one read at a time, in a thread."""
+    """ComfyUI's lists, read again one read at a time: what the newest has read is what holds."""
 
     def __init__(self, read: Callable[[], T], threads: ThreadPoolExecutor) -> None:
         """`read` reads them and blocks; they are fresh now."""
@@ -36,20 +35,23 @@ class Lists(Generic[T]):
         self._failed = False
         self._read_at = time.monotonic()  # when the newest read began
 
-    def read(self) -> T | None:
-        """Read them now; None if that fails. Blocks."""
+    def read(self) -> T:
+        """Read them now. Blocks; raises what the reading raises."""
         with self._reading:
             began = time.monotonic()
-            try:
-                offered = self._read()
-            except (ComfyError, WorkflowError) as error:
-                if not self._failed:
-                    log.warning("ComfyUI's lists cannot be read again: %s", error)
-                self._failed = True
-                return None
-            self._failed = False
-            self._read_at = began
+            offered = self._read()
+            self._read_at, self._failed = began, False
             return offered
+
+    def try_to_read(self) -> T | None:
+        """Read them now; None if that fails. Blocks."""
+        try:
+            return self.read()
+        except (ComfyError, WorkflowError) as error:
+            if not self._failed:
+                log.warning("ComfyUI's lists cannot be read again: %s", error)
+            self._failed = True
+            return None
 
     def read_if_older(self, moment: float) -> None:
         """Read them in the background, unless they are newer than `moment` (`time.monotonic()`), or
@@ -57,12 +59,14 @@ class Lists(Generic[T]):
         if self._read_at > moment or not self._planned.acquire(blocking=False):
             return
         try:
-            self._threads.submit(self._read_as_planned).add_done_callback(see_failure)
+            self._threads.submit(self._read_as_planned)
         except RuntimeError:  # the bot ends
             self._planned.release()
 
     def _read_as_planned(self) -> None:
         try:
-            self.read()
+            self.try_to_read()
+        except Exception:  # nobody waits for it
+            log.exception("ComfyUI's lists cannot be read again")
         finally:
             self._planned.release()

@@ -18,7 +18,7 @@ from discord import app_commands
 from blocked import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list, parse_term
 from channel import AWAY, TRY_SECONDS
 from draft import Refusal
-from names import escaped, quoted, shortened
+from names import escaped, in_lines, quoted, shortened
 from permissions import check_manager
 from store import Store, StoreError
 
@@ -119,7 +119,7 @@ async def add(
     lines += [f"Line {number}: {sentence}" for number, sentence in refused[:REFUSED_SHOWN]]
     if len(refused) > REFUSED_SHOWN:
         lines.append(f"and {len(refused) - REFUSED_SHOWN:,} more lines that were not taken.")
-    await interaction.followup.send("\n".join(lines), ephemeral=True)
+    await interaction.followup.send(in_lines(lines) or "", ephemeral=True)
 
 
 async def content_of(file: discord.Attachment) -> bytes:

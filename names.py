@@ -10,9 +10,10 @@ import functools
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+MESSAGE_LIMIT = 2000
 FIELD_LIMIT = 1024
 OPTION_LIMIT = 100
 MENU_LIMIT = 25
@@ -337,6 +338,12 @@ def quoted(text: str) -> str:
 def shortened(text: str, limit: int) -> str:
     """Cut at the end, with an ellipsis within the limit."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def in_lines(texts: Iterable[str | None]) -> str | None:
+    """The text of a message, a line for each that is not empty, cut to what Discord takes; None
+    if there is none."""
+    return shortened("\n".join(filter(None, texts)), MESSAGE_LIMIT) or None
 
 
 def duration(seconds: float) -> str:

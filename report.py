@@ -1,8 +1,8 @@
-"""What a channel sees of a job: the running message, the result, the failure; each exactly once.
+"""What a channel sees of a job that has ended: the result or the failure, exactly once.
 
-Owns those messages, their buttons, and how they reach Discord whatever fails on the way. Reads the
-job's row for each try and notes in it what has arrived. `Reporter` lives on the event loop; the
-worker's thread only calls `job_started()` and `job_ended()`.
+Owns those messages, and how they reach Discord whatever fails on the way. Reads the job's row for
+each try and notes in it what has arrived; what is seen before the end, running.py knows. `Reporter`
+lives on the event loop; the worker's thread only calls `job_started()` and `job_ended()`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from channel import (
     TRY_SECONDS,
     buttons_of,
     description_of,
-    job_view,
     may_work_later,
     nonce,
     own_messages,
@@ -39,7 +38,7 @@ from channel import (
 )
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfy_errors import NoPictures, NoPreview
-from form import ControlId
+from controls import ControlId, job_view
 from metadata import without_metadata
 from names import ends_of, escaped, names_of
 from running import QueueAnswers, RunningMessage
@@ -49,13 +48,12 @@ from workflows import Offer
 
 log = logging.getLogger(__name__)
 
-
 FILES_PER_MESSAGE = 10
 REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
 REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
 RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
 HANGING = 3  # posts at most that others pass by: each holds its pictures in memory
-UPLINK = 50_000  # bytes per second
+UPLINK = 50_000  # bytes per second of the slowest that counts; files take so much longer
 
 NEW, OLD = 0, 1  # who posts first: a new result, or one that is tried again
 

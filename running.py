@@ -24,7 +24,6 @@ from channel import (
     TRY_SECONDS,
     buttons_of,
     description_of,
-    job_view,
     may_work_later,
     nonce,
     own_messages,
@@ -32,7 +31,7 @@ from channel import (
     see_failure,
 )
 from comfy_client import Preview, Progress
-from form import ControlId
+from controls import ControlId, job_view
 from names import duration
 from store import Job, JobStatus, Store, StoreError
 
@@ -380,7 +379,7 @@ class QueueAnswers:
         due = [name for name in new if kept[name].since <= now][:FOLLOWED]
         if len(due) < len(new):
             self.queue_changed()
-        await asyncio.gather(*(self._edit(name, texts[name]) for name in due))
+        await asyncio.gather(*(self._edit(name, kept[name], texts[name]) for name in due))
 
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
         """What there is to say of these jobs. Blocks."""
@@ -397,8 +396,9 @@ class QueueAnswers:
                 texts[job_id] = place_in_queue(position, self._estimate(position))
         return texts
 
-    async def _edit(self, job_id: str, text: str) -> None:
-        answer = self._answers[job_id]
+    async def _edit(self, job_id: str, answer: Answer, text: str) -> None:
+        if job_id not in self._answers:  # forgotten meanwhile: it says something else
+            return
         is_last = text in ENDED.values()
         changes: dict[str, Any] = {"content": text if is_last else text + answer.notes}
         if is_last:

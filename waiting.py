@@ -13,8 +13,8 @@ from typing import Any
 
 import discord
 
-from channel import AWAY, job_button
-from form import ControlId, Controls
+from channel import AWAY
+from controls import ControlId, Controls, job_button
 from names import MENU_LIMIT, duration, escaped, shortened
 from permissions import is_moderator
 from store import Job, JobStatus, Store

@@ -167,15 +167,11 @@ class Worker:
     def accept(self, params: JobParams) -> Queued:
         """A new job: a look at the workflow file, the row, the queue. Any thread; blocks. Raises
         JobError if the workflow cannot be used, StoreError if the row could not be written."""
-        workflow = self._load_workflow(params.workflow)
-        if not workflow.ok:
-            log.error("the workflow cannot be used: %s", workflow.reason)
-            error = WorkflowUnusable(
-                f"The bot's workflow cannot be used: {workflow.reason}."
-                " Nothing was queued; please tell the bot's owner."
-            )
+        try:
+            self._usable(params.workflow, " Nothing was queued; please tell the bot's owner.")
+        except WorkflowUnusable as error:
             self._trouble(error)
-            raise error
+            raise
         with self._accepting:  # the order of the rows is the order of the queue
             self._check_share(params.user_id)
             job_id = self._store.insert(params)
@@ -334,9 +330,7 @@ class Worker:
 
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
-        loaded = self._load_workflow(job.workflow)
-        if not loaded.ok:
-            raise WorkflowUnusable(f"The bot's workflow cannot be used: {loaded.reason}.")
+        loaded = self._usable(job.workflow)
         workflow = prepared(job, loaded, self.capabilities)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
@@ -350,6 +344,15 @@ class Worker:
             submitted=lambda id_: self._durably(lambda: self._store.submitted(job.id, id_)),
             pause=self._pause,
         )
+
+    def _usable(self, name: str, more: str = "") -> binder.Valid:
+        """The workflow with this name as it is now; WorkflowUnusable, with more to say, if no job
+        can be made with it."""
+        loaded = self._load_workflow(name)
+        if not loaded.ok:
+            log.error("the workflow %s cannot be used: %s", name or "(default)", loaded.reason)
+            raise WorkflowUnusable(f"The bot's workflow cannot be used: {loaded.reason}.{more}")
+        return loaded
 
     def _is_cancelled(self, job_id: str) -> bool:
         job = self._durably(lambda: self._store.get(job_id))

@@ -299,6 +299,21 @@ def test_an_error_in_another_thread_is_told_without_waiting_for_the_next_look(
     world.alerts.hear(DISK_FULL)  # the loop has closed
 
 
+def test_an_error_from_before_the_first_look_is_told_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "LOOK_EVERY", 10 * LIMIT)
+
+    async def story() -> None:
+        world.alerts.hear(KeyError())
+        watching = asyncio.create_task(world.alerts.watch())
+        await world.told.wait()
+        watching.cancel()
+        assert world.alerts_told() == [Alert.OWN_ERROR]
+
+    run(story)
+
+
 def test_it_looks_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "LOOK_EVERY", 0.001)
     monkeypatch.setattr(alerts, "AWAY_SECONDS", 0.0)

@@ -15,6 +15,7 @@ import pytest
 
 import binder
 from commands import HANDLERS
+from controls import ControlId
 from draft import (
     FORM_FIELDS,
     FORM_LIMIT,
@@ -34,7 +35,7 @@ from draft import (
     parse_seed,
     parse_steps,
 )
-from form import ControlId, Forms, form_embed, form_view, menu_options, prompt_modal, retry_view
+from form import Forms, form_embed, form_view, menu_options, prompt_modal, retry_view
 from modal import PromptModal, given_back
 from object_info import ComfyOptions
 from store import Job, JobParams, JobStatus

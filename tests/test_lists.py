@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from typing import Any
 import discord
 import pytest
 
+from binder import Defaults
 from comfy_errors import Unreachable
+from commands import refresh
 from lists import Lists
 from object_info import ComfyOptions
 from permissions import cannot_post
+from workflows import Offer
 
 OPTIONS = ComfyOptions(("a",), ("b",), ("c",))
 
@@ -104,15 +108,59 @@ def test_a_failure_is_one_line_however_often_it_is_repeated(
     lists = Lists(server.read, threads)
     server.is_away = True
     for _ in range(3):
-        assert lists.read() is None
+        assert lists.try_to_read() is None
     assert [record.getMessage() for record in caplog.records] == [
         "ComfyUI's lists cannot be read again: refused"
     ]
     server.is_away = False
     assert lists.read() is OPTIONS
     server.is_away = True
-    lists.read()
+    lists.try_to_read()
     assert len(caplog.records) == 2
+
+
+def test_whoever_asks_for_them_hears_why_they_cannot_be_read(threads: ThreadPoolExecutor) -> None:
+    server = Server()
+    server.is_away = True
+    with pytest.raises(Unreachable):
+        Lists(server.read, threads).read()
+
+
+def test_what_refresh_has_read_is_as_fresh_as_what_was_read_in_the_background(
+    threads: ThreadPoolExecutor,
+) -> None:
+    server = Server()
+    offers = {"flux": Offer(OPTIONS, Defaults(None, None, None, None, None), frozenset())}
+    desk: Any = SimpleNamespace(comfyui_threads=threads, left_out=[])
+    desk.forms = SimpleNamespace(offers=offers)
+
+    def read() -> dict[str, Offer]:
+        server.read()
+        return offers
+
+    desk.lists = Lists(read, threads)
+    said: list[str] = []
+
+    async def send(text: str, **_: object) -> None:
+        said.append(text)
+
+    async def defer(**_: object) -> None:
+        pass
+
+    interaction: Any = SimpleNamespace(
+        guild_id=1,
+        permissions=discord.Permissions(manage_guild=True),
+        client=SimpleNamespace(desk=desk),
+        response=SimpleNamespace(defer=defer),
+        followup=SimpleNamespace(send=send),
+    )
+    before = time.monotonic()
+    answer: Any = refresh.callback
+    asyncio.run(answer(interaction))
+    desk.lists.read_if_older(before)
+    done(threads)
+    assert len(server.began) == 1
+    assert said == ["The lists are fresh: 1 models (0 new, 0 gone), 1 samplers, 1 schedulers."]
 
 
 def test_a_failure_leaves_the_lists_as_old_as_they_were() -> None:

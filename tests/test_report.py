@@ -22,11 +22,11 @@ import pytest
 
 import report
 import running
-from channel import job_button, job_view, may_work_later, nonce
+from channel import may_work_later, nonce
 from comfy_client import ImageRef, Progress
 from comfy_errors import BadAnswer, NoPictures, NoPreview, Refused, Unreachable
 from commands import HANDLERS
-from form import ControlId
+from controls import ControlId, job_button, job_view
 from report import (
     FIRST_PART,
     HANGING,

@@ -16,8 +16,9 @@ import discord
 import pytest
 
 import running
-from channel import PATIENCE, job_view
+from channel import PATIENCE
 from comfy_client import Preview, Progress
+from controls import job_view
 from names import duration
 from running import QueueAnswers, place_in_queue, running_embed
 from store import Job, JobStatus, StoreError
@@ -831,6 +832,28 @@ def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> N
     in_line(world, 2, story)
 
 
+def test_an_answer_that_is_taken_over_in_the_middle_of_a_round_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(line: Line) -> None:
+        line.answers.stop()  # a round of our own, with all of them due
+        for answer in line.answers._answers.values():
+            answer.since = 0.0
+        line.seconds = None
+        edit = line.webhook.edit_message
+
+        def first_edit(message_id: int, **changes: Any) -> Coroutine[Any, Any, None]:
+            for job_id in line.jobs[:message_id] + line.jobs[message_id + 1 :]:
+                line.answers.forget(job_id)  # Cancel was pressed
+            return edit(message_id, **changes)
+
+        monkeypatch.setattr(line.webhook, "edit_message", first_edit)
+        await line.answers._round()
+        assert len(line.webhook.edits) == 1
+
+    in_line(world, 2, story)
+
+
 def test_a_job_whose_report_is_on_its_way_is_not_called_done(world: World) -> None:
     async def story(line: Line) -> None:
         line.begin(0)
@@ -917,6 +940,7 @@ def test_the_time_is_worked_out_again_also_while_nothing_else_changes(
     async def story(line: Line) -> None:
         await line.says(0, "You are next (about 20 s).")
         line.seconds = 10.0
+        line.answers.queue_changed()
         await line.says(0, "You are next (about 10 s).")
 
     in_line(world, 1, story)

@@ -406,6 +406,17 @@ def test_a_workflow_that_cannot_be_used_is_told_as_trouble_at_generate_and_in_th
     assert [type(error) for error in troubles] == [WorkflowUnusable] * 2
 
 
+def test_the_log_says_which_of_several_workflows_cannot_be_used(
+    store: Store, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = add(store, workflow="doomed")
+    with pytest.raises(WorkflowUnusable):
+        worker.accept(got(store, job_id))
+    worker.step(job_id)
+    reason = "the workflow doomed cannot be used: there is no workflow doomed any more"
+    assert [record.getMessage() for record in caplog.records].count(reason) == 2
+
+
 def test_a_database_that_is_waited_for_is_told_as_trouble(
     store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,21 @@ def test_three_hundred_loras_and_odd_names_are_found_and_used(shared: House) -> 
         assert len(person.autocomplete("gen", shared.channel, "lora", "n")) == 25
 
 
+def test_more_is_wrong_than_a_message_holds_and_nothing_is_lost(shared: House) -> None:
+    person = shared.discord.person()
+    name = f"detail{'_x' * 38}"
+    prompt = "a fox " + " ".join(f"<lora:{name}_b{number}:1>" for number in range(5))
+    with loras_of_comfyui(shared, [f"{name}_a{number}.pt" for number in range(5)]):
+        _, form = gen(shared, person, prompt=prompt)
+        assert 1900 < len(form["content"]) <= 2000
+        assert prompt_in(person, form) == prompt
+        complaint = fill_in(person, open_form(person, shared.channel), positive_prompt=prompt)
+        assert complaint.message is not None
+        assert 1900 < len(complaint.message["content"]) <= 2000
+        modal = person.press(complaint.message, "Correct it").wait().modal
+        assert typed_in(modal)["positive_prompt"] == prompt
+
+
 def test_a_lora_that_went_before_generate_is_said_in_the_form_which_keeps_all(
     shared: House,
 ) -> None:
