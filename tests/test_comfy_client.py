@@ -814,7 +814,11 @@ def test_a_node_that_has_begun_has_done_no_step():
     assert (progress.fraction, progress.current_pass, progress.round) == (0.5, 1, 1)
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), "5", None])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), float("inf"), float("nan"), "5", None],
+    ids=lambda value: repr(value)[:9],
+)
 def test_a_step_that_is_no_number_of_steps_says_nothing(value):
     progress = cc.Progress(ID, {"239": 10})
     for step in ({"value": value, "max": 10}, {"value": 5, "max": value}):
