@@ -97,11 +97,11 @@ class OptionNames:
     def find(self, text: str) -> str | None:
         """The value that somebody names, as it is shown anywhere or by words of its path."""
         called = self._exact.get(text) or self._lower.get(text.strip().lower())
-        return called or next((entry.value for entry in self._matches(text)), None)
+        return called or next((entry.value for entry in self._matches(text, 1)), None)
 
     def choices(self, text: str) -> list[Choice]:
         """What autocomplete offers, the best match first; while nothing is typed, the first."""
-        found = self._matches(text) if _spoken(text) else self._entries
+        found = self._matches(text, MENU_LIMIT) if _spoken(text) else self._entries
         return [entry.choice for entry in found[:MENU_LIMIT]]
 
     def nearest(self, text: str) -> list[str]:
@@ -132,15 +132,19 @@ class OptionNames:
             files[display_name(value).lower()[:OPTION_LIMIT]].append(value)
         return files
 
-    def _matches(self, text: str) -> list[_Entry]:
-        """The entries that have every word of a text in any order, the best first."""
+    def _matches(self, text: str, limit: int) -> list[_Entry]:
+        """Of the entries that have every word of a text in any order, so many of the best, the best
+        first."""
         spoken = _spoken(text[:TYPED_LIMIT])
         if not spoken:
             return []
-        words = list(dict.fromkeys(spoken.split()))
-        ranked = [(_rank(entry, spoken, words), entry) for entry in self._entries]
-        found = [(rank, entry) for rank, entry in ranked if rank is not None]
-        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+        found: dict[str, _Entry] = {}
+        for group in _by_rank(self._entries, spoken):
+            for entry in group:
+                found.setdefault(entry.value, entry)
+            if len(found) >= limit:
+                break
+        return list(found.values())[:limit]
 
 
 @functools.lru_cache(maxsize=16)  # lists that are in use, of forms opened before a /refresh too
@@ -244,19 +248,31 @@ def _marked(text: str, limit: int) -> str:
     return f"{ends_of(text, limit - MARK_LENGTH)}#{mark}"
 
 
-def _rank(entry: _Entry, spoken: str, words: Sequence[str]) -> int | None:
-    """How well an entry matches: 0 is best. None: it has not every word."""
-    if not all(word in entry.path for word in words):
-        return None
-    if spoken in entry.exact:
-        return 0
-    if entry.name.startswith(spoken):
-        return 1
-    if all(f" {word}" in entry.name for word in words):
-        return 2
-    if all(word in entry.name for word in words):
-        return 3
-    return 4 if all(f" {word}" in entry.path for word in words) else 5
+def _by_rank(entries: Sequence[_Entry], spoken: str) -> Iterator[Sequence[_Entry]]:
+    """Which entries have every word, the best matches first; an entry may come several times. The
+    event loop does this at each letter that somebody types: so in whole lists, and no further than
+    is asked for."""
+    words = list(dict.fromkeys(spoken.split()))
+    starts = [f" {word}" for word in words]
+    having = _with_path(entries, words)
+    yield [entry for entry in having if spoken in entry.exact]
+    yield [entry for entry in having if entry.name.startswith(spoken)]
+    yield _with_name(having, starts)
+    yield _with_name(having, words)
+    yield _with_path(having, starts)
+    yield having
+
+
+def _with_name(entries: Sequence[_Entry], parts: Sequence[str]) -> Sequence[_Entry]:
+    for part in parts:
+        entries = [entry for entry in entries if part in entry.name]
+    return entries
+
+
+def _with_path(entries: Sequence[_Entry], parts: Sequence[str]) -> Sequence[_Entry]:
+    for part in parts:
+        entries = [entry for entry in entries if part in entry.path]
+    return entries
 
 
 # ---------------------------------------------------------------------------------------------
