@@ -18,6 +18,7 @@ OPTION_LIMIT = 100
 MENU_LIMIT = 25
 TYPED_LIMIT = 400  # characters of what somebody types that are searched for
 NEAREST_SHOWN = 3
+NEAREST_KEPT = 100  # mistyped names whose nearest are known
 LEAST_RESEMBLANCE = 0.4
 LEAST_CUT = 20  # characters below which nothing can be cut out of a text
 MARK_LENGTH = 9
@@ -84,6 +85,7 @@ class OptionNames:
         for names in (tokens, values, shown, endings, choices):
             for name, value in zip(names, values, strict=True):
                 self._exact.setdefault(name, value)
+        self._nearest: dict[str, list[str]] = {}
         self._lower: dict[str, str] = {}
         files = map(display_name, values)
         for value, *called in zip(values, values, shown, choices, files, strict=True):
@@ -106,13 +108,20 @@ class OptionNames:
 
     def nearest(self, text: str) -> list[str]:
         """What those are called whose files resemble a text, at most NEAREST_SHOWN."""
+        wanted = display_name(text).lower()[:OPTION_LIMIT]
+        if wanted not in self._nearest:  # a form asks several times, and it takes long
+            if len(self._nearest) == NEAREST_KEPT:
+                self._nearest.clear()
+            self._nearest[wanted] = self._resembling(wanted)
+        return self._nearest[wanted]
+
+    def _resembling(self, wanted: str) -> list[str]:
         from difflib import SequenceMatcher  # not before somebody mistypes a name
 
-        wanted = display_name(text).lower()[:OPTION_LIMIT]
         pairs = {wanted[at : at + 2] for at in range(len(wanted) - 1)}
 
         def unlikeness(file: str) -> float:
-            return -sum(pair in file for pair in pairs) / (len(file) + len(wanted))
+            return -sum(map(file.__contains__, pairs)) / (len(file) + len(wanted))
 
         # A matcher takes long for a long list: pairs of letters in common say who is likely.
         likely = sorted(self._files, key=unlikeness)

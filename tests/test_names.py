@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import time
 from collections.abc import Callable
@@ -225,6 +226,23 @@ def test_a_letter_that_somebody_types_costs_little_more_than_looking_through_the
 
     once = quickest(lambda: [path for path in paths if f" {text}" in path])
     assert quickest(lambda: names.choices(text)) < 25 * once
+
+
+def test_what_resembles_a_mistyped_name_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    def ratio(matcher: difflib.SequenceMatcher[str]) -> float:
+        looked.append(matcher.b)
+        return 1.0
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "ratio", ratio)
+    names = OptionNames(["red_fox.safetensors"])
+    for number in range(1000):  # others' typing errors are forgotten
+        assert names.nearest(f"red_fxo{number}") == names.nearest(f"red_fxo{number}") == ["red_fox"]
+    assert looked == [f"red_fxo{number}" for number in range(1000)]
+    assert len(names._nearest) <= 100
 
 
 def test_the_names_of_a_list_are_made_once() -> None:
