@@ -337,6 +337,7 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         queued = await desk.accept(params)
         draft.sent()
     except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
+        draft.stage = Stage.OPEN  # before the answer: somebody quick may correct it at once
         sentence = blocked_prompt.public
         await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
         return
