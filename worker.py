@@ -67,17 +67,19 @@ def sentence_for(
     read_lists: Callable[[str], ComfyOptions | None],
     model_nodes: Collection[str] = (),
 ) -> str:
-    """What people read of the error that a job ended with. Where ComfyUI does not take a value, its
-    lists are read again first, so that the sentence is true. `model_nodes` load the job's model.
-    May block."""
+    """What people read of the error that a job ended with. Where ComfyUI does not take a value, or
+    a workflow's file is not what it was, the lists are read again first, so that the sentence is
+    true and the next form is. `model_nodes` load the job's model. May block."""
     if isinstance(error, BrokenModel) and error.node in model_nodes:
         return (
             f"The file of the model {quoted(display_name(job.model))} is broken, so ComfyUI cannot"
             " load it. Choose another model, or tell the bot's owner."
         )
-    if not isinstance(error, NotOffered):
+    if not isinstance(error, NotOffered | JobError):
         return public_sentence(error)
     options = read_lists(job.workflow)
+    if not isinstance(error, NotOffered):
+        return public_sentence(error)
     if not all(_is_wanted(job, name, value) for name, value in error.values.items()):
         return Refused.public  # a value of the workflow file's own
     if options is None:

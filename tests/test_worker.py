@@ -313,10 +313,12 @@ CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose anothe
         # What nobody chose stands in the workflow file.
         (NotOffered("", {"model": "refiner.ckpt"}), OFFERED, Refused.public),
         (Refused("", "Not this one."), OFFERED, "Not this one."),
+        (JobError("No shape any more. Press Edit."), OFFERED, "No shape any more. Press Edit."),
+        (WorkflowUnusable("It is broken."), None, "It is broken."),
     ],
 )
 def test_a_refusal_says_what_is_true_of_the_lists(
-    store: Store, error: ComfyError, offered: ComfyOptions | None, sentence: str
+    store: Store, error: Exception, offered: ComfyOptions | None, sentence: str
 ) -> None:
     reads: list[int] = []
 
@@ -325,7 +327,7 @@ def test_a_refusal_says_what_is_true_of_the_lists(
         return offered
 
     assert sentence_for(error, got(store, add(store)), read) == sentence
-    assert len(reads) == isinstance(error, NotOffered)
+    assert len(reads) == isinstance(error, NotOffered | JobError)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.harness.house import House
 from tests.harness.steps import ask_for, labels, queued
 from tests.standins.comfyui.nodes import LORAS
 from tests.standins.discord.people import Person, Reply
+from tests.standins.discord.schema import MANAGE_GUILD, MANAGE_MESSAGES, MEMBER_PERMISSIONS
 
 COMFYUI_ROUTES = (
     *("POST /prompt", "GET /history", "GET /queue", "GET /view", "POST /queue"),
@@ -59,7 +60,13 @@ MODERATED = "A moderator cancelled this picture"
 # With what a job may fail here, by what was done to it.
 EXPECTED = {
     "models": ("is not offered", "ComfyUI refuses the"),
-    "loras": ("There is no LoRA", "There are no LoRAs", "is not offered", "ComfyUI refuses the"),
+    "loras": (
+        "There is no LoRA",
+        "There are no LoRAs",
+        "is not offered",
+        "ComfyUI refuses the",
+        "does not accept the bot's workflow",
+    ),  # the last: for one of the workflow's own
     "workflows": ("workflow cannot be used", "does not let its shape be chosen"),
     "failures": ("broken", "out of memory", "memory", "ComfyUI"),
 }
@@ -88,7 +95,8 @@ class Scenario:
         self.furnish()
         house.start()
         self.people = [house.discord.person(f"p{number}") for number in range(3)]
-        self.boss = house.discord.manager()
+        may = MEMBER_PERMISSIONS | MANAGE_MESSAGES | MANAGE_GUILD
+        self.boss = house.discord.person("boss", permissions=may)
         ask_for(self.people[0], house.channel, "a badger")
         self.presses += 1
         self.result = house.discord.wait_for_message(

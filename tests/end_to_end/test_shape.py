@@ -143,7 +143,6 @@ def test_a_size_that_went_is_said_at_generate_in_the_failure_and_by_again(shared
         failure = failure_of(shared, person)
         said = failure["embeds"][0]["description"]
         assert said == "The workflow does not let its shape be chosen any more. Press Edit."
-        refresh(shared)
         generate(other, open_form)
         assert message["content"] == line
         assert fields(message)["Prompt"] == "a hare"
