@@ -144,11 +144,9 @@ def test_a_comfyui_that_hangs_does_not_hold_the_shutdown_up(house: House) -> Non
     owner = house.discord.person("owner", permissions=MEMBER_PERMISSIONS | MANAGE_GUILD)
     for _ in range(POOL_THREADS):
         owner.slash("refresh", house.channel).wait()
+    # The first hangs on ComfyUI, and the others wait for it.
     house.comfyui.wait_for(
-        lambda c: (
-            sum(request.matches("GET /object_info") for request in c.requests[before:])
-            == POOL_THREADS
-        )
+        lambda c: any(request.matches("GET /object_info") for request in c.requests[before:])
     )
     # The read time-out is 60 s; it takes some tenths of a second.
     assert seconds_to_stop(bot) < 10

@@ -283,8 +283,12 @@ def test_the_queued_answer_follows_the_queue_until_the_picture_is_there(shared: 
         told = shared.discord.states(message)[0]["message"]["content"]
         assert re.match(r"Queued! You are position \*\*\d\*\* in the queue", told)
 
+    def now(number: int) -> dict[str, Any]:
+        message: dict[str, Any] = shared.discord.states(asked[number])[-1]["message"]
+        return message
+
     def says(number: int, text: str) -> None:
-        shared.discord.wait_for(lambda _: text in asked[number]["content"])
+        shared.discord.wait_for(lambda _: text in now(number)["content"])
 
     says(0, "It is being made now.")
     says(1, "You are next")
@@ -296,7 +300,7 @@ def test_the_queued_answer_follows_the_queue_until_the_picture_is_there(shared: 
     shared.comfyui.release()
     for number in (0, 2):
         says(number, "Done: see the channel.")
-        assert asked[number]["components"] == []
+        assert now(number)["components"] == []
 
 
 def test_an_answer_whose_token_has_expired_is_left_as_it_is(shared: House) -> None:
