@@ -8,6 +8,7 @@ no connection to Discord, and none to ComfyUI.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -84,7 +85,7 @@ def write(
     for line in report(adoption, loaded, info):
         print(line)
     print(f"\nWritten to {folder}; try it:")
-    print(f'  python comfygen.py --once "a red fox" --workflow {_quoted(name)}')
+    print(f'  {_python()} comfygen.py --once "a red fox" --workflow {_quoted(name)}')
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
@@ -147,6 +148,14 @@ def _is_name(name: str) -> bool:
 
 def _pretty(workflow: binder.Workflow) -> str:
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
+
+
+def _python() -> str:
+    """How the owner has called Python, from the folder they are in."""
+    path = Path(sys.executable)
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return _quoted(str(path))
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,9 @@ Discord: what a form looks like, form.py knows.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import re
 import secrets
 import zlib
@@ -123,6 +125,7 @@ class Draft:
     size: Size | None = None  # of the file's pictures, if it can be chosen
     loras: tuple[str, ...] = ()  # offered
     most_steps: int = STEPS_RANGE[1]  # that the owner allows
+    own: Mapping[str, float] = field(default_factory=dict)  # numbers of the workflow's file
     model: str | None = None
     sampler: str | None = None
     scheduler: str | None = None
@@ -208,7 +211,9 @@ class Draft:
         """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
         kept as typed, for the modal."""
         problems: list[str] = []
-        if prompt.strip():
+        if prompt.strip():  # another picture than the one that was not sent
+            self.seed = None
+            self.typed.pop("seed", None)
             self.positive_prompt = prompt.strip()
             self.typed.pop("positive_prompt", None)
         given = {"model": model, "seed": seed}
@@ -346,9 +351,13 @@ class Draft:
     def start_from(self, defaults: binder.Defaults) -> None:
         """Start from the workflow file's own values, as far as they are offered and in range."""
         for name in self.fields:
-            self.adopt(name, getattr(defaults, name) or "")
-        self.steps = min(parse_steps(defaults.steps or "") or DEFAULT_STEPS, self.most_steps)
-        self.cfg = parse_cfg(defaults.cfg or "") or DEFAULT_CFG
+            value = getattr(defaults, name) or ""
+            if not self.adopt(name, value) and name == "model":  # it may be in another folder
+                self.model = moved_model(value, self.options.models)
+        numbers = numbers_of(defaults)
+        low, high = STEPS_RANGE[0], self.most_steps
+        self.steps = min(max(int(numbers.get("steps", DEFAULT_STEPS)), low), high)
+        self.cfg = min(max(numbers.get("cfg", DEFAULT_CFG), CFG_RANGE[0]), CFG_RANGE[1])
 
     def take_settings(self, source: Draft | JobParams) -> list[str]:
         """Start from settings used before, as far as they are still offered; a sentence for each
@@ -465,7 +474,17 @@ def over(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft
         size=offer.size,
         loras=offer.loras,
         most_steps=most_steps,
+        own=numbers_of(offer.defaults),
     )
+
+
+def numbers_of(defaults: binder.Defaults) -> dict[str, float]:
+    """The steps and the CFG of a workflow's file, as far as it has such numbers."""
+    found = {}
+    for name in ("steps", "cfg"):
+        with contextlib.suppress(ValueError, TypeError):
+            found[name] = float(getattr(defaults, name))
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def blank(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft:

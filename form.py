@@ -171,7 +171,7 @@ def menu_options(
 def prompt_modal(draft: Draft, origin: str) -> PromptModal:
     """The modal with the draft's texts; `origin` is what opened it, `edit` or `retry`."""
     control_id = ControlId("modal", origin, f"{draft.key}.{draft.mark()}")
-    return PromptModal(str(control_id), draft.texts(), draft.most_steps)
+    return PromptModal(str(control_id), draft.texts(), draft.most_steps, draft.own)
 
 
 def workflow_gone(workflow: str, instead: str) -> str:

@@ -17,6 +17,7 @@ from names import FIELD_LIMIT, escaped, without_half_emoji
 from settings import PROMPT_LIMIT
 
 USUAL_STEPS = (20, 30)
+USUAL_CFG = (4, 8)
 
 
 class ModalInput(NamedTuple):
@@ -54,9 +55,7 @@ INPUTS: Mapping[str, ModalInput] = {
     ),
     "cfg": ModalInput(
         "CFG",
-        "A number from {:g} to {:g}. 4 to 8 is usual; higher: closer to the prompt".format(
-            *CFG_RANGE
-        ),
+        "A number from {:g} to {:g}. {}; higher: closer to the prompt",
         "for example 7.5",
         NUMBER_LIMIT,
         True,
@@ -79,8 +78,14 @@ class PromptModal(discord.ui.Modal):
     """
 
     def __init__(
-        self, custom_id: str, texts: Mapping[str, str], most_steps: int = STEPS_RANGE[1]
+        self,
+        custom_id: str,
+        texts: Mapping[str, str],
+        most_steps: int = STEPS_RANGE[1],
+        own: Mapping[str, float] | None = None,
     ) -> None:
+        """`most_steps` is what the owner allows; `own` are the numbers of the workflow's file, by
+        the names of INPUTS."""
         super().__init__(title="Prompts & Settings", custom_id=custom_id)
         styles = discord.TextStyle
         for name, given in INPUTS.items():
@@ -89,7 +94,7 @@ class PromptModal(discord.ui.Modal):
             self.add_item(
                 discord.ui.Label(
                     text=given.label,
-                    description=steps_hint(most_steps) if name == "steps" else given.hint,
+                    description=hint_of(name, most_steps, own or {}),
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
@@ -114,11 +119,25 @@ class PromptModal(discord.ui.Modal):
         return texts
 
 
-def steps_hint(most_steps: int) -> str:
-    """How many steps there may be, and how many are usual if there may be so many."""
-    low, high = USUAL_STEPS
-    usual = f"{low} to {high} is usual; more" if most_steps >= high else "More"
-    return INPUTS["steps"].hint.format(STEPS_RANGE[0], most_steps, usual)
+def hint_of(name: str, most_steps: int, own: Mapping[str, float]) -> str:
+    """What stands below the label of one of INPUTS. What is usual is that of most workflows, unless
+    the file of this one says otherwise."""
+    hint = INPUTS[name].hint
+    if name == "cfg":
+        return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
+    if name != "steps":
+        return hint
+    about = usual(own.get(name), USUAL_STEPS)
+    more = f"{about}; more" if most_steps >= USUAL_STEPS[1] else "More"
+    return hint.format(STEPS_RANGE[0], most_steps, more)
+
+
+def usual(own: float | None, most: tuple[int, int]) -> str:
+    """Which values make good pictures."""
+    low, high = most
+    if own is None or low <= own <= high:
+        return f"{low} to {high} is usual"
+    return f"This workflow's own is {own:g}"
 
 
 def given_back(typed: Mapping[str, str]) -> dict[str, Any]:

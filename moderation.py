@@ -40,8 +40,8 @@ class BlockedPrompt(Refusal):
         shown = spoilers([shortened(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])
         more = f" and {len(terms) - FOUND_SHOWN} more" if len(terms) > FOUND_SHOWN else ""
         super().__init__(
-            f"This server's moderators do not allow {shown}{more} in a prompt. Nothing was queued:"
-            " change it and press Generate."
+            f"This server's moderators do not allow {shown}{more} in a prompt (tap it to read it)."
+            " Nothing was queued: change the prompt and press Generate."
         )
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -89,9 +90,12 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         print(summary(params), flush=True)
         with closing(Store(Path(folder) / "once.db")) as store:
             server = info.capabilities(binder.SEED_INPUTS)
-            job, pictures = await run_job(settings, client, store, params, server)
+            troubles: list[Exception] = []
+            made = await run_job(settings, client, store, params, server, troubles.append)
+            job, pictures = made
     if not pictures:
-        raise OnceError(explanation(job, settings.comfy_timeout))
+        detail = "".join(f" ({error})" for error in troubles[-1:])
+        raise OnceError(explanation(job, settings.comfy_timeout) + detail)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
         filename = Path(ImageRef.parse(name).filename).name
@@ -159,8 +163,10 @@ async def run_job(
     store: Store,
     params: JobParams,
     server: Capabilities,
+    trouble: Callable[[Exception], None] = lambda error: None,
 ) -> tuple[Job, list[bytes]]:
-    """One step of a worker, with a line of progress meanwhile."""
+    """One step of a worker, with a line of progress meanwhile; `trouble` is told what it fails
+    by."""
     pictures: list[bytes] = []
     begun: list[Progress] = []  # of the job, once it has begun
     shown = ""
@@ -171,6 +177,7 @@ async def run_job(
         timeout=settings.comfy_timeout,
         started=lambda job_id, progress: begun.append(progress),
         ended=lambda job_id, made: pictures.extend(made),
+        trouble=trouble,
     )
     worker.capabilities = server
     job_id = store.insert(params)

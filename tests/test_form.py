@@ -28,6 +28,7 @@ from draft import (
     SentForm,
     Stage,
     StaleForm,
+    blank,
     check_offered,
     new_seed,
     parse_cfg,
@@ -210,10 +211,31 @@ def test_a_draft_starts_from_the_workflow_files_own_values() -> None:
     assert settings_in(draft)[:5] == ("base_1.0.safetensors", "dpmpp_2m", "karras", 30, 5.5)
 
 
-def test_values_of_the_file_that_are_not_offered_or_out_of_range_are_left_out() -> None:
+def test_values_of_the_file_that_make_no_sense_are_left_out_and_others_are_the_nearest() -> None:
     draft = Draft(OPTIONS)
     draft.start_from(binder.Defaults("gone.safetensors", "", "karras", "1000", "abc"))
-    assert settings_in(draft)[:5] == (None, None, "karras", 20, 7.0)
+    assert settings_in(draft)[:5] == (None, None, "karras", 150, 7.0)
+    draft.start_from(binder.Defaults("SDXL/OLD.ckpt", "euler", "karras", "0", "0.8"))
+    assert settings_in(draft)[:5] == ("old.ckpt", "euler", "karras", 1, 1.0)
+
+
+def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -> None:
+    draft = filled_draft(seed=5)
+    assert draft.take_options("", "", "") == []
+    assert draft.seed == 5
+    draft.take_options("a bear", "", "")
+    assert draft.seed is None
+    draft.take_options("a bear", "", "7")
+    assert draft.seed == 7
+
+
+def test_the_modal_names_the_workflows_own_numbers_where_they_are_not_the_usual_ones() -> None:
+    flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5")
+    offer = Offer(OPTIONS, flux, frozenset(binder.ROLES))
+    modal: Any = prompt_modal(blank("flux", offer), "edit")
+    hints = {label.component.custom_id: label.description for label in modal.children}
+    assert "This workflow's own is 4; more: finer" in hints["steps"]
+    assert "This workflow's own is 3.5; higher: closer" in hints["cfg"]
 
 
 @pytest.mark.parametrize("source", [filled_draft(), job(cfg=3.5, steps=12, negative_prompt="rain")])

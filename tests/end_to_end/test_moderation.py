@@ -60,8 +60,8 @@ def refusal(reply: Reply) -> dict[str, Any]:
 def sentence(shown: str) -> str:
     """What a person reads."""
     return (
-        f"This server's moderators do not allow {shown} in a prompt. Nothing was queued: change it"
-        " and press Generate."
+        f"This server's moderators do not allow {shown} in a prompt (tap it to read it)."
+        " Nothing was queued: change the prompt and press Generate."
     )
 
 
@@ -174,7 +174,7 @@ def test_only_the_first_of_many_terms_are_named_and_none_of_them_is_markup(share
     person = shared.discord.person()
     prompt = ", ".join(f"n{number} x y z" for number in range(12))
     complaint = refusal(generate(person, form_with(person, shared.channel, prompt)))["content"]
-    assert " and 2 more in a prompt." in complaint
+    assert " and 2 more in a prompt " in complaint
     _, live = markdown.read(complaint)
     assert len(live) == 10
     for text in live:
