@@ -26,14 +26,13 @@ from comfy_client import ComfyClient
 from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
-from store import MIGRATIONS, Store, StoreError
+from store import LITTLE_DISK, MIGRATIONS, Store, StoreError
 from workflows import Offer, WorkflowError, Workflows
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LITTLE_DISK = 2**30  # bytes
 PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
 TRY_EVERY = 0.5  # seconds
 # Node packs by what stands in the names of their classes.

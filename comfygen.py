@@ -48,8 +48,8 @@ from checks import (
 )
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
-from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
-from controls import ControlId
+from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, answer_unknown
+from controls import ControlId, Interaction
 from draft import StaleForm
 from names import MESSAGE_LIMIT, shortened
 from object_info import ObjectInfo

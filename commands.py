@@ -23,7 +23,7 @@ import binder
 import object_info
 from channel import AWAY, CLOSED
 from comfy_client import ComfyClient
-from controls import ControlId, job_view
+from controls import ControlId, Interaction, job_view
 from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
 from form import Forms, form_embed, retry_view
 from history import page_of
@@ -42,7 +42,6 @@ from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
-Interaction = discord.Interaction[Any]
 LEFT_OUT_SHOWN = 10  # of the workflows that cannot be used
 DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
 CANCELLED_BY_MODERATOR = (
@@ -315,6 +314,9 @@ async def take_modal(desk: Desk, interaction: Interaction, control: ControlId) -
 async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Generate (architecture.md §3.4): the draft becomes a job."""
     draft = desk.forms.draft(interaction, control.key)
+    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
+        await interaction.response.defer()
+        return
     desk.check_place(interaction)
     if missing := draft.missing():
         raise Refusal(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
@@ -328,9 +330,6 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         params, notes = check_offered(params, desk.forms.offers, desk.settings.max_steps)
     except FormError as gone:
         await desk.forms.show_anew(interaction, draft, gone.public)
-        return
-    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
-        await interaction.response.defer()
         return
     draft.stage = Stage.SENDING  # before the first await
     try:
