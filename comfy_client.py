@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import re
 import sys
 import time
@@ -58,6 +57,7 @@ FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
 END_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
+STEPS_LIMIT = 10**9  # a node that tells of more tells nonsense
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
@@ -454,7 +454,8 @@ class Progress:
             return
         if not isinstance(value, int | float) or not isinstance(maximum, int | float):
             return
-        if not math.isfinite(value) or not math.isfinite(maximum):  # JSON of Python's has both
+        # Python's JSON also has NaN, infinity, and numbers too large for any arithmetic.
+        if not (abs(value) < STEPS_LIMIT and abs(maximum) < STEPS_LIMIT):
             return
         if value <= 0:  # a node that has begun and done no step
             return

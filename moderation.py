@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import threading
+from itertools import islice
 
 import discord
 from discord import app_commands
@@ -18,7 +19,7 @@ from blocked import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list
 from channel import AWAY, TRY_SECONDS
 from controls import Interaction
 from draft import Refusal
-from names import escaped, in_lines, quoted, shortened
+from names import MENU_LIMIT, escaped, in_lines, quoted, shortened
 from permissions import check_manager
 from store import Store, StoreError
 
@@ -49,18 +50,13 @@ class BlockedWords:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._matchers: dict[str, Matcher] = {}  # by server, of those that were asked for
+        # By server, of those that were asked for: a Matcher, and the terms as they were typed.
+        self._known: dict[str, tuple[Matcher, list[str]]] = {}
         self._lock = threading.Lock()
 
     def found(self, guild_id: str, prompt: str) -> tuple[str, ...]:
         """The terms that a prompt has, as they were typed."""
-        with self._lock:
-            matcher = self._matchers.get(guild_id)
-            if matcher is None:
-                terms = self._store.blocked(guild_id)
-                matcher = Matcher((term.key, term.typed) for term in terms)
-                self._matchers[guild_id] = matcher
-        return matcher.found(prompt)
+        return self._of(guild_id)[0].found(prompt)
 
     def add(self, guild_id: str, terms: tuple[Term, ...], user_id: str) -> int:
         """Add terms; how many were new. TermError if there would be too many."""
@@ -70,19 +66,33 @@ class BlockedWords:
             if len(before) + len(new) > MOST_TERMS:
                 raise TermError(f"A server may have {MOST_TERMS:,} terms, and has {len(before):,}.")
             added = self._store.add_blocked(guild_id, terms, user_id)
-            self._matchers.pop(guild_id, None)
+            self._known.pop(guild_id, None)
         return added
 
     def remove(self, guild_id: str, term: Term) -> bool:
         """Remove a term; False if there is none like it."""
         with self._lock:
             is_removed = self._store.remove_blocked(guild_id, term.key)
-            self._matchers.pop(guild_id, None)
+            self._known.pop(guild_id, None)
         return is_removed
 
     def terms(self, guild_id: str) -> list[str]:
         """All terms of a server as they were typed, in alphabetical order."""
-        return [term.typed for term in self._store.blocked(guild_id)]
+        return self._of(guild_id)[1]
+
+    def with_part(self, guild_id: str, part: str, limit: int) -> list[str]:
+        """So many of the terms that have this part."""
+        part = part.lower()
+        return list(islice((t for t in self.terms(guild_id) if part in t.lower()), limit))
+
+    def _of(self, guild_id: str) -> tuple[Matcher, list[str]]:
+        """Read once, until they change: autocomplete asks at each letter."""
+        with self._lock:
+            if guild_id not in self._known:
+                terms = self._store.blocked(guild_id)
+                matcher = Matcher((term.key, term.typed) for term in terms)
+                self._known[guild_id] = matcher, [term.typed for term in terms]
+            return self._known[guild_id]
 
 
 blocked = app_commands.Group(
@@ -150,12 +160,13 @@ async def complete_term(interaction: Interaction, current: str) -> list[app_comm
     if not interaction.permissions.manage_guild:
         return []
     try:
-        terms = await asyncio.to_thread(words_of(interaction).terms, str(interaction.guild_id))
+        near = await asyncio.to_thread(
+            words_of(interaction).with_part, str(interaction.guild_id), current, MENU_LIMIT
+        )
     except StoreError as error:
         log.error("%s", error)
         return []
-    near = [term for term in terms if current.lower() in term.lower()]
-    return [app_commands.Choice(name=term, value=term) for term in near[:25]]
+    return [app_commands.Choice(name=term, value=term) for term in near]
 
 
 @blocked.command(name="list", description="Show the words that are blocked here")

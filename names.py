@@ -19,6 +19,7 @@ OPTION_LIMIT = 100
 MENU_LIMIT = 25
 TYPED_LIMIT = 400  # characters of what somebody types that are searched for
 NEAREST_SHOWN = 3
+NEAREST_KEPT = 100  # mistyped names whose nearest are known
 LEAST_RESEMBLANCE = 0.4
 LEAST_CUT = 20  # characters below which nothing can be cut out of a text
 MARK_LENGTH = 9
@@ -85,6 +86,7 @@ class OptionNames:
         for names in (tokens, values, shown, endings, choices):
             for name, value in zip(names, values, strict=True):
                 self._exact.setdefault(name, value)
+        self._nearest: dict[str, list[str]] = {}
         self._lower: dict[str, str] = {}
         files = map(display_name, values)
         for value, *called in zip(values, values, shown, choices, files, strict=True):
@@ -98,22 +100,29 @@ class OptionNames:
     def find(self, text: str) -> str | None:
         """The value that somebody names, as it is shown anywhere or by words of its path."""
         called = self._exact.get(text) or self._lower.get(text.strip().lower())
-        return called or next((entry.value for entry in self._matches(text)), None)
+        return called or next((entry.value for entry in self._matches(text, 1)), None)
 
     def choices(self, text: str) -> list[Choice]:
         """What autocomplete offers, the best match first; while nothing is typed, the first."""
-        found = self._matches(text) if _spoken(text) else self._entries
+        found = self._matches(text, MENU_LIMIT) if _spoken(text) else self._entries
         return [entry.choice for entry in found[:MENU_LIMIT]]
 
     def nearest(self, text: str) -> list[str]:
         """What those are called whose files resemble a text, at most NEAREST_SHOWN."""
+        wanted = display_name(text).lower()[:OPTION_LIMIT]
+        if wanted not in self._nearest:  # a form asks several times, and it takes long
+            if len(self._nearest) == NEAREST_KEPT:
+                self._nearest.clear()
+            self._nearest[wanted] = self._resembling(wanted)
+        return self._nearest[wanted]
+
+    def _resembling(self, wanted: str) -> list[str]:
         from difflib import SequenceMatcher  # not before somebody mistypes a name
 
-        wanted = display_name(text).lower()[:OPTION_LIMIT]
         pairs = {wanted[at : at + 2] for at in range(len(wanted) - 1)}
 
         def unlikeness(file: str) -> float:
-            return -sum(pair in file for pair in pairs) / (len(file) + len(wanted))
+            return -sum(map(file.__contains__, pairs)) / (len(file) + len(wanted))
 
         # A matcher takes long for a long list: pairs of letters in common say who is likely.
         likely = sorted(self._files, key=unlikeness)
@@ -133,15 +142,19 @@ class OptionNames:
             files[display_name(value).lower()[:OPTION_LIMIT]].append(value)
         return files
 
-    def _matches(self, text: str) -> list[_Entry]:
-        """The entries that have every word of a text in any order, the best first."""
+    def _matches(self, text: str, limit: int) -> list[_Entry]:
+        """Of the entries that have every word of a text in any order, so many of the best, the best
+        first."""
         spoken = _spoken(text[:TYPED_LIMIT])
         if not spoken:
             return []
-        words = list(dict.fromkeys(spoken.split()))
-        ranked = [(_rank(entry, spoken, words), entry) for entry in self._entries]
-        found = [(rank, entry) for rank, entry in ranked if rank is not None]
-        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+        found: dict[str, _Entry] = {}
+        for group in _by_rank(self._entries, spoken):
+            for entry in group:
+                found.setdefault(entry.value, entry)
+            if len(found) >= limit:
+                break
+        return list(found.values())[:limit]
 
 
 @functools.lru_cache(maxsize=16)  # lists that are in use, of forms opened before a /refresh too
@@ -245,19 +258,31 @@ def _marked(text: str, limit: int) -> str:
     return f"{ends_of(text, limit - MARK_LENGTH)}#{mark}"
 
 
-def _rank(entry: _Entry, spoken: str, words: Sequence[str]) -> int | None:
-    """How well an entry matches: 0 is best. None: it has not every word."""
-    if not all(word in entry.path for word in words):
-        return None
-    if spoken in entry.exact:
-        return 0
-    if entry.name.startswith(spoken):
-        return 1
-    if all(f" {word}" in entry.name for word in words):
-        return 2
-    if all(word in entry.name for word in words):
-        return 3
-    return 4 if all(f" {word}" in entry.path for word in words) else 5
+def _by_rank(entries: Sequence[_Entry], spoken: str) -> Iterator[Sequence[_Entry]]:
+    """Which entries have every word, the best matches first; an entry may come several times. The
+    event loop does this at each letter that somebody types: so in whole lists, and no further than
+    is asked for."""
+    words = list(dict.fromkeys(spoken.split()))
+    starts = [f" {word}" for word in words]
+    having = _with_path(entries, words)
+    yield [entry for entry in having if spoken in entry.exact]
+    yield [entry for entry in having if entry.name.startswith(spoken)]
+    yield _with_name(having, starts)
+    yield _with_name(having, words)
+    yield _with_path(having, starts)
+    yield having
+
+
+def _with_name(entries: Sequence[_Entry], parts: Sequence[str]) -> Sequence[_Entry]:
+    for part in parts:
+        entries = [entry for entry in entries if part in entry.name]
+    return entries
+
+
+def _with_path(entries: Sequence[_Entry], parts: Sequence[str]) -> Sequence[_Entry]:
+    for part in parts:
+        entries = [entry for entry in entries if part in entry.path]
+    return entries
 
 
 # ---------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which has to 
 FOLLOWED = 10  # "Queued!" answers that count down, and that are edited in one round
 ROUND_EVERY = 2.5  # seconds between two rounds; Discord allows 5 edits in 5 s for an answer
 LOOK_EVERY = 15.0  # seconds after which the time is worked out again, if nothing else changes
-ANSWERS_KEPT = 100
+ANSWERS_KEPT = 500
 TOKEN_SECONDS = 14.5 * 60  # an answer can be edited for 15 minutes from the press
 ENDED = {
     JobStatus.COMPLETED: "Done: see the channel.",
@@ -331,13 +331,13 @@ class QueueAnswers:
         shown: str,
         notes: str = "",
     ) -> None:
-        """Keep this answer up to date, which says `shown` of the job's place, and then the
-        notes."""
+        """Keep this answer up to date, which says `shown` of the job's place, and then the notes.
+        Where too many are kept already, those stay: their jobs are next."""
+        if len(self._answers) >= ANSWERS_KEPT:
+            return
         now = asyncio.get_running_loop().time()
         since, until = now + ROUND_EVERY, now + TOKEN_SECONDS
         self._answers[job_id] = Answer(webhook, message_id, since, until, shown, notes)
-        while len(self._answers) > ANSWERS_KEPT:
-            del self._answers[next(iter(self._answers))]
         self.queue_changed()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())

@@ -270,13 +270,17 @@ class RedactingFilter(logging.Filter):
         return True
 
 
-class ReconnectFilter(logging.Filter):
-    """discord.py logs a whole traceback each time a connection is lost; a line says the same."""
+class OneLineFilter(logging.Filter):
+    """discord.py logs a whole traceback each time a connection is lost, and for each letter whose
+    autocomplete Discord did not take, or not any more; a line says the same."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; it always passes."""
-        if record.name == "discord.client" and record.exc_info and "reconnect" in str(record.msg):
-            record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+        error = record.exc_info[1] if record.exc_info else None
+        is_lost = record.name == "discord.client" and "reconnect" in str(record.msg)
+        is_late = "autocomplete" in str(record.msg) and hasattr(error, "status")
+        if error is not None and (is_lost or is_late):
+            record.msg, record.args = f"{record.getMessage()} ({error!r})", ()
             record.exc_info = record.exc_text = None
         return True
 
@@ -285,7 +289,7 @@ def set_up_logging(settings: Settings) -> None:
     """Everything to stderr, in one form, through the filter."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
-    handler.addFilter(ReconnectFilter())
+    handler.addFilter(OneLineFilter())
     handler.addFilter(RedactingFilter(*settings.secrets))
     root = logging.getLogger()
     root.addHandler(handler)

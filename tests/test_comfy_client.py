@@ -814,6 +814,19 @@ def test_a_node_that_has_begun_has_done_no_step():
     assert (progress.fraction, progress.current_pass, progress.round) == (0.5, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), float("inf"), float("nan"), "5", None],
+    ids=lambda value: repr(value)[:9],
+)
+def test_a_step_that_is_no_number_of_steps_says_nothing(value):
+    progress = cc.Progress(ID, {"239": 10})
+    for step in ({"value": value, "max": 10}, {"value": 5, "max": value}):
+        progress.take("progress", {"node": "239", **step})
+        progress.take("progress_state", {"nodes": {"239": {"state": "running", **step}}})
+    assert (progress.seen, progress.fraction) == (False, 0)
+
+
 # The picture of a prompt at work
 
 JPEG, PNG = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"

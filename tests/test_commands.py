@@ -12,13 +12,18 @@ import discord
 import pytest
 
 import waiting
-from commands import DOUBLE_TAP, Taps
-from draft import Refusal
+from binder import Defaults
+from commands import DOUBLE_TAP, Taps, generate
+from draft import Draft, Refusal, Stage
+from form import ControlId
+from moderation import BlockedPrompt
 from names import MENU_LIMIT
+from object_info import ComfyOptions
 from permissions import check_may_change
 from store import JobParams, Store
 from tests.standins.discord.limits import embed_faults, view_faults
 from waiting import OTHERS_MENU, Waiting
+from workflows import Offer
 
 GUILD, ELSEWHERE, ME = 1, 2, 3
 
@@ -185,3 +190,36 @@ def test_presses_are_remembered_no_longer_than_they_matter() -> None:
     now[0] += DOUBLE_TAP
     taps.is_second(1, "job")
     assert len(taps._first) == 1
+
+
+def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> None:
+    nothing = Defaults(None, None, None, None, None)
+    offer = Offer(ComfyOptions((), (), ()), nothing, frozenset())
+    draft = Draft(offer.options, roles=offer.roles, workflow="flux", positive_prompt="an otter")
+    seen = []
+
+    async def send(*_: object, **__: object) -> None:
+        seen.append(draft.stage)
+
+    async def refuse(_: object) -> None:
+        seen.append(draft.stage)
+        raise BlockedPrompt(("otter",))
+
+    async def defer() -> None:
+        pass
+
+    interaction: Any = SimpleNamespace(
+        user=SimpleNamespace(id=ME),
+        guild_id=GUILD,
+        channel_id=4,
+        response=SimpleNamespace(defer=defer),
+        followup=SimpleNamespace(send=send),
+    )
+    desk: Any = SimpleNamespace(
+        forms=SimpleNamespace(draft=lambda *_: draft, offers={"flux": offer}),
+        check_place=lambda _: None,
+        settings=SimpleNamespace(random_seeds=True, max_steps=150),
+        accept=refuse,
+    )
+    asyncio.run(generate(desk, interaction, ControlId("form", "generate", "key")))
+    assert seen == [Stage.SENDING, Stage.OPEN]

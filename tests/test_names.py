@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import random
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -204,6 +207,42 @@ def test_what_autocomplete_offers_is_within_discords_limits_and_leads_to_its_mod
         assert len({choice.name for choice in choices}) == len(choices)
         assert restarted.find(choices[0].value) == model
         assert names.find(choices[0].name) == names.find(names.shown(model)) == model
+
+
+@pytest.mark.parametrize("text", ["a", "l a", "anime 9", "zebra", "el mod anime"])
+def test_a_letter_that_somebody_types_costs_little_more_than_looking_through_the_list(
+    text: str,
+) -> None:
+    names = OptionNames([f"anime/model_{number}.safetensors" for number in range(1000)])
+    paths = [entry.path for entry in names._entries]
+
+    def quickest(act: Callable[[], object]) -> float:
+        times = []
+        for _ in range(20):
+            began = time.thread_time()
+            act()
+            times.append(time.thread_time() - began)
+        return min(times)
+
+    once = quickest(lambda: [path for path in paths if f" {text}" in path])
+    assert quickest(lambda: names.choices(text)) < 25 * once
+
+
+def test_what_resembles_a_mistyped_name_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    def ratio(matcher: difflib.SequenceMatcher[str]) -> float:
+        looked.append(matcher.b)
+        return 1.0
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "ratio", ratio)
+    names = OptionNames(["red_fox.safetensors"])
+    for number in range(1000):  # others' typing errors are forgotten
+        assert names.nearest(f"red_fxo{number}") == names.nearest(f"red_fxo{number}") == ["red_fox"]
+    assert looked == [f"red_fxo{number}" for number in range(1000)]
+    assert len(names._nearest) <= 100
 
 
 def test_the_names_of_a_list_are_made_once() -> None:

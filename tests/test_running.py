@@ -1022,13 +1022,15 @@ def test_while_the_database_is_locked_the_answers_stay_as_they_are(
     in_line(world, 1, story)
 
 
-def test_only_the_newest_answers_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_answers_those_of_the_next_jobs_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(running, "ANSWERS_KEPT", 3)
 
     async def story(line: Line) -> None:
-        assert list(line.answers._answers) == line.jobs[2:]
+        assert list(line.answers._answers) == line.jobs[:3]
         await line.at_rest()
-        assert {number for number, _ in line.webhook.edits} <= {2, 3, 4}
+        assert {number for number, _ in line.webhook.edits} <= {0, 1, 2}
 
     in_line(world, 5, story)
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from settings import HERE, ConfigError, RedactingFilter, load_settings, read_environment
+from settings import (
+    HERE,
+    ConfigError,
+    OneLineFilter,
+    RedactingFilter,
+    load_settings,
+    read_environment,
+)
 from tests.harness.bot import REPOSITORY, SETTINGS
 
 GOOD = {"DISCORD_TOKEN": "abc.def.ghi", "ALLOWED_CHANNEL_IDS": "1, 2,3"}
@@ -181,6 +189,19 @@ def test_the_example_file_names_every_variable_and_holds_the_defaults() -> None:
     source = (REPOSITORY / "settings.py").read_text("utf-8")
     assert all(f'"{name}"' in source for name in values)
     assert load_settings({**values, **GOOD}) == load_settings(GOOD)
+
+
+def test_what_discord_did_not_take_of_autocomplete_is_a_line_and_an_own_error_a_traceback() -> None:
+    late: Any = Exception("404 Not Found")
+    late.status = 404
+    for error, has_traceback in ((late, False), (ZeroDivisionError("own"), True)):
+        said = "Ignoring exception in autocomplete for %r"
+        information = (type(error), error, None)
+        record = logging.LogRecord("discord", 40, "", 0, said, ("gen",), information)
+        assert OneLineFilter().filter(record)
+        assert (record.exc_info is not None) == has_traceback
+        assert record.getMessage().startswith("Ignoring exception in autocomplete for 'gen'")
+        assert ("404 Not Found" in record.getMessage()) != has_traceback
 
 
 def test_the_token_reaches_no_record_in_any_form(capsys: pytest.CaptureFixture[str]) -> None:
