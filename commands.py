@@ -106,7 +106,7 @@ class Desk:
         learn_names(offers)  # now, not at the first click
         reporter.offers = lambda: self.forms.offers
         self.lists = Lists(self._read_lists, comfyui_threads)
-        self.left_out: list[str] = []  # the workflows that could not be used when last read
+        self.left_out: Mapping[str, str] = {}  # workflows that cannot be used, and why not
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and where this person may not ask for pictures."""
@@ -135,8 +135,9 @@ class Desk:
         info = object_info.fetch(self._comfy)
         offers, left_out = self._workflows.offers(info)
         for name, reason in left_out.items():
-            log.warning("the workflow %s is left out: %s", name, reason)
-        self.left_out = list(left_out)
+            if self.left_out.get(name) != reason:  # it is read again and again
+                log.warning("the workflow %s is left out: %s", name, reason)
+        self.left_out = left_out
         learn_names(offers)  # here, not on the event loop
         self.forms.offers = offers
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
@@ -247,7 +248,7 @@ async def refresh(interaction: Interaction) -> None:
     text += f" {schedulers} schedulers"
     text += f", {len(offers)} workflows." if len(offers) > 1 else "."
     if desk.left_out:
-        names = ", ".join(map(quoted, desk.left_out[:LEFT_OUT_SHOWN]))
+        names = ", ".join(map(quoted, list(desk.left_out)[:LEFT_OUT_SHOWN]))
         text += f"\nThe bot's log says why these workflows are left out: {names}."
     await interaction.followup.send(text, ephemeral=True)
 
