@@ -18,13 +18,12 @@ from pathlib import Path
 
 import binder
 import object_info
-from checks import lacking
 from comfy_client import ComfyClient
 from comfy_errors import ComfyError
 from object_info import ObjectInfo
 from roles import Adoption, analyse_file
 from settings import Settings
-from workflows import FILE_NAME
+from workflows import FILE_NAME, lacking
 
 EXIT_UNSURE = 2
 NAME_LIMIT = 60  # characters

@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 
-from checks import LITTLE_DISK
 from settings import redact
-from store import StoreError
+from store import LITTLE_DISK, StoreError
 from worker import WorkflowUnusable
 
 log = logging.getLogger(__name__)

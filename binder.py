@@ -83,6 +83,7 @@ SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
 LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
 SIZE_STEP = 64  # pixels: what every model takes
+SIZE_MAX = 16384  # pixels: what ComfyUI takes at most
 SHAPES = {  # width to height, near to what SDXL was trained with
     "square": (1, 1),
     "portrait": (13, 19),
@@ -321,7 +322,8 @@ def size_of(workflow: Workflow, bindings: Bindings = LOCKED) -> Size | None:
     """The size of the file's pictures before they are enlarged; None if no number says so."""
     places = _size_places(workflow, bindings)
     values = [_inputs(workflow, place.node)[place.name] for place in places]
-    if len(set(places)) != 2 or not all(type(value) is int and value > 0 for value in values):
+    are_pixels = all(type(value) is int and 0 < value <= SIZE_MAX for value in values)
+    if len(set(places)) != 2 or not are_pixels:
         return None
     return Size(*values)
 

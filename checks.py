@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, TypeVar
 
 import discord
@@ -26,50 +26,15 @@ from comfy_client import ComfyClient
 from comfy_errors import ComfyError, Unreachable
 from object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Settings, redact
-from store import MIGRATIONS, Store, StoreError
-from workflows import Offer, WorkflowError, Workflows
+from store import LITTLE_DISK, MIGRATIONS, Store, StoreError
+from workflows import Offer, WorkflowError, Workflows, lacking
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LITTLE_DISK = 2**30  # bytes
 PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
 TRY_EVERY = 0.5  # seconds
-# Node packs by what stands in the names of their classes.
-PACKS = {
-    "(Efficient)": "Efficiency Nodes",
-    "Efficient Loader": "Efficiency Nodes",
-    "Eff. Loader": "Efficiency Nodes",
-    "Mikey": "Mikey Nodes",
-    "FaceDetailer": "ComfyUI Impact Pack",
-    "Impact": "ComfyUI Impact Pack",
-    "UltralyticsDetector": "ComfyUI Impact Subpack",
-    "GGUF": "ComfyUI-GGUF",
-    "rgthree": "rgthree-comfy",
-    "easy ": "ComfyUI-Easy-Use",
-    "ttN ": "ComfyUI_tinyterraNodes",
-    "CR ": "ComfyUI Comfyroll Custom Nodes",
-    "KJ": "ComfyUI-KJNodes",
-    "pysssss": "ComfyUI-Custom-Scripts",
-    "(Image Saver)": "ComfyUI Image Saver",
-    "Image Saver": "ComfyUI Image Saver",
-    "IPAdapter": "ComfyUI_IPAdapter_plus",
-    "LayerUtility": "ComfyUI_LayerStyle",
-    "UltimateSDUpscale": "ComfyUI_UltimateSDUpscale",
-    "VHS_": "ComfyUI-VideoHelperSuite",
-    "Nunchaku": "ComfyUI-nunchaku",
-    "DynamicThresholding": "sd-dynamic-thresholding",
-    "ControlNetPreprocessor": "comfyui_controlnet_aux",
-    "Preprocessor": "comfyui_controlnet_aux",
-    "SDXLPromptStyler": "sdxl_prompt_styler",
-    "LoRA Stacker": "Efficiency Nodes",
-    "Text Multiline": "WAS Node Suite",
-    "Text Concatenate": "WAS Node Suite",
-    "DF_": "Derfuu_ComfyUI_ModdedNodes",
-    "ADE_": "ComfyUI-AnimateDiff-Evolved",
-    "BNK_": "ComfyUI_ADV_CLIP_emb",
-}
 INVITE_SCOPES = ("bot", "applications.commands")
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -213,35 +178,6 @@ class Inspection:
     def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:
         for text in lacking(loaded, self.info) if self.info is not None else ():
             self._note("workflow", "warning", whose + text)
-
-
-def lacking(loaded: binder.Valid, info: ObjectInfo) -> Iterator[str]:
-    """What a server does not have of a workflow: a line each, with what to do."""
-    for node, class_type in binder.classes(loaded.workflow).items():
-        if class_type not in info:
-            close = info.nearest(class_type)
-            pack = pack_of(class_type)
-            hint = f" (did you mean {close!r}?)." if close else "."
-            hint = f" (probably of the pack {pack})." if pack else hint
-            yield (
-                f"ComfyUI does not know class {class_type!r} of node {node}{hint} Every job will"
-                " be refused until its pack is installed and ComfyUI restarted"
-            )
-    for text in binder.texts(loaded.workflow, loaded.bindings):
-        offered = info.choices(text.class_type, text.name)
-        if offered is None or text.value in offered:
-            continue
-        if text.replaced:
-            why = "only the form's first choice is missing, every job writes its own"
-        else:
-            why = "ComfyUI will refuse every job: choose another in the file"
-        where = f"node {text.node}, {text.name}: {text.value!r}"
-        yield f"{where} is not offered by ComfyUI; {why}"
-
-
-def pack_of(class_type: str) -> str | None:
-    """The node pack that a class is likely of, by the way its author names things."""
-    return next((pack for mark, pack in PACKS.items() if mark in class_type), None)
 
 
 def unusable_comfyui(settings: Settings, error: ComfyError) -> str:

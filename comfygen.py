@@ -48,8 +48,8 @@ from checks import (
 )
 from comfy_client import ComfyClient, ProgressFeed
 from comfy_errors import ComfyError
-from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, Interaction, answer_unknown
-from controls import ControlId
+from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, answer_unknown
+from controls import ControlId, Interaction
 from draft import StaleForm
 from names import MESSAGE_LIMIT, shortened
 from object_info import ObjectInfo
@@ -102,27 +102,8 @@ class ComfyGen(discord.Client):
         self.store = store
         self.comfy = client
         self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.reporter = Reporter(
-            self,
-            store,
-            client,
-            self.comfyui_threads,
-            estimate=lambda position: self.worker.estimate(position),
-            keep_metadata=settings.keep_metadata,
-        )
-        self.worker = Worker(
-            store,
-            client,
-            workflows.load,
-            timeout=settings.comfy_timeout,
-            started=self.reporter.job_started,
-            ended=self.reporter.job_ended,
-            connection=lambda: self.feed.connection,
-            read_lists=lambda workflow: self.desk.read_again(workflow),
-            returned=lambda since: self.desk.lists.read_if_older(since),
-            trouble=self._trouble,
-            max_waiting=settings.max_waiting,
-        )
+        self.reporter = self._new_reporter()
+        self.worker = self._new_worker(workflows)
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
         self.desk = Desk(
             settings,
@@ -144,6 +125,33 @@ class ComfyGen(discord.Client):
         self.tree.error(self._on_command_error)
         for command in COMMANDS:
             self.tree.add_command(command)
+
+    def _new_reporter(self) -> Reporter:
+        """It asks for what is made later when it needs it."""
+        return Reporter(
+            self,
+            self.store,
+            self.comfy,
+            self.comfyui_threads,
+            estimate=lambda position: self.worker.estimate(position),
+            keep_metadata=self.settings.keep_metadata,
+        )
+
+    def _new_worker(self, workflows: Workflows) -> Worker:
+        """What goes up from the worker goes to the reporter, the desk and the owner."""
+        return Worker(
+            self.store,
+            self.comfy,
+            workflows.load,
+            timeout=self.settings.comfy_timeout,
+            started=self.reporter.job_started,
+            ended=self.reporter.job_ended,
+            connection=lambda: self.feed.connection,
+            read_lists=lambda workflow: self.desk.read_again(workflow),
+            returned=lambda since: self.desk.lists.read_if_older(since),
+            trouble=self._trouble,
+            max_waiting=self.settings.max_waiting,
+        )
 
     # Connecting
 

@@ -23,7 +23,7 @@ import binder
 import object_info
 from channel import AWAY, CLOSED
 from comfy_client import ComfyClient
-from controls import ControlId, job_view
+from controls import ControlId, Interaction, job_view
 from draft import AS_IN_FILE, ExpiredForm, FormError, Refusal, Stage, check_offered, new_seed
 from form import Forms, form_embed, retry_view
 from history import page_of
@@ -42,7 +42,6 @@ from workflows import Offer, Workflows
 
 log = logging.getLogger(__name__)
 
-Interaction = discord.Interaction[Any]
 LEFT_OUT_SHOWN = 10  # of the workflows that cannot be used
 DOUBLE_TAP = 2.0  # seconds within which a second press is part of the first
 CANCELLED_BY_MODERATOR = (
@@ -107,7 +106,7 @@ class Desk:
         learn_names(offers)  # now, not at the first click
         reporter.offers = lambda: self.forms.offers
         self.lists = Lists(self._read_lists, comfyui_threads)
-        self.left_out: list[str] = []  # the workflows that could not be used when last read
+        self.left_out: Mapping[str, str] = {}  # workflows that cannot be used, and why not
 
     def check_place(self, interaction: Interaction) -> None:
         """Refusal while shutting down, and where this person may not ask for pictures."""
@@ -136,8 +135,9 @@ class Desk:
         info = object_info.fetch(self._comfy)
         offers, left_out = self._workflows.offers(info)
         for name, reason in left_out.items():
-            log.warning("the workflow %s is left out: %s", name, reason)
-        self.left_out = list(left_out)
+            if self.left_out.get(name) != reason:  # it is read again and again
+                log.warning("the workflow %s is left out: %s", name, reason)
+        self.left_out = left_out
         learn_names(offers)  # here, not on the event loop
         self.forms.offers = offers
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
@@ -248,7 +248,7 @@ async def refresh(interaction: Interaction) -> None:
     text += f" {schedulers} schedulers"
     text += f", {len(offers)} workflows." if len(offers) > 1 else "."
     if desk.left_out:
-        names = ", ".join(map(quoted, desk.left_out[:LEFT_OUT_SHOWN]))
+        names = ", ".join(map(quoted, list(desk.left_out)[:LEFT_OUT_SHOWN]))
         text += f"\nThe bot's log says why these workflows are left out: {names}."
     await interaction.followup.send(text, ephemeral=True)
 
@@ -315,6 +315,9 @@ async def take_modal(desk: Desk, interaction: Interaction, control: ControlId) -
 async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> None:
     """Generate (architecture.md §3.4): the draft becomes a job."""
     draft = desk.forms.draft(interaction, control.key)
+    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
+        await interaction.response.defer()
+        return
     desk.check_place(interaction)
     if missing := draft.missing():
         raise Refusal(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
@@ -328,9 +331,6 @@ async def generate(desk: Desk, interaction: Interaction, control: ControlId) -> 
         params, notes = check_offered(params, desk.forms.offers, desk.settings.max_steps)
     except FormError as gone:
         await desk.forms.show_anew(interaction, draft, gone.public)
-        return
-    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
-        await interaction.response.defer()
         return
     draft.stage = Stage.SENDING  # before the first await
     try:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import discord
 
+Interaction = discord.Interaction[Any]  # with whatever client
 BUTTONS = {
     "cancel": ("Cancel", discord.ButtonStyle.danger),
     "again": ("Again", discord.ButtonStyle.primary),

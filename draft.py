@@ -162,10 +162,10 @@ class Draft:
     def find_again(self, name: str, value: str) -> str | None:
         """Take a value that was offered once for one of FORM_FIELDS, or the model that it has
         become; None if it is as it was, else a sentence about what stands there now."""
-        offered = self.offered(name)
-        moved = moved_model(value, offered) if name == "model" else None
         if self.adopt(name, value):
             return None
+        offered = self.offered(name)
+        moved = moved_model(value, offered) if name == "model" else None
         if moved is not None and self.adopt(name, moved):
             was, now = (escaped(ends_of(without_extension(path), 100)) for path in (value, moved))
             return f"The model {was} has moved to {now}."

@@ -15,7 +15,7 @@ from typing import Any
 import discord
 
 from binder import SHAPES
-from controls import ControlId, Controls, button
+from controls import ControlId, Controls, Interaction, button
 from draft import STEPS_RANGE, Draft, Drafts, Refusal, SentForm, Stage, StaleForm, blank
 from modal import PromptModal, given_back
 from names import (
@@ -194,8 +194,8 @@ class Forms:
         self,
         offers: Mapping[str, Offer],
         negative_prompt: str,
-        check_place: Callable[[discord.Interaction[Any]], None],
-        place_note: Callable[[discord.Interaction[Any]], str] = lambda interaction: "",
+        check_place: Callable[[Interaction], None],
+        place_note: Callable[[Interaction], str] = lambda interaction: "",
         most_steps: int = STEPS_RANGE[1],
     ) -> None:
         """`negative_prompt` is what a first form starts with; `check_place` raises Refusal if there
@@ -217,13 +217,13 @@ class Forms:
         name = names_of(tuple(self.offers)).find(text) if text else last.workflow if last else None
         return name if name is not None and name in self.offers else next(iter(self.offers))
 
-    def draft(self, interaction: discord.Interaction[Any], key: str) -> Draft:
+    def draft(self, interaction: Interaction, key: str) -> Draft:
         """The draft behind a control that was used; StaleForm if it is of no use any more."""
         return self._drafts.get(interaction.user.id, key)
 
     async def open(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         prompt: str,
         model: str,
         seed: str,
@@ -241,9 +241,7 @@ class Forms:
             problems.insert(0, f"There is no workflow {quoted(workflow)}.{near}")
         await self._send(interaction, draft, in_lines(problems))
 
-    async def open_from(
-        self, interaction: discord.Interaction[Any], job: JobParams, note: str = ""
-    ) -> None:
+    async def open_from(self, interaction: Interaction, job: JobParams, note: str = "") -> None:
         """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
         not as it was in the job, and then the note."""
         workflow = job.workflow or next(iter(self.offers))
@@ -261,9 +259,7 @@ class Forms:
             view=form_view(draft),
         )
 
-    async def show_anew(
-        self, interaction: discord.Interaction[Any], draft: Draft, note: str
-    ) -> None:
+    async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
         """The form with the lists as they are now, and a note; what was chosen stays. Where its
         workflow is gone, it is over the default."""
         workflow = draft.workflow if draft.workflow in self.offers else next(iter(self.offers))
@@ -272,17 +268,13 @@ class Forms:
         draft.move_to(workflow, self.offer(workflow))
         await self._show(interaction, draft, in_lines([note]))
 
-    async def choose(
-        self, interaction: discord.Interaction[Any], key: str, name: str, token: str
-    ) -> None:
+    async def choose(self, interaction: Interaction, key: str, name: str, token: str) -> None:
         """A menu: merge the choice, show the form again."""
         draft = self.draft(interaction, key)
         note = draft.choose(name, token)
         await self._show(interaction, draft, note)
 
-    async def show_modal(
-        self, interaction: discord.Interaction[Any], key: str, origin: str
-    ) -> None:
+    async def show_modal(self, interaction: Interaction, key: str, origin: str) -> None:
         """The button `edit` of the form, or `retry` of the answer to a refused modal; also of a
         form that was sent meanwhile, so that what was refused can still be had."""
         draft = self._drafts.find(interaction.user.id, key)
@@ -290,7 +282,7 @@ class Forms:
 
     async def take_modal(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         key: str,
         origin: str,
         components: Sequence[Mapping[str, Any]],
@@ -318,7 +310,7 @@ class Forms:
 
     async def _merge(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         draft: Draft,
         origin: str,
         typed: Mapping[str, str],
@@ -339,7 +331,7 @@ class Forms:
 
     async def _open_instead(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         reason: str,
         typed: Mapping[str, str],
         old: Draft | None = None,
@@ -355,7 +347,7 @@ class Forms:
         await answer(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(
-        self, interaction: discord.Interaction[Any], workflow: str, source: Draft | None = None
+        self, interaction: Interaction, workflow: str, source: Draft | None = None
     ) -> Draft:
         """A draft over a workflow with the settings of another one, the person's last, or the
         workflow file's, as far as the server offers them. What was typed into it is kept, too,
@@ -375,25 +367,21 @@ class Forms:
         self._drafts.put(interaction.user.id, draft)
         return draft
 
-    async def _send(
-        self, interaction: discord.Interaction[Any], draft: Draft, note: str | None
-    ) -> None:
+    async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
         """Answer with the form, for the person's eyes alone."""
         draft.shown_by = interaction
         await interaction.response.send_message(
             note, embed=form_embed(draft), view=form_view(draft), ephemeral=True
         )
 
-    async def _show(
-        self, interaction: discord.Interaction[Any], draft: Draft, note: str | None = None
-    ) -> None:
+    async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
         """Turn the message that the interaction came from into the form as it now stands."""
         draft.shown_by = interaction
         await interaction.response.edit_message(
             content=note, embed=form_embed(draft), view=form_view(draft)
         )
 
-    async def _show_behind(self, interaction: discord.Interaction[Any], draft: Draft) -> None:
+    async def _show_behind(self, interaction: Interaction, draft: Draft) -> None:
         """After a corrected modal: update the form, and take the complaint away."""
         shown_by = draft.shown_by
         assert shown_by is not None  # until it is sent, which may happen during the next line

@@ -11,7 +11,7 @@ from typing import Any
 
 import discord
 
-from controls import Controls, button, job_button
+from controls import Controls, Interaction, button, job_button
 from names import escaped, shortened
 from store import Job, Store
 
@@ -21,7 +21,7 @@ LINK = "https://discord.com/channels"
 
 
 async def page_of(
-    store: Store, interaction: discord.Interaction[Any], page: int
+    store: Store, interaction: Interaction, page: int
 ) -> tuple[discord.Embed, Controls]:
     """The person's pictures of this server, newest first; `page` counts from 0."""
     user_id, guild_id = str(interaction.user.id), str(interaction.guild_id)

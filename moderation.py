@@ -11,21 +11,19 @@ import io
 import logging
 import threading
 from itertools import islice
-from typing import Any
 
 import discord
 from discord import app_commands
 
 from blocked import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list, parse_term
 from channel import AWAY, TRY_SECONDS
+from controls import Interaction
 from draft import Refusal
 from names import MENU_LIMIT, escaped, in_lines, quoted, shortened
 from permissions import check_manager
 from store import Store, StoreError
 
 log = logging.getLogger(__name__)
-
-Interaction = discord.Interaction[Any]
 
 LISTED_SHOWN = 100  # terms in a message; more come as a file,
 LISTED_LIMIT = 1500  # and so does a list of more characters

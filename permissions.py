@@ -6,14 +6,11 @@ and on whose job it is. Runs on the event loop and waits for nothing.
 
 from __future__ import annotations
 
-from typing import Any
-
 import discord
 
+from controls import Interaction
 from draft import Refusal
 from settings import Settings
-
-Interaction = discord.Interaction[Any]
 
 
 def check_place(settings: Settings, interaction: Interaction) -> None:

@@ -32,6 +32,7 @@ else:
 
 log = logging.getLogger(__name__)
 
+LITTLE_DISK = 2**30  # bytes; with less, the disk of the database is nearly full
 BUSY_SECONDS = 5.0  # how long a statement waits for another program that holds the database
 
 # Each entry is one migration, committed together with its number in PRAGMA user_version.

@@ -14,7 +14,7 @@ from typing import Any
 import discord
 
 from channel import AWAY
-from controls import ControlId, Controls, job_button
+from controls import ControlId, Controls, Interaction, job_button
 from names import MENU_LIMIT, duration, escaped, shortened
 from permissions import is_moderator
 from store import Job, JobStatus, Store
@@ -62,9 +62,7 @@ class Waiting:
         self._worker = worker
         self._names = MemberNames()
 
-    async def message(
-        self, interaction: discord.Interaction[Any]
-    ) -> tuple[discord.Embed, Controls]:
+    async def message(self, interaction: Interaction) -> tuple[discord.Embed, Controls]:
         """What runs, who waits, and what the person may cancel: their own jobs, each with a button,
         and for a moderator a menu of the others."""
         # In this order: a job that starts in between is then in both, and not in neither.

@@ -15,10 +15,9 @@ import pytest
 
 import alerts
 from alerts import AWAY_SECONDS, DISK_EVERY, LOOK_EVERY, QUIET_SECONDS, Alert, Alerts
-from checks import LITTLE_DISK
 from comfy_errors import Refused
 from prompt import JobError
-from store import DatabaseUnusable
+from store import LITTLE_DISK, DatabaseUnusable
 from worker import WorkflowUnusable
 
 LIMIT = 10.0  # seconds that anything may take which has to come

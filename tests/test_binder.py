@@ -669,6 +669,13 @@ def test_a_workflow_that_says_no_size_has_none(latent: Any) -> None:
     assert binder.size_of(flux(), bindings) is None
 
 
+@pytest.mark.parametrize("width", [0, -64, 1024.0, "1024", 10**400])
+def test_what_no_picture_can_measure_is_no_size(width: Any) -> None:
+    workflow = shipped()
+    workflow["5"]["inputs"]["width"] = width
+    assert binder.size_of(workflow) is None
+
+
 def test_one_number_for_both_sides_is_no_size() -> None:
     workflow = shipped()
     workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}

@@ -15,7 +15,7 @@ import pytest
 
 from binder import Defaults
 from comfy_errors import Unreachable
-from commands import refresh
+from commands import Desk, refresh
 from lists import Lists
 from object_info import ComfyOptions
 from permissions import cannot_post
@@ -131,7 +131,7 @@ def test_what_refresh_has_read_is_as_fresh_as_what_was_read_in_the_background(
 ) -> None:
     server = Server()
     offers = {"flux": Offer(OPTIONS, Defaults(None, None, None, None, None), frozenset())}
-    desk: Any = SimpleNamespace(comfyui_threads=threads, left_out=[])
+    desk: Any = SimpleNamespace(comfyui_threads=threads, left_out={})
     desk.forms = SimpleNamespace(offers=offers)
 
     def read() -> dict[str, Offer]:
@@ -161,6 +161,22 @@ def test_what_refresh_has_read_is_as_fresh_as_what_was_read_in_the_background(
     done(threads)
     assert len(server.began) == 1
     assert said == ["The lists are fresh: 1 models (0 new, 0 gone), 1 samplers, 1 schedulers."]
+
+
+def test_why_a_workflow_is_left_out_is_logged_once_and_again_for_another_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left_out: dict[str, str] = {}
+    desk: Any = SimpleNamespace(left_out={}, forms=SimpleNamespace(), worker=SimpleNamespace())
+    desk._comfy = SimpleNamespace(object_info=dict)
+    desk._workflows = SimpleNamespace(offers=lambda info: ({}, dict(left_out)))
+    for reason in ("no node 6", "no node 6", "no node 7"):
+        left_out["flux"] = reason
+        Desk._read_lists(desk)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the workflow flux is left out: no node 6",
+        "the workflow flux is left out: no node 7",
+    ]
 
 
 def test_a_failure_leaves_the_lists_as_old_as_they_were() -> None:
