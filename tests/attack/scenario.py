@@ -345,6 +345,7 @@ class Scenario:
             self.house.installation.add_workflow(name, workflow, bindings)
         person = self.house.discord.person("newcomer")
         try:
+            self.bot.wait_for_line("connected as")  # it may have been started just now
             self.house.comfyui.wait_for(lambda c: bool(c.listeners))
             answer = self.boss.slash("refresh", self.house.channel).wait()
             answer.wait_message(lambda m: "The lists are fresh" in m["content"])
