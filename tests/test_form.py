@@ -79,6 +79,16 @@ def filled_draft(**changes: Any) -> Draft:
     return Draft(OPTIONS, **{**values, **changes})
 
 
+def hints_of(draft: Draft) -> dict[str, str]:
+    """What the modal says of each text."""
+
+    async def read() -> dict[str, str]:
+        modal: Any = prompt_modal(draft, "edit")
+        return {label.component.custom_id: label.description for label in modal.children}
+
+    return asyncio.run(read())
+
+
 def settings_in(draft: Draft) -> tuple[Any, ...]:
     """Everything that a person chooses or types."""
     texts = (draft.positive_prompt, draft.negative_prompt)
@@ -232,8 +242,7 @@ def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -
 def test_the_modal_names_the_workflows_own_numbers_where_they_are_not_the_usual_ones() -> None:
     flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5")
     offer = Offer(OPTIONS, flux, frozenset(binder.ROLES))
-    modal: Any = prompt_modal(blank("flux", offer), "edit")
-    hints = {label.component.custom_id: label.description for label in modal.children}
+    hints = hints_of(blank("flux", offer))
     assert "This workflow's own is 4; more: finer" in hints["steps"]
     assert "This workflow's own is 3.5; higher: closer" in hints["cfg"]
 
@@ -842,8 +851,7 @@ def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
 
 
 def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
-    modal: Any = prompt_modal(filled_draft(most_steps=60), "edit")
-    hints = {label.component.custom_id: label.description for label in modal.children}
+    hints = hints_of(filled_draft(most_steps=60))
     for name, words in {
         "steps": ["1 to 60", "20 to 30", "more: finer and slower"],
         "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
