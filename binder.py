@@ -34,9 +34,9 @@ ROLES = (
     "height",
     "batch",
 )
-OPTION_ROLES = ("model", "sampler", "scheduler")  # their values come from a list of the server's
-PROMPT_ROLES = ("positive", "negative")
-TEXT_ROLES = (*PROMPT_ROLES, *OPTION_ROLES)
+OPTION_PARAMS = ("model", "sampler", "scheduler")  # their values come from a list of the server's
+PROMPT_PARAMS = ("positive", "negative")
+TEXT_ROLES = (*PROMPT_PARAMS, *OPTION_PARAMS)
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -267,7 +267,7 @@ def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindR
         "cfg": job.cfg,
     }
     for role, value in values.items():
-        for node, name in bindings[role] if value or role in PROMPT_ROLES else ():
+        for node, name in bindings[role] if value or role in PROMPT_PARAMS else ():
             bound[node]["inputs"][name] = value
     return Valid(bound, bindings)
 
@@ -434,7 +434,7 @@ def roles(bindings: Bindings) -> frozenset[str]:
     return bound | {"seed"} if bindings is LOCKED else bound
 
 
-def roles_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
+def params_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
     """What of a job is written into which input, by node and name."""
     return {(*place,): role for role, places in bindings.items() for place in places}
 
@@ -470,7 +470,7 @@ def bound_classes(workflow: Workflow, bindings: Bindings = LOCKED) -> dict[str, 
     """The node classes that a job is written to, each with those of its inputs that take a value
     from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
     classes: dict[str, set[str]] = {}
-    for role in OPTION_ROLES:
+    for role in OPTION_PARAMS:
         for node, name in bindings[role]:
             class_type = workflow[node].get("class_type")
             if isinstance(class_type, str):
@@ -479,10 +479,10 @@ def bound_classes(workflow: Workflow, bindings: Bindings = LOCKED) -> dict[str, 
 
 
 def list_inputs(workflow: Workflow, bindings: Bindings) -> dict[str, list[tuple[str, str]]]:
-    """Of each of OPTION_ROLES the inputs that say what may be chosen, as (class, input): the bound
+    """Of each of OPTION_PARAMS the inputs that say what may be chosen, as (class, input): the bound
     ones, and those that take their value through a link."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for role in OPTION_ROLES:
+    for role in OPTION_PARAMS:
         inputs = dict.fromkeys(bindings[role])
         for place in bindings[role]:
             inputs.update(dict.fromkeys(_users(workflow, place.node)))
@@ -492,7 +492,7 @@ def list_inputs(workflow: Workflow, bindings: Bindings) -> dict[str, list[tuple[
 
 def texts(workflow: Workflow, bindings: Bindings = LOCKED) -> Iterator[FileText]:
     """Every text that stands in the workflow file as the value of an input."""
-    written_to = {place for role in OPTION_ROLES for place in bindings[role]}
+    written_to = {place for role in OPTION_PARAMS for place in bindings[role]}
     for node, entry in workflow.items():
         inputs = _inputs(workflow, node)
         for name, value in inputs.items() if isinstance(inputs, dict) else ():

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     import requests
     import urllib3  # what requests is made of; its errors come out of `response.raw`
 
-from comfy_errors import (
+from comfyui.errors import (
     BadAnswer,
     ComfyError,
     NoPictures,
@@ -192,7 +192,7 @@ class ComfyClient:
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
         """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
-        which on older servers is another. Raises Refused also if the server took the workflow
+        which on older servers is another. Raises Rejected also if the server took the workflow
         but dropped some of its outputs: what was queued of it is stopped first."""
         wish = {"preview_method": PREVIEW_METHOD} if self.previews else {}
         body = {

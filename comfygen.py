@@ -32,12 +32,15 @@ import discord
 from discord import app_commands
 
 import binder
-from alerts import Alerts
-from channel import AWAY, TRY_SECONDS, may_work_later, see_failure
-from checks import (
+from bot.alerts import Alerts
+from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, BotContext, answer_unknown
+from bot.controls import ControlId, Interaction
+from bot.messages import DISCORD_ERRORS, TRY_SECONDS, log_exception, may_work_later
+from bot.report import Reporter
+from cli.checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
-    Inspection,
+    StartupChecks,
     StartupError,
     check_application,
     check_channel,
@@ -47,13 +50,11 @@ from checks import (
     print_checks,
 )
 from comfy_client import ComfyClient, ProgressFeed
-from comfy_errors import ComfyError
-from commands import COMMAND_NAMES, COMMANDS, HANDLERS, Desk, answer_unknown
-from controls import ControlId, Interaction
-from draft import StaleForm
-from names import MESSAGE_LIMIT, shortened
-from object_info import ObjectInfo
-from report import Reporter
+from comfyui.errors import ComfyError
+from comfyui.object_info import ObjectInfo
+from jobs.catalog import Offer, Workflows
+from jobs.draft import StaleForm
+from jobs.worker import Worker, user_message_of
 from settings import (
     DAY_MS,
     ConfigError,
@@ -64,8 +65,7 @@ from settings import (
     set_up_logging,
 )
 from store import Store, StoreError, unix_ms
-from worker import Worker, public_sentence
-from workflows import Offer, Workflows
+from text import MESSAGE_LIMIT, PublicError, truncate
 
 log = logging.getLogger("comfygen")
 
@@ -105,7 +105,7 @@ class ComfyGen(discord.Client):
         self.reporter = self._new_reporter()
         self.worker = self._new_worker(workflows)
         self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
-        self.desk = Desk(
+        self.context = BotContext(
             settings,
             store,
             client,
@@ -116,7 +116,7 @@ class ComfyGen(discord.Client):
             offers,
         )
         self.feed = ProgressFeed(
-            client, self.worker.hear, self.desk.lists.read_if_older, self.worker.show
+            client, self.worker.hear, self.context.lists.read_if_older, self.worker.show
         )
         self.alerts = self._owners_alerts()
         self._owner_is_out_of_reach = False
@@ -138,7 +138,7 @@ class ComfyGen(discord.Client):
         )
 
     def _new_worker(self, workflows: Workflows) -> Worker:
-        """What goes up from the worker goes to the reporter, the desk and the owner."""
+        """What goes up from the worker goes to the reporter, the context and the owner."""
         return Worker(
             self.store,
             self.comfy,
@@ -147,8 +147,8 @@ class ComfyGen(discord.Client):
             started=self.reporter.job_started,
             ended=self.reporter.job_ended,
             connection=lambda: self.feed.connection,
-            read_lists=lambda workflow: self.desk.read_again(workflow),
-            returned=lambda since: self.desk.lists.read_if_older(since),
+            read_lists=lambda workflow: self.context.read_again(workflow),
+            returned=lambda since: self.context.lists.read_if_older(since),
             trouble=self._trouble,
             max_waiting=self.settings.max_waiting,
         )
@@ -182,15 +182,15 @@ class ComfyGen(discord.Client):
         await self.reporter.catch_up()
         await asyncio.to_thread(self.worker.start)
         self._background = [
-            asyncio.create_task(self._keep_house()),
+            asyncio.create_task(self._purge_daily()),
             asyncio.create_task(self.feed.run()),
         ]
         if self.alerts is not None:
             self._background.append(asyncio.create_task(self.alerts.watch()))
         for task in self._background:
-            task.add_done_callback(see_failure)
+            task.add_done_callback(log_exception)
 
-    async def _keep_house(self) -> None:
+    async def _purge_daily(self) -> None:
         """At the start and once a day: remove the rows that the owner does not want to keep."""
         days = self.settings.retention_days
         while days:
@@ -253,7 +253,7 @@ class ComfyGen(discord.Client):
             # The same nonce: a second try after a lost answer is no second message.
             sent = owner.send(text, nonce=zlib.crc32(text.encode()))
             await asyncio.wait_for(sent, TRY_SECONDS)
-        except AWAY as error:
+        except DISCORD_ERRORS as error:
             if not self._owner_is_out_of_reach:
                 log.warning("ALERT_USER_ID cannot be told anything: %s", error)
             self._owner_is_out_of_reach = True
@@ -272,7 +272,7 @@ class ComfyGen(discord.Client):
         control = ControlId.parse(data["custom_id"])
         handler = HANDLERS.get((control.area, control.action), answer_unknown)
         try:
-            await handler(self.desk, interaction, control)
+            await handler(self.context, interaction, control)
         except Exception as error:
             await self.answer_error(interaction, error)
 
@@ -290,13 +290,16 @@ class ComfyGen(discord.Client):
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
             self._trouble(error)
-        elif isinstance(error, AWAY):
+        elif isinstance(error, DISCORD_ERRORS):
             log.warning("Discord did not take an answer: %s", error)
-        elif not hasattr(error, "public"):
+        elif not isinstance(error, PublicError):
             log.error("a handler failed", exc_info=error)
         try:
             await _answer(interaction, error)
-        except (*AWAY, RuntimeError) as failure:  # the latter if the bot ends at this moment
+        except (
+            *DISCORD_ERRORS,
+            RuntimeError,
+        ) as failure:  # the latter if the bot ends at this moment
             log.warning("an answer did not reach Discord: %s", failure)
 
     # The end
@@ -330,9 +333,9 @@ class ComfyGen(discord.Client):
 
 async def _answer(interaction: Interaction, error: Exception) -> None:
     if isinstance(error, StaleForm):  # the controls go, so that nobody presses them again
-        await interaction.response.edit_message(content=error.public, view=None)
+        await interaction.response.edit_message(content=error.user_message, view=None)
         return
-    sentence = shortened(public_sentence(error), MESSAGE_LIMIT)
+    sentence = truncate(user_message_of(error), MESSAGE_LIMIT)
     try:
         if not interaction.response.is_done():
             await interaction.response.send_message(sentence, ephemeral=True)
@@ -350,7 +353,7 @@ async def _answer(interaction: Interaction, error: Exception) -> None:
 
 def prepare(settings: Settings) -> ComfyGen | None:
     """The bot, after the checks; None if one has failed. Each is a line in the log."""
-    inspection = Inspection(settings)
+    inspection = StartupChecks(settings)
     inspection.run()
     for check in inspection.checks:
         log_check(check)
@@ -382,7 +385,7 @@ async def serve(bot: ComfyGen, token: str) -> int:
         stopped.cancel()
         bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
-    if isinstance(outcome, (StartupError, StoreError, *AWAY)):
+    if isinstance(outcome, (StartupError, StoreError, *DISCORD_ERRORS)):
         log.critical("%s", explanation(outcome))
     elif isinstance(outcome, Exception):
         log.critical("the bot ended by an error of its own", exc_info=outcome)
@@ -439,7 +442,7 @@ def parse_arguments(arguments: Sequence[str]) -> Any:
         return types.SimpleNamespace(check=False, once=None, adopt=None, offline=False)
     import argparse
 
-    from once import add_options
+    from cli.once import add_options
 
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
@@ -488,11 +491,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return print_checks(settings, problems, COMMAND_NAMES, offline=options.offline)
         if options.adopt is not None:
-            from adopt import run_adopt
+            from cli.adopt import run_adopt
 
             return run_adopt(settings, options)
         if options.once is not None:
-            from once import run_once
+            from cli.once import run_once
 
             return run_once(settings, options)
         return run(settings)

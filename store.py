@@ -1,7 +1,7 @@
 """The jobs, and each server's blocked terms: the only file with SQL.
 
 Owns the SQLite database: its schema, its migrations, and every statement that reads or changes a
-row. Imports nothing of ours and knows neither Discord nor ComfyUI. The worker, the sweeper and the
+row. Knows neither Discord nor ComfyUI. The worker, the sweeper and the
 event loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait
 for the disk, so the bot's event loop never calls in here directly.
 """
@@ -25,6 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from text import PublicError
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -32,7 +34,7 @@ else:
 
 log = logging.getLogger(__name__)
 
-LITTLE_DISK = 2**30  # bytes; with less, the disk of the database is nearly full
+LOW_DISK_BYTES = 2**30  # bytes; with less, the disk of the database is nearly full
 BUSY_SECONDS = 5.0  # how long a statement waits for another program that holds the database
 
 # Each entry is one migration, committed together with its number in PRAGMA user_version.
@@ -103,36 +105,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-class StoreError(Exception):
-    """The database cannot be used. `str()` is for the log; `public` is for people."""
+class StoreError(PublicError):
+    """The database cannot be used."""
 
-    public = "The bot could not write to its job list. Please try again in a minute."
-
-
-class DatabaseLocked(StoreError):
-    """Another program holds the database."""
-
-
-class DatabaseInUse(StoreError):
-    """Another copy of the bot works on it."""
-
-
-class DatabaseCorrupt(StoreError):
-    """The file is not a healthy SQLite database."""
-
-
-class DatabaseTooNew(StoreError):
-    """The file was written by a newer version of this program."""
-
-
-class DatabaseGone(StoreError):
-    """The file was deleted or replaced while the bot works on it."""
-
-    public = "The bot's job list is not available. Please tell the bot's owner."
-
-
-class DatabaseUnusable(StoreError):
-    """Anything else: no permission, no space, a folder in the file's place."""
+    user_message = "The bot could not write to its job list. Please try again in a minute."
 
 
 class JobStatus(str, Enum):
@@ -246,7 +222,7 @@ class Store:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._cleanup.enter_context(_instance_lock(self._path))
         except OSError as error:
-            raise DatabaseUnusable(
+            raise StoreError(
                 f"the database {path} cannot be used: {error}; set DB_PATH to another place"
             ) from error
         try:
@@ -389,7 +365,7 @@ class Store:
 
     def insert(self, params: JobParams) -> str:
         """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk.
-        DatabaseGone if that would be into a file that nobody will read again."""
+        StoreError if that would be into a file that nobody will read again."""
         self._refuse_if_gone()
         job_id = str(uuid.uuid4())
         row: dict[str, object] = {"id": job_id, "created_at": self._now()}
@@ -509,7 +485,7 @@ class Store:
 
     def add_blocked(self, guild_id: str, terms: Iterable[tuple[str, str]], user_id: str) -> int:
         """Add terms to those of a server, each its key and as it was typed; how many were new. All
-        or none is added; DatabaseGone as in `insert`."""
+        or none is added; StoreError as in `insert`."""
         self._refuse_if_gone()
         now = self._now()
         with self._transaction() as connection:
@@ -520,7 +496,7 @@ class Store:
             ).rowcount
 
     def remove_blocked(self, guild_id: str, key: str) -> bool:
-        """Remove a term from those of a server; False if it has none with this key. DatabaseGone
+        """Remove a term from those of a server; False if it has none with this key. StoreError
         as in `insert`."""
         self._refuse_if_gone()
         return self._change(
@@ -531,9 +507,10 @@ class Store:
 
     def _refuse_if_gone(self) -> None:
         if self._is_gone():
-            raise DatabaseGone(
+            raise StoreError(
                 f"the database {self._path} was deleted or replaced while the bot works on it:"
-                " nothing is queued any more; restart the bot, with the old file if there is one"
+                " nothing is queued any more; restart the bot, with the old file if there is one",
+                "The bot's job list is not available. Please tell the bot's owner.",
             )
 
     def _select(self, condition: str, *values: object) -> list[Job]:
@@ -587,16 +564,13 @@ class Store:
             yield
         except sqlite3.Error as error:
             text = str(error)
-            kind: type[StoreError] = DatabaseUnusable
             if "locked" in text:
-                kind = DatabaseLocked
                 text = "it is locked by another program; close that one and try again"
             elif type(error) is sqlite3.DatabaseError or "malformed" in text:
-                kind = DatabaseCorrupt
                 text = f"it is damaged or not a database ({text}); restore a backup or move it away"
             else:
                 text += "; check its place and who may write there, or set DB_PATH to another file"
-            raise kind(f"the database {self._path} cannot be used: {text}") from error
+            raise StoreError(f"the database {self._path} cannot be used: {text}") from error
 
     def _migrate(self) -> None:
         for number in range(_version(self._connection) + 1, len(MIGRATIONS) + 1):
@@ -609,7 +583,7 @@ class Store:
 
 @contextlib.contextmanager
 def _instance_lock(database: Path) -> Iterator[None]:
-    """Keep every other process off the database; DatabaseInUse if one has it already. The
+    """Keep every other process off the database; StoreError if one has it already. The
     operating system releases the lock when the process dies, so no stale lock is left behind."""
     with open(f"{database}.lock", "ab") as file:
         try:
@@ -621,7 +595,7 @@ def _instance_lock(database: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                 raise  # a file system without locks, say
-            raise DatabaseInUse(
+            raise StoreError(
                 f"another copy of the bot already works on the database {database}: stop that one"
                 " first, or set DB_PATH to another file"
             ) from error
@@ -632,7 +606,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that this version must not write to. Only reads."""
     version = _version(connection)
     if version > len(MIGRATIONS):
-        raise DatabaseTooNew(
+        raise StoreError(
             f"the database {path} is of version {version}, this program knows versions up to"
             f" {len(MIGRATIONS)}: update the program or set DB_PATH to another file"
         )
@@ -643,7 +617,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     later = (names for number, names in ADDED_BY.items() if number > version)
     expected = set(COLUMNS.values()).difference(*later)
     if columns and not columns >= expected:
-        raise DatabaseUnusable(
+        raise StoreError(
             f"the database {path} belongs to another program: set DB_PATH to another file"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roles import Adoption, analyse
+from adopt.analysis import Adoption, analyse
 
 Nodes = dict[str, dict[str, Any]]
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import requests
 
-from blocked import MOST_TERMS, Matcher, parse_term
+from jobs.terms import MOST_TERMS, Matcher, parse_term
 from store import JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
 from tests.harness.steps import Message, ask_for, open_form

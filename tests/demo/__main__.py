@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bot.queue import OTHERS_MENU
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
 from tests.harness.steps import chosen, fields, labels, open_form, text_of
@@ -29,7 +30,6 @@ from tests.standins.discord.schema import (
     MEMBER_PERMISSIONS,
 )
 from tests.standins.discord.server import DiscordStandIn
-from waiting import OTHERS_MENU
 
 OUTPUT = Path("demo-output")
 TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and ComfyUI"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts import Alert
+from bot.alerts import Alert
 from tests.end_to_end.common import press_generate, result_of
 from tests.harness.house import House
 from tests.harness.steps import fill_in, generate, labels, open_form
@@ -30,7 +30,7 @@ def test_the_owner_hears_once_of_comfyuis_absence_its_return_and_a_broken_workfl
     bot = house.start(ALERT_USER_ID=str(owner.id))
     form = filled_form(house, person)
     house.comfyui.go_down()
-    hears(house, owner, Alert.AWAY)
+    hears(house, owner, Alert.DISCORD_ERRORS)
     house.comfyui.come_up()
     hears(house, owner, Alert.BACK)
     house.comfyui.go_down()  # within the hour
@@ -48,7 +48,7 @@ def test_the_owner_hears_once_of_comfyuis_absence_its_return_and_a_broken_workfl
     assert bot.stop() == 0
     told = [Alert(message["content"]) for message in owner.dms]
     told = [alert for alert in told if alert is not Alert.DISK]  # this machine's
-    assert told == [Alert.AWAY, Alert.BACK, Alert.WORKFLOW]
+    assert told == [Alert.DISCORD_ERRORS, Alert.BACK, Alert.WORKFLOW]
 
 
 def test_an_owner_who_takes_no_messages_costs_one_line_in_the_log(house: House) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from store import DatabaseGone, StoreError
+from store import StoreError
 from tests.end_to_end.common import (
     POST_MESSAGE,
     expect_exactly_one_result,
@@ -122,9 +122,9 @@ def test_a_lost_database_is_told_at_generate_and_again_and_costs_no_job_that_run
     ask_for(running, house.channel, "in work")
     house.comfyui.wait_for(lambda c: bool(c.held))
     lose(house.installation.database)
-    told(generate(late, form), DatabaseGone.public)
+    told(generate(late, form), StoreError.user_message)
     still_open(form, "typed with care")
-    told(late.press(result, "Again").wait(), DatabaseGone.public)
+    told(late.press(result, "Again").wait(), StoreError.user_message)
     assert "ERROR" in bot.wait_for_line("was deleted or replaced while the bot works on it")
     house.comfyui.release()
     house.discord.wait_for(lambda _: bool(results(house, running)))
@@ -149,7 +149,7 @@ def test_a_database_that_is_moved_back_works_again_with_the_same_form(house: Hou
     form = filled_form(house, person, "typed with care")
     database = house.installation.database
     database.rename(database.with_name("away"))
-    told(generate(person, form), DatabaseGone.public)
+    told(generate(person, form), StoreError.user_message)
     database.with_name("away").rename(database)
     queued(person, form)
     expect_exactly_one_result(house, person)
@@ -265,14 +265,14 @@ def test_a_database_locked_at_a_press_is_told_and_the_press_works_later(
     person = house.discord.person()
     form = filled_form(house, person, "a fox")
     other.lock()
-    told(generate(person, form), StoreError.public)
+    told(generate(person, form), StoreError.user_message)
     still_open(form, "a fox")
     other.unlock()
     assert jobs_of(house, person) == 0
     message = queued(person, form)
     house.comfyui.wait_for(lambda c: bool(c.held))
     other.lock()
-    told(person.press(message, "Cancel").wait(), StoreError.public)
+    told(person.press(message, "Cancel").wait(), StoreError.user_message)
     other.unlock()
     assert house.comfyui.held
     answer = person.press(message, "Cancel").wait()
@@ -303,7 +303,7 @@ def test_a_full_disk_is_told_and_what_is_in_work_is_completed_once_there_is_room
     house.comfyui.wait_for(lambda c: bool(c.held))
     form = filled_form(house, second, "a fox")
     room(os.stat(house.installation.database).st_blksize)
-    told(generate(second, form), StoreError.public)
+    told(generate(second, form), StoreError.user_message)
     house.comfyui.release()
     bot.wait_for_line(f"{WORKER_WAITS}the database")
     assert results(house, first) == []

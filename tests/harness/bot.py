@@ -24,6 +24,7 @@ from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+ROOMS = ("cli", "bot", "jobs", "adopt", "comfyui")
 PROGRAM = sorted(REPOSITORY.glob("*.py"))
 SETTINGS = {
     line.partition("=")[0].lstrip("# ")
@@ -39,6 +40,8 @@ def compiled_program() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in PROGRAM:
         shutil.copy2(file, folder)
+    for room in ROOMS:
+        shutil.copytree(REPOSITORY / room, folder / room)
     compileall.compile_dir(folder, quiet=1)
     return folder
 

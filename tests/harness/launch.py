@@ -34,19 +34,19 @@ LATE = 0.001  # less is the resolution of its clock
 # Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays, but
 # for the time that an answer takes to follow the queue.
 SHORT_WAITS: dict[str, dict[str, Any]] = {
-    "alerts": {"LOOK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
+    "bot.alerts": {"LOOK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
-    "checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
-    "report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
-    "running": {"PATIENCE": 1.0, "ROUND_EVERY": 0.1},
+    "cli.checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
+    "bot.report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
+    "bot.running": {"PATIENCE": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
-    "worker": {"DATABASE_PAUSE": 0.2},
-    "prompt_run": {
+    "jobs.worker": {"DATABASE_PAUSE": 0.2},
+    "jobs.run": {
         "LATE_SECONDS": 0.3,
         "OUTAGE_PAUSES": (0.02, 0.5),
         "PromptRun.LOOK_SECONDS": 0.5,
     },
-    "sweeper": {"Sweeper.AGAIN_SECONDS": 0.5},
+    "jobs.sweeper": {"Sweeper.AGAIN_SECONDS": 0.5},
 }
 GATEWAY_PAUSE = 0.05  # of what discord.py waits before it connects again: up to 2 s at first
 
@@ -166,7 +166,7 @@ def main() -> None:
     if os.environ.get("SHORT_WAITS"):
         shorten_waits()
     if age := os.environ.get("LISTS_AGE"):
-        vars(importlib.import_module("commands"))["LISTS_AGE"] = float(age)
+        vars(importlib.import_module("bot.commands"))["LISTS_AGE"] = float(age)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
     if point := os.environ.get("PAUSE_AT"):

@@ -1,0 +1,1 @@
+"""The analysis behind `--adopt`, pure: the bindings of an exported workflow."""

@@ -1,0 +1,575 @@
+"""What somebody's exported workflow takes, and where: the analysis behind `--adopt`.
+
+Owns what each role of a job is in a workflow that nobody has prepared, how sure that is, and why a
+workflow cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import binder
+from adopt import passes, switches, tracing
+from adopt.graph import Entry, Graph, Node, build, unwrap
+from adopt.passes import (
+    ASKS_PICTURE,
+    FILE_NAME,
+    LATENT,
+    LOADS_PICTURE,
+    PICTURE,
+    NotAdoptable,
+    Pass,
+    loads_picture,
+)
+from adopt.tracing import NAMES, Part, Texts, Traced, Want
+from binder import ROLES, Workflow
+from comfyui.object_info import ObjectInfo
+
+# A size that is chosen from a list, unless the choice is that the numbers beside it count.
+SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
+EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
+SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
+PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
+CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
+OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
+STAGES = ("start_at_step", "end_at_step")
+COUNTED = ("steps", "seed", "width", "height", "batch")
+NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
+
+BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
+EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
+PAGE_FORMAT = (
+    "this is the format of ComfyUI's page, not the API format: open it in ComfyUI and use"
+    " Workflow > Export (API)"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where a role's value goes: `entries`, each "<node id>.<input>", and `why`, a line for the
+    owner. `candidates` if it is not sure: what it could be."""
+
+    role: str
+    entries: tuple[str, ...]
+    why: str
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """The bare nodes of a workflow, and a finding for each of ROLES in order; or `refused`: why
+    the workflow cannot be driven, and what to do."""
+
+    workflow: Workflow
+    findings: tuple[Finding, ...]
+    refused: str | None = None
+
+    @property
+    def bindings(self) -> dict[str, list[str]]:
+        return {finding.role: list(finding.entries) for finding in self.findings}
+
+    @property
+    def not_sure(self) -> dict[str, list[str]]:
+        return {f.role: list(f.candidates) for f in self.findings if f.candidates}
+
+
+def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
+    """What can be driven in a document that came out of ComfyUI. Takes any JSON; `info` makes it
+    surer. Raises nothing."""
+    workflow = unwrap(document)
+    try:
+        if not workflow:
+            raise NotAdoptable(_no_nodes(document))
+        graph = build(workflow)
+        return Adoption(workflow, _Analysis(graph, passes.find(graph, info), info).findings())
+    except NotAdoptable as refused:
+        return _refusal(workflow, str(refused))
+
+
+def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
+    """As `analyse()`, of a file; one that cannot be read or is not JSON is refused."""
+    try:
+        document = binder.read_json(path, f"the file {path.name}")
+    except ValueError as error:
+        is_template = _is_template(path)
+        template = f"{path.name} is another program's template and no JSON yet"
+        return _refusal({}, f"{template if is_template else error}: {EXPORT}")
+    return analyse(document, info)
+
+
+def _is_template(path: Path) -> bool:
+    """Whether a file has placeholders where JSON has values."""
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return bool(BARE_PLACEHOLDER.search(text))
+
+
+def _refusal(workflow: Workflow, reason: str) -> Adoption:
+    return Adoption(workflow, tuple(Finding(role, (), "") for role in ROLES), reason)
+
+
+def _no_nodes(document: object) -> str:
+    layers = [document]
+    for _ in range(3):
+        for layer in layers:
+            if isinstance(layer, dict) and isinstance(layer.get("nodes"), list):
+                return PAGE_FORMAT
+        layers = [v for layer in layers if isinstance(layer, dict) for v in layer.values()]
+    return f"there is no node in it: {EXPORT}"
+
+
+class _Analysis:
+    """The findings in one graph. Every method that looks for a role may raise NotAdoptable."""
+
+    def __init__(self, graph: Graph, found: passes.Passes, info: ObjectInfo | None) -> None:
+        self._graph = graph
+        self._passes = found
+        self._base = found.base.node
+        self._info = info
+
+    def findings(self) -> tuple[Finding, ...]:
+        self._refuse_edited()
+        self._refuse_asked()
+        found = [self._model(), self._positive()]
+        found.append(self._negative(found[1]))
+        found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
+        found.append(self._of_base("seed"))
+        found += [self._size("width"), self._size("height"), self._batch()]
+        self._refuse_placeholders(found)
+        return tuple(map(partial(_shared, found), found))
+
+    # The roles.
+
+    def _model(self) -> Finding:
+        traced = self._of_bases(self._model_of)
+        if not traced.entries:
+            return self._finding("model", traced, "no model in it to choose")
+        beside = [
+            e for p in self._passes.bases for e in tracing.models_beside(self._graph, p.node.id)
+        ]
+        traced = _or_else(traced, beside)
+        why = f"the model that {self._base} samples with"
+        files = {self._graph.value(entry) for entry in traced.entries}
+        later = _together(map(self._model_of, self._passes.later)).entries
+        same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.entries)
+        if same:
+            every = (*traced.entries, *same)
+            why += f"; {self._places(same)} load it once more"
+            return self._finding("model", Traced(every, every), why)
+        others = [e for e in later if not self._is_refiner(e) and e not in traced.entries]
+        if others:
+            why += f"; {self._places(others)} goes on with it"
+            traced = _or_else(traced, others)
+        return self._finding("model", traced, why)
+
+    def _model_of(self, p: Pass) -> Traced:
+        entry = tracing.model_input(self._graph, p.node.id)
+        if entry is not None:
+            traced = tracing.model(self._graph, entry)
+            return traced if traced.entries else Traced((), traced.candidates or (entry,))
+        own = tracing.find(self._graph, p.node.id, "model")
+        if own is None:
+            return Traced()
+        traced = tracing.literal(self._graph, own, "string", NAMES["model"])
+        # a type names a model or the way it is built: only the server knows
+        return Traced(traced.entries, traced.entries) if own.name == "model_type" else traced
+
+    def _is_refiner(self, entry: Entry) -> bool:
+        return "refiner" in str(self._graph.value(entry)).lower()
+
+    def _positive(self) -> Finding:
+        texts = self._texts()
+        finding = self._text(texts, "positive")
+        if not finding.entries or finding.candidates:
+            self._refuse_described(texts)
+        if not finding.entries:
+            raise NotAdoptable(
+                "no text of it reaches the sampler, so there is nowhere to write a prompt: put a"
+                " text into a CLIPTextEncode node and export it again"
+            )
+        return finding
+
+    def _negative(self, positive: Finding) -> Finding:
+        finding = self._text(self._texts(), "negative")
+        if not finding.entries and not finding.candidates:
+            why = f"{finding.why} that could be found"
+            unread = [str(entry) for p in self._passes.bases for entry in self._unread(p)]
+            return Finding("negative", (), why if unread else finding.why, tuple(unread))
+        if set(finding.entries) <= set(positive.entries):
+            return Finding("negative", (), f"{self._base} takes no text as negative")
+        return finding
+
+    def _unread(self, p: Pass) -> Iterator[Entry]:
+        """The negative of a pass, if it comes from somewhere and nothing has made it empty."""
+        entry = tracing.find(self._graph, p.node.id, "negative")
+        link = self._graph.nodes[entry.node].links.get(entry.name) if entry else None
+        if entry is None or link is None:
+            return
+        behind = tracing.along(
+            self._graph, link.node, lambda _, n: bool(tracing.CONDITIONING.search(n))
+        )
+        nodes = (self._graph.nodes[link.node], *behind)
+        if not any(tracing.ZEROED.search(node.class_type) for node in nodes):
+            yield entry
+
+    def _texts(self) -> Texts:
+        return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
+
+    def _text(self, texts: Texts, want: Want) -> Finding:
+        found: dict[Entry, None] = {}
+        doubts: dict[Entry, None] = {}
+        said = set()
+        for part in (self._part(texts, p, want) for p in self._passes.bases):
+            if part is not None:
+                found.update(dict.fromkeys(part.entries))
+                doubts.update(dict.fromkeys(part.candidates))
+                said.add(part.text.strip())
+        if len(said) > 1:
+            doubts.update(found)
+        stages = self._stages()
+        for later in self._passes.later:
+            part = self._part(texts, later, want)
+            if part is None or set(part.entries) <= found.keys():
+                continue
+            text = part.text.strip()
+            if later in stages or (text and text in said):
+                found.update(dict.fromkeys(part.entries))
+                if text not in said:
+                    doubts.update(found)
+            elif found and text and any(map(LATENT.match, later.node.links)):
+                doubts.update(dict.fromkeys((*found, *part.entries)))
+        if not found:
+            return Finding(want, (), f"{self._base} takes no text as {want}")
+        why = f"{self._places(found)}, which {self._base} takes as {want}"
+        if doubts:
+            why += "; which of the texts is to be replaced is not certain"
+        return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
+
+    def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
+        entry = tracing.find(self._graph, p.node.id, want)
+        return texts.behind(entry, want) if entry is not None else None
+
+    def _of_all(self, role: str) -> Finding:
+        """A role that goes to every pass: the sampler, the scheduler."""
+        every = (*self._passes.bases, *self._passes.later)
+        traced = _together(self._literal(p, role) for p in every)
+        whom = ": every sampling node" if len(every) > 1 else self._users(traced)
+        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {role} in it"
+        return self._finding(role, traced, why)
+
+    def _of_base(self, role: str) -> Finding:
+        """A role that goes to the base pass alone; in doubt if a later stage has its own."""
+        traced = self._of_bases(lambda p: self._literal(p, role))
+        shared = self._stages() if role == "steps" else ()
+        late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
+        traced = _or_else(traced, _together(self._literal(p, role) for p in late).entries)
+        if not traced.entries:
+            return self._finding(role, traced, f"no {role} of {self._base} to set")
+        first = ": the first pass" if self._passes.later else ""
+        why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
+        return self._finding(role, traced, why)
+
+    def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
+        """What is found for the base pass; in doubt if pictures made side by side differ in it, or
+        another pass might be meant."""
+        traced = _together(map(trace, self._passes.bases))
+        if len(self._passes.bases) > 1 and len(traced.entries) > 1:
+            traced = Traced(traced.entries, traced.entries)
+        return _or_else(traced, _together(map(trace, self._passes.rivals)).entries)
+
+    def _literal(self, p: Pass, role: str) -> Traced:
+        kind: tracing.Kind = "string" if role in ("sampler", "scheduler") else "number"
+        traced = tracing.sought(self._graph, p.node.id, role, kind)
+        overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
+        if not overruled or not tracing.named(p.node, NAMES[role]):
+            return traced
+        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, role, kind)
+        return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
+
+    def _steps(self) -> Finding:
+        finding = self._of_base("steps")
+        if not finding.entries:
+            return finding
+        split = self._split()
+        if split is not None:
+            why = f"{finding.why}, but {self._places([split])} stays as it is"
+            return Finding("steps", finding.entries, why, finding.candidates or finding.entries)
+        stages = self._stages()
+        if len(stages) == 1:
+            return finding
+        traced = _together(self._literal(p, "steps") for p in stages)
+        names = _listed(str(p.node) for p in stages)
+        why = f"{names} share the steps: their start and end steps are scaled with them"
+        linked = [name for p in stages for name in p.node.links if name in STAGES]
+        if linked:
+            why = (
+                f"{names} share the steps, but take {_listed(dict.fromkeys(linked))} from elsewhere"
+            )
+            return self._finding("steps", Traced(traced.entries, traced.entries), why)
+        return self._finding("steps", traced, why)
+
+    def _split(self) -> Entry | None:
+        """A number of steps that a schedule is cut at, apart from the steps themselves."""
+        return next(filter(None, map(self._cut, self._passes.every)), None)
+
+    def _cut(self, p: Pass) -> Entry | None:
+        """The number of steps that the schedule of a pass is cut at."""
+        for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
+            if isinstance(node.values.get("step"), int) and node.values["step"]:
+                return Entry(node.id, "step")
+        return None
+
+    def _goes_on(self, p: Pass) -> bool:
+        """Whether a later pass begins late: it may well go on with what the base pass began."""
+        return bool(self._step(p, "start_at_step") or self._cut(p))
+
+    def _stages(self) -> list[Pass]:
+        """The base pass, and those that go on with its steps from where it ends."""
+        chain = [self._passes.base]
+        for later in self._passes.later:
+            last = chain[-1]
+            begins, ends = self._step(later, "start_at_step"), self._step(last, "end_at_step")
+            steps, same = self._step(last, "steps"), self._step(later, "steps")
+            if not begins or ends is None or steps != same or last.node.id not in later.before:
+                continue
+            if begins == ends or (steps is not None and ends < steps):
+                chain.append(later)
+        return chain
+
+    def _step(self, p: Pass, name: str) -> float | None:
+        """The number behind an input that counts steps."""
+        names = (*NAMES["steps"],) if name == "steps" else (name, "value")
+        entry = tracing.find(self._graph, p.node.id, "steps") if name == "steps" else None
+        traced = tracing.literal(self._graph, entry or Entry(p.node.id, name), "number", names)
+        value = self._graph.value(traced.entries[0]) if traced.entries else None
+        return value if isinstance(value, int | float) else None
+
+    def _cfg(self) -> Finding:
+        finding = self._of_base("cfg")
+        distilled = self._guidance()
+        if not finding.entries and not finding.candidates:
+            why = f"{self._places(distilled.entries)}: there is no real cfg"
+            return self._finding("cfg", distilled, why if distilled.entries else finding.why)
+        guidance = next(iter(distilled.entries), None)
+        if guidance is None or str(guidance) in finding.entries:
+            return finding
+        if not finding.entries:
+            return Finding("cfg", (), finding.why, (*finding.candidates, str(guidance)))
+        place = self._places([guidance])
+        cfg = Entry(*finding.entries[0].split(".", 1))
+        if self._graph.value(cfg) == 1:
+            why = f"{place}, because {self._places([cfg])} is 1, which turns cfg off"
+            return self._finding("cfg", Traced((guidance,), (guidance, cfg)), why)
+        why = f"{self._places([cfg])}; there is {place} too"
+        return self._finding("cfg", Traced((cfg,), (cfg, guidance)), why)
+
+    def _guidance(self) -> Traced:
+        """The guidance that is distilled into the model, on the way of the positive."""
+        for node in self._conditioned():
+            if "guidance" in {*node.links, *node.values}:
+                entry = Entry(node.id, "guidance")
+                return tracing.sought(self._graph, node.id, "cfg", "number", entry)
+        return Traced()
+
+    def _conditioned(self) -> Iterator[Node]:
+        """The nodes that the positive of the base pass comes through, encoded."""
+        start = tracing.find(self._graph, self._base.id, "positive")
+        link = self._graph.nodes[start.node].links.get(start.name) if start else None
+        if link is None:
+            return
+        yield self._graph.nodes[link.node]
+        yield from tracing.along(self._graph, link.node, self._conditions)
+
+    def _conditions(self, node: Node, name: str) -> bool:
+        """Whether the positive comes through an input of a node."""
+        ways = switches.live(self._graph, node)
+        is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
+        return name in ways if ways else bool(is_positive)
+
+    def _size(self, role: str) -> Finding:
+        traced = self._of_bases(lambda p: self._of_source(p, role))
+        preset = next(filter(None, map(self._preset, traced.entries)), None)
+        if preset is not None:
+            why = f"{self._places([preset])} sets the size by a choice from a list"
+            return self._finding(role, Traced((), traced.entries), why)
+        if not traced.entries:
+            why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
+            return self._finding(role, traced, why)
+        if any(map(self._is_turned, traced.entries)):
+            why = f"{self._places(traced.entries)}, which may turn the picture on its side"
+            return self._finding(role, Traced(traced.entries, traced.entries), why)
+        through = ", after a calculation" if traced.candidates == traced.entries else ""
+        why = f"{self._places(traced.entries)}: the picture starts from it{through}"
+        return self._finding(role, traced, why)
+
+    def _batch(self) -> Finding:
+        traced = self._of_bases(lambda p: self._of_source(p, "batch"))
+        times = [entry for p in self._passes.bases for entry in _batches(p)]
+        if times:
+            traced = Traced(traced.entries, (*traced.entries, *times))
+        places = self._places(traced.entries)
+        why = f"{places}: so many pictures at once" if traced.entries else "no batch size to set"
+        return self._finding("batch", traced, why)
+
+    def _preset(self, entry: Entry) -> Entry | None:
+        """What chooses the size in a node instead of the numbers beside it."""
+        for name, value in self._graph.nodes[entry.node].values.items():
+            is_preset = PRESET.search(name) and not TURNS.search(name)
+            if isinstance(value, str) and is_preset and not CUSTOM.search(value):
+                return Entry(entry.node, name)
+        return None
+
+    def _is_turned(self, entry: Entry) -> bool:
+        """Whether the node of a size may swap width and height."""
+        values = self._graph.nodes[entry.node].values.items()
+        turns = [value for name, value in values if TURNS.search(name)]
+        return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
+
+    def _of_source(self, p: Pass, role: str) -> Traced:
+        """A role whose value stands where the empty picture is made."""
+        traced = [self._of_node(node, role) for node in p.sources]
+        traced = [found for found in traced if found.entries or found.candidates]
+        if traced:
+            others = _together(traced[1:])
+            return _or_else(traced[0], (*others.entries, *others.candidates))
+        own = self._of_node(p.node, role)
+        if own.entries or own.candidates:
+            return own
+        return tracing.sought(self._graph, p.node.id, role, "number")
+
+    def _of_node(self, node: Node, role: str) -> Traced:
+        name = next(iter(tracing.named(node, NAMES[role])), None)
+        if name is None:
+            return Traced()
+        return tracing.sought(self._graph, node.id, role, "number", Entry(node.id, name))
+
+    # What is said of it.
+
+    def _finding(self, role: str, traced: Traced, why: str) -> Finding:
+        entries, candidates = map(str, traced.entries), map(str, traced.candidates)
+        return Finding(role, tuple(entries), why, tuple(candidates))
+
+    def _users(self, traced: Traced) -> str:
+        """Who uses what stands in other nodes."""
+        own = all(entry.node == self._base.id for entry in traced.entries)
+        return "" if own else f", which {self._base} uses"
+
+    def _places(self, entries: Iterable[Entry]) -> str:
+        return _listed(f"{entry.name} of {self._graph.nodes[entry.node]}" for entry in entries)
+
+    # What cannot be driven.
+
+    def _refuse_described(self, texts: Texts) -> None:
+        for node in texts.described:
+            behind = (self._graph.nodes[inner] for inner in self._graph.upstream([node.id]))
+            given = next(filter(loads_picture, behind), None)
+            if given is not None:
+                raise NotAdoptable(
+                    f"its prompt is what {node} says of the picture of {given}, which would have to"
+                    " come from the person: export a text-to-image workflow"
+                )
+
+    def _refuse_edited(self) -> None:
+        """Refuse what the prompt speaks about a loaded picture in."""
+        for node in self._conditioned():
+            # a picture beside a text in an encoder: what is to be edited, if it is taken as latents
+            encodes = "vae" in node.links or "edit" in node.class_type.lower()
+            encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
+            shown = [n for n in node.links if SHOWN.search(n)]
+            encodes = encodes or bool(EDITS.search(node.class_type))
+            refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
+            inputs = (shown if encodes else []) + refers
+            for inner in self._graph.upstream(node.links[name].node for name in inputs):
+                if loads_picture(self._graph.nodes[inner]):
+                    raise NotAdoptable(
+                        f"it edits the picture of {self._graph.nodes[inner]}, which would have to"
+                        " come from the person: export a text-to-image workflow"
+                    )
+
+    def _refuse_asked(self) -> None:
+        """Refuse what another program would have to put a picture into."""
+        for node in self._passes.alive:
+            values = [value for name, value in node.values.items() if PICTURE.match(name)]
+            open_ones = any(map(_is_open, values))
+            asks = bool(ASKS_PICTURE.search(node.class_type))
+            if asks or (open_ones and LOADS_PICTURE.search(node.class_type)):
+                raise NotAdoptable(
+                    f"{node} needs a picture from the person: export a workflow that needs none, or"
+                    " one with a fixed picture"
+                )
+
+    def _refuse_placeholders(self, found: Iterable[Finding]) -> None:
+        written = {entry for f in found for entry in (*f.entries, *f.candidates)}
+        left = []
+        for node in self._passes.alive:
+            if not self._graph.uses.get(node.id) and not passes.samples(node):
+                continue  # what a saving node makes of it is its own affair
+            for name, value in node.values.items():
+                if (
+                    FILE_NAME.match(name)
+                    or SOUGHT.match(name)
+                    or str(Entry(node.id, name)) in written
+                ):
+                    continue
+                is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
+                if is_odd or tracing.is_placeholder(value):
+                    left.append(f"{value} in {name} of {node}")
+        if left:
+            raise NotAdoptable(
+                f"it is another program's template: {_listed(left[:3])} would stay as it is; export"
+                " the workflow from ComfyUI itself, with Workflow > Export (API)"
+            )
+
+
+def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
+    """A finding, in doubt if another role has an entry of it too: only one of them can be set."""
+    others = {entry for other in every if other is not finding for entry in other.entries}
+    if finding.candidates or not others & {*finding.entries}:
+        return finding
+    why = f"{finding.why}; something else comes from there too"
+    return Finding(finding.role, finding.entries, why, finding.entries)
+
+
+def _batches(p: Pass) -> Iterator[Entry]:
+    """The numbers that multiply a batch, or cut it, on its way into a pass."""
+    for node in p.latents:
+        if not any(map(LATENT.match, node.links)):
+            continue
+        names = ("length",) if "batch_index" in node.values else ("amount", "repeats", "multiply")
+        yield from (Entry(node.id, name) for name in names if name in node.values)
+
+
+def _together(found: Iterable[Traced]) -> Traced:
+    every = list(found)
+    entries = dict.fromkeys(entry for traced in every for entry in traced.entries)
+    doubts = dict.fromkeys(entry for traced in every for entry in traced.candidates)
+    return Traced(tuple(entries), tuple(doubts))
+
+
+def _or_else(traced: Traced, others: Iterable[Entry]) -> Traced:
+    """What is found, in doubt if it could be others as well."""
+    new = [entry for entry in others if entry not in traced.entries]
+    every = dict.fromkeys((*traced.entries, *traced.candidates, *new))
+    return Traced(traced.entries, tuple(every)) if new else traced
+
+
+def _is_open(value: object) -> bool:
+    """Whether the value of a picture-loading node names no picture yet."""
+    return (
+        tracing.is_placeholder(value)
+        or value == ""
+        or (str(value).isupper() and "." not in str(value))
+    )
+
+
+def _listed(places: Iterable[str]) -> str:
+    """A list in a sentence."""
+    *first, last = list(places) or ["nothing"]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,331 @@
+"""The sampling passes of a workflow: which nodes count, which of them sample and in what order,
+and what the picture starts from.
+
+Owns what makes a node a saving, a sampling or a picture-loading one, and the refusals that follow
+from it: nothing saved, nothing sampled, something else than a still picture out of a text. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adopt import switches, tracing
+from adopt.graph import Entry, Graph, Node
+from adopt.tracing import NAMES, PIPE
+from comfyui.object_info import ObjectInfo
+
+# What the field calls the inputs that make a node what it is.
+LATENT = re.compile(r"^(latents?|samples?|base_latent|optional_latent|stage_\w)(_\w+)?$", re.I)
+PICTURE = re.compile(
+    r"^(image\w*|input_image|base_image|pixels|img|pictures?|destination|source|background"
+    r"|foreground)(_?\d+)?$",
+    re.I,
+)
+NOT_PICTURE = re.compile(
+    r"model|clip|vae|positive|negative|cond|mask|control|style|upscale|sam|detector|hook|lora|text"
+    r"|prompt|width|height|size|seed|noise|sigmas|guider|sampler|steps|cfg|scale|factor|reference",
+    re.I,
+)
+SIZE = re.compile(r"width|resolution|aspect|ratio|dimension|megapixel", re.I)
+SAID = frozenset({"prompt", "positive", "positive_prompt", "prompt_text", "primary_prompt"})
+HOW = frozenset({"sampler_name", "sampler", "guider", "sigmas"})
+FILE_NAME = re.compile(
+    r"^(file_?name\w*|save_prefix|prefix|(output_?|save_?)?(path|folder|dir|directory))$", re.I
+)
+# Class names, for what neither links nor inputs tell.
+SAVES = re.compile(r"save|output|export|write|upload", re.I)
+SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
+PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
+LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
+ASKS_PICTURE = re.compile(r"external\w*image|image\w*base64|base64\w*image", re.I)
+MOTION = re.compile(r"animatediff|\bade_|(?<!e)motion", re.I)
+MEDIA = {
+    "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame.?rate|\bfps\b", re.I),
+    "sound": re.compile(r"audio|mp3|flac|\bwav\b|speech|tts|music", re.I),
+    "a 3D model": re.compile(r"(?<![a-z])3d|glb\b|(save|export)\w*mesh|splat|\bstl\b", re.I),
+}
+FRAMES = ("length", "num_frames", "frames", "video_frames", "frame_count")
+
+
+class NotAdoptable(Exception):
+    """Why a workflow cannot be driven, and what to do: a sentence for the owner."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A sampling node: `latents` are the nodes that its picture material comes through, `before`
+    the sampling nodes whose result it works on, and `sources` where the material begins."""
+
+    node: Node
+    latents: tuple[Node, ...]
+    before: tuple[str, ...]
+    sources: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The passes that lead to a saved picture; `bases` are those that others build on: one, unless
+    several pictures are made side by side. `alive` are all nodes that reach an output, `rivals`
+    passes that make a picture out of nothing too, which only serves the saved one."""
+
+    alive: tuple[Node, ...]
+    every: tuple[Pass, ...]
+    bases: tuple[Pass, ...]
+    rivals: tuple[Pass, ...] = ()
+
+    @property
+    def base(self) -> Pass:
+        return self.bases[0]
+
+    @property
+    def later(self) -> tuple[Pass, ...]:
+        return tuple(p for p in self.every if p not in self.bases)
+
+
+def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
+    """Return the passes of a workflow. Raises NotAdoptable if it saves or samples no still picture,
+    or starts from a picture that a person must give."""
+    savers = _savers(graph, info)
+    alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
+    sampling = [node for node in alive if samples(node)] or list(_generators(graph, alive))
+    if not sampling:
+        raise NotAdoptable(_nothing_samples(alive))
+    every = tuple(_pass(graph, node) for node in sampling)
+    way = _way(graph, savers)
+    bases = _bases(graph, every, way)
+    passes = Passes(alive, every, bases, _rivals(every, bases, way))
+    _refuse_given(graph, passes)
+    _refuse_moving(graph, passes)
+    return passes
+
+
+def samples(node: Node) -> bool:
+    """Whether a node samples: it takes how to, and what from."""
+    names = {*node.links, *node.values}
+    picture = any(PICTURE.match(name) for name in node.links)
+    if picture and any(FILE_NAME.match(name) for name in names):
+        return False  # a saving node, told what to write into the file
+    counted = names & {*NAMES["steps"]} and names & {*NAMES["seed"], *NAMES["cfg"]}
+    given = picture or any(_gives(name) for name in node.links)
+    return bool((names & HOW and given) or (counted and (given or names & SAID)))
+
+
+def loads_picture(node: Node) -> bool:
+    """Whether a node brings a picture from a file."""
+    by_class = bool(LOADS_PICTURE.search(node.class_type) or ASKS_PICTURE.search(node.class_type))
+    if node.links and not by_class:
+        return False
+    return by_class or any(PICTURE_FILE.search(str(value)) for value in node.values.values())
+
+
+def _gives(name: str) -> bool:
+    """Whether a link of this name gives a sampling node something to work on."""
+    patterns = (LATENT.match, PIPE.search, tracing.CONDITIONING.search)
+    return name == "guider" or any(matches(name) for matches in patterns)
+
+
+def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
+    nodes = graph.nodes.values()
+    media = {node.id: kind for node in nodes for kind in _media(graph, node)}
+    savers = [node.id for node in nodes if node.id not in media and _saves(node, info)]
+    for node, kind in media.items():
+        behind = graph.upstream([node])
+        if not savers or any(samples(graph.nodes[inner]) for inner in behind):
+            raise NotAdoptable(
+                f"{graph.nodes[node]} makes {kind}, and people are shown still pictures only:"
+                " export a workflow that ends in SaveImage"
+            )
+    if not savers:
+        raise NotAdoptable(
+            "it saves no picture: put a SaveImage node at its end (a preview is not kept, and what"
+            " goes out by WebSocket is not in ComfyUI's history), and export it again"
+        )
+    return savers
+
+
+def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
+    """The saving nodes and what their pictures depend on; not what they are told about them."""
+    starts = dict.fromkeys(savers)
+    for node in (graph.nodes[saver] for saver in savers):
+        pictures = [link.node for name, link in node.links.items() if PICTURE.match(name)]
+        starts |= dict.fromkeys(pictures or [link.node for link in node.links.values()])
+    return dict.fromkeys(savers) | graph.upstream(node for node in starts if node not in savers)
+
+
+def _media(graph: Graph, node: Node) -> Iterator[str]:
+    """What else than a picture a node puts out, if it puts out anything."""
+    if graph.uses.get(node.id):
+        return
+    names = " ".join((*node.links, *node.values)).replace("_", " ")
+    for kind, pattern in MEDIA.items():
+        if pattern.search(node.class_type) or pattern.search(names):
+            yield kind
+            return
+
+
+def _saves(node: Node, info: ObjectInfo | None) -> bool:
+    if re.search("save", str(node.values.get("image_output")), re.I):
+        return True  # a sampling node that saves what it makes
+    if not any(PICTURE.match(name) for name in node.links):
+        return False
+    if info is not None and node.class_type in info and not info.puts_out(node.class_type):
+        return False
+    if any(FILE_NAME.match(name) for name in (*node.values, *node.links)):
+        return True
+    return bool(SAVES.search(node.class_type)) and not SAVES_NOWHERE.search(node.class_type)
+
+
+def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
+    """The nodes that make a picture out of a text alone, and nobody can see how."""
+    for node in alive:
+        used = any(PICTURE.match(use.name) for use in graph.uses.get(node.id, ()))
+        fed = any(PICTURE.match(name) for name in node.links)
+        if used and not fed and SAID & {*node.links, *node.values}:
+            yield node
+
+
+def _nothing_samples(alive: tuple[Node, ...]) -> str:
+    if any(map(loads_picture, alive)):
+        return (
+            "it works on a picture that somebody must give, and makes none out of a text: export a"
+            " text-to-image workflow"
+        )
+    return "nothing in it samples a picture out of a text: export a text-to-image workflow"
+
+
+def _pass(graph: Graph, node: Node) -> Pass:
+    latents: dict[str, Node] = {}
+    before: list[str] = []
+    sources: list[Node] = []
+    waiting = [node]
+    for current in waiting:
+        feeds = _feeds(graph, current)
+        if not feeds:
+            sources.append(current)
+        for name in feeds:
+            inner = graph.nodes[current.links[name].node]
+            if inner.id in latents or inner.id == node.id:
+                continue
+            latents[inner.id] = inner
+            if samples(inner):
+                before.append(inner.id)
+            else:
+                waiting.append(inner)
+    return Pass(node, tuple(latents.values()), tuple(before), tuple(sources))
+
+
+def _feeds(graph: Graph, node: Node) -> list[str]:
+    """The inputs that a node takes its picture from, as latents or pixels."""
+    ways = switches.live(graph, node)
+    if ways:
+        return [name for name in ways if name in node.links]
+    latents = [name for name in node.links if LATENT.match(name)]
+    pictures = [name for name in node.links if PICTURE.match(name)]
+    if latents or pictures:
+        return latents or pictures
+    if any(SIZE.search(name) for name in (*node.values, *node.links)):
+        return []
+    pipes = [name for name in node.links if PIPE.search(name)]
+    return pipes or [name for name in node.links if not NOT_PICTURE.search(name)]
+
+
+def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+    """The passes on the way of the saved picture that start from an empty one and from no other
+    pass."""
+    first = [p for p in every if p.sources and not p.before]
+    if not first:
+        raise NotAdoptable("its sampling nodes feed each other in a circle: export it again")
+    first = [p for p in first if p.node.id in way] or first
+    empty = [p for p in first if any(map(_is_empty, p.sources))]
+    fed = [p for p in first if not any(map(loads_picture, p.sources))]
+    first = empty or fed or first
+    ids = {p.node.id for p in first}
+    alone = [p for p in first if not graph.upstream([p.node.id]).keys() & (ids - {p.node.id})]
+    return tuple(alone or first)
+
+
+def _way(graph: Graph, savers: list[str]) -> set[str]:
+    """The nodes that a saved picture comes through, as pixels, as latents, or as latents that
+    another pass takes with its conditioning."""
+    waiting = list(savers)
+    found = set(waiting)
+    for current in waiting:
+        node = graph.nodes[current]
+        names = _feeds(graph, node)
+        inner = [node.links[name].node for name in names]
+        if samples(node):
+            inner += _conditioning_latents(graph, node)
+        waiting += (new := [n for n in dict.fromkeys(inner) if n not in found])
+        found.update(new)
+    return found
+
+
+def _conditioning_latents(graph: Graph, node: Node) -> Iterator[str]:
+    """What the conditioning of a sampling node takes as latents."""
+    for inner in tracing.along(graph, node.id, lambda _, name: _conditions(name)):
+        yield from (link.node for name, link in inner.links.items() if LATENT.match(name))
+
+
+def _conditions(name: str) -> bool:
+    return name == "guider" or bool(tracing.CONDITIONING.search(name))
+
+
+def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+    """The other passes that start from an empty picture, unless they share it on the way of the
+    saved one."""
+    shared = {source.id for base in bases for source in base.sources}
+    others = [
+        p for p in every if p not in bases and not p.before and any(map(_is_empty, p.sources))
+    ]
+    return tuple(
+        p
+        for p in others
+        if p.node.id not in way or not shared.issuperset(source.id for source in p.sources)
+    )
+
+
+def _is_empty(node: Node) -> bool:
+    """Whether a node makes the empty picture that a text-to-image workflow starts from."""
+    sized = any(SIZE.search(name) for name in (*node.values, *node.links))
+    return sized and not loads_picture(node)
+
+
+def _encodes(node: Node) -> bool:
+    return "vae" in node.links and any(map(PICTURE.match, node.links))
+
+
+def _refuse_given(graph: Graph, passes: Passes) -> None:
+    sources = passes.base.sources
+    given = next(filter(loads_picture, sources), None)
+    if given is None and any(map(_encodes, passes.base.latents)):
+        behind = graph.upstream(node.id for node in sources)
+        if not any(_is_empty(graph.nodes[node]) for node in behind):
+            given = sources[0]  # whatever brings it: nothing here makes a picture out of nothing
+    if given is not None and not any(map(_is_empty, sources)):
+        raise NotAdoptable(
+            f"{passes.base.node} starts from the picture of {given}, which would have to come from"
+            " the person: export a text-to-image workflow, one that starts from an empty latent"
+        )
+
+
+def _refuse_moving(graph: Graph, passes: Passes) -> None:
+    moving = next((node for node in passes.base.sources if _frames(graph, node) > 1), None)
+    if moving is None:
+        behind = (graph.nodes[node] for node in graph.upstream([passes.base.node.id]))
+        moving = next((node for node in behind if MOTION.search(node.class_type)), None)
+    if moving is not None:
+        raise NotAdoptable(
+            f"{moving} makes the frames of a video, and people are shown still pictures only:"
+            " export a workflow for still pictures"
+        )
+
+
+def _frames(graph: Graph, node: Node) -> int:
+    for name in FRAMES:
+        if name in node.links or name in node.values:
+            traced = tracing.literal(graph, Entry(node.id, name), "number", (name, "value"))
+            value = graph.value(traced.entries[0]) if traced.entries else None
+            return value if isinstance(value, int) else 2
+    return 1

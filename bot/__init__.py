@@ -1,0 +1,1 @@
+"""What people see in Discord: a file for each command or message."""

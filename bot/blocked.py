@@ -1,0 +1,196 @@
+"""A server's own words: /blocked, and whether a prompt has any of them.
+
+Owns the commands with which moderators keep their list, and holds each server's list ready to be
+looked for. How a term is compared, blocked.py knows. What waits for the disk runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from itertools import islice
+
+import discord
+from discord import app_commands
+
+from bot.controls import Interaction
+from bot.messages import DISCORD_ERRORS, TRY_SECONDS
+from bot.permissions import check_manager
+from jobs.names import MENU_LIMIT
+from jobs.terms import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list, parse_term
+from store import Store, StoreError
+from text import UserError, escape, in_lines, quote, truncate
+
+log = logging.getLogger(__name__)
+
+LISTED_SHOWN = 100  # terms in a message; more come as a file,
+LISTED_LIMIT = 1500  # and so does a list of more characters
+FOUND_SHOWN = 10  # terms that a prompt has,
+FOUND_LIMIT = 60  # and characters of each
+REFUSED_SHOWN = 10  # lines of a file that were not taken
+
+
+class BlockedPrompt(UserError):
+    """A prompt has words that its server's moderators do not want; says which, as spoilers."""
+
+    def __init__(self, terms: tuple[str, ...]) -> None:
+        shown = spoilers([truncate(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])
+        more = f" and {len(terms) - FOUND_SHOWN} more" if len(terms) > FOUND_SHOWN else ""
+        super().__init__(
+            f"This server's moderators do not allow {shown}{more} in a prompt (tap it to read it)."
+            " Nothing was queued: change the prompt and press Generate."
+        )
+
+
+class BlockedWords:
+    """The terms of each server, as they are in the database. Any thread; blocks. Raises
+    StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # By server, of those that were asked for: a Matcher, and the terms as they were typed.
+        self._known: dict[str, tuple[Matcher, list[str]]] = {}
+        self._lock = threading.Lock()
+
+    def found(self, guild_id: str, prompt: str) -> tuple[str, ...]:
+        """The terms that a prompt has, as they were typed."""
+        return self._of(guild_id)[0].found(prompt)
+
+    def add(self, guild_id: str, terms: tuple[Term, ...], user_id: str) -> int:
+        """Add terms; how many were new. TermError if there would be too many."""
+        with self._lock:
+            before = self._store.blocked(guild_id)
+            new = {term.key for term in terms}.difference(term.key for term in before)
+            if len(before) + len(new) > MOST_TERMS:
+                raise TermError(f"A server may have {MOST_TERMS:,} terms, and has {len(before):,}.")
+            added = self._store.add_blocked(guild_id, terms, user_id)
+            self._known.pop(guild_id, None)
+        return added
+
+    def remove(self, guild_id: str, term: Term) -> bool:
+        """Remove a term; False if there is none like it."""
+        with self._lock:
+            is_removed = self._store.remove_blocked(guild_id, term.key)
+            self._known.pop(guild_id, None)
+        return is_removed
+
+    def terms(self, guild_id: str) -> list[str]:
+        """All terms of a server as they were typed, in alphabetical order."""
+        return self._of(guild_id)[1]
+
+    def with_part(self, guild_id: str, part: str, limit: int) -> list[str]:
+        """So many of the terms that have this part."""
+        part = part.lower()
+        return list(islice((t for t in self.terms(guild_id) if part in t.lower()), limit))
+
+    def _of(self, guild_id: str) -> tuple[Matcher, list[str]]:
+        """Read once, until they change: autocomplete asks at each letter."""
+        with self._lock:
+            if guild_id not in self._known:
+                terms = self._store.blocked(guild_id)
+                matcher = Matcher((term.key, term.typed) for term in terms)
+                self._known[guild_id] = matcher, [term.typed for term in terms]
+            return self._known[guild_id]
+
+
+blocked = app_commands.Group(
+    name="blocked",
+    description="Words that prompts may not have in this server",
+    default_permissions=discord.Permissions(manage_guild=True),
+)
+
+
+@blocked.command(name="add", description="Block a word, or a list of them from a file")
+@app_commands.describe(
+    term="A word or several; word* also blocks longer words that begin so",
+    file="A text file with one term a line",
+)
+async def add(
+    interaction: Interaction, term: str | None = None, file: discord.Attachment | None = None
+) -> None:
+    """/blocked add: what was added, and which lines were not taken."""
+    guild_id = check_manager(interaction)
+    if term is None and file is None:
+        raise UserError("Give a term, or attach a text file with one a line.")
+    terms = (parse_term(term),) if term is not None else ()
+    await interaction.response.defer(ephemeral=True)
+    refused: tuple[tuple[int, str], ...] = ()
+    if file is not None:
+        listed = await asyncio.to_thread(parse_list, await content_of(file))
+        terms, refused = (*terms, *listed.terms), listed.refused
+    words = words_of(interaction)
+    added = await asyncio.to_thread(words.add, guild_id, terms, str(interaction.user.id))
+    known = len({term.key for term in terms}) - added
+    lines = [f"{added:,} added" + (f", {known:,} blocked already." if known else ".")]
+    lines += [f"Line {number}: {sentence}" for number, sentence in refused[:REFUSED_SHOWN]]
+    if len(refused) > REFUSED_SHOWN:
+        lines.append(f"and {len(refused) - REFUSED_SHOWN:,} more lines that were not taken.")
+    await interaction.followup.send(in_lines(lines) or "", ephemeral=True)
+
+
+async def content_of(file: discord.Attachment) -> bytes:
+    """The bytes of an attached list; UserError if it is too large, or Discord does not hand it
+    out."""
+    if file.size > FILE_LIMIT:
+        raise UserError(f"The file is larger than {FILE_LIMIT // 1024} KiB.")
+    try:
+        return await asyncio.wait_for(file.read(), TRY_SECONDS)
+    except DISCORD_ERRORS as error:
+        log.warning("an attached list could not be read: %s", error)
+        raise UserError("Discord did not hand out the file: please attach it once more.") from None
+
+
+@blocked.command(name="remove", description="Allow a word again")
+@app_commands.describe(term="As it is in the list")
+async def remove(interaction: Interaction, term: str) -> None:
+    """/blocked remove."""
+    guild_id = check_manager(interaction)
+    parsed = parse_term(term)
+    await interaction.response.defer(ephemeral=True)
+    if not await asyncio.to_thread(words_of(interaction).remove, guild_id, parsed):
+        raise UserError(f"{quote(term)} is not blocked here. /blocked list shows what is.")
+    await interaction.followup.send(f"{quote(term)} is allowed again.", ephemeral=True)
+
+
+@remove.autocomplete("term")
+async def complete_term(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+    """The terms that a moderator may mean."""
+    if not interaction.permissions.manage_guild:
+        return []
+    try:
+        near = await asyncio.to_thread(
+            words_of(interaction).with_part, str(interaction.guild_id), current, MENU_LIMIT
+        )
+    except StoreError as error:
+        log.error("%s", error)
+        return []
+    return [app_commands.Choice(name=term, value=term) for term in near]
+
+
+@blocked.command(name="list", description="Show the words that are blocked here")
+async def show(interaction: Interaction) -> None:
+    """/blocked list, for the moderator's eyes alone."""
+    guild_id = check_manager(interaction)
+    await interaction.response.defer(ephemeral=True)
+    terms = await asyncio.to_thread(words_of(interaction).terms, guild_id)
+    text = spoilers(terms[:LISTED_SHOWN])
+    if len(terms) <= LISTED_SHOWN and len(text) <= LISTED_LIMIT:
+        text = text or "Nothing is blocked here. /blocked add blocks a word."
+        await interaction.followup.send(text, ephemeral=True)
+        return
+    file = discord.File(io.BytesIO("\n".join(terms).encode()), "blocked.txt")
+    text = f"{len(terms):,} terms are blocked here."
+    await interaction.followup.send(text, file=file, ephemeral=True)
+
+
+def words_of(interaction: Interaction) -> BlockedWords:
+    """The blocked words of the bot that was asked."""
+    words: BlockedWords = interaction.client.context.words
+    return words
+
+
+def spoilers(terms: list[str] | tuple[str, ...]) -> str:
+    """Terms that nobody has to read who does not want to."""
+    return ", ".join(f"||{escape(term)}||" for term in terms)

@@ -1,0 +1,93 @@
+"""Who may do what, and where.
+
+Owns the refusals that depend on the channel, on what Discord grants the person or the bot there,
+and on whose job it is. Runs on the event loop and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import discord
+
+from bot.controls import Interaction
+from settings import Settings
+from text import UserError
+
+
+def check_place(settings: Settings, interaction: Interaction) -> None:
+    """UserError outside of the allowed channels and their threads, for those without an allowed
+    role, and for those who may not use commands there: Discord leaves them the buttons."""
+    command = interaction.command
+    used = f"/{command.name}" if command else "This button"
+    if interaction.guild_id is None:
+        raise UserError(f"{used} works in a server's channel, not in direct messages.")
+    parent_id = getattr(interaction.channel, "parent_id", None)
+    if settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
+        here = [
+            f"<#{channel_id}>"
+            for channel_id in sorted(settings.channel_ids)
+            if getattr(interaction.client.get_channel(channel_id), "guild", None)
+            == interaction.guild
+        ]
+        advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
+        raise UserError(f"{used} is not available in this channel. Please {advice}.")
+    if settings.role_ids and not _has_role(settings, interaction):
+        raise UserError(f"{used} is for members with a certain role here. Please ask a moderator.")
+    if not interaction.permissions.use_application_commands:
+        raise UserError(NO_COMMANDS)
+
+
+def _has_role(settings: Settings, interaction: Interaction) -> bool:
+    """Whether the person has one of the owner's roles. Moderators and those who may manage the
+    server need none, as with Discord's own permissions of commands."""
+    granted = interaction.permissions
+    roles = {role.id for role in getattr(interaction.user, "roles", ())}
+    is_one = not settings.role_ids.isdisjoint(roles)
+    return is_one or granted.manage_guild or granted.manage_messages
+
+
+NO_COMMANDS = (
+    "This button is for those who may use commands in this channel. The server's admins can change"
+    " that."
+)
+
+
+def cannot_post(interaction: Interaction) -> str:
+    """What a person should know where the bot may not post; empty where it may."""
+    granted = interaction.app_permissions
+    is_thread = isinstance(interaction.channel, discord.Thread)
+    needed = {
+        "View Channel": granted.view_channel,
+        "Send Messages in Threads" if is_thread else "Send Messages": (
+            granted.send_messages_in_threads if is_thread else granted.send_messages
+        ),
+        "Embed Links": granted.embed_links,
+        "Attach Files": granted.attach_files,
+    }
+    lacking = ", ".join(name for name, is_granted in needed.items() if not is_granted)
+    if not lacking or granted.administrator:
+        return ""
+    return (
+        f"I may not post pictures in this channel: ask a moderator to allow me {lacking} here."
+        " Until then your picture comes as a direct message."
+    )
+
+
+def check_manager(interaction: Interaction) -> str:
+    """The id of the server, for members who may manage it; UserError for all others. Asked again
+    after Discord: a server's settings can show a command to others."""
+    if interaction.guild_id is None or not interaction.permissions.manage_guild:
+        raise UserError("Only members who may manage the server can do that.")
+    return str(interaction.guild_id)
+
+
+def check_may_change(interaction: Interaction, asker_id: str, guild_id: object) -> None:
+    """UserError for everybody but the person who asked and the moderators of that server."""
+    is_owner = asker_id == str(interaction.user.id)
+    if not is_owner and not is_moderator(interaction, guild_id):
+        raise UserError("Only the person who asked for it and moderators can do that.")
+
+
+def is_moderator(interaction: Interaction, guild_id: object) -> bool:
+    """Whether the person may change what others have asked for in this server."""
+    is_here = str(guild_id) == str(interaction.guild_id)
+    return is_here and interaction.permissions.manage_messages

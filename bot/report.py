@@ -1,0 +1,588 @@
+"""What a channel sees of a job that has ended: the result or the failure, exactly once.
+
+Owns those messages, and how they reach Discord whatever fails on the way. Reads the job's row for
+each try and notes in it what has arrived; what is seen before the end, running.py knows. `Reporter`
+lives on the event loop; the worker's thread only calls `job_started()` and `job_ended()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import heapq
+import io
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import discord
+
+from binder import SHAPES, in_shape
+from bot.controls import ControlId, job_view
+from bot.messages import (
+    PATIENCE,
+    PERMANENT_STATUSES,
+    TRY_SECONDS,
+    buttons_of,
+    description_of,
+    log_exception,
+    may_work_later,
+    nonce,
+    own_messages,
+    prompt_of,
+)
+from bot.running import QueueAnswers, RunningMessage
+from comfy_client import ComfyClient, ImageRef, Progress
+from comfyui.errors import NoPictures, NoPreview
+from comfyui.metadata import without_metadata
+from jobs.catalog import Offer
+from jobs.names import names_of
+from settings import DAY_MS
+from store import Job, JobStatus, Store, unix_ms
+from text import escape, shorten_middle
+
+log = logging.getLogger(__name__)
+
+FILES_PER_MESSAGE = 10
+REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
+REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
+RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
+HANGING = 3  # posts at most that others pass by: each holds its pictures in memory
+UPLINK = 50_000  # bytes per second of the slowest that counts; files take so much longer
+
+NEW, OLD = 0, 1  # who posts first: a new result, or one that is tried again
+
+# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
+ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
+SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
+MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # nothing smaller can be had of these
+
+TOO_LARGE = (
+    "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
+    " output folder."
+)
+TOO_LARGE_ALONE = "too large for Discord, to be found in ComfyUI's output folder."
+
+
+# ---------------------------------------------------------------------------------------------
+# The messages
+
+
+def job_label(job_id: str) -> str:
+    """How a message shows people which job it is about."""
+    return f"job {job_id[:8]}"
+
+
+def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord.Embed:
+    """The settings of a finished job (architecture.md M9), as far as its workflow has them.
+    `offers` is what is offered now: it says what a model is called, and whether there is more than
+    one workflow."""
+    offers = offers or {}
+    embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
+    offer = offers.get(job.workflow) or next(iter(offers.values()), None)
+    model = names_of(offer.options.models if offer else ()).shown(job.model) if job.model else ""
+    fields = {
+        "Workflow": escape(shorten_middle(job.workflow, 100)) if len(offers) > 1 else "",
+        "Model": escape(model),
+        "Sampler": escape(job.sampler),
+        "Scheduler": escape(job.scheduler),
+        "Shape": shape_of(job, offer),
+        "Steps": str(job.steps or ""),
+        "CFG": f"{job.cfg:g}" if job.cfg else "",
+        "Seed": "" if job.seed is None else str(job.seed),
+    }
+    for name, value in fields.items():
+        if value:
+            embed.add_field(name=name, value=value)
+    return embed.set_footer(text=job_label(job.id))
+
+
+def shape_of(job: Job, offer: Offer | None) -> str:
+    """The shape with its size, as far as both are known."""
+    if not job.shape or job.shape not in SHAPES:
+        return ""
+    size = f" ({in_shape(offer.size, job.shape)})" if offer and offer.size else ""
+    return job.shape + size
+
+
+def failure_embed(job: Job) -> discord.Embed:
+    """Why there is no picture, and for which prompt."""
+    embed = discord.Embed(
+        title="No picture this time",
+        description=escape(job.error_message or "Nobody knows why.", 2000),
+        colour=discord.Colour.red(),
+    )
+    embed.add_field(name="Prompt", value=prompt_of(job), inline=False)
+    return embed.set_footer(text=job_label(job.id))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is uploaded; `encoding` is the one of ENCODINGS that it came with."""
+
+    mark: str  # its file name without the suffix, which tells it in a channel's history
+    data: bytes
+    suffix: str
+    encoding: str = ""
+
+
+FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
+IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
+
+
+@dataclass(frozen=True)
+class ReportPart:
+    """One message of a report: the arguments of `send()`, the marks by which it is found in a
+    channel's history, and the bytes of its files."""
+
+    marks: tuple[str, ...]
+    message: Mapping[str, Any]
+    size: int
+
+
+def report_parts(
+    job: Job,
+    pictures: Sequence[Picture],
+    *,
+    from_start: bool,
+    note: str = "",
+    offers: Mapping[str, Offer] | None = None,
+    buttons: Sequence[str] = IN_CHANNEL,
+) -> Iterator[ReportPart]:
+    """The report of a finished job: one message, and more if the pictures are too many for it.
+    Not `from_start`: the first message is there, only pictures are missing. Pings only the person
+    who asked."""
+    if any(picture.encoding for picture in pictures):
+        note += "\nToo big for Discord as it was made, so it is shown compressed."
+    for batch in batches([len(picture.data) for picture in pictures]):
+        chosen = pictures[batch]
+        marks = [picture.mark for picture in chosen]
+        message: dict[str, Any] = {
+            "files": [
+                discord.File(
+                    io.BytesIO(picture.data),
+                    filename=picture.mark + picture.suffix,
+                    description=description_of(job),
+                )
+                for picture in chosen
+            ],
+            "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),
+        }
+        if from_start and batch.start == 0:
+            marks.append(FIRST_PART)
+            message["content"] = f"<@{job.user_id}>{note}"
+            message["view"] = job_view(job.id, *buttons)
+            message["embed"] = result_embed(job, offers) if pictures else failure_embed(job)
+            message["allowed_mentions"] = discord.AllowedMentions(
+                users=[discord.Object(int(job.user_id))]
+            )
+        try:
+            if marks:
+                size = sum(len(picture.data) for picture in chosen)
+                yield ReportPart(tuple(marks), message, size)
+        finally:  # discord.py's File is a cycle, which would hold the bytes for a while
+            for file in message["files"]:
+                file.fp.close()
+
+
+def batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """The pictures of each message: at most ten, and no more bytes than a request may have."""
+    first = total = 0
+    for number, size in enumerate(sizes):
+        if number > first and (number - first == FILES_PER_MESSAGE or total + size > REQUEST_LIMIT):
+            yield slice(first, number)
+            first, total = number, 0
+        total += size
+    yield slice(first, len(sizes))
+
+
+# ---------------------------------------------------------------------------------------------
+# Their way to Discord
+
+
+class Turns:
+    """Who posts next into one channel: one at a time, new results before what is tried again. A
+    post that hangs does not keep the others waiting."""
+
+    hanging = 0  # posts that others have passed by, in all channels
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self.is_taken = False
+
+    @contextlib.asynccontextmanager
+    async def turn(self, priority: int) -> AsyncIterator[None]:
+        """Wait for the turn, and have it for the body."""
+        loop = asyncio.get_running_loop()
+        if self.is_taken:
+            ready = loop.create_future()
+            heapq.heappush(self._waiting, (priority, next(self._numbers), ready))
+            try:
+                await ready
+            except asyncio.CancelledError:
+                if ready.done() and not ready.cancelled():
+                    self._next()
+                raise
+        self.is_taken = True
+        given_up = [False]
+        timer = loop.call_later(PATIENCE, self._pass_by, given_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if given_up[0]:
+                Turns.hanging -= 1
+            else:
+                self._next()
+
+    def _pass_by(self, given_up: list[bool]) -> None:
+        if Turns.hanging < HANGING:
+            Turns.hanging += 1
+            given_up[0] = True
+            self._next()
+
+    def _next(self) -> None:
+        self.is_taken = False
+        while self._waiting:
+            *_, ready = heapq.heappop(self._waiting)
+            if not ready.done():
+                self.is_taken = True
+                ready.set_result(None)
+                return
+
+
+class Reporter:
+    """Reports each job, however long that takes; a job that has ended is tried again until it is
+    reported, by the next start at the latest."""
+
+    def __init__(
+        self,
+        client: discord.Client,
+        store: Store,
+        comfy: ComfyClient,
+        threads: ThreadPoolExecutor | None = None,
+        estimate: Callable[[int], float | None] = lambda position: None,
+        *,
+        keep_metadata: bool = True,
+    ) -> None:
+        """`threads` are for the pictures that have to be fetched from ComfyUI; `estimate` gives the
+        seconds until the job at a position of the queue is done. Without `keep_metadata` pictures
+        are posted without the texts in their files (metadata.py)."""
+        self._client = client
+        self._store = store
+        self._comfy = comfy
+        self._threads = threads
+        self.answers = QueueAnswers(store, estimate)
+        self.offers: Callable[[], Mapping[str, Offer]] = dict  # what is offered now
+        self._keep_metadata = keep_metadata
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
+        self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
+        self._running: dict[str, RunningMessage] = {}  # by the id of the job
+        self._reporting: set[str] = set()  # ids of jobs whose end was told
+
+    # What happens to a job; any thread may call these
+
+    def job_started(self, job_id: str, progress: Progress) -> None:
+        """It is being made: the channel is told, unless it is a quick one."""
+        self._on_loop(self._start_message(job_id, progress))
+
+    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        """Its row is in a final state. `pictures` saves fetching them from ComfyUI again."""
+        self._on_loop(self._start_report(job_id, pictures))
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """The worker never waits for Discord: the GPU has its next job while pictures upload."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._client.loop)
+        except (RuntimeError, AttributeError):  # the loop has closed, or discord.py forgot it
+            work.close()
+            log.warning("Discord is gone already; what is left is reported at the next start")
+        else:
+            future.add_done_callback(log_exception)
+
+    # The program's start and end
+
+    async def catch_up(self) -> None:
+        """Report the jobs that ended in an earlier run and were not reported then; new ones come
+        first."""
+        left: defaultdict[str, list[str]] = defaultdict(list)
+        for job in await asyncio.to_thread(self._store.undelivered):
+            left[job.channel_id].append(job.id)
+        for job_ids in left.values():
+            self._start_task(self._deliver(job_ids, [], priority=OLD))
+
+    async def drain(self, seconds: float) -> None:
+        """Wait so long for the reports that are on their way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    def drop(self) -> None:
+        """Leave the rest to the next start."""
+        self.answers.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The report
+
+    async def _start_message(self, job_id: str, progress: Progress) -> None:
+        self.answers.queue_changed()
+        running = RunningMessage(self._client, self._store, job_id, progress)
+        self._running[job_id] = running
+        running.task = self._start_task(running.keep())
+        running.task.add_done_callback(lambda _: self._running.pop(job_id, None))
+
+    async def _start_report(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        if job_id in self._reporting:  # told twice: a second try beside the first might double it
+            return
+        self._reporting.add(job_id)
+        running = self._running.pop(job_id, None)
+        task = self._start_task(self._deliver([job_id], list(pictures), running))
+        task.add_done_callback(lambda _: self._reporting.discard(job_id))
+
+    async def _deliver(
+        self,
+        job_ids: Sequence[str],
+        pictures: list[bytes],
+        running: RunningMessage | None = None,
+        priority: int = NEW,
+    ) -> None:
+        """Report jobs that have ended, however long it takes; `pictures` and `running` are of the
+        only one. A report that has to wait gives its pictures up, and fetches them again then."""
+        if running is not None:
+            await running.stop()
+        if not self._client.is_ready():
+            pictures.clear()
+        await self._client.wait_until_ready()
+        first_pause, longest_pause = RETRY_PAUSES
+        pause = first_pause
+        while True:
+            left = []
+            for job_id in job_ids:
+                try:
+                    await self._report(job_id, pictures, running, priority)
+                except Exception as error:
+                    if not may_work_later(error):
+                        log.error("job %s: cannot be reported", job_id, exc_info=error)
+                        continue
+                    level = logging.WARNING if pause == first_pause else logging.DEBUG
+                    log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
+                    left.append(job_id)
+            if not left:
+                return
+            pictures.clear()
+            job_ids, priority = left, OLD
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest_pause)
+
+    async def _report(
+        self,
+        job_id: str,
+        pictures: list[bytes],
+        running: RunningMessage | None,
+        priority: int,
+    ) -> None:
+        """One try at the report."""
+        job = await asyncio.to_thread(self._store.get, job_id)
+        if job is None or job.delivered_at is not None:
+            return
+        message_ids: list[str] = []
+        place_id = job.channel_id
+        if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
+            log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
+        elif job.status is not JobStatus.CANCELLED or job.error_message:
+            turns = self._turns[job.channel_id]
+            if turns.is_taken:
+                pictures.clear()
+            async with turns.turn(priority):
+                message_ids, place_id = await self._post(job, pictures)
+        await (running or RunningMessage(self._client, self._store, job_id)).close(job)
+        await asyncio.to_thread(self._store.delivered, job_id, message_ids, place_id)
+        self.answers.queue_changed()
+        log.info("job %s: closed as %s", job_id, job.status.value)
+
+    async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:
+        """Into the channel; if that is closed to the bot, to the person alone. The ids of the
+        messages, and of the channel that they are in."""
+        if job.report_tried_at is None:  # later tries look first for what this one has posted
+            await asyncio.to_thread(self._store.report_tried, job.id)
+        channel = self._client.get_partial_messageable(int(job.channel_id))
+        guild = self._client.get_guild(int(job.guild_id))
+        smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
+        try:
+            limit = guild.filesize_limit if guild else smallest
+            return await self._send(channel, job, originals, limit), job.channel_id
+        except discord.HTTPException as error:
+            if error.status not in PERMANENT_STATUSES:
+                raise
+            log.warning("job %s: its channel is closed to the bot: %s", job.id, error)
+        note = f" The bot may not post in <#{job.channel_id}>, so here it is."
+        try:
+            person = await self._client.create_dm(discord.Object(int(job.user_id)))
+            return await self._send(person, job, originals, smallest, note), str(person.id)
+        except discord.HTTPException as error:
+            if error.status not in PERMANENT_STATUSES:
+                raise
+            log.error("job %s: cannot be reported to anybody: %s", job.id, error)
+        return [], job.channel_id
+
+    async def _send(
+        self,
+        place: discord.PartialMessageable | discord.DMChannel,
+        job: Job,
+        originals: Sequence[bytes],
+        limit: int,
+        note: str = "",
+    ) -> list[str]:
+        """The parts of the report that are not posted yet; the ids of all of them. What Discord
+        finds too large all the same is sent again, smaller."""
+        done = await self._posted(place, job) if job.report_tried_at is not None else {}
+        for encoding in ENCODINGS:
+            pictures, too_large = await self._at_hand(job, originals, encoding, limit)
+            about, more = job, note
+            if too_large and pictures:
+                more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
+            elif too_large:
+                about = replace(job, error_message=TOO_LARGE)
+            elif job.output_images and not pictures:
+                about = replace(job, error_message=NoPictures.gone)
+            left = [picture for picture in pictures if picture.mark not in done]
+            try:
+                await self._post_parts(place, about, left, more, done)
+                return list(dict.fromkeys(done.values()))
+            except discord.HTTPException as error:
+                if error.status != 413:
+                    raise
+                log.info("job %s: Discord finds it too large: %s", job.id, error)
+        if FIRST_PART in done:  # the first message came through: it says what is missing
+            missing = sum(picture.mark not in done for picture in pictures) + too_large
+            text = f"<@{job.user_id}>{note}\n{missing}"
+            text += f" of {len(pictures) + too_large}: {TOO_LARGE_ALONE}"
+            await place.get_partial_message(int(done[FIRST_PART])).edit(content=text)
+        else:
+            await self._post_parts(place, replace(job, error_message=TOO_LARGE), [], note, done)
+        return list(dict.fromkeys(done.values()))
+
+    async def _post_parts(
+        self,
+        place: discord.PartialMessageable | discord.DMChannel,
+        job: Job,
+        pictures: Sequence[Picture],
+        note: str,
+        done: dict[str, str],
+    ) -> None:
+        """Post what is missing, and note in `done` what has arrived: message ids by mark."""
+        parts = report_parts(
+            job,
+            pictures,
+            from_start=FIRST_PART not in done,
+            note=note,
+            offers=self.offers(),
+            buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
+        )
+        for part in parts:
+            seconds = TRY_SECONDS + part.size / UPLINK
+            message = await asyncio.wait_for(place.send(**part.message), seconds)
+            done.update(dict.fromkeys(part.marks, str(message.id)))
+
+    async def _at_hand(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> tuple[list[Picture], int]:
+        """What `_pictures` finds; in a thread if something has to be fetched, or copied."""
+        find = functools.partial(self._pictures, job, originals, encoding, limit)
+        threads = self._threads
+        if originals and not encoding and max(map(len, originals)) <= limit:
+            if self._keep_metadata:
+                return find()
+            threads = None  # the event loop's own, which do not hang on ComfyUI
+        return await asyncio.get_running_loop().run_in_executor(threads, find)
+
+    def _pictures(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> tuple[list[Picture], int]:
+        """The job's pictures with this encoding, or the first after it that is within the limit
+        (bytes), and how many cannot be made small enough. Without those that the server has no
+        more. Blocks."""
+        pictures, too_large = [], 0
+        for number, name in enumerate(job.output_images):
+            mark = f"{job.id[:8]}-{number + 1}"
+            as_made = originals[number] if originals else None
+            try:
+                picture = self._picture(ImageRef.parse(name), mark, as_made, encoding, limit)
+            except NoPictures as error:
+                log.error("job %s: %s", job.id, error)
+                continue
+            if picture is None:
+                too_large += 1
+            else:
+                pictures.append(picture)
+        return pictures, too_large
+
+    def _picture(
+        self, ref: ImageRef, mark: str, as_made: bytes | None, encoding: str, limit: int
+    ) -> Picture | None:
+        """One picture within the limit, None if there is no way; raises NoPictures."""
+        suffix = Path(ref.filename).suffix
+        for step in ENCODINGS[ENCODINGS.index(encoding) :]:
+            if step and suffix.lower() in MOVING:
+                return None
+            try:
+                data = self._comfy.image(ref, step) if step or as_made is None else as_made
+            except NoPreview as error:  # the next format may take what this one does not
+                log.info("%s", error)
+                continue
+            if not self._keep_metadata:
+                data = without_metadata(data)
+            if len(data) <= limit:
+                suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
+                return Picture(mark, data, suffix, step)
+        return None
+
+    async def _posted(self, place: discord.abc.Messageable, job: Job) -> dict[str, str]:
+        """The parts of the report that earlier tries have posted: message ids by mark. Discord
+        forgets a nonce after some minutes; this finds them also hours later."""
+        found: dict[str, str] = {}
+        first = str(ControlId("job", "delete", job.id))
+        everything = 1 + len(job.output_images)
+        async for message in own_messages(
+            self._client, place, job.completed_at, job.report_tried_at
+        ):
+            stems = [Path(file.filename).stem for file in message.attachments]
+            marks = [stem for stem in stems if stem.startswith(f"{job.id[:8]}-")]
+            marks += [FIRST_PART] if first in buttons_of(message) else []
+            found.update(dict.fromkeys(marks, str(message.id)))
+            if len(found) == everything:
+                break
+        # From now on this try may have posted something, too.
+        await asyncio.to_thread(self._store.report_tried, job.id)
+        return found
+
+    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
+        """Delete: the messages of a result go. `message` is its first, and goes last: as long as
+        anything is left, so is its button. `job` is None if its row has been removed."""
+        ids: Sequence[str] = job.report_message_ids if job else ()
+        place = self._client.get_partial_messageable(message.channel.id)
+        if not ids and (job is None or len(job.output_images) > 1):
+            posted_ms = int(message.created_at.timestamp() * 1000)
+            ids = [
+                str(later.id)
+                async for later in own_messages(self._client, place, posted_ms, posted_ms)
+                if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
+            ]
+        first_id = str(message.id)
+        for message_id in (*(other for other in ids if other != first_id), first_id):
+            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+                await place.get_partial_message(int(message_id)).delete()

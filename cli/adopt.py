@@ -1,0 +1,161 @@
+"""--adopt: an exported workflow becomes one that /gen drives.
+
+Owns the command: it reads the file, writes the workflow's folder, and tells the owner what was
+found, what it is not sure of, and what the server lacks. What goes where, roles.py finds out. Needs
+no connection to Discord, and none to ComfyUI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import binder
+from adopt.analysis import Adoption, analyse_file
+from comfy_client import ComfyClient
+from comfyui import object_info
+from comfyui.errors import ComfyError
+from comfyui.object_info import ObjectInfo
+from jobs.catalog import FILE_NAME, lacking
+from settings import Settings
+
+EXIT_UNSURE = 2
+NAME_LIMIT = 60  # characters
+WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
+
+
+class AdoptError(Exception):
+    """Why a file is not adopted, and what to do; for the owner."""
+
+
+def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
+    """`--adopt FILE`: the exit code is 0 if all was found for sure, 2 if the folder is written and
+    something is not sure, 1 if the workflow cannot be driven."""
+    info = _ask(settings)
+    adoption = analyse_file(options.adopt, info)
+    loaded = _checked(adoption)
+    reason = None if loaded.ok else loaded.reason
+    if options.json:
+        print(_as_json(adoption, reason))
+    elif loaded.ok:
+        try:
+            write(settings, options, adoption, loaded, info)
+        except AdoptError as error:
+            reason = str(error)
+    if reason is not None:
+        print(f"refused: {reason}", file=sys.stderr)
+        return 1
+    return EXIT_UNSURE if adoption.not_sure else 0
+
+
+def write(
+    settings: Settings,
+    options: argparse.Namespace,
+    adoption: Adoption,
+    loaded: binder.Valid,
+    info: ObjectInfo | None,
+) -> None:
+    """Write the folder and tell what is in it; AdoptError if there is one of that name."""
+    name = options.name or _name_of(options.adopt)
+    if not _is_name(name):
+        raise AdoptError(f"{name!r} cannot be the name of a folder: give another with --name")
+    folder = settings.workflow_path.parent.parent / name
+    try:
+        folder.mkdir(parents=True)
+        rows = (
+            f"  {json.dumps(role)}: {json.dumps(adoption.bindings[role])}" for role in binder.ROLES
+        )
+        text = "{\n" + ",\n".join(rows) + "\n}\n"
+        (folder / binder.BINDINGS_FILE).write_text(text, "utf-8")
+        # Last: it makes the folder a workflow, which a running bot may read at any moment.
+        (folder / FILE_NAME).write_text(_pretty(adoption.workflow), "utf-8")
+    except FileExistsError:
+        raise AdoptError(
+            f"there is a workflow {name} already: give another --name, or remove {folder}"
+        ) from None
+    except OSError as error:
+        raise AdoptError(f"{folder} cannot be written: {error.strerror}") from error
+    for line in report(adoption, loaded, info):
+        print(line)
+    print(f"\nWritten to {folder}; try it:")
+    print(f'  {_python()} comfygen.py --once "a red fox" --workflow {_quoted(name)}')
+    print("Then /refresh in Discord, or a start of the bot, offers it to people.")
+
+
+def report(adoption: Adoption, loaded: binder.Valid, info: ObjectInfo | None) -> Iterator[str]:
+    """A line for each role, and one for each thing that the server lacks."""
+    for finding in adoption.findings:
+        entries = ", ".join(finding.entries) or "-"
+        yield f"{finding.role:<10} {entries}: {finding.why}"
+    for role, candidates in adoption.not_sure.items():
+        yield (
+            f"not sure   {role}: it could be {', '.join(candidates)};"
+            f" look at it in ComfyUI, and correct {binder.BINDINGS_FILE} if it is wrong"
+        )
+    if info is None:
+        yield "ComfyUI does not answer: what it has of this workflow, --check tells later"
+        return
+    for text in lacking(loaded, info):
+        yield f"warning    {text}"
+
+
+def _ask(settings: Settings) -> ObjectInfo | None:
+    """What the server's node classes accept; None if there is no server."""
+    client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+    with closing(client):
+        try:
+            return object_info.fetch(client)
+        except ComfyError:
+            return None
+
+
+def _checked(adoption: Adoption) -> binder.BindResult:
+    """What was found, as a start of the bot will read it."""
+    if adoption.refused is not None:
+        return binder.Invalid(adoption.refused)
+    try:
+        bindings = binder.parse_bindings(adoption.bindings)
+    except ValueError as error:
+        return binder.Invalid(str(error))
+    return binder.validate(adoption.workflow, bindings)
+
+
+def _as_json(adoption: Adoption, refused: str | None) -> str:
+    answer = {"bindings": adoption.bindings, "not_sure": adoption.not_sure, "refused": refused}
+    return json.dumps(answer, indent=2)
+
+
+def _name_of(path: Path) -> str:
+    """A name for the workflow out of its file's; of a file that is called as all are, its
+    folder's."""
+    stem = re.sub(r"[-_ ]*(workflow)?[-_ ]*(api)?$", "", path.stem, flags=re.IGNORECASE)
+    words = re.findall(r"[\w.-]+", stem if stem and stem != "base" else path.resolve().parent.name)
+    return "-".join(words)[:NAME_LIMIT].strip(".-") or "workflow"
+
+
+def _is_name(name: str) -> bool:
+    """Whether every system takes it as the name of a folder, and a person can type it."""
+    is_plain = re.fullmatch(r"\w[\w .+()-]*", name) is not None and name.strip(" .") == name
+    return is_plain and len(name) <= NAME_LIMIT and not WINDOWS_NAMES.fullmatch(name)
+
+
+def _pretty(workflow: binder.Workflow) -> str:
+    return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
+
+
+def _python() -> str:
+    """How the owner has called Python, from the folder they are in."""
+    path = Path(sys.executable)
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return _quoted(str(path))
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if " " in name or "(" in name else name

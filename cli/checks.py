@@ -1,0 +1,312 @@
+"""Everything that is looked at before a start, for the log and for --check.
+
+Owns the checks of the database, ComfyUI, the workflow and Discord, and their words for the owner.
+What a start needs is opened here and handed on. `StartupChecks` blocks; the checks of Discord
+run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, TypeVar
+
+import discord
+from discord import app_commands
+
+import binder
+from bot.messages import DISCORD_ERRORS
+from comfy_client import ComfyClient
+from comfyui import object_info
+from comfyui.errors import ComfyError, Unreachable
+from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
+from jobs.catalog import Offer, WorkflowError, Workflows, lacking
+from settings import Settings, redact
+from store import LOW_DISK_BYTES, MIGRATIONS, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
+TRY_EVERY = 0.5  # seconds
+INVITE_SCOPES = ("bot", "applications.commands")
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+
+
+class StartupError(Exception):
+    """The bot cannot start; `str()` says why and what to do."""
+
+
+class Check(NamedTuple):
+    """One line of the checks: ok, warning or FAILED, and what to do."""
+
+    area: str
+    state: str
+    text: str
+
+
+CHECK_LEVELS = {"ok": logging.INFO, "warning": logging.WARNING, "FAILED": logging.CRITICAL}
+
+
+def log_check(check: Check) -> None:
+    """A check as a line of the log."""
+    log.log(CHECK_LEVELS[check.state], "check: %s: %s", check.area, check.text)
+
+
+class StartupChecks:
+    """The checks before going online (architecture.md M10), and what they opened on the way.
+    Blocks."""
+
+    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+        """Without `create` a database that is not there yet is not made."""
+        self.settings = settings
+        self._create = create
+        self.checks: list[Check] = []
+        self.store: Store | None = None
+        self.client = ComfyClient(
+            settings.comfy_base_url, settings.comfy_headers, previews=settings.previews
+        )
+        self.info: ObjectInfo | None = None
+        self.offers: dict[str, Offer] = {}  # of the usable workflows, the default first
+        self.workflows = Workflows(settings.workflow_path)
+        self.workflow = self.workflows.load()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bot would start."""
+        return all(check.state != "FAILED" for check in self.checks)
+
+    def run(self) -> None:
+        """Every check that needs no Discord, in order."""
+        self._database()
+        self._comfyui()
+        self._workflow()
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if self.store is not None:
+            self.store.close()
+        self.client.close()
+
+    def _note(self, area: str, state: str, text: str) -> None:
+        self.checks.append(Check(area, state, text))
+
+    def _database(self) -> None:
+        path = self.settings.db_path
+        if not self._create and not path.exists():
+            place = next(folder for folder in path.parents if folder.exists())
+            if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+                self._note("database", "ok", f"{path} is made by the first start")
+            else:
+                self._note(
+                    "database", "FAILED", f"{place} is no writable folder: set DB_PATH elsewhere"
+                )
+            return
+        try:
+            self.store = Store(path)
+        except StoreError as error:
+            self._note("database", "FAILED", str(error))
+            return
+        self._note("database", "ok", f"{path}, version {len(MIGRATIONS)}, writable")
+        free = shutil.disk_usage(path.parent).free
+        if free < LOW_DISK_BYTES:
+            self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
+
+    def _comfyui(self) -> None:
+        try:
+            self._note("ComfyUI", "ok", self._with_retries(self.client.version))
+            waiting = len(self._with_retries(self.client.queue).pending)
+            self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
+            self.info = info = self._with_retries(functools.partial(object_info.fetch, self.client))
+            options = info.options({}) if not self.workflow.ok else self._offered(info)
+            counts = len(options.models), len(options.samplers), len(options.schedulers)
+            self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
+        except OptionsMissing as error:
+            for problem in error.problems:
+                self._note("options", "FAILED", problem)
+        except WorkflowError as error:
+            self._note("workflow", "FAILED", f"{self.workflows.default}: {error}")
+        except ComfyError as error:
+            self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
+
+    def _with_retries(self, ask: Callable[[], T]) -> T:
+        """Ask ComfyUI, and again: one reset, or a proxy's 502, is no reason to refuse a start."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask()
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TRY_EVERY)
+
+    def _offered(self, info: ObjectInfo) -> ComfyOptions:
+        self.offers, left_out = self.workflows.offers(info)
+        for name, reason in left_out.items():
+            self._note("workflow", "warning", f"{name} is left out: {reason}")
+        return self.offers[self.workflows.default].options
+
+    def _workflow(self) -> None:
+        path = self.settings.workflow_path
+        if not self.workflow.ok:
+            self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
+            return
+        self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
+        self._against_server(self.workflow)
+        for name in self.workflows.names()[1:]:
+            loaded = self.workflows.load(name)
+            if loaded.ok:
+                if name in self.offers or not self.offers:
+                    self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
+                self._against_server(loaded, f"{name}: ")
+            elif not self.offers:  # else it was told with what is left out
+                self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
+
+    def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:
+        for text in lacking(loaded, self.info) if self.info is not None else ():
+            self._note("workflow", "warning", whose + text)
+
+
+def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
+    """One line for the owner, with what to do."""
+    hint = "start it, or correct COMFY_BASE_URL"
+    return f"ComfyUI cannot be used at {settings.comfy_base_url}: {hint} ({error})"
+
+
+async def inspect_discord(settings: Settings, commands: Collection[str]) -> list[Check]:
+    """The checks of what needs Discord, over REST alone: nobody sees the bot go online. `commands`
+    are the names of those that have to be registered."""
+    checks: list[Check] = []
+    async with discord.Client(intents=discord.Intents(guilds=True)) as client:
+        try:
+            await client.login(settings.token)
+            checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))
+            checks.append(check_application(settings, client.application_id))
+            roles: set[int] = set()
+            for channel_id in sorted(settings.channel_ids):
+                check, there = await _fetch_and_check_channel(client, channel_id)
+                checks.append(check)
+                roles |= there
+            checks += check_roles(settings, roles)
+            guild = discord.Object(settings.guild_id) if settings.guild_id else None
+            registered = await app_commands.CommandTree(client).fetch_commands(guild=guild)
+            if set(commands) <= {command.name for command in registered}:
+                checks.append(Check("Discord", "ok", "the commands are registered"))
+            else:
+                text = "the commands are not registered yet: the next start does that"
+                checks.append(Check("Discord", "warning", text))
+        except discord.Forbidden:
+            text = f"the bot is not in server {settings.guild_id} (DISCORD_GUILD_ID): invite it"
+            checks.append(Check("Discord", "FAILED", text))
+        except DISCORD_ERRORS as error:
+            checks.append(Check("Discord", "FAILED", explanation(error)))
+    return checks
+
+
+def check_application(settings: Settings, actual: int | None) -> Check:
+    """Whether the token belongs to the application that the owner means."""
+    wanted = settings.client_id
+    if wanted in (None, actual):
+        return Check("Discord", "ok", f"application id {actual}")
+    text = f"DISCORD_CLIENT_ID is {wanted}, but DISCORD_TOKEN belongs to application {actual}"
+    return Check("Discord", "FAILED", f"{text}: correct one of the two")
+
+
+def check_channel(channel_id: int, channel: object, me: discord.Member | None = None) -> Check:
+    """Whether the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS;
+    `channel` is whatever Discord has under the id."""
+    if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+        text = f"the bot does not see channel {channel_id}: invite it, or correct"
+        return Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")
+    granted = channel.permissions_for(me or channel.guild.me)
+    wanted = [name for name, on in INVITE_PERMISSIONS if on]
+    missing = [name.replace("_", " ") for name in wanted if not getattr(granted, name)]
+    if missing:
+        text = f"channel {channel_id}: the bot lacks {', '.join(missing)}"
+        return Check("Discord", "warning", text)
+    return Check("Discord", "ok", f"channel {channel_id} (#{channel.name}): all permissions")
+
+
+def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
+    """A warning for each of ALLOWED_ROLE_IDS that is not among the roles of the bot's servers."""
+    return [
+        Check("Discord", "warning", f"no server has role {role_id}: correct ALLOWED_ROLE_IDS")
+        for role_id in sorted(settings.role_ids.difference(known))
+    ]
+
+
+async def _fetch_and_check_channel(
+    client: discord.Client, channel_id: int
+) -> tuple[Check, set[int]]:
+    """The check of one channel, and the ids of the roles of its server."""
+    try:
+        found = await client.fetch_channel(channel_id)
+        if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
+            return check_channel(channel_id, None), set()
+        # Again with its server, whose roles say what the bot may do there.
+        guild = await client.fetch_guild(found.guild.id)
+        channel = await guild.fetch_channel(channel_id)
+        assert client.user is not None  # logged in
+        me = await guild.fetch_member(client.user.id)
+        return check_channel(channel_id, channel, me), {role.id for role in guild.roles}
+    except (discord.NotFound, discord.Forbidden):
+        return check_channel(channel_id, None), set()
+
+
+def explanation(error: Exception) -> str:
+    """What ended the connection to Discord, in one line with what to do."""
+    if isinstance(error, StartupError | StoreError):
+        return str(error)
+    if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
+        return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
+    return f"Discord cannot be used: {error}; check the internet connection"
+
+
+def check_rules(settings: Settings) -> list[Check]:
+    """What the owner has set for the people of a server, a line each."""
+    share = settings.max_waiting
+    waiting = f"a person may have {share} pictures waiting" if share else "no limit for a person"
+    roles = ", ".join(map(str, sorted(settings.role_ids)))
+    who = f"moderators and members with one of the roles {roles}" if roles else "every member"
+    alerts = settings.alert_user_id
+    texts = (
+        f"{waiting} (MAX_WAITING_PER_PERSON)",
+        f"up to {settings.max_steps} steps (MAX_STEPS)",
+        f"{who} may use the bot (ALLOWED_ROLE_IDS)",
+        f"user {alerts} hears of trouble (ALERT_USER_ID)"
+        if alerts
+        else "nobody hears of trouble by a message (ALERT_USER_ID)",
+        f"pictures {'keep' if settings.keep_metadata else 'lose'} their metadata (KEEP_METADATA)",
+    )
+    return [Check("rules", "ok", text) for text in texts]
+
+
+def print_checks(
+    settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
+) -> int:
+    """`--check`: every check as a line on stdout, the faults of the configuration first; the exit
+    code is 0 if the bot would start."""
+    inspection = StartupChecks(settings, create=False)
+    inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+    inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
+    inspection.run()
+    inspection.checks += check_rules(settings)
+    if settings.token and not offline:
+        inspection.checks += asyncio.run(inspect_discord(settings, commands))
+    inspection.close()
+    for area, state, text in inspection.checks:
+        print(f"{state:<8} {area:<14} {redact(text, *settings.secrets)}")
+    return 0 if inspection.passed else 1

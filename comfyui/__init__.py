@@ -1,0 +1,1 @@
+"""ComfyUI's formats and errors; nothing here does I/O."""

@@ -1,0 +1,350 @@
+"""What can go wrong at ComfyUI, and how people and the owner read of it.
+
+Owns the tree of errors of everything that asks ComfyUI, and turns the server's refusals and
+failures into them (comfyui.md). Asks the server for nothing: no HTTP here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from text import PublicError, display_name, quote, truncate
+
+DETAIL_LENGTH = 200  # of a server's own words, as shown to people
+
+# What of a job an input most likely takes, by its name. For sure, only the workflow's bindings say.
+LORA = "LoRA"
+LIKELY_PARAMS = {
+    "ckpt_name": "model",
+    "unet_name": "model",
+    "sampler_name": "sampler",
+    "scheduler": "scheduler",
+    "lora_name": LORA,
+    "seed": "seed",
+    "noise_seed": "seed",
+    "steps": "steps",
+    "cfg": "cfg",
+}
+# What a person chooses from a list, and what they type as a number, by its role in a job.
+CHOICES = ("model", "sampler", "scheduler", LORA)
+NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
+
+
+class ComfyError(PublicError):
+    """Base of what can go wrong at ComfyUI."""
+
+    user_message = "Something went wrong on the image server. Please try again."
+
+
+class Unreachable(ComfyError):
+    """Rejected, reset, timed out, 429 or 5xx: the same call may work later, and this one may have
+    been carried out all the same."""
+
+    user_message = (
+        "The image server cannot be reached right now. Please try again in a few minutes."
+    )
+
+
+class BadAnswer(ComfyError):
+    """Whatever answers is not a ComfyUI: a login page, a redirect, another program."""
+
+    user_message = (
+        "The image server gave an answer that makes no sense. Please tell the bot's owner."
+    )
+
+
+class Rejected(ComfyError):
+    """The server did not accept the workflow; the detail names node, input and value.
+    `was_queued`: it took a part of it, which may be at work. `faults`: its reasons."""
+
+    was_queued = False
+    faults: tuple[Fault, ...] = ()
+    user_message = (
+        "ComfyUI does not accept the bot's workflow. Please tell the bot's owner, who finds the"
+        " reason in the log."
+    )
+
+
+class NotOffered(Rejected):
+    """Values out of the server's lists that it does not take: `values` has them verbatim, by what
+    they are (of CHOICES)."""
+
+    def __init__(self, detail: str, values: Mapping[str, str] | None = None) -> None:
+        self.values = dict(values or {})
+        shown = (f"{name} {quote(clean(display_name(v)))}" for name, v in self.values.items())
+        self.what = " and the ".join(shown) or "chosen value"
+        super().__init__(detail, f"{self.sentence}. Please choose another.")
+
+    @property
+    def sentence(self) -> str:
+        """That they are gone, without a full stop."""
+        verb = "are" if len(self.values) > 1 else "is"
+        return f"The {self.what} {verb} not offered by ComfyUI any more"
+
+
+class NodeFailed(ComfyError):
+    """A node raised an exception while the prompt ran. `node` is its id in the workflow."""
+
+    node = ""
+
+
+class OutOfMemory(NodeFailed):
+    """The GPU's memory did not suffice."""
+
+    user_message = (
+        "The model is too big for the GPU at these settings. Choose a smaller model: steps, CFG,"
+        " sampler and prompt make no difference. If none is small enough, tell the bot's owner."
+    )
+
+
+class BrokenModel(NodeFailed):
+    """A file of weights cannot be read; which one, only the workflow tells."""
+
+    user_message = (
+        "The file of a model is broken, so ComfyUI cannot load it. Choose another model, or tell"
+        " the bot's owner."
+    )
+    of_a_lora = (
+        "The file of a LoRA is broken, so ComfyUI cannot load it. Use another in the prompt, or"
+        " tell the bot's owner."
+    )
+
+
+class UnreadablePrompt(NodeFailed):
+    """The node that encodes the text gave up over it (comfyui.md)."""
+
+    user_message = (
+        "ComfyUI could not read this prompt: look for unbalanced brackets or an incomplete"
+        " `embedding:`, in the negative prompt as well. If there is neither, tell the bot's owner."
+    )
+
+
+class Interrupted(ComfyError):
+    """The prompt was stopped on the server."""
+
+    user_message = "The picture was stopped on the image server. Run /gen to ask for it again."
+
+
+class NoPictures(ComfyError):
+    """The prompt succeeded without a picture, or its pictures are gone from the server."""
+
+    user_message = "The image server finished without a picture. Please tell the bot's owner."
+    gone = "The picture was made, but it is no longer on the image server. Run /gen again."
+
+
+class NoPreview(ComfyError):
+    """The server cannot re-encode a file: a video, or a picture too large for the format."""
+
+    user_message = "The picture could not be made smaller on the image server."
+
+
+class Removed(ComfyError):
+    """The prompt was taken out of the server's queue by somebody else."""
+
+    user_message = (
+        "The owner of the image server removed this picture from ComfyUI's queue."
+        " Run /gen to ask for it again."
+    )
+
+
+class TimedOut(ComfyError):
+    """A prompt ran longer than the owner allows."""
+
+    user_message = "The picture took too long and was stopped. Try fewer steps or a smaller model."
+
+
+class Fault(NamedTuple):
+    """One reason of a refusal, in the server's words."""
+
+    where: str  # node and class, for the log
+    kind: str
+    message: str
+    name: str  # of the input, if it is about one
+    value: str
+    node: str = ""  # its id
+    role: str = ""  # what of a job is written there, if anything is
+
+    @property
+    def choice(self) -> str | None:
+        """What a person has chosen that is in no list, of CHOICES."""
+        return self.role if self.kind == "value_not_in_list" and self.role in CHOICES else None
+
+    def __str__(self) -> str:
+        about = f", input {self.name}" if self.name else ""
+        value = f" ('{truncate(self.value, 80)}')" if self.value else ""
+        return clean(f"{self.where}{about}: {self.message}{value}")
+
+    @property
+    def user_message(self) -> str:
+        """What people read of it: no node, and of the reason what may help them."""
+        if self.kind == "value_not_in_list":
+            name = self.name.removesuffix("_name").replace("_", " ")
+            what = clean(f"{name} {quote(display_name(self.value))}")
+            return f"ComfyUI does not offer the {what}. Please tell the bot's owner."
+        if self.role in NUMBERS and self.kind.startswith("value_"):
+            reason = clean(self.message)
+            return (
+                f"ComfyUI does not accept the {NUMBERS[self.role]}: {reason}. Please give another."
+            )
+        if self.kind == "missing_node_type" or "does not exist" in self.message:
+            return (
+                "ComfyUI lacks a node that the bot's workflow needs. Please tell the bot's owner,"
+                " who finds its name in the log."
+            )
+        return Rejected.user_message
+
+
+def refusal(answer: Mapping[str, Any]) -> Rejected:
+    """Both shapes of a 400, and a 200 with node_errors (comfyui.md)."""
+    return _refused(tuple(_faults(answer)))
+
+
+def refusal_of_job(error: Rejected, roles: Mapping[tuple[str, str], str]) -> Rejected:
+    """The same refusal in the words of the workflow it is about; `roles` as binder.params_by_place
+    gives them. A LoRA has no place in the file: its node is made for the prompt."""
+    if not error.faults:
+        return error
+
+    def role_of(fault: Fault) -> str:
+        return roles.get((fault.node, fault.name), fault.role if fault.role == LORA else "")
+
+    told = _refused(tuple(fault._replace(role=role_of(fault)) for fault in error.faults))
+    told.was_queued = error.was_queued
+    return told
+
+
+def _refused(faults: tuple[Fault, ...]) -> Rejected:
+    detail = "; ".join(map(str, faults))
+    others = [fault for fault in faults if fault.choice is None]
+    if others:
+        refused = Rejected(detail, others[0].user_message)
+    else:
+        refused = NotOffered(detail, {str(fault.choice): fault.value for fault in faults})
+    refused.faults = faults
+    return refused
+
+
+def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
+    """Every fault, at least one."""
+    node_errors = answer.get("node_errors")
+    found = False
+    for node, entry in (node_errors if isinstance(node_errors, dict) else {}).items():
+        entry = entry if isinstance(entry, dict) else {}
+        for fault in dicts(entry.get("errors")):
+            found = True
+            yield _fault(str(node), str(entry.get("class_type", "unknown")), fault)
+    error = answer.get("error")
+    if not found and isinstance(error, dict):
+        message = f"{error.get('message', '')} {error.get('details', '')}"
+        yield Fault("the workflow", str(error.get("type")), message, "", "")
+    elif not found:
+        yield Fault("the workflow", "", str(error or "no reason given"), "", "")
+
+
+def _fault(node: str, class_type: str, fault: Mapping[str, Any]) -> Fault:
+    extra = fault.get("extra_info")
+    extra = extra if isinstance(extra, dict) else {}
+    details = str(fault.get("details", ""))
+    in_words = re.match(r"[^:]*: (?:'(.*?)' not in |'([^']*)'|(\S+))", details)  # older servers
+    value = next(filter(None, in_words.groups()), "") if in_words else ""
+    name = str(extra.get("input_name") or details.partition(":")[0])
+    return Fault(
+        f"node {node} ({class_type})",
+        str(fault.get("type")),
+        str(fault.get("message", "not accepted")),
+        name,
+        str(extra.get("received_value", value)),
+        node,
+        LIKELY_PARAMS.get(name, ""),
+    )
+
+
+def failure(status: object) -> ComfyError | None:
+    """What a history entry's status says went wrong; None for a success."""
+    if not isinstance(status, dict):
+        return None  # servers before 2024 wrote no status, and no entry for a failure
+    messages = status.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        event, data = message if isinstance(message, list) and len(message) == 2 else ("", None)
+        data = data if isinstance(data, dict) else {}
+        if event == "execution_interrupted":
+            return Interrupted(f"interrupted in node {data.get('node_id')}")
+        if event == "execution_error":
+            return _node_failure(data)
+    if status.get("status_str") == "error" or status.get("completed") is False:
+        return NodeFailed(
+            f"status {status.get('status_str')} without a reason",
+            "The picture failed on the image server. Try other settings.",
+        )
+    return None
+
+
+# How loaders of weights complain of a file that is cut off, or is something else (a web page, say).
+BROKEN_FILE = re.compile(
+    r"deserializing header|header ?too ?(?:large|small)|MetadataIncompleteBuffer"
+    r"|PytorchStreamReader|central directory|invalid load key|Unsupported operand"
+    r"|pickle data was truncated|Ran out of input|unexpected EOF|\bcorrupt",
+    re.IGNORECASE,
+)
+
+
+def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
+    # Never `traceback` (the owner's paths) nor `current_inputs` (whole prompts, other people's).
+    kind = str(data.get("exception_type", "error"))
+    message = str(data.get("exception_message", ""))[:2000]
+    words = clean(message)
+    detail = f"node {data.get('node_id')} ({data.get('node_type')}): {kind}: {words}"
+    name = kind.rpartition(".")[2]
+    if name == "OutOfMemoryError" or "out of memory" in words.lower():
+        return OutOfMemory(detail)
+    if name in ("SafetensorError", "BadZipFile") or BROKEN_FILE.search(message):
+        is_lora = str(data.get("node_type")).startswith("LoraLoader")
+        broken = BrokenModel(detail, BrokenModel.of_a_lora if is_lora else None)
+        broken.node = str(data.get("node_id"))
+        return broken
+    if name in ("RecursionError", "IndexError") and _encodes_text(data):
+        return UnreadablePrompt(detail)
+    node = clean(data.get("node_type", "a node"))
+    return NodeFailed(
+        detail,
+        f"The picture failed in {node}: {clean(name)}: {words}."
+        " Try another model or other settings; if it goes on, tell the bot's owner.",
+    )
+
+
+def _encodes_text(data: Mapping[str, Any]) -> bool:
+    """Whether the node that failed turns a prompt into what a model understands."""
+    node_type = re.sub(r"[\W_]", "", str(data.get("node_type"))).lower()
+    inputs = data.get("current_inputs")
+    return "textencode" in node_type or (isinstance(inputs, dict) and "text" in inputs)
+
+
+# Where a path or an address begins. It may hold spaces and quotes, so nobody can say where it ends.
+PLACE = re.compile(
+    r"[a-z][a-z0-9+.-]*://"  # an address
+    r"|(?<![a-z0-9])[a-z]:[\\/]|\\\\"  # C:\ or \\server
+    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]"  # ~owner/ or /home, and not and/or
+    r"|%\w+%[\\/]|\bhost='|\b\d{1,3}(?:\.\d{1,3}){3}\b|\blocalhost:",
+    re.IGNORECASE | re.ASCII,
+)
+# The keys of services that nodes use. What of the bot's own is secret, settings.py knows.
+SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}", re.IGNORECASE)
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def clean(text: object) -> str:
+    """The first line of a server's words for people: up to the first path or address, without
+    tokens and long lists."""
+    line = next(iter(str(text)[:2000].strip().splitlines()), "")
+    line = TERMINAL_CODES.sub("", line)
+    place = PLACE.search(line)
+    if place:
+        line = line[: place.start()].rstrip(" '\"(") + " …"
+    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", SECRET.sub("…", line))
+    return truncate(line.strip(), DETAIL_LENGTH)
+
+
+def dicts(items: object) -> Iterable[dict[str, Any]]:
+    return (item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))

@@ -1,0 +1,221 @@
+"""What a server's node classes accept: the option lists and limits out of its `/object_info`.
+
+Owns the chains of architecture.md §6 and the shapes in which ComfyUI declares inputs (comfyui.md).
+Pure, but for `fetch()`, which asks the server. Knows no workflow and no node id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_client import ComfyClient
+from comfyui.errors import ComfyError
+
+log = logging.getLogger(__name__)
+
+# The chains of architecture.md §6, each class with both of its spellings (comfyui.md).
+MIKEY_LOADER = ("CheckpointLoaderSimpleMikey", "Checkpoint Loader Simple Mikey")
+LOADERS = (*MIKEY_LOADER, "CheckpointLoaderSimple")
+ANY_LOADER = "CheckpointLoader"
+EFFICIENT_SAMPLERS = (
+    "KSamplerAdvancedEfficient",
+    "KSampler Adv. (Efficient)",
+    "KSamplerEfficient",
+    "KSampler (Efficient)",
+)
+PLAIN_SAMPLER = "KSampler"
+
+
+class OptionsMissing(ComfyError):
+    """The server offers no model, sampler or scheduler to choose from. `problems` has one line
+    for each, for the owner."""
+
+    def __init__(self, problems: Collection[str]) -> None:
+        super().__init__(
+            "; ".join(problems),
+            "The image server offers nothing to choose from. Please tell the bot's owner.",
+        )
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class ComfyOptions:
+    """What a person may choose from (architecture.md §4), verbatim and in the server's order."""
+
+    models: tuple[str, ...]
+    samplers: tuple[str, ...]
+    schedulers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a job has to know of a server: the largest seeds by class and input, what the classes
+    that load a model give, and the LoRAs, verbatim."""
+
+    seed_maxima: Mapping[tuple[str, str], int]
+    outputs: Mapping[str, tuple[str, ...]]
+    loras: tuple[str, ...]
+
+
+class ObjectInfo:
+    """The node classes of a server, `{class: {"input": {"required": {name: spec}}}}`."""
+
+    def __init__(self, classes: Mapping[str, Any]) -> None:
+        self._classes = classes
+
+    def __contains__(self, class_type: object) -> bool:
+        return class_type in self._classes
+
+    def nearest(self, class_type: str) -> str | None:
+        """The known class whose name resembles this one most."""
+        import difflib  # no start needs it
+
+        close = difflib.get_close_matches(class_type, list(self._classes), n=1)
+        return close[0] if close else None
+
+    def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
+        """The list an input of a class takes its value from, in either shape (comfyui.md); None
+        if the class is unknown or the input is free."""
+        spec = self._spec(class_type, field)
+        try:
+            values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
+        except (LookupError, TypeError):
+            return None
+        if not isinstance(values, list):
+            return None
+        return tuple(value for value in values if isinstance(value, str) and value.strip())
+
+    def output_types(self, class_type: str) -> tuple[str, ...]:
+        """The types of what a class gives out, by slot; empty if the class is unknown."""
+        try:
+            outputs = self._classes[class_type]["output"]
+        except (LookupError, TypeError):
+            return ()
+        return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+
+    def is_long_text(self, class_type: str, field: str) -> bool:
+        """Whether an input of a class is declared as a text of several lines."""
+        spec = self._spec(class_type, field)
+        return len(spec) > 1 and spec[0] == "STRING" and _is_multiline(spec[1])
+
+    def puts_out(self, class_type: str) -> bool:
+        """Whether nodes of a class are outputs: what reaches none of those is never run."""
+        declared = self._classes.get(class_type)
+        return isinstance(declared, dict) and declared.get("output_node") is True
+
+    def maxima(self, fields: Collection[str]) -> dict[tuple[str, str], int]:
+        """The largest value of each whole-number input of these names, by class and input."""
+        found: dict[tuple[str, str], int] = {}
+        for class_type in self._classes:
+            for name in fields:
+                spec = self._spec(class_type, name)
+                is_number = len(spec) > 1 and spec[0] == "INT" and isinstance(spec[1], dict)
+                most = spec[1].get("max") if is_number else None
+                if type(most) is int and most >= 0:
+                    found[class_type, name] = most
+        return found
+
+    def capabilities(self, seed_inputs: Collection[str]) -> Capabilities:
+        """What a job has to know of the server; `seed_inputs` are the names of inputs that hold a
+        seed."""
+        outputs = {name: self.output_types(name) for name in self._classes}
+        models = {name: types for name, types in outputs.items() if "MODEL" in types}
+        loras = self.choices("LoraLoader", "lora_name") or ()
+        return Capabilities(self.maxima(seed_inputs), models, loras)
+
+    def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
+        """The lists found by the chains of architecture.md §6, and of them only what the class of
+        every bound node accepts too. `bound_classes` maps the class of a node that jobs are written
+        to onto those of its inputs that take a value from a list. Raises OptionsMissing, which
+        names what was looked for and what to install."""
+        problems: list[str] = []
+        loader = self._first(LOADERS) or self._first(
+            name for name in self._classes if ANY_LOADER in name.replace(" ", "")
+        )
+        if loader is None:
+            problems.append(
+                f"no checkpoint loader found: looked for {', '.join(LOADERS)} and any class with"
+                f" {ANY_LOADER} in its name; install the Mikey Nodes in ComfyUI and restart it"
+            )
+        sampler = self._first((*EFFICIENT_SAMPLERS, PLAIN_SAMPLER))
+        if sampler is None:
+            problems.append(
+                f"no sampler found: looked for {', '.join(EFFICIENT_SAMPLERS)} and {PLAIN_SAMPLER};"
+                " install the Efficiency Nodes in ComfyUI and restart it"
+            )
+        elif sampler == PLAIN_SAMPLER:
+            log.warning(
+                "the Efficiency Nodes are not installed in ComfyUI: offering the lists of plain"
+                " KSampler; the workflow may behave differently"
+            )
+        for class_type in bound_classes.keys() - self._classes.keys():
+            log.warning("ComfyUI does not know the node class %r of the workflow", class_type)
+        lists: dict[str, tuple[str, ...]] = {}
+        owners = {"ckpt_name": loader, "sampler_name": sampler, "scheduler": sampler}
+        for name, owner in owners.items():
+            if owner is not None:
+                lists[name] = self._accepted(owner, name, bound_classes)
+                if not lists[name]:
+                    problems.append(self._nothing_left(name, owner, bound_classes))
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
+
+    def options_of(self, inputs: Mapping[str, Collection[tuple[str, str]]]) -> ComfyOptions:
+        """The lists of a workflow with bindings of its own: for `model`, `sampler` and `scheduler`
+        what all of these inputs, (class, input), accept. Empty where none of them has a list.
+        Raises OptionsMissing where nothing is accepted by all."""
+        lists, problems = [], []
+        for role in ("model", "sampler", "scheduler"):
+            choices = [self.choices(class_type, name) for class_type, name in inputs[role]]
+            known = [values for values in choices if values is not None]
+            taken = set(known[0]).intersection(*known[1:]) if known else set()
+            lists.append(tuple(value for value in known[0] if value in taken) if known else ())
+            if known and not taken:
+                classes = dict.fromkeys(class_type for class_type, _ in inputs[role])
+                problems.append(f"no {role} is accepted by all of {', '.join(classes)}")
+        if problems:
+            raise OptionsMissing(problems)
+        return ComfyOptions(*lists)
+
+    def _spec(self, class_type: str, field: str) -> Sequence[Any]:
+        """What a class says of an input: its type or list, and more; empty if it has no such."""
+        try:
+            inputs = self._classes[class_type]["input"]
+            spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
+        except (LookupError, TypeError, AttributeError):
+            return ()
+        return spec if isinstance(spec, list) else ()
+
+    def _first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self._classes), None)
+
+    def _accepted(
+        self, owner: str, field: str, bound: Mapping[str, Collection[str]]
+    ) -> tuple[str, ...]:
+        """What `owner` lists for an input and every bound class with that input takes, in order."""
+        values = dict.fromkeys(self.choices(owner, field) or ())
+        for class_type, fields in bound.items():
+            allowed = self.choices(class_type, field) if field in fields else None
+            if allowed is not None:
+                taken = set(allowed)
+                values = {value: None for value in values if value in taken}
+        return tuple(values)
+
+    def _nothing_left(self, field: str, owner: str, bound: Mapping[str, Collection[str]]) -> str:
+        if field == "ckpt_name" and not self.choices(owner, field):
+            return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
+        classes = sorted(name for name, fields in bound.items() if field in fields)
+        return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
+
+
+def _is_multiline(declared: object) -> bool:
+    return isinstance(declared, dict) and declared.get("multiline") is True
+
+
+def fetch(client: ComfyClient) -> ObjectInfo:
+    """The node classes of the server as it is now. Blocks; raises ComfyError."""
+    return ObjectInfo(client.object_info())

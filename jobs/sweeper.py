@@ -1,0 +1,119 @@
+"""The sweeper: takes out of ComfyUI's queue what nobody wants any more, however long that takes.
+
+Owns a thread of its own. What is unwanted, the rows say (store.py); talks to ComfyUI and to the
+store, knows no Discord.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from comfy_client import ComfyClient
+from comfyui.errors import ComfyError
+from store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Takes out of ComfyUI's queue what nobody wants any more: the prompts of jobs that were
+    cancelled or timed out, also before a restart of the bot. Repeats it in a thread of its own
+    until it is done, however long ComfyUI is away or a node ignores it. The rows say what is left
+    to do, so nothing is forgotten."""
+
+    PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
+    AGAIN_SECONDS = 5.0  # for so long, a submission whose answer was lost may still arrive
+
+    def __init__(self, store: Store, client: ComfyClient) -> None:
+        self._store = store
+        self._client = client
+        self.in_work: str | None = None  # the job whose prompt the worker may be about to submit
+        self._absent_since: dict[str, float] = {}  # by the id of the job
+        self._sweeping = threading.Lock()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._failed = False
+        self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, with what an earlier run left."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There may be something to do; any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread; what is left is done after the next start."""
+        self._is_stopping = True
+        self._wake.set()
+
+    def sweep(self) -> None:
+        """There is something to do: one try now, in the caller's thread, and the rest later."""
+        self._try()
+        self._wake.set()
+
+    def finish(self, seconds: float) -> None:
+        """Go on in the caller's thread until ComfyUI has none of them, at most so long."""
+        deadline = time.monotonic() + seconds
+        while self._try() and time.monotonic() < deadline:
+            self._wake.clear()  # sweep() has set it, and no thread of its own takes it back
+            self._wake.wait(self.PAUSES[0])
+
+    def server_is_there(self) -> None:
+        """A reason to try at once what has failed before; any thread."""
+        if self._failed:
+            self._wake.set()
+
+    def step(self) -> int | None:
+        """Look once at all that is unwanted. How many of them ComfyUI still had; None if nothing
+        is left to be looked at. Raises ComfyError and StoreError."""
+        with self._sweeping:
+            unwanted = self._store.unwanted()
+            if not unwanted:
+                self._absent_since.clear()
+                return None
+            on_server = self._client.queue()
+            present = 0
+            for job_id, asked_id in unwanted:
+                prompt_id = on_server.own_ids.get(asked_id, asked_id)
+                if prompt_id in on_server:
+                    present += 1
+                    self._absent_since.pop(job_id, None)
+                    self._client.cancel(prompt_id)
+                    log.info("job %s: ComfyUI is told to stop its prompt", job_id)
+                elif job_id != self.in_work:
+                    since = self._absent_since.setdefault(job_id, time.monotonic())
+                    if time.monotonic() - since >= self.AGAIN_SECONDS:
+                        self._store.off_server(job_id)
+            return present
+
+    def _try(self) -> int | None:
+        try:
+            present = self.step()
+        except (ComfyError, StoreError) as error:
+            if not self._failed:
+                log.warning("prompts that are not wanted cannot be stopped yet: %s", error)
+            self._failed = True
+            return 1  # there may be some
+        self._failed = False
+        return present
+
+    def _loop(self) -> None:
+        pause: float | None = 0.0
+        shortest, longest = self.PAUSES
+        while not self._is_stopping:
+            present = self._try()
+            if present is None:
+                pause = None
+            elif present == 0:
+                pause = self.AGAIN_SECONDS
+            else:
+                pause = min(max(2 * (pause or 0.0), shortest), longest)
+            if self._wake.wait(pause):
+                pause = 0.0
+                self._wake.clear()
+                if not self._failed:  # sweep() has just tried, and a stop takes effect in a moment
+                    self._wake.wait(shortest)

@@ -1,0 +1,242 @@
+"""Which words a server does not want, and where a prompt has them.
+
+Owns how a blocked term is written, what it is compared by, and how the terms of a server are found
+in a prompt. Pure functions and values, used by any thread; knows neither the database nor Discord.
+
+Term and prompt are compared word by word. Case, width, accents, other combining marks and what
+nobody sees do not count. Between words, white space, `_`, dashes, brackets and quotation marks are
+the same; other punctuation ends a word as well, but no term reaches over it: `red fox` is in
+`(Red_Fox:1.2)` and not in `red, fox`. Chinese, Japanese, Thai, Lao, Khmer and Burmese are written
+without spaces: a term in these, or of emoji, is found anywhere, white space or not.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from text import UserError, drop_lone_surrogates, quote
+
+TERM_LIMIT = 100  # characters of a term as it is typed
+STARS = ("*", "\uff0a")  # the second as wide as a Chinese character
+MOST_TERMS = 10_000  # of one server
+FILE_LIMIT = 256 * 1024  # bytes of a list
+
+BREAK = ","  # in a text made ready: punctuation, over which no term reaches
+LIKE_SPACE = {"Zs", "Zl", "Zp", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Sk"}  # a skin tone among them
+ALSO_LIKE_SPACE = "*'\"\\·\u30fb\u2800"  # among them Japan's middle dot, and braille's blank
+FILLERS = "\u115f\u1160"  # are called letters, and nobody sees them
+# Unicode does not call the bar of these letters a mark.
+WITHOUT_STROKE = dict(zip("øØđĐħĦłŁŧŦı", "ooddhhlltti", strict=True))
+
+# In these scripts, India's and its neighbours', most marks are vowels: they count after a letter of
+# such a script, and are accents like all others elsewhere.
+WITH_VOWEL_MARKS = "\u0900-\u109f\u1700-\u1aaf\u1b00-\u1c7f\ua800-\uabff"
+VOWEL_MARKS = "".join(
+    char
+    for low, high in ((0x900, 0x10A0), (0x1700, 0x1AB0), (0x1B00, 0x1C80), (0xA800, 0xAC00))
+    for char in map(chr, range(low, high))
+    if unicodedata.category(char) in ("Mn", "Mc")
+)
+VOICE_MARKS = "\u3099\u309a"  # of kana: は and the first are ば, one character when composed
+FOREIGN_MARKS = re.compile(f"(?<![{WITH_VOWEL_MARKS}])[{VOWEL_MARKS}{VOICE_MARKS}]+")
+
+UNSPACED = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Chinese
+    "\U00020000-\U0003ffff"
+    "\u3041-\u309f\u30a1-\u30ff\u31f0-\u31ff\u3105-\u312f"  # Japanese; bopomofo
+    "\u0e01-\u0eff\u1000-\u109f\u1780-\u17dd"  # Thai, Lao; Burmese; Khmer
+    "\u2190-\u27ff\u2900-\u2bff\U0001f000-\U0001fbff"  # emoji, and signs like them
+)
+RUNS = re.compile(f"[{UNSPACED}][{UNSPACED} ]*|{BREAK}|[^{UNSPACED} {BREAK}]+")
+BEGINNINGS = re.compile(f"[{UNSPACED}]|(?<![^ ])[^ {BREAK}]")
+IS_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+class TermError(UserError):
+    """A term, or a list of them, that cannot be taken into a server's list."""
+
+
+class Term(NamedTuple):
+    """A blocked term. `key` is what it is compared by: two terms with one key are the same."""
+
+    key: str
+    typed: str
+
+
+@dataclass(frozen=True)
+class TermList:
+    """What a file holds: each term once, and the lines that are none, by their number from 1, with
+    a finished sentence."""
+
+    terms: tuple[Term, ...]
+    refused: tuple[tuple[int, str], ...]
+
+
+def parse_term(typed: str) -> Term:
+    """The term as a moderator types it: a word, several, or the beginning of one (`fox*`).
+    TermError if it is empty, too long, or has a `*` or punctuation where nothing would match."""
+    shown = " ".join(drop_lone_surrogates(typed).split())
+    if len(shown) > TERM_LIMIT:
+        raise TermError(
+            f"{quote(shown)} has {len(shown)} characters: a term has at most {TERM_LIMIT}."
+        )
+    is_beginning = shown.endswith(STARS)
+    body = shown[:-1] if is_beginning else shown
+    key = _words(body)
+    if not key.strip(f" {BREAK}"):
+        what = quote(shown) if shown else "The term"
+        raise TermError(f"{what} has no letter, digit or emoji in it.")
+    if body.endswith(" ") or any(star in body for star in STARS):
+        raise TermError(
+            f"{quote(shown)} has a `*` that is not right after a word at its end, as in `fox*`."
+        )
+    if BREAK in key:
+        without = " ".join(key.replace(BREAK, " ").split()) + "*" * is_beginning
+        raise TermError(
+            f"{quote(shown)} has punctuation in it, which is not compared:"
+            f" add {quote(without)} if you mean that."
+        )
+    return Term(f"{key}*" if is_beginning and not IS_UNSPACED.match(key[-1]) else key, shown)
+
+
+def parse_list(data: bytes) -> TermList:
+    """A text file with one term a line: UTF-8, or UTF-16 with a byte order mark, as Notepad writes
+    it. Blank lines and those that begin with # are skipped. TermError if it is no such file or
+    larger than a server's list may be."""
+    if len(data) > FILE_LIMIT:
+        raise TermError(f"The file is larger than {FILE_LIMIT // 1024} KiB.")
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeError:
+        text = "\0"
+    if "\0" in text:
+        raise TermError("The file is not plain text: save it as UTF-8, with one term a line.")
+    numbered = enumerate(map(str.strip, text.splitlines()), start=1)
+    lines = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    if len(lines) > MOST_TERMS:
+        raise TermError(f"The file has {len(lines):,} terms: a server has at most {MOST_TERMS:,}.")
+    terms: dict[str, Term] = {}
+    refused = []
+    for number, line in lines:
+        try:
+            term = parse_term(line)
+            terms.setdefault(term.key, term)
+        except TermError as error:
+            refused.append((number, error.user_message))
+    return TermList(tuple(terms.values()), tuple(refused))
+
+
+class Matcher:
+    """Finds the terms of one server in a prompt.
+
+    The time is bounded whatever the terms are: for each word of the prompt there is one search in
+    the sorted terms. The last one that sorts before the rest of the prompt is the longest term
+    with which the rest begins, or else that is one with which this last one begins.
+    """
+
+    def __init__(self, terms: Iterable[tuple[str, str]]) -> None:
+        """Of pairs as in `Term`."""
+        typed = {_beginning(key): shown for key, shown in terms}
+        self._sorted = ["", *sorted(typed)]  # the empty one stands for none
+        self._typed = [typed.get(text, "") for text in self._sorted]
+        self._longest = max(map(len, self._sorted))
+        self._parents, self._jumps = _prefixes(self._sorted)
+        self._places: dict[str, tuple[int, int]] = {}  # of the texts that begin with this, from-to
+        for place, text in enumerate(self._sorted):
+            head = text[:2]
+            first, _ = self._places.get(head, (place, place))
+            self._places[head] = (first, place + 1)
+
+    def found(self, prompt: str) -> tuple[str, ...]:
+        """The terms in the prompt, as they were typed, each once, in the order in which they begin;
+        of those that begin together, the longer one first."""
+        text = f"{_words(prompt)} "
+        found: dict[int, str] = {}
+        for match in BEGINNINGS.finditer(text):
+            start = match.start()
+            places = self._places.get(text[start : start + 2]) or self._places.get(text[start])
+            at = self._longest_in(text[start : start + self._longest], *places) if places else 0
+            while at and at not in found:
+                found[at] = self._typed[at]
+                at = self._parents[at]
+        return tuple(found.values())
+
+    def _longest_in(self, rest: str, first: int, end: int) -> int:
+        """The place of the longest term with which this begins; 0 if there is none. All texts that
+        begin with the same two characters are from `first` to before `end`."""
+        at = bisect_right(self._sorted, rest, first, end) - 1
+        while not rest.startswith(self._sorted[at]):
+            jump = self._jumps[at]
+            at = self._parents[at] if rest.startswith(self._sorted[jump]) else jump
+        return at
+
+
+def _beginning(key: str) -> str:
+    """With what the rest of a prompt begins where the term is: a whole word has its end in it."""
+    if key.endswith("*"):
+        return key[:-1]
+    return key if IS_UNSPACED.match(key[-1]) else f"{key} "
+
+
+def _prefixes(texts: list[str]) -> tuple[list[int], list[int]]:
+    """For each of the sorted texts the place of the longest other one that it begins with; and of
+    one further up, so that a hundred that begin with one another are passed in a few steps."""
+    parents, jumps, depths = [0], [0], [0]
+    open_places = [0]
+    for place in range(1, len(texts)):
+        while not texts[place].startswith(texts[open_places[-1]]):
+            open_places.pop()
+        parent = open_places[-1]
+        jump = jumps[parent]
+        # Jump pointers of a tree: two jumps of the same length are followed by one over both.
+        doubles = depths[parent] - depths[jump] == depths[jump] - depths[jumps[jump]]
+        parents.append(parent)
+        jumps.append(jumps[jump] if doubles else parent)
+        depths.append(depths[parent] + 1)
+        open_places.append(place)
+    return parents, jumps
+
+
+def _words(text: str) -> str:
+    """The words of the text as they are compared, with one space between them and none between
+    characters of a script without spaces; BREAK for punctuation."""
+    text = text.translate(FOLDED)
+    if not text.isascii():
+        text = FOREIGN_MARKS.sub("", unicodedata.normalize("NFC", text))
+    return " ".join([run.replace(" ", "") for run in RUNS.findall(text)])
+
+
+class _Folded(dict[int, str]):
+    """What becomes of each character, found out when it first occurs."""
+
+    def __missing__(self, code: int) -> str:
+        folded = "".join(map(_fold, unicodedata.normalize("NFKD", chr(code))))
+        if len(folded) > 4:  # a whole phrase as one character: a prompt must not grow long by it
+            folded = chr(code)
+        if len(self) < 20_000:  # somebody may send all that there are
+            self[code] = folded
+        return folded
+
+
+def _fold(char: str) -> str:
+    """What a character of a decomposed text counts as."""
+    category = unicodedata.category(char)
+    if char in VOWEL_MARKS or char in VOICE_MARKS:
+        return char
+    if char.isspace() or category in LIKE_SPACE or char in ALSO_LIKE_SPACE:
+        return " "
+    if category[0] in "CM" or char in FILLERS:
+        return ""
+    if category[0] in "LN":
+        return WITHOUT_STROKE.get(char, char.casefold())
+    return char if category == "So" and IS_UNSPACED.match(char) else BREAK
+
+
+FOLDED = _Folded()

@@ -1,0 +1,88 @@
+"""--once, in process: what it prints and saves, and what it says of a missing value."""
+
+from __future__ import annotations
+
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cli.once import OnceError, check_folder, choose_only, explanation, save, show_progress
+from comfy_client import Progress
+from comfyui.errors import Interrupted, TimedOut
+from comfyui.object_info import ComfyOptions
+from jobs.draft import Draft
+from tests.unit.bot.test_report import a_job
+
+
+class Terminal(io.StringIO):
+    """Where a person looks on."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, place: io.StringIO) -> str:
+    """What two looks at the same progress and one at another print there."""
+    monkeypatch.setattr(sys, "stdout", place)
+    progress, shown = Progress("", {"1": 4, "2": 4}), ""
+    for value in (2, 2, 4):
+        progress.take("progress", {"node": "1", "value": value, "max": 4})
+        shown = show_progress(progress, shown)
+    return place.getvalue()
+
+
+def test_progress_is_shown_in_place_on_a_terminal_and_once_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["  25%  pass 1 of 2", "  50%  pass 1 of 2"]
+    assert printed(monkeypatch, io.StringIO()) == f"{lines[0]}\n{lines[1]}\n"
+    assert printed(monkeypatch, Terminal()) == f"\r{lines[0]}\r{lines[0]}\r{lines[1]}"
+
+
+def test_no_file_is_overwritten_however_many_are_saved_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        texts = [str(number).encode() for number in range(40)]
+        paths = list(threads.map(lambda text: save(tmp_path, "fox.v1.png", text), texts))
+    assert [path.read_bytes() for path in paths] == texts
+    assert {path.name for path in paths} == {
+        "fox.v1.png",
+        *(f"fox.v1-{number}.png" for number in range(2, 41)),
+    }
+
+
+def test_a_folder_that_is_none_is_refused_and_none_is_made(tmp_path: Path) -> None:
+    check_folder(tmp_path)
+    check_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    file = save(tmp_path, "file", b"")
+    for folder in (file, file / "a" / "b"):
+        with pytest.raises(OnceError, match="file is a file, not a folder"):
+            check_folder(folder)
+
+
+def test_only_a_time_out_names_its_setting() -> None:
+    said = explanation(a_job(error_message=TimedOut.user_message), 2.5)
+    assert said == f"{TimedOut.user_message} COMFY_TIMEOUT_MS allows it 2500 ms: set it higher."
+    assert (
+        explanation(a_job(error_message=Interrupted.user_message), 2.5) == Interrupted.user_message
+    )
+
+
+def test_the_only_value_is_taken_and_of_several_a_few_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tuple(f"sd/model_{number}.ckpt" for number in range(7))
+    draft = Draft(ComfyOptions(models, ("euler",), ("normal", "karras")))
+    (problem,) = choose_only(draft, "model", "gone_1.ckpt")
+    assert problem == (
+        r"ComfyUI does not have the workflow file's model, gone\_1.ckpt. Choose one with --model:"
+        r" model\_0, model\_1, model\_2, model\_3, model\_4 and 2 more."
+    )
+    (problem,) = choose_only(draft, "scheduler", "gone")
+    assert problem.endswith("Choose one with --scheduler: normal, karras.")
+    assert choose_only(draft, "sampler", "gone") == []
+    assert (draft.model, draft.scheduler, draft.sampler) == (None, None, "euler")
+    assert "Used instead is its only one, euler." in capsys.readouterr().out

@@ -1,0 +1,153 @@
+"""LoRA tags: what is taken out of a prompt, what stays, and what is said of what makes no sense."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from binder import Lora
+from jobs.lora import problems, read, text_of, with_tag
+from tests.standins.comfyui.nodes import LORAS
+
+INK, DETAIL = "SDXL/style/inkSketch_v2.safetensors", "SDXL/add-detail-xl.safetensors"
+COLON, NUMBERED = "style: ink.safetensors", "ink:2.safetensors"
+BERRY = "früchte/Brombeere 雪 🦊.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a fox <lora:ink>", "a fox"),
+        ("<lora:ink> a fox", "a fox"),
+        ("<lora:ink>, a fox", "a fox"),
+        ("a fox, <lora:ink>", "a fox"),
+        ("a fox,<lora:ink>,", "a fox"),
+        ("a fox <lora:ink> in snow", "a fox in snow"),
+        ("a fox<lora:ink> in snow", "a fox in snow"),
+        ("a <lora:ink>fox", "a fox"),
+        ("a fox, <lora:ink>, in snow", "a fox, in snow"),
+        ("a fox,<lora:ink>,in snow", "a fox,in snow"),
+        ("a fox <lora:ink>, in snow", "a fox, in snow"),
+        ("a fox, <lora:ink> <lora:fox:1>,<lora:more:0>, in snow", "a fox, in snow"),
+        ("a fox <lora:ink>.", "a fox."),
+        ("a fox, <lora:ink>. It sleeps", "a fox. It sleeps"),
+        ("a (fox <lora:ink>:1.2)", "a (fox:1.2)"),
+        ("a (<lora:ink>, fox)", "a (fox)"),
+        ("a fox,\n<lora:ink>, in snow", "a fox,\nin snow"),
+        ("a fox <LoRA:ink>  ", "a fox"),
+        ("a fox < Lora : ink : 0.8 >", "a fox"),  # as a phone's keyboard may have it
+        ("<lora:ink> , ", ""),
+    ],
+)
+def test_a_tag_leaves_no_trace_in_the_text(prompt: str, text: str) -> None:
+    assert text_of(prompt) == read(prompt, LORAS).text == text
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", " a fox ,, ", "<lora>", "<lora:ink", "lora:ink>", "a < b > c", "<hypernet:x:1>"]
+)
+def test_a_prompt_without_tags_stays_as_it_is(prompt: str) -> None:
+    assert read(prompt, LORAS) == (prompt, (), ())
+    assert text_of(prompt) == prompt
+    assert problems(prompt, prompt, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "strength"),
+    [
+        ("inksketch_v2", 1.0),
+        ("inksketch_v2:", 1.0),
+        ("SDXL/style/inkSketch_v2.safetensors:0.8", 0.8),
+        (r"SDXL\style\inkSketch_v2:0,8", 0.8),
+        (" style v2 ink : .5 ", 0.5),
+        ("inkSketch_v2:+1.", 1.0),
+        ("inkSketch_v2:0", 0.0),
+        ("inkSketch_v2:-2", -2.0),
+        ("inkSketch_v2:2.000", 2.0),
+    ],
+)
+def test_any_part_of_a_name_will_do_and_the_strength_is_1_if_none_is_given(
+    tag: str, strength: float
+) -> None:
+    assert read(f"a fox <lora:{tag}>", LORAS) == ("a fox", (Lora(INK, strength),), ())
+
+
+def test_the_order_is_that_of_the_tags_and_one_that_is_there_twice_is_used_twice() -> None:
+    found = read("<lora:add-detail:0.5> a <lora:inkSketch_v2:1> b <lora:add-detail:-1>", LORAS)
+    assert found == ("a b", (Lora(DETAIL, 0.5), Lora(INK, 1), Lora(DETAIL, -1)), ())
+
+
+@pytest.mark.parametrize(
+    "strength",
+    ["much", "3", "-2.1", "2.0001", "1e-1", "0.5:1", "１", "1 2", "--1", "nan", "1000"],  # noqa: RUF001
+)
+def test_a_strength_that_is_none_is_named_with_its_range(strength: str) -> None:
+    assert read(f"a fox <lora:ink:{strength}>", LORAS).problems == (
+        f"The strength of the LoRA `ink` is `{strength}`: give a number from -2 to 2,"
+        " as in `<lora:ink:0.8>`.",
+    )
+
+
+def test_an_unknown_name_is_said_once_with_the_nearest_ones() -> None:
+    assert read("<lora:inkScetch_v2:9> <lora:inkScetch_v2:9> a fox", LORAS).problems == (
+        r"There is no LoRA `inkScetch_v2`. The nearest: inkSketch\_v2,"
+        r" inkSketch\_v1\_epoch-000012.",
+    )
+    assert problems("<lora::1>", "", LORAS) == [
+        "A tag has no name in it: write it like `<lora:name:0.8>`."
+    ]
+
+
+def test_six_are_too_many_and_without_any_on_the_server_one_is() -> None:
+    tags = "<lora:ink>" * 5
+    assert len(read(f"a fox {tags}", LORAS).loras) == 5
+    assert read(f"a fox {tags}<lora:x>", LORAS) == (
+        "a fox",
+        (),
+        ("At most 5 LoRAs, please: there are 6.",),
+    )
+    assert read(f"a fox {tags}", ()).problems == (
+        "There are no LoRAs here: take `<lora:ink>` out.",
+    )
+
+
+def test_a_tag_in_the_negative_prompt_does_nothing_and_that_is_said() -> None:
+    assert problems("a fox", "blurry, <LORA:ink:1>", LORAS) == [
+        "`<LORA:ink:1>` does nothing in the negative prompt: move it to the prompt, or take it out."
+    ]
+
+
+def test_a_name_may_have_colons_and_a_number_behind_the_last_one_is_the_strength() -> None:
+    offered = [*LORAS, COLON, NUMBERED]
+    for tag, lora in (
+        ("style: ink", Lora(COLON, 1)),
+        ("style: ink:0.5", Lora(COLON, 0.5)),
+        ("style: ink:", Lora(COLON, 1)),
+        ("ink:2:-1", Lora(NUMBERED, -1)),
+        ("ink:2", Lora(INK, 2)),
+        ("retro:0.5", Lora("Pony/style/retro anime v1.1.safetensors", 0.5)),
+    ):
+        assert read(f"<lora:{tag}>", offered).loras == (lora,), tag
+    (problem,) = read("<lora:style: ink:much>", offered).problems
+    assert "`style` is `ink:much`" in problem
+
+
+@pytest.mark.parametrize("count", [0, 300])
+def test_the_tag_that_is_added_means_the_very_lora_it_was_added_for(count: int) -> None:
+    folders = [f"{'deep/' * 20}{number % 7}/{'n' * 90}-{number}.pt" for number in range(count)]
+    offered = [*LORAS, COLON, NUMBERED, BERRY, "a<b>c.pt", *folders]
+    for name in offered:
+        prompt = with_tag("a fox", name, offered)
+        assert read(prompt, offered) == ("a fox", (Lora(name, 1),), ()), prompt
+        assert with_tag(prompt, name, offered) == prompt  # it has it
+    assert with_tag("", DETAIL, offered) == "<lora:add-detail-xl:1>"
+
+
+def test_a_prompt_of_nothing_but_tags_and_gaps_is_read_at_once() -> None:
+    began = time.process_time()
+    for prompt in ("<lora:a>" * 500, ", " * 1990 + "<lora:a>", " ,<lora:>" * 440):
+        assert text_of(prompt).strip(", ") == ""
+        assert read(prompt, LORAS).text == text_of(prompt)
+    assert text_of("<lora:" * 660) == "<lora:" * 660
+    assert time.process_time() - began < 5.0

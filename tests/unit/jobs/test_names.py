@@ -1,0 +1,326 @@
+"""How names and texts of people and servers are shown, and how a name is found."""
+
+from __future__ import annotations
+
+import difflib
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from jobs.names import OptionNames, disambiguate, find_model, moved_model, names_of, nearest
+from tests.standins.discord.markdown import read
+from text import UserError, display_name, drop_lone_surrogates, escape, quote, shorten_middle
+
+MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
+LONG_TEXTS = [
+    "x" * 4000,
+    ":a" * 2000,
+    "1. \n" * 1000,
+    "[" * 4000,
+    "\\" * 4000,
+    "# \n" * 1333,
+    "`*_" * 1333,
+    "🦊" * 4000,
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a.safetensors", "a"),
+        ("SDXL/deep/a_1.0.SafeTensors", "a_1.0"),
+        ("SDXL\\a.ckpt", "a"),
+        ("a.pt", "a"),
+        ("a.pth", "a"),
+        ("a.txt", "a.txt"),
+        ("folder/.safetensors", "folder/.safetensors"),
+    ],
+)
+def test_a_models_name_is_its_file_without_folders_and_extension(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+
+
+def test_the_nearest_names_are_named_and_have_no_markdown() -> None:
+    offered = ["sd/base_1.0.safetensors", "sd/base_1.1.safetensors", "zzz.ckpt"]
+    assert nearest("other/bass_1.0.ckpt", offered) == r" The nearest: base\_1.0, base\_1.1."
+    assert nearest("qqqq", offered) == ""
+
+
+def test_at_most_three_nearest_names_are_named_and_none_is_long() -> None:
+    text = nearest("a" * 300, [f"{'a' * 300}{number}" for number in range(9)])
+    assert text.count(", ") == 2
+    assert len(text) < 350
+
+
+LONG_MODELS = [f"{'x' * 80}/{'y' * 80}{number}.safetensors" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("old.ckpt", "old.ckpt"),
+        ("OLD.CKPT", "old.ckpt"),
+        ("Flux1-Dev", "Flux/flux1-dev.safetensors"),
+        ("flux/", "Flux/flux1-dev.safetensors"),
+        ("1", "base_1.0.safetensors"),  # of several, the server's first
+        (shorten_middle(LONG_MODELS[3], 100), LONG_MODELS[3]),
+    ],
+)
+def test_a_model_is_found_by_its_name_or_any_part_of_it(text: str, found: str) -> None:
+    assert find_model(text, [*MODELS, *LONG_MODELS]) == found
+
+
+def test_the_closest_way_to_name_a_model_wins() -> None:
+    models = ["new/fox2.ckpt", "new/FOX.ckpt", "fox"]
+    assert find_model("fox", models) == "fox"
+    assert find_model("Fox", models) == "new/FOX.ckpt"
+    assert find_model("ox", models) == "new/fox2.ckpt"
+
+
+def test_a_model_that_is_not_there_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError) as refused:
+        find_model("bass_1.0", MODELS)
+    assert refused.value.user_message == r"There is no model `bass_1.0`. The nearest: base\_1.0."
+
+
+def shown(models: list[str]) -> list[str]:
+    names = OptionNames(models)
+    return [names.shown(model) for model in models]
+
+
+def offered(text: str, models: list[str]) -> list[str]:
+    """What autocomplete shows."""
+    return [choice.name for choice in OptionNames(models).choices(text)]
+
+
+@pytest.mark.parametrize(
+    ("models", "called"),
+    [
+        (["anime/fox.ckpt", "bear.ckpt"], ["fox", "bear"]),
+        (["anime/fox.ckpt", "photo/fox.ckpt"], ["anime/fox", "photo/fox"]),
+        (["anime\\fox.ckpt", "photo\\fox.ckpt"], ["anime/fox", "photo/fox"]),
+        (["a/x/fox.ckpt", "b/x/fox.ckpt", "b/y/fox.ckpt"], ["a/x/fox", "b/x/fox", "y/fox"]),
+        (["fox.ckpt", "anime/fox.ckpt"], ["fox", "anime/fox"]),
+        (["fox.ckpt", "fox", "a/fox.ckpt.pt"], ["fox.ckpt", "fox", "a/fox.ckpt"]),
+        (["sd/fox.ckpt", "sd/fox.safetensors"], ["fox.ckpt", "fox.safetensors"]),
+        (["sd/Fox.ckpt", "xl/fox.ckpt"], ["sd/Fox", "xl/fox"]),
+        (["sd/Fox.ckpt", "sd/fox.ckpt"], ["sd/Fox.ckpt", "sd/fox.ckpt"]),
+        (["a/.ckpt", "a/ ", "/"], [".ckpt", "a/ ", "/"]),
+    ],
+)
+def test_a_model_is_called_by_the_shortest_ending_of_its_path_that_is_its_own(
+    models: list[str], called: list[str]
+) -> None:
+    assert shown(models) == called
+
+
+def test_no_two_models_look_the_same_whatever_their_paths() -> None:
+    chance = random.Random(7)
+    parts = ["a", "A", "fox", "Fox", "b c", "x" * 90]
+    for _ in range(200):
+        paths = ["/".join(chance.choices(parts, k=chance.randint(1, 3))) for _ in range(40)]
+        models = list(
+            dict.fromkeys(f"{path}{chance.choice(['', '.pt', '.ckpt'])}" for path in paths)
+        )
+        names = OptionNames(models)
+        assert len(set(shown(models))) == len(models)
+        assert all(names.find(names.shown(model)) == model for model in models)
+
+
+def test_a_model_that_is_not_in_the_list_is_called_by_its_file() -> None:
+    assert OptionNames(["anime/fox.ckpt"]).shown("photo/fox.ckpt") == "fox"
+    assert len(OptionNames([]).shown("x" * 300)) == 100
+
+
+LONG = "x" * 90
+ALIKE = [
+    [f"{LONG}{middle}{LONG}" for middle in ("1", "2", "33", "")],
+    [f"{LONG}{one}{LONG}{other}{LONG}" for one in "12" for other in "12"],
+    [f"{at * 'x'}1{(300 - at) * 'x'}" for at in range(0, 300, 7)],
+    ["x" * length for length in range(95, 140)],
+    [f"{one}{LONG}{other}{LONG}" for one in ("a" * 30, "b" + "a" * 29) for other in "12"],
+    [shorten_middle(f"{LONG}1{LONG}", 100), f"{LONG}1{LONG}"],
+]
+
+
+@pytest.mark.parametrize("texts", ALIKE)
+def test_different_texts_stay_different_when_they_are_shortened(texts: list[str]) -> None:
+    short = disambiguate(texts, 100)
+    assert len(set(short)) == len(texts)
+    assert all(len(text) <= 100 for text in short)
+
+
+def test_what_is_cut_out_of_long_names_is_what_they_share() -> None:
+    paths = [f"{'a' * 80}_version_{number}_{'b' * 80}" for number in (1, 2)]
+    for path, short, number in zip(paths, disambiguate(paths, 100), (1, 2), strict=True):
+        assert f"_version_{number}_bb" in short
+        assert short[:20] == path[:20]
+        assert short[-20:] == path[-20:]
+
+
+@pytest.mark.parametrize("text", ["model 123", "123 model", "MODEL-123", "model.123", "el_12 123"])
+def test_words_are_found_in_any_order_and_whatever_separates_them(text: str) -> None:
+    models = ["model_12.ckpt", "sd/my_model_123.ckpt", "remodel_3.ckpt"]
+    assert find_model(text, models) == "sd/my_model_123.ckpt"
+    assert offered(text, models) == ["my_model_123 (sd)"]
+
+
+def test_the_best_match_comes_first_and_of_equals_the_servers_first() -> None:
+    best_last = ["tiny/ab.ckpt", "batiny.ckpt", "a_tiny.ckpt", "tiny_sd15.ckpt", "sd/tiny.ckpt"]
+    best = ["tiny (sd)", "tiny_sd15", "a_tiny", "batiny", "ab (tiny)"]
+    assert offered("tiny", best_last) == best
+    assert find_model("tiny", best_last[:4]) == "tiny_sd15.ckpt"
+    assert offered("", best_last)[0] == "ab (tiny)"
+    assert offered("t", ["t3.ckpt", "t1.ckpt", "t2.ckpt"]) == ["t3", "t1", "t2"]
+    assert offered("x f", ["ax/af.ckpt", "x/f1.ckpt"]) == ["f1 (x)", "af (ax)"]
+
+
+def test_autocomplete_shows_the_name_before_the_folder() -> None:
+    models = ["sd/anime/fox.ckpt", "photo\\fox.ckpt", "fox.ckpt", "fox.safetensors", "a\\b", "a/b"]
+    names = ["fox (sd/anime)", "fox (photo)", "fox.ckpt", "fox.safetensors", "a\\b", "a/b"]
+    assert offered("", models) == names
+    assert offered("nothing", models) == []
+    assert offered("_", models) == names
+
+
+def test_what_autocomplete_offers_is_within_discords_limits_and_leads_to_its_model() -> None:
+    models = [*ALIKE[1], *LONG_MODELS, *(f"{'x/' * 60}{n}.ckpt" for n in range(99)), "x.ckpt"]
+    names, restarted = OptionNames(models), OptionNames(models[::-1])
+    assert len(names.choices("x")) == 25
+    for model in models:
+        choices = names.choices(model)
+        assert all(0 < len(text) <= 100 for choice in choices for text in choice)
+        assert len({choice.name for choice in choices}) == len(choices)
+        assert restarted.find(choices[0].value) == model
+        assert names.find(choices[0].name) == names.find(names.shown(model)) == model
+
+
+@pytest.mark.parametrize("text", ["a", "l a", "anime 9", "zebra", "el mod anime"])
+def test_a_letter_that_somebody_types_costs_little_more_than_looking_through_the_list(
+    text: str,
+) -> None:
+    names = OptionNames([f"anime/model_{number}.safetensors" for number in range(1000)])
+    paths = [entry.path for entry in names._entries]
+
+    def quickest(act: Callable[[], object]) -> float:
+        times = []
+        for _ in range(20):
+            began = time.thread_time()
+            act()
+            times.append(time.thread_time() - began)
+        return min(times)
+
+    once = quickest(lambda: [path for path in paths if f" {text}" in path])
+    assert quickest(lambda: names.choices(text)) < 25 * once
+
+
+def test_what_resembles_a_mistyped_name_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    class Matcher:
+        def __init__(self, a: str, b: str) -> None:
+            looked.append(b)
+
+        def ratio(self) -> float:
+            return 1.0
+
+    monkeypatch.setattr(difflib, "SequenceMatcher", Matcher)
+    names = OptionNames(["red_fox.safetensors"])
+    for number in range(1000):  # others' typing errors are forgotten
+        assert names.nearest(f"red_fxo{number}") == names.nearest(f"red_fxo{number}") == ["red_fox"]
+    assert looked == [f"red_fxo{number}" for number in range(1000)]
+    assert len(names._nearest) <= 100
+
+
+def test_the_names_of_a_list_are_made_once() -> None:
+    models = ("a", "b")
+    assert names_of(models) is names_of(["a", "b"])
+
+
+def test_markdown_has_no_effect() -> None:
+    assert escape("*a* _b_ ~c~ `d` |e| [f](g) \\") == (
+        r"\*a\* \_b\_ \~c\~ \`d\` \|e\| \[f](g) " + "\\\\"
+    )
+    assert escape("# a\n - b\n> c\nd - # >") == "\\# a\n \\- b\n\\> c\nd - # >"
+    assert escape("1. a\n1.5") == "1\\. a\n1.5"
+
+
+def test_what_needs_no_backslash_has_none() -> None:
+    plain = "a fox (red:1.2), 3 - 4 > 2 #7 a.b@c.d at 12:30"
+    assert escape(plain) == plain
+
+
+LIVE = [
+    "<@1>", "<@!1>", "<@&1>", "<#1>", "</gen:1>", "<t:1>", "<t:1:R>", "<:fox:1>", "<a:fox:1>",
+    "<id:home>", "<https://a.b>", "<a@b.c>", "@everyone", "@here", "https://a.b/c_d_e", "[a](https://b.c)",
+    "HTTP://a.b", ":fox:", ":+1:", "```a\nb```", "`a`", "*a*", "**a**", "_a_", "__a__", "~~a~~",
+    "||a||", "# a", "## a", "> a", ">>> a", "-# a", "- a", "* a", "12. a", " - a", "a\n- b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LIVE)
+def test_a_prompt_is_read_as_it_was_typed(text: str) -> None:
+    for typed in (text, f"\\{text}", f"a {text} b", f"{text}{text}"):
+        assert read(escape(typed)) == (typed, [])
+    if "`" not in text:
+        assert "`" not in quote(text)[1:-1]
+
+
+def test_no_mixture_of_markup_is_more_than_text() -> None:
+    chance = random.Random(7)
+    marks = [*LIVE, *"\\`*_~|[](<>:/@#-.1 a\n\r", "http", "everyone"]
+    for _ in range(3000):
+        typed = "".join(chance.choices(marks, k=8))
+        assert read(escape(typed)) == (typed, [])
+
+
+@pytest.mark.parametrize("text", [*LONG_TEXTS, "x" * 1022 + "[[[["])
+@pytest.mark.parametrize("limit", [200, 1024, 4096])
+def test_an_escaped_text_is_within_its_limit_and_never_ends_in_half_an_escape(
+    text: str, limit: int
+) -> None:
+    shown = escape(text, limit)
+    assert 0 < len(shown) <= limit
+    body = shown.removesuffix("…")
+    assert (len(body) - len(body.rstrip("\\"))) % 2 == 0
+    assert shown.endswith("…") == (body != escape(text, 9999))
+
+
+def test_the_ends_of_a_name_stay_and_its_middle_goes() -> None:
+    assert shorten_middle("abcdefghij", 10) == "abcdefghij"
+    assert shorten_middle("abcdefghijk", 10) == "abcd…ghijk"
+    assert shorten_middle("abcdefghijk", 9) == "abcd…hijk"
+
+
+def test_what_was_typed_is_quoted_short_and_cannot_end_the_quotation() -> None:
+    assert quote("a`b") == '"a\\`b"'
+    assert quote("<@1>\n# b") == "`<@1> # b`"
+    assert quote(" \n") == "empty"
+    assert len(quote("x" * 4000)) == 42
+
+
+def test_half_an_emoji_is_replaced_and_a_whole_one_kept() -> None:
+    assert drop_lone_surrogates("a \ud83e b \U0001f98a") == "a ? b \U0001f98a"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("fox.safetensors", "photo/Fox.safetensors"),
+        ("anime/FOX.safetensors", "photo/Fox.safetensors"),
+        ("anime\\deep\\fox.safetensors", "photo/Fox.safetensors"),
+        ("photo/Fox.safetensors", "photo/Fox.safetensors"),
+        ("x/old.ckpt", "a\\old.ckpt"),
+        ("fox.ckpt", None),
+        ("two.ckpt", None),  # two of that name: nobody knows which
+        ("ox.safetensors", None),
+        ("", None),
+    ],
+)
+def test_a_model_that_moved_is_the_one_of_the_same_file_name(name: str, found: str | None) -> None:
+    offered = ("photo/Fox.safetensors", "a\\old.ckpt", "a/two.ckpt", "b/two.ckpt")
+    assert moved_model(name, offered) == found

@@ -1,0 +1,106 @@
+"""Text for people: how names and other people's words are shortened, quoted and escaped.
+
+Owns the one error whose message people may read. Pure functions; imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MESSAGE_LIMIT = 2000
+FIELD_LIMIT = 1024
+OPTION_LIMIT = 100
+QUOTED_LIMIT = 40
+
+SEPARATOR = re.compile(r"[\\/]+")
+EXTENSION = re.compile(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", re.IGNORECASE)
+
+# Where markdown begins: styles, code, spoilers, masked links; mentions, times, custom emoji; links
+# and emoji by name; pings.
+MARKUP = re.compile(r"[\\*_~`|\[<]|:(?=//|[^\s:]*:)|@(?=everyone|here)")
+# And at the start of a line: lists, headings, small print, block quotes.
+LINE_START = re.compile(r"(^|[\r\f])([ \t]*(?:[0-9]+(?=\.\s))?)([-#>]|(?<=[0-9])\.)", re.MULTILINE)
+
+
+class PublicError(Exception):
+    """An error that people may read about: `user_message` is a finished sentence, without paths,
+    addresses and secrets. `str()` is the detail for the log; without one of its own, the class's
+    sentence or the detail itself is what people read."""
+
+    user_message = ""
+
+    def __init__(self, detail: str = "", user_message: str | None = None) -> None:
+        super().__init__(detail)
+        self.user_message = user_message or self.user_message or detail
+
+
+class UserError(PublicError):
+    """The bot does not do what a person asks, and says why."""
+
+
+def display_name(name: str) -> str:
+    """A model's file without its folders and its extension."""
+    return without_extension(file_of(name)) or name
+
+
+def file_of(path: str) -> str:
+    """Return a path without its folders; ComfyUI on Windows separates them by `\\`."""
+    return SEPARATOR.split(path)[-1]
+
+
+def without_extension(path: str) -> str:
+    """A model's path as people read it."""
+    return EXTENSION.sub("", path).strip()
+
+
+def shorten_middle(text: str, limit: int) -> str:
+    """Shortened in the middle: the ends of a name tell more than its middle."""
+    if len(text) <= limit:
+        return text
+    left = (limit - 1) // 2
+    return f"{text[:left]}…{text[len(text) - (limit - 1 - left) :]}"
+
+
+def truncate(text: str, limit: int) -> str:
+    """Cut at the end, with an ellipsis within the limit."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def drop_lone_surrogates(text: str) -> str:
+    """The text without lone surrogates, which are valid in JSON and nowhere else."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def escape(text: str, limit: int = FIELD_LIMIT) -> str:
+    """Text of people or servers for an embed or a message: it is read as it was typed, and pings
+    nobody. Its length is bounded.
+
+    Discord takes a backslash before any ASCII mark for that mark alone, and `http\\://` for no link
+    (github.com/LyricLy/parse-discord, which is held against its client).
+    """
+    # Not discord.utils.escape_markdown: it takes seconds for a prompt like `[[[…](](](`.
+    shown = MARKUP.sub(r"\\\g<0>", text[: limit + 1])
+    shown = LINE_START.sub(r"\1\2\\\3", shown)
+    return shown if len(shown) <= limit else shown[: limit - 1].rstrip("\\") + "…"
+
+
+def quote(text: str) -> str:
+    """What a person typed, within a sentence."""
+    if not text.strip():
+        return "empty"
+    short = " ".join(shorten_middle(text, QUOTED_LIMIT).splitlines())
+    return f"`{short}`" if "`" not in short else f'"{escape(short)}"'
+
+
+def in_lines(texts: Iterable[str | None]) -> str | None:
+    """The text of a message, a line for each that is not empty, cut to what Discord takes; None
+    if there is none."""
+    return truncate("\n".join(filter(None, texts)), MESSAGE_LIMIT) or None
+
+
+def duration(seconds: float) -> str:
+    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
