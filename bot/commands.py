@@ -2,7 +2,7 @@
 
 Owns the slash commands, the handlers that the bot's router calls by a control's custom id, who may
 do what and where, and the `BotContext`: the parts of the bot that all of them work with. Everything
-here runs on the event loop; what blocks goes to a thread. Knows no connection, no start and no stop.
+here runs on the event loop; what blocks goes to a thread.
 """
 
 from __future__ import annotations

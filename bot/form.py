@@ -192,8 +192,8 @@ class Forms:
         place_note: Callable[[Interaction], str] = lambda interaction: "",
         most_steps: int = STEPS_RANGE[1],
     ) -> None:
-        """`negative_prompt` is what a first form starts with; `check_place` raises UserError if
-        there may be no form where an interaction comes from, `place_note` is what forms there say."""
+        """`negative_prompt` is what a first form starts with; `check_place` raises UserError where
+        there may be no form, `place_note` is what forms say there."""
         self.offers = offers
         self._negative_prompt = negative_prompt
         self._check_place = check_place

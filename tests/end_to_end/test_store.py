@@ -122,9 +122,9 @@ def test_a_lost_database_is_told_at_generate_and_again_and_costs_no_job_that_run
     ask_for(running, house.channel, "in work")
     house.comfyui.wait_for(lambda c: bool(c.held))
     lose(house.installation.database)
-    told(generate(late, form), StoreError.user_message)
+    told(generate(late, form), GONE)
     still_open(form, "typed with care")
-    told(late.press(result, "Again").wait(), StoreError.user_message)
+    told(late.press(result, "Again").wait(), GONE)
     assert "ERROR" in bot.wait_for_line("was deleted or replaced while the bot works on it")
     house.comfyui.release()
     house.discord.wait_for(lambda _: bool(results(house, running)))
@@ -149,7 +149,7 @@ def test_a_database_that_is_moved_back_works_again_with_the_same_form(house: Hou
     form = filled_form(house, person, "typed with care")
     database = house.installation.database
     database.rename(database.with_name("away"))
-    told(generate(person, form), StoreError.user_message)
+    told(generate(person, form), GONE)
     database.with_name("away").rename(database)
     queued(person, form)
     expect_exactly_one_result(house, person)
@@ -199,6 +199,7 @@ def other(house: House) -> Iterator[OtherProgram]:
         yield other
 
 
+GONE = "The bot's job list is not available. Please tell the bot's owner."
 WORKER_WAITS = "waiting for the database: "
 REPORT_WAITS = "not reported yet, trying again: "
 PROGRESS_WAITS = "its progress was not shown: "
