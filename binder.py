@@ -21,7 +21,7 @@ from store import JobParams
 Workflow = dict[str, Any]  # ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}
 
 # What of a job is written into a workflow, in the order in which it is looked at.
-ROLES = (
+PARAMS = (
     "model",
     "positive",
     "negative",
@@ -36,7 +36,7 @@ ROLES = (
 )
 OPTION_PARAMS = ("model", "sampler", "scheduler")  # their values come from a list of the server's
 PROMPT_PARAMS = ("positive", "negative")
-TEXT_ROLES = (*PROMPT_PARAMS, *OPTION_PARAMS)
+TEXT_PARAMS = (*PROMPT_PARAMS, *OPTION_PARAMS)
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -59,11 +59,11 @@ class Place(NamedTuple):
         return cls(node, name)
 
 
-Bindings = Mapping[str, tuple[Place, ...]]  # of every role the places it is written to
+Bindings = Mapping[str, tuple[Place, ...]]  # of every param the places it is written to
 
 
 def _bindings(**entries: str) -> Bindings:
-    return {role: tuple(map(Place.parse, entries.get(role, "").split())) for role in ROLES}
+    return {param: tuple(map(Place.parse, entries.get(param, "").split())) for param in PARAMS}
 
 
 BASE_PASS = "239"
@@ -178,22 +178,22 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def parse_bindings(document: object) -> Bindings:
-    """The content of a bindings.json, `{role: ["<node id>.<input>", …], …}`; a role that is not
+    """The content of a bindings.json, `{param: ["<node id>.<input>", …], …}`; a param that is not
     named is empty. ValueError with a reason for the owner."""
     if not isinstance(document, dict):
         raise ValueError(f"{BINDINGS_FILE} is not a JSON object")
-    for role in document:
-        if role not in ROLES:
-            raise ValueError(f"{BINDINGS_FILE} has {role!r}, which is none of {', '.join(ROLES)}")
+    for param in document:
+        if param not in PARAMS:
+            raise ValueError(f"{BINDINGS_FILE} has {param!r}, which is none of {', '.join(PARAMS)}")
     bindings: dict[str, tuple[Place, ...]] = {}
-    for role in ROLES:
-        entries = document.get(role, [])
+    for param in PARAMS:
+        entries = document.get(param, [])
         if not isinstance(entries, list):
-            raise ValueError(f"{role} in {BINDINGS_FILE} is not a list")
+            raise ValueError(f"{param} in {BINDINGS_FILE} is not a list")
         try:
-            bindings[role] = tuple(map(Place.parse, entries))
+            bindings[param] = tuple(map(Place.parse, entries))
         except ValueError as error:
-            raise ValueError(f"{role} in {BINDINGS_FILE}: {error}") from error
+            raise ValueError(f"{param} in {BINDINGS_FILE}: {error}") from error
     if not bindings["positive"]:
         raise ValueError(f"{BINDINGS_FILE} does not say where the prompt goes: positive is empty")
     return bindings
@@ -240,12 +240,12 @@ def _required(bindings: Bindings) -> dict[str, list[str]]:
 
 
 def _wrong_kind(workflow: Workflow, bindings: Bindings) -> str | None:
-    """Why a bound input cannot take what its role writes: a text for a number, say."""
-    for role, places in bindings.items():
+    """Why a bound input cannot take what its param writes: a text for a number, say."""
+    for param, places in bindings.items():
         for node, name in places:
-            if isinstance(_inputs(workflow, node)[name], str) != (role in TEXT_ROLES):
-                kind = "text" if role in TEXT_ROLES else "number"
-                return f"{role} is bound to input {name} of node {node}, which holds no {kind}"
+            if isinstance(_inputs(workflow, node)[name], str) != (param in TEXT_PARAMS):
+                kind = "text" if param in TEXT_PARAMS else "number"
+                return f"{param} is bound to input {name} of node {node}, which holds no {kind}"
     return None
 
 
@@ -266,8 +266,8 @@ def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindR
         "steps": job.steps,
         "cfg": job.cfg,
     }
-    for role, value in values.items():
-        for node, name in bindings[role] if value or role in PROMPT_PARAMS else ():
+    for param, value in values.items():
+        for node, name in bindings[param] if value or param in PROMPT_PARAMS else ():
             bound[node]["inputs"][name] = value
     return Valid(bound, bindings)
 
@@ -427,23 +427,23 @@ def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
     return renamed
 
 
-def roles(bindings: Bindings) -> frozenset[str]:
+def bound_params(bindings: Bindings) -> frozenset[str]:
     """What of a job has a place in the workflow. The seeds of the locked one are no part of its
     table, and have theirs all the same."""
-    bound = frozenset(role for role in ROLES if bindings[role])
+    bound = frozenset(param for param in PARAMS if bindings[param])
     return bound | {"seed"} if bindings is LOCKED else bound
 
 
 def params_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
     """What of a job is written into which input, by node and name."""
-    return {(*place,): role for role, places in bindings.items() for place in places}
+    return {(*place,): param for param, places in bindings.items() for place in places}
 
 
 def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
     """The values of a valid workflow file that a person may choose instead of."""
 
-    def value(role: str) -> str | None:
-        places = bindings[role]
+    def value(param: str) -> str | None:
+        places = bindings[param]
         return str(_inputs(workflow, places[0].node)[places[0].name]) if places else None
 
     return Defaults(*map(value, Defaults._fields))
@@ -470,8 +470,8 @@ def bound_classes(workflow: Workflow, bindings: Bindings = LOCKED) -> dict[str, 
     """The node classes that a job is written to, each with those of its inputs that take a value
     from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
     classes: dict[str, set[str]] = {}
-    for role in OPTION_PARAMS:
-        for node, name in bindings[role]:
+    for param in OPTION_PARAMS:
+        for node, name in bindings[param]:
             class_type = workflow[node].get("class_type")
             if isinstance(class_type, str):
                 classes.setdefault(class_type, set()).add(name)
@@ -482,17 +482,17 @@ def list_inputs(workflow: Workflow, bindings: Bindings) -> dict[str, list[tuple[
     """Of each of OPTION_PARAMS the inputs that say what may be chosen, as (class, input): the bound
     ones, and those that take their value through a link."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for role in OPTION_PARAMS:
-        inputs = dict.fromkeys(bindings[role])
-        for place in bindings[role]:
+    for param in OPTION_PARAMS:
+        inputs = dict.fromkeys(bindings[param])
+        for place in bindings[param]:
             inputs.update(dict.fromkeys(_users(workflow, place.node)))
-        found[role] = [(str(workflow[node].get("class_type")), name) for node, name in inputs]
+        found[param] = [(str(workflow[node].get("class_type")), name) for node, name in inputs]
     return found
 
 
 def texts(workflow: Workflow, bindings: Bindings = LOCKED) -> Iterator[FileText]:
     """Every text that stands in the workflow file as the value of an input."""
-    written_to = {place for role in OPTION_PARAMS for place in bindings[role]}
+    written_to = {place for param in OPTION_PARAMS for place in bindings[param]}
     for node, entry in workflow.items():
         inputs = _inputs(workflow, node)
         for name, value in inputs.items() if isinstance(inputs, dict) else ():

@@ -1,6 +1,6 @@
 """What somebody's exported workflow takes, and where: the analysis behind `--adopt`.
 
-Owns what each role of a job is in a workflow that nobody has prepared, how sure that is, and why a
+Owns what each param of a job is in a workflow that nobody has prepared, how sure that is, and why a
 workflow cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
 """
 
@@ -26,7 +26,7 @@ from adopt.passes import (
     loads_picture,
 )
 from adopt.tracing import NAMES, Part, Texts, Traced, Want
-from binder import ROLES, Workflow
+from binder import PARAMS, Workflow
 from comfyui.object_info import ObjectInfo
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
@@ -39,7 +39,7 @@ TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
 OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
 STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
-NUMBERS = frozenset({"denoise", *(name for role in COUNTED for name in NAMES[role])})
+NUMBERS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
 
 BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
@@ -51,10 +51,10 @@ PAGE_FORMAT = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a role's value goes: `entries`, each "<node id>.<input>", and `why`, a line for the
+    """Where a param's value goes: `entries`, each "<node id>.<input>", and `why`, a line for the
     owner. `candidates` if it is not sure: what it could be."""
 
-    role: str
+    param: str
     entries: tuple[str, ...]
     why: str
     candidates: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Adoption:
-    """The bare nodes of a workflow, and a finding for each of ROLES in order; or `refused`: why
+    """The bare nodes of a workflow, and a finding for each of PARAMS in order; or `refused`: why
     the workflow cannot be driven, and what to do."""
 
     workflow: Workflow
@@ -71,11 +71,11 @@ class Adoption:
 
     @property
     def bindings(self) -> dict[str, list[str]]:
-        return {finding.role: list(finding.entries) for finding in self.findings}
+        return {finding.param: list(finding.entries) for finding in self.findings}
 
     @property
     def not_sure(self) -> dict[str, list[str]]:
-        return {f.role: list(f.candidates) for f in self.findings if f.candidates}
+        return {f.param: list(f.candidates) for f in self.findings if f.candidates}
 
 
 def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
@@ -112,7 +112,7 @@ def _is_template(path: Path) -> bool:
 
 
 def _refusal(workflow: Workflow, reason: str) -> Adoption:
-    return Adoption(workflow, tuple(Finding(role, (), "") for role in ROLES), reason)
+    return Adoption(workflow, tuple(Finding(param, (), "") for param in PARAMS), reason)
 
 
 def _no_nodes(document: object) -> str:
@@ -126,7 +126,7 @@ def _no_nodes(document: object) -> str:
 
 
 class _Analysis:
-    """The findings in one graph. Every method that looks for a role may raise NotAdoptable."""
+    """The findings in one graph. Every method that looks for a param may raise NotAdoptable."""
 
     def __init__(self, graph: Graph, found: passes.Passes, info: ObjectInfo | None) -> None:
         self._graph = graph
@@ -145,7 +145,7 @@ class _Analysis:
         self._refuse_placeholders(found)
         return tuple(map(partial(_shared, found), found))
 
-    # The roles.
+    # The params.
 
     def _model(self) -> Finding:
         traced = self._of_bases(self._model_of)
@@ -256,25 +256,25 @@ class _Analysis:
         entry = tracing.find(self._graph, p.node.id, want)
         return texts.behind(entry, want) if entry is not None else None
 
-    def _of_all(self, role: str) -> Finding:
-        """A role that goes to every pass: the sampler, the scheduler."""
+    def _of_all(self, param: str) -> Finding:
+        """A param that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
-        traced = _together(self._literal(p, role) for p in every)
+        traced = _together(self._literal(p, param) for p in every)
         whom = ": every sampling node" if len(every) > 1 else self._users(traced)
-        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {role} in it"
-        return self._finding(role, traced, why)
+        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {param} in it"
+        return self._finding(param, traced, why)
 
-    def _of_base(self, role: str) -> Finding:
-        """A role that goes to the base pass alone; in doubt if a later stage has its own."""
-        traced = self._of_bases(lambda p: self._literal(p, role))
-        shared = self._stages() if role == "steps" else ()
+    def _of_base(self, param: str) -> Finding:
+        """A param that goes to the base pass alone; in doubt if a later stage has its own."""
+        traced = self._of_bases(lambda p: self._literal(p, param))
+        shared = self._stages() if param == "steps" else ()
         late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
-        traced = _or_else(traced, _together(self._literal(p, role) for p in late).entries)
+        traced = _or_else(traced, _together(self._literal(p, param) for p in late).entries)
         if not traced.entries:
-            return self._finding(role, traced, f"no {role} of {self._base} to set")
+            return self._finding(param, traced, f"no {param} of {self._base} to set")
         first = ": the first pass" if self._passes.later else ""
         why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
-        return self._finding(role, traced, why)
+        return self._finding(param, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
         """What is found for the base pass; in doubt if pictures made side by side differ in it, or
@@ -284,13 +284,13 @@ class _Analysis:
             traced = Traced(traced.entries, traced.entries)
         return _or_else(traced, _together(map(trace, self._passes.rivals)).entries)
 
-    def _literal(self, p: Pass, role: str) -> Traced:
-        kind: tracing.Kind = "string" if role in ("sampler", "scheduler") else "number"
-        traced = tracing.sought(self._graph, p.node.id, role, kind)
-        overruled = role in ("scheduler", "steps") and "sigmas" in p.node.links
-        if not overruled or not tracing.named(p.node, NAMES[role]):
+    def _literal(self, p: Pass, param: str) -> Traced:
+        kind: tracing.Kind = "string" if param in ("sampler", "scheduler") else "number"
+        traced = tracing.sought(self._graph, p.node.id, param, kind)
+        overruled = param in ("scheduler", "steps") and "sigmas" in p.node.links
+        if not overruled or not tracing.named(p.node, NAMES[param]):
             return traced
-        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, role, kind)
+        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, param, kind)
         return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
 
     def _steps(self) -> Finding:
@@ -393,21 +393,21 @@ class _Analysis:
         is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
         return name in ways if ways else bool(is_positive)
 
-    def _size(self, role: str) -> Finding:
-        traced = self._of_bases(lambda p: self._of_source(p, role))
+    def _size(self, param: str) -> Finding:
+        traced = self._of_bases(lambda p: self._of_source(p, param))
         preset = next(filter(None, map(self._preset, traced.entries)), None)
         if preset is not None:
             why = f"{self._places([preset])} sets the size by a choice from a list"
-            return self._finding(role, Traced((), traced.entries), why)
+            return self._finding(param, Traced((), traced.entries), why)
         if not traced.entries:
-            why = f"nothing holds the {role} alone" if traced.candidates else f"no {role} to set"
-            return self._finding(role, traced, why)
+            why = f"nothing holds the {param} alone" if traced.candidates else f"no {param} to set"
+            return self._finding(param, traced, why)
         if any(map(self._is_turned, traced.entries)):
             why = f"{self._places(traced.entries)}, which may turn the picture on its side"
-            return self._finding(role, Traced(traced.entries, traced.entries), why)
+            return self._finding(param, Traced(traced.entries, traced.entries), why)
         through = ", after a calculation" if traced.candidates == traced.entries else ""
         why = f"{self._places(traced.entries)}: the picture starts from it{through}"
-        return self._finding(role, traced, why)
+        return self._finding(param, traced, why)
 
     def _batch(self) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
@@ -432,29 +432,29 @@ class _Analysis:
         turns = [value for name, value in values if TURNS.search(name)]
         return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
 
-    def _of_source(self, p: Pass, role: str) -> Traced:
-        """A role whose value stands where the empty picture is made."""
-        traced = [self._of_node(node, role) for node in p.sources]
+    def _of_source(self, p: Pass, param: str) -> Traced:
+        """A param whose value stands where the empty picture is made."""
+        traced = [self._of_node(node, param) for node in p.sources]
         traced = [found for found in traced if found.entries or found.candidates]
         if traced:
             others = _together(traced[1:])
             return _or_else(traced[0], (*others.entries, *others.candidates))
-        own = self._of_node(p.node, role)
+        own = self._of_node(p.node, param)
         if own.entries or own.candidates:
             return own
-        return tracing.sought(self._graph, p.node.id, role, "number")
+        return tracing.sought(self._graph, p.node.id, param, "number")
 
-    def _of_node(self, node: Node, role: str) -> Traced:
-        name = next(iter(tracing.named(node, NAMES[role])), None)
+    def _of_node(self, node: Node, param: str) -> Traced:
+        name = next(iter(tracing.named(node, NAMES[param])), None)
         if name is None:
             return Traced()
-        return tracing.sought(self._graph, node.id, role, "number", Entry(node.id, name))
+        return tracing.sought(self._graph, node.id, param, "number", Entry(node.id, name))
 
     # What is said of it.
 
-    def _finding(self, role: str, traced: Traced, why: str) -> Finding:
+    def _finding(self, param: str, traced: Traced, why: str) -> Finding:
         entries, candidates = map(str, traced.entries), map(str, traced.candidates)
-        return Finding(role, tuple(entries), why, tuple(candidates))
+        return Finding(param, tuple(entries), why, tuple(candidates))
 
     def _users(self, traced: Traced) -> str:
         """Who uses what stands in other nodes."""
@@ -529,12 +529,12 @@ class _Analysis:
 
 
 def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
-    """A finding, in doubt if another role has an entry of it too: only one of them can be set."""
+    """A finding, in doubt if another param has an entry of it too: only one of them can be set."""
     others = {entry for other in every if other is not finding for entry in other.entries}
     if finding.candidates or not others & {*finding.entries}:
         return finding
     why = f"{finding.why}; something else comes from there too"
-    return Finding(finding.role, finding.entries, why, finding.entries)
+    return Finding(finding.param, finding.entries, why, finding.entries)
 
 
 def _batches(p: Pass) -> Iterator[Entry]:

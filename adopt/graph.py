@@ -1,6 +1,6 @@
 """A workflow as a graph: its nodes, the links between them by slot, and what a node depends on.
 
-Pure: reads the API format, modifies nothing, and knows no role of a job and no class of node.
+Pure: reads the API format, modifies nothing, and knows no param of a job and no class of node.
 Takes any JSON: what is not a node is not in the graph, and a link to nowhere leads nowhere.
 """
 

@@ -197,14 +197,14 @@ def named(node: Node, names: Iterable[str]) -> list[str]:
     return [own[name] for name in names if name in own]
 
 
-def find(graph: Graph, start: str, role: str) -> Entry | None:
-    """The input that takes a role's thing, nearest to a sampling node: its own, or one of the
+def find(graph: Graph, start: str, param: str) -> Entry | None:
+    """The input that takes a param's thing, nearest to a sampling node: its own, or one of the
     nodes that it takes its pipe, guider, sigmas … from."""
-    carrier = CARRIERS.get(role)
+    carrier = CARRIERS.get(param)
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
-        for name in named(node, NAMES[role]):
+        for name in named(node, NAMES[param]):
             is_carrier = carrier is not None and carrier.search(name)
             if name in node.values or (name in node.links and not is_carrier):
                 return Entry(current, name)
@@ -216,19 +216,19 @@ def find(graph: Graph, start: str, role: str) -> Entry | None:
     return None
 
 
-def sought(graph: Graph, start: str, role: str, kind: Kind, given: Entry | None = None) -> Traced:
-    """The literal of a role for a sampling node, sought behind `given` or where `find()` says. In
+def sought(graph: Graph, start: str, param: str, kind: Kind, given: Entry | None = None) -> Traced:
+    """The literal of a param for a sampling node, sought behind `given` or where `find()` says. In
     doubt if a node has several inputs for it, or if there is one and nothing is found behind it."""
-    entry = given or find(graph, start, role)
+    entry = given or find(graph, start, param)
     if entry is None:
         own = graph.nodes[start].inputs
-        odd = [n for n in NAMES[role] if n in own and not CARRIERS.get(role, NOTHING).search(n)]
+        odd = [n for n in NAMES[param] if n in own and not CARRIERS.get(param, NOTHING).search(n)]
         return Traced((), tuple(Entry(start, name) for name in odd[:1]))
-    traced = literal(graph, entry, kind, NAMES[role])
+    traced = literal(graph, entry, kind, NAMES[param])
     if not traced.entries and not traced.candidates:
         return Traced((), (entry,))
     node = graph.nodes[entry.node]
-    others = [n for n in named(node, NAMES[role]) if n != entry.name and n in node.values]
+    others = [n for n in named(node, NAMES[param]) if n != entry.name and n in node.values]
     others = [n for n in others if fits(node.values[n], kind)]
     if others and not traced.candidates:
         return Traced(traced.entries, (*traced.entries, *(Entry(node.id, n) for n in others)))

@@ -87,7 +87,7 @@ def form_embed(draft: Draft) -> discord.Embed:
     )
     positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
     embed.add_field(name="Prompt", value=escape(positive), inline=False)
-    if "negative" in draft.roles:
+    if "negative" in draft.params:
         negative = draft.negative_prompt or "none"
         embed.add_field(name="Negative prompt", value=escape(negative), inline=False)
     if draft.shows_workflow:
@@ -102,8 +102,8 @@ def form_embed(draft: Draft) -> discord.Embed:
         embed.add_field(name="Shape", value=draft.shown_size())
     seed = "random" if draft.seed is None else str(draft.seed)
     numbers = {"steps": ("Steps", str(draft.steps)), "cfg": ("CFG", f"{draft.cfg:g}")}
-    for role, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
-        if role in draft.roles:
+    for param, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
+        if param in draft.params:
             embed.add_field(name=name, value=value)
     return embed
 

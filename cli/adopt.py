@@ -1,8 +1,7 @@
 """--adopt: an exported workflow becomes one that /gen drives.
 
 Owns the command: it reads the file, writes the workflow's folder, and tells the owner what was
-found, what it is not sure of, and what the server lacks. What goes where, roles.py finds out. Needs
-no connection to Discord, and none to ComfyUI.
+found, what it is not sure of, and what the server lacks. Needs no connection to Discord.
 """
 
 from __future__ import annotations
@@ -69,7 +68,8 @@ def write(
     try:
         folder.mkdir(parents=True)
         rows = (
-            f"  {json.dumps(role)}: {json.dumps(adoption.bindings[role])}" for role in binder.ROLES
+            f"  {json.dumps(param)}: {json.dumps(adoption.bindings[param])}"
+            for param in binder.PARAMS
         )
         text = "{\n" + ",\n".join(rows) + "\n}\n"
         (folder / binder.BINDINGS_FILE).write_text(text, "utf-8")
@@ -89,13 +89,13 @@ def write(
 
 
 def report(adoption: Adoption, loaded: binder.Valid, info: ObjectInfo | None) -> Iterator[str]:
-    """A line for each role, and one for each thing that the server lacks."""
+    """A line for each param, and one for each thing that the server lacks."""
     for finding in adoption.findings:
         entries = ", ".join(finding.entries) or "-"
-        yield f"{finding.role:<10} {entries}: {finding.why}"
-    for role, candidates in adoption.not_sure.items():
+        yield f"{finding.param:<10} {entries}: {finding.why}"
+    for param, candidates in adoption.not_sure.items():
         yield (
-            f"not sure   {role}: it could be {', '.join(candidates)};"
+            f"not sure   {param}: it could be {', '.join(candidates)};"
             f" look at it in ComfyUI, and correct {binder.BINDINGS_FILE} if it is wrong"
         )
     if info is None:

@@ -227,7 +227,7 @@ def once_params(
     asked = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
     problems = draft.take({**texts, **{name: text for name, text in asked.items() if text}})
     for name, wanted in (*asked.items(), ("negative", arguments.negative)):
-        if wanted and name not in draft.roles:
+        if wanted and name not in draft.params:
             problems.append(f"The workflow {escape(workflow)} has no {name} to set.")
     for name in FORM_FIELDS:
         wanted = getattr(arguments, name)

@@ -27,7 +27,7 @@ LIKELY_PARAMS = {
     "steps": "steps",
     "cfg": "cfg",
 }
-# What a person chooses from a list, and what they type as a number, by its role in a job.
+# What a person chooses from a list, and what they type as a number, by its param in a job.
 CHOICES = ("model", "sampler", "scheduler", LORA)
 NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
 
@@ -164,12 +164,12 @@ class Fault(NamedTuple):
     name: str  # of the input, if it is about one
     value: str
     node: str = ""  # its id
-    role: str = ""  # what of a job is written there, if anything is
+    param: str = ""  # what of a job is written there, if anything is
 
     @property
     def choice(self) -> str | None:
         """What a person has chosen that is in no list, of CHOICES."""
-        return self.role if self.kind == "value_not_in_list" and self.role in CHOICES else None
+        return self.param if self.kind == "value_not_in_list" and self.param in CHOICES else None
 
     def __str__(self) -> str:
         about = f", input {self.name}" if self.name else ""
@@ -183,10 +183,10 @@ class Fault(NamedTuple):
             name = self.name.removesuffix("_name").replace("_", " ")
             what = clean(f"{name} {quote(display_name(self.value))}")
             return f"ComfyUI does not offer the {what}. Please tell the bot's owner."
-        if self.role in NUMBERS and self.kind.startswith("value_"):
+        if self.param in NUMBERS and self.kind.startswith("value_"):
             reason = clean(self.message)
             return (
-                f"ComfyUI does not accept the {NUMBERS[self.role]}: {reason}. Please give another."
+                f"ComfyUI does not accept the {NUMBERS[self.param]}: {reason}. Please give another."
             )
         if self.kind == "missing_node_type" or "does not exist" in self.message:
             return (
@@ -201,16 +201,17 @@ def refusal(answer: Mapping[str, Any]) -> Rejected:
     return _refused(tuple(_faults(answer)))
 
 
-def refusal_of_job(error: Rejected, roles: Mapping[tuple[str, str], str]) -> Rejected:
-    """The same refusal in the words of the workflow it is about; `roles` as binder.params_by_place
-    gives them. A LoRA has no place in the file: its node is made for the prompt."""
+def refusal_of_job(error: Rejected, param_of: Mapping[tuple[str, str], str]) -> Rejected:
+    """The same refusal in the words of the workflow it is about; `param_of` is what
+    binder.params_by_place() gives. A LoRA has no place in the file: its node is made for the
+    prompt."""
     if not error.faults:
         return error
 
-    def role_of(fault: Fault) -> str:
-        return roles.get((fault.node, fault.name), fault.role if fault.role == LORA else "")
+    def named(fault: Fault) -> str:
+        return param_of.get((fault.node, fault.name), fault.param if fault.param == LORA else "")
 
-    told = _refused(tuple(fault._replace(role=role_of(fault)) for fault in error.faults))
+    told = _refused(tuple(fault._replace(param=named(fault)) for fault in error.faults))
     told.was_queued = error.was_queued
     return told
 

@@ -169,14 +169,14 @@ class ObjectInfo:
         what all of these inputs, (class, input), accept. Empty where none of them has a list.
         Raises OptionsMissing where nothing is accepted by all."""
         lists, problems = [], []
-        for role in ("model", "sampler", "scheduler"):
-            choices = [self.choices(class_type, name) for class_type, name in inputs[role]]
+        for param in ("model", "sampler", "scheduler"):
+            choices = [self.choices(class_type, name) for class_type, name in inputs[param]]
             known = [values for values in choices if values is not None]
             taken = set(known[0]).intersection(*known[1:]) if known else set()
             lists.append(tuple(value for value in known[0] if value in taken) if known else ())
             if known and not taken:
-                classes = dict.fromkeys(class_type for class_type, _ in inputs[role])
-                problems.append(f"no {role} is accepted by all of {', '.join(classes)}")
+                classes = dict.fromkeys(class_type for class_type, _ in inputs[param])
+                problems.append(f"no {param} is accepted by all of {', '.join(classes)}")
         if problems:
             raise OptionsMissing(problems)
         return ComfyOptions(*lists)

@@ -66,13 +66,13 @@ class WorkflowError(PublicError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a person may choose from with one workflow, what stands in its file, and the roles that
+    """What a person may choose from with one workflow, what stands in its file, and the params that
     have a control. `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty
     where there is no model to use them with."""
 
     options: ComfyOptions
     defaults: binder.Defaults
-    roles: frozenset[str]
+    params: frozenset[str]
     size: binder.Size | None = None
     loras: tuple[str, ...] = ()
 
@@ -141,17 +141,17 @@ def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
     if not loaded.ok:
         raise WorkflowError(loaded.reason)
     workflow, bindings = loaded.workflow, loaded.bindings
-    roles = binder.roles(bindings)
+    params = binder.bound_params(bindings)
     if bindings is binder.LOCKED:
         options = info.options(binder.bound_classes(workflow))
     else:
         options = info.options_of(binder.list_inputs(workflow, bindings))
-        roles -= {role for role in binder.OPTION_PARAMS if not getattr(options, f"{role}s")}
+        params -= {param for param in binder.OPTION_PARAMS if not getattr(options, f"{param}s")}
         check_classes(loaded, info)
     server = info.capabilities(binder.SEED_INPUTS)
     loras = server.loras if binder.model_nodes(workflow, server.outputs, bindings) else ()
     size = binder.size_of(workflow, bindings)
-    return Offer(options, binder.defaults(workflow, bindings), roles, size, loras)
+    return Offer(options, binder.defaults(workflow, bindings), params, size, loras)
 
 
 def check_classes(loaded: binder.BindResult, info: ObjectInfo) -> None:

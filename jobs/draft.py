@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Any
 
 import binder
-from binder import ROLES, SEED_MAX, SHAPES, Size, in_shape
+from binder import PARAMS, SEED_MAX, SHAPES, Size, in_shape
 from comfyui.object_info import ComfyOptions
 from jobs import lora
 from jobs.catalog import Offer
@@ -41,7 +41,7 @@ DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the l
 FORM_FIELDS = ("model", "sampler", "scheduler")
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
-TEXT_ROLES = {  # what each text of the modal is of a job
+PARAM_OF_INPUT = {  # what each text of the modal is of a job
     "positive_prompt": "positive",
     "negative_prompt": "negative",
     "steps": "steps",
@@ -100,7 +100,7 @@ class Draft:
     ties the form's controls to it; Drafts gives it."""
 
     options: ComfyOptions  # as offered in this form: the menus' values are indexes into it
-    roles: frozenset[str] = frozenset(ROLES)  # what of a job the workflow has a place for
+    params: frozenset[str] = frozenset(PARAMS)  # what of a job the workflow has a place for
     workflow: str = ""
     shows_workflow: bool = False  # there is more than one
     size: Size | None = None  # of the file's pictures, if it can be chosen
@@ -126,7 +126,7 @@ class Draft:
     @property
     def fields(self) -> list[str]:
         """Those of FORM_FIELDS that the workflow has."""
-        return [name for name in FORM_FIELDS if name in self.roles]
+        return [name for name in FORM_FIELDS if name in self.params]
 
     def offered(self, name: str) -> tuple[str, ...]:
         """The values to choose from for one of FORM_FIELDS."""
@@ -180,13 +180,13 @@ class Draft:
     def move_to(self, workflow: str, offer: Offer) -> None:
         """Go on over a workflow as it is now. Of what this one had no place for so far, the values
         are the file's."""
-        had = self.roles if workflow == self.workflow else frozenset()
+        had = self.params if workflow == self.workflow else frozenset()
         fresh = blank(workflow, offer, self.most_steps)
-        for role in binder.Defaults._fields:
-            if role not in had:
-                setattr(self, role, getattr(fresh, role))
-                self.typed.pop(role, None)
-        self.workflow, self.options, self.roles = workflow, offer.options, offer.roles
+        for param in binder.Defaults._fields:
+            if param not in had:
+                setattr(self, param, getattr(fresh, param))
+                self.typed.pop(param, None)
+        self.workflow, self.options, self.params = workflow, offer.options, offer.params
         self.size, self.loras, self.pages = offer.size, offer.loras, {}
         self.shape = self.shape if self.size else ""
 
@@ -202,16 +202,16 @@ class Draft:
             self.positive_prompt = prompt.strip()
             self.typed.pop("positive_prompt", None)
         given = {"model": model, "seed": seed}
-        for name in [name for name in given if given[name] and name not in self.roles]:
+        for name in [name for name in given if given[name] and name not in self.params]:
             problems.append(f"The workflow {quote(self.workflow)} has no {name} to choose.")
         self.adopt_shape(shape, problems)
         self.add_lora(lora_name, problems)
-        if model and "model" in self.roles:
+        if model and "model" in self.params:
             try:
                 self.model = find_model(model, self.options.models)
             except UserError as unknown:
                 problems.append(unknown.user_message)
-        if seed and "seed" in self.roles:
+        if seed and "seed" in self.params:
             self.typed.pop("seed", None)
             try:
                 self.seed = parse_seed(seed)
@@ -253,7 +253,7 @@ class Draft:
 
     def lora_problems(self) -> list[str]:
         """What is wrong with the tags in the prompts as they stand."""
-        negative = self.negative_prompt if "negative" in self.roles else ""
+        negative = self.negative_prompt if "negative" in self.params else ""
         return lora.problems(self.positive_prompt, negative, self.loras)
 
     def shown_size(self) -> str:
@@ -276,7 +276,7 @@ class Draft:
         return {
             name: self.typed.get(name, value)
             for name, value in values.items()
-            if TEXT_ROLES[name] in self.roles
+            if PARAM_OF_INPUT[name] in self.params
         }
 
     def mark(self) -> str:
@@ -329,7 +329,7 @@ class Draft:
     def _completed(self, typed: Mapping[str, str]) -> dict[str, str]:
         """The texts of a modal, which may be that of another workflow: what it did not ask for is
         as it was, and so are numbers that this workflow has no place for."""
-        everything = replace(self, roles=frozenset(ROLES), typed={}).texts()
+        everything = replace(self, params=frozenset(PARAMS), typed={}).texts()
         asked = {"negative_prompt", *self.texts()}
         return {**everything, **{name: text for name, text in typed.items() if name in asked}}
 
@@ -347,7 +347,7 @@ class Draft:
     def take_settings(self, source: Draft | JobParams) -> list[str]:
         """Start from settings used before, as far as they are still offered; a sentence for each
         that is another now. Of another workflow's, only the negative prompt is of use."""
-        if "negative" in self.roles or isinstance(source, Draft):  # else the job just has none
+        if "negative" in self.params or isinstance(source, Draft):  # else the job just has none
             self.negative_prompt = source.negative_prompt
         if source.workflow != self.workflow:
             return []
@@ -400,7 +400,7 @@ class Draft:
             workflow=self.workflow,
             shape=self.shape,
         )
-        return within(params, self.roles)
+        return within(params, self.params)
 
 
 class Drafts:
@@ -454,7 +454,7 @@ def over(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft
     """An empty draft over a workflow; the owner allows so many steps."""
     return Draft(
         offer.options,
-        roles=offer.roles,
+        params=offer.params,
         workflow=workflow,
         size=offer.size,
         loras=offer.loras,
@@ -479,17 +479,17 @@ def blank(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draf
     return draft
 
 
-def within(params: JobParams, roles: Collection[str]) -> JobParams:
+def within(params: JobParams, bound: Collection[str]) -> JobParams:
     """A job without what its workflow has no place for."""
     return replace(
         params,
-        model=params.model if "model" in roles else "",
-        sampler=params.sampler if "sampler" in roles else "",
-        scheduler=params.scheduler if "scheduler" in roles else "",
-        steps=params.steps if "steps" in roles else 0,
-        cfg=params.cfg if "cfg" in roles else 0.0,
-        negative_prompt=params.negative_prompt if "negative" in roles else "",
-        seed=params.seed if "seed" in roles else None,
+        model=params.model if "model" in bound else "",
+        sampler=params.sampler if "sampler" in bound else "",
+        scheduler=params.scheduler if "scheduler" in bound else "",
+        steps=params.steps if "steps" in bound else 0,
+        cfg=params.cfg if "cfg" in bound else 0.0,
+        negative_prompt=params.negative_prompt if "negative" in bound else "",
+        seed=params.seed if "seed" in bound else None,
     )
 
 
@@ -512,7 +512,7 @@ def check_offered(
         gone.append(NO_SHAPE)
     if gone:
         raise FormError("\n".join(gone))
-    params = within(replace(params, model=draft.model or ""), draft.roles)
+    params = within(replace(params, model=draft.model or ""), draft.params)
     return params, [note for note in notes.values() if note]
 
 

@@ -85,23 +85,23 @@ def custom(**changed: dict[str, Any] | None) -> Nodes:
     return plain(**nodes)
 
 
-def entries(adoption: Adoption, *roles: str) -> dict[str, list[str]]:
+def entries(adoption: Adoption, *params: str) -> dict[str, list[str]]:
     assert adoption.refused is None, adoption.refused
-    return {role: adoption.bindings[role] for role in roles}
+    return {param: adoption.bindings[param] for param in params}
 
 
-def found(document: object, role: str) -> list[str]:
-    """What is found for a role, and for sure."""
+def found(document: object, param: str) -> list[str]:
+    """What is found for a param, and for sure."""
     adoption = analyse(document)
     assert adoption.refused is None, adoption.refused
-    assert role not in adoption.not_sure, adoption.not_sure
-    return adoption.bindings[role]
+    assert param not in adoption.not_sure, adoption.not_sure
+    return adoption.bindings[param]
 
 
-def doubted(document: object, role: str) -> list[str]:
+def doubted(document: object, param: str) -> list[str]:
     adoption = analyse(document)
     assert adoption.refused is None, adoption.refused
-    return adoption.not_sure.get(role, [])
+    return adoption.not_sure.get(param, [])
 
 
 def refused(document: object) -> str:

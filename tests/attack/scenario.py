@@ -248,8 +248,8 @@ class Scenario:
     def change_workflow(self) -> None:
         name = self.dice.choice([*WORKFLOWS])
         workflow, bindings = WORKFLOWS[name]
-        roles = self.dice.sample([*bindings], 2)
-        changed = {role: [] if role in roles else places for role, places in bindings.items()}
+        params = self.dice.sample([*bindings], 2)
+        changed = {param: [] if param in params else places for param, places in bindings.items()}
         if self.dice.random() < 0.3:
             changed["seed"] = ["nowhere.seed"]
         self.note(f"{name} has other bindings: {changed}")

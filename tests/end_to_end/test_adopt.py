@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from binder import ROLES
+from binder import PARAMS
 from tests.end_to_end.common import result_of
 from tests.harness.bot import Bot
 from tests.harness.forks import ForkServer
@@ -109,13 +109,13 @@ def in_a_subgraph(graph: Graph) -> Graph:
     return {ids[node]: entry for node, entry in renamed.items()}
 
 
-def test_what_is_sure_is_written_with_a_line_for_each_role_and_how_to_try_it(
+def test_what_is_sure_is_written_with_a_line_for_each_param_and_how_to_try_it(
     owner: House,
 ) -> None:
     bot = comfygen(owner, "--adopt", export(owner, simple_workflow(), "My fox_api.json"))
     assert bot.process.returncode == 0, bot.output
     assert written(owner, "My-fox") == (simple_workflow(), SIMPLE)
-    assert [line.split()[0] for line in bot.lines[: len(ROLES)]] == list(ROLES)
+    assert [line.split()[0] for line in bot.lines[: len(PARAMS)]] == list(PARAMS)
     assert bot.lines[0] == "model      4.ckpt_name: the model that KSampler 3 samples with"
     (line,) = [line for line in bot.lines if "--once" in line]
     assert re.fullmatch(r'  \S*python\S* comfygen.py --once "a red fox" --workflow My-fox', line)
@@ -211,7 +211,7 @@ def test_what_stands_around_the_nodes_is_left_behind(owner: House, document: obj
 def test_ids_may_hold_colons(owner: House, tmp_path: Path) -> None:
     graph = in_a_subgraph(simple_workflow())
     assert comfygen(owner, "--adopt", export(owner, graph)).process.returncode == 0
-    expected = {role: [f"57:{entry}" for entry in entries] for role, entries in SIMPLE.items()}
+    expected = {param: [f"57:{entry}" for entry in entries] for param, entries in SIMPLE.items()}
     assert written(owner, "fox") == (graph, expected)
     once = ("--once", "a red fox", "--seed", "3", "--workflow", "fox", "--out", str(tmp_path))
     assert comfygen(owner, *once).process.returncode == 0

@@ -53,15 +53,15 @@ def furnished(house: House) -> None:
 
 @pytest.fixture(scope="module")
 def furnish() -> Callable[[House], None]:
-    """The default, and two of other roles beside it."""
+    """The default, and two of other params beside it."""
     return furnished
 
 
 def written(workflow: dict[str, Any], bindings: dict[str, list[str]], **values: Any) -> Any:
-    """The workflow with these values where the roles have their places."""
+    """The workflow with these values where the params have their places."""
     expected = copy.deepcopy(workflow)
-    for role, value in values.items():
-        for entry in bindings[role]:
+    for param, value in values.items():
+        for entry in bindings[param]:
             node, _, name = entry.partition(".")
             expected[node]["inputs"][name] = value
     return expected
@@ -281,7 +281,7 @@ def test_a_job_reaches_comfyui_with_its_values_in_the_bound_places_and_nothing_e
     }
 
 
-def test_a_workflow_with_hardly_any_role_takes_just_these_again_and_edit_too(
+def test_a_workflow_with_hardly_any_param_takes_just_these_again_and_edit_too(
     shared: House,
 ) -> None:
     person = shared.discord.person()
@@ -465,19 +465,19 @@ def test_a_form_whose_workflow_is_gone_becomes_one_of_the_default_with_all_that_
     assert fields(result_of(shared, person))["Workflow"] == DEFAULT
 
 
-def test_bindings_that_gain_a_role_while_a_form_is_open_leave_that_as_in_the_file(
+def test_bindings_that_gain_a_param_while_a_form_is_open_leave_that_as_in_the_file(
     shared: House,
 ) -> None:
     person = shared.discord.person()
-    few = {role: FLUX_BINDINGS[role] for role in ("positive", "seed")}
+    few = {param: FLUX_BINDINGS[param] for param in ("positive", "seed")}
     with flux_bound(shared, few):
         refresh(shared)
-        form = gen(shared, person, workflow="flux", prompt="few roles", seed="1")
+        form = gen(shared, person, workflow="flux", prompt="few params", seed="1")
         furnished(shared)
         queued(person, form)
         shown = fields(result_of(shared, person))
-        assert posted_with(shared, "few roles") == written(
-            FLUX, FLUX_BINDINGS, positive="few roles", seed=1
+        assert posted_with(shared, "few params") == written(
+            FLUX, FLUX_BINDINGS, positive="few params", seed=1
         )
         assert shown == {"Workflow": "flux", "Seed": "1"}
         refresh(shared)
@@ -486,17 +486,17 @@ def test_bindings_that_gain_a_role_while_a_form_is_open_leave_that_as_in_the_fil
         result_of(shared, person, 2)
 
 
-def test_bindings_that_lose_a_role_while_a_form_is_open_do_not_get_it(shared: House) -> None:
+def test_bindings_that_lose_a_param_while_a_form_is_open_do_not_get_it(shared: House) -> None:
     person = shared.discord.person()
-    few = {role: FLUX_BINDINGS[role] for role in ("positive", "model", "seed")}
-    form = gen(shared, person, workflow="flux", prompt="lost roles", seed="1")
+    few = {param: FLUX_BINDINGS[param] for param in ("positive", "model", "seed")}
+    form = gen(shared, person, workflow="flux", prompt="lost params", seed="1")
     fill_in(person, form, steps="12")
     with flux_bound(shared, few):
         refresh(shared)
         queued(person, form)
         shown = fields(result_of(shared, person))
-        assert posted_with(shared, "lost roles") == written(
-            FLUX, FLUX_BINDINGS, positive="lost roles", seed=1
+        assert posted_with(shared, "lost params") == written(
+            FLUX, FLUX_BINDINGS, positive="lost params", seed=1
         )
         assert list(shown) == ["Workflow", "Model", "Seed"]
 
@@ -515,10 +515,10 @@ def test_bindings_that_broke_while_a_form_is_open_queue_nothing_and_lose_nothing
 
 
 # ---------------------------------------------------------------------------------------------
-# Refusals, in the words of the roles
+# Refusals, in the words of the params
 
 
-def test_a_refused_value_is_called_by_its_role_whatever_the_input_is_called(shared: House) -> None:
+def test_a_refused_value_is_called_by_its_param_whatever_the_input_is_called(shared: House) -> None:
     person = shared.discord.person()
     with workflow(shared, "odd", FLUX, {**FLUX_BINDINGS, "model": ["10.vae_name"]}):
         form = gen(shared, person, workflow="odd", prompt="a fox without a net")

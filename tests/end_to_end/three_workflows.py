@@ -69,15 +69,15 @@ def furnish_with_three(house: House) -> None:
 
 
 def written(name: str, **values: Any) -> dict[str, Any]:
-    """A workflow with these values in the places of their roles; the shipped one's other seeds
+    """A workflow with these values in the places of their params; the shipped one's other seeds
     keep their distances."""
     bindings = BY_NAME[name][1]
     workflow: dict[str, Any] = copy.deepcopy(BY_NAME[name][0])
     if name == "multisampler":
         for node, distance in (("249", 1), ("52", 2), ("118", 3)):
             workflow[node]["inputs"]["seed"] = values["seed"] + distance
-    for role, value in values.items():
-        for place in bindings.get(role, []):
+    for param, value in values.items():
+        for place in bindings.get(param, []):
             node, _, field = place.partition(".")
             workflow[node]["inputs"][field] = value
     return workflow

@@ -388,7 +388,7 @@ def test_other_refusals_say_in_plain_words_who_can_do_something(ask, fault, sent
     assert str(fault["message"]) in str(refused)
 
 
-def test_what_a_job_writes_is_called_by_its_role_and_nothing_else_is(ask):
+def test_what_a_job_writes_is_called_by_its_param_and_nothing_else_is(ask):
     faults = fault_of("value_not_in_list", "gguf_name"), fault_of("value_not_in_list", "ckpt_name")
     refused = refused_for(ask, *faults)
     told = ce.refusal_of_job(refused, {("7", "gguf_name"): "model", ("8", "ckpt_name"): "model"})

@@ -1,4 +1,4 @@
-"""roles.py on graphs of our own: each role, and any JSON at all."""
+"""analysis.py on graphs of our own: each param, and any JSON at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adopt.analysis import analyse
-from binder import ROLES
+from binder import PARAMS
 from comfyui.object_info import ObjectInfo
 from tests.graphs import (
     PLAIN,
@@ -33,7 +33,7 @@ def test_a_plain_workflow_is_understood_and_nothing_of_it_is_in_doubt() -> None:
     adoption = analyse(plain())
     assert adoption.bindings == PLAIN
     assert (adoption.not_sure, adoption.refused) == ({}, None)
-    assert tuple(finding.role for finding in adoption.findings) == ROLES
+    assert tuple(finding.param for finding in adoption.findings) == PARAMS
     positive = adoption.findings[1]
     assert positive.why == "text of CLIPTextEncode pos, which KSampler sampler takes as positive"
 
@@ -202,13 +202,13 @@ def test_where_cfg_is_off_the_guidance_is_bound_and_the_owner_is_told() -> None:
     assert doubted(nodes, "cfg") == ["sampler.cfg", "guidance.guidance"]
 
 
-def test_a_scheduler_without_a_name_leaves_the_role_empty() -> None:
+def test_a_scheduler_without_a_name_leaves_the_param_empty() -> None:
     nodes = custom(sigmas=node("Flux2Scheduler", steps=20, width=1024, height=1024))
     assert found(nodes, "scheduler") == []
     assert found(nodes, "steps") == ["sigmas.steps"]
 
 
-def test_a_sampler_without_a_name_leaves_the_role_empty() -> None:
+def test_a_sampler_without_a_name_leaves_the_param_empty() -> None:
     nodes = custom(select=node("SamplerDPMPP_2M_SDE", solver_type="midpoint", eta=1.0, s_noise=1.0))
     assert found(nodes, "sampler") == []
 
@@ -285,8 +285,8 @@ def mutations(seed: int) -> Iterator[object]:
 def test_any_json_is_answered(seed: int) -> None:
     for document in mutations(seed):
         adoption = analyse(document)
-        assert set(adoption.bindings) == set(ROLES)
-        for entry in (entry for role in ROLES for entry in adoption.bindings[role]):
+        assert set(adoption.bindings) == set(PARAMS)
+        for entry in (entry for param in PARAMS for entry in adoption.bindings[param]):
             node_id, name = entry.split(".", 1)
             assert not isinstance(adoption.workflow[node_id]["inputs"][name], list)
 
@@ -420,11 +420,11 @@ def test_the_server_says_which_input_is_a_text_whatever_its_name() -> None:
     assert adoption.not_sure == {}
 
 
-@pytest.mark.parametrize("role", ["model_negative", "model2", "low_noise_model"])
-def test_a_second_model_that_the_guider_takes_is_in_doubt(role: str) -> None:
+@pytest.mark.parametrize("param", ["model_negative", "model2", "low_noise_model"])
+def test_a_second_model_that_the_guider_takes_is_in_doubt(param: str) -> None:
     nodes = custom(
         guider=node("DualModelGuider", model="shift@0", positive="pos@0", cfg=7.0,
-                    **{role: "unet2@0"}),
+                    **{param: "unet2@0"}),
         unet2=node("UNETLoader", unet_name="unconditional.safetensors", weight_dtype="default"),
     )  # fmt: skip
     assert analyse(nodes).bindings["model"] == ["unet.unet_name"]

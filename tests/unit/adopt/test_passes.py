@@ -1,4 +1,4 @@
-"""passes.py through roles.py: what samples and saves, in which order, and what is refused."""
+"""passes.py through analysis.py: what samples and saves, in which order, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adopt.analysis import analyse, analyse_file
-from binder import ROLES
+from binder import PARAMS
 from tests.graphs import (
     PLAIN,
     Nodes,
@@ -97,7 +97,7 @@ def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so(
         "cfg": ["sampler.cfg", "second.cfg"],
         "seed": ["sampler.noise_seed", "second.noise_seed"],
     }
-    steps = adoption.findings[ROLES.index("steps")]
+    steps = adoption.findings[PARAMS.index("steps")]
     assert steps.why == (
         "KSamplerAdvanced sampler and KSamplerAdvanced second share the steps: their start and end"
         " steps are scaled with them"
@@ -331,7 +331,7 @@ def test_what_cannot_be_driven_is_refused_with_the_reason_and_what_to_do(name: s
     said = refused(document)
     assert reason in said
     assert "xport" in said or "SaveImage" in said or "put a" in said
-    assert set(analyse(document).bindings) == set(ROLES)
+    assert set(analyse(document).bindings) == set(PARAMS)
 
 
 def test_a_fixed_style_picture_is_no_reason_to_refuse() -> None:

@@ -1,4 +1,4 @@
-"""tracing.py through roles.py: from what is sampled back to the text or the value to replace."""
+"""tracing.py through analysis.py: from what is sampled back to the text or the value to replace."""
 
 from __future__ import annotations
 
@@ -662,11 +662,11 @@ def slider(name: str, **values: float) -> Nodes:
     )
 
 
-@pytest.mark.parametrize("role", ["steps", "cfg", "seed"])
-def test_one_of_several_numbers_of_a_node_is_in_doubt(role: str) -> None:
-    nodes = slider(role, Xi=7, Xf=7.5)
-    assert analyse(nodes).bindings[role] == []
-    assert doubted(nodes, role) == ["slider.Xi", "slider.Xf"]
+@pytest.mark.parametrize("param", ["steps", "cfg", "seed"])
+def test_one_of_several_numbers_of_a_node_is_in_doubt(param: str) -> None:
+    nodes = slider(param, Xi=7, Xf=7.5)
+    assert analyse(nodes).bindings[param] == []
+    assert doubted(nodes, param) == ["slider.Xi", "slider.Xf"]
 
 
 @pytest.mark.parametrize(("flag", "side"), [(1, "Xf"), (0, "Xi"), (True, "Xf"), (False, "Xi")])
@@ -699,11 +699,11 @@ def test_a_text_where_a_number_belongs_is_bound_and_in_doubt(text: str) -> None:
     assert doubted(nodes, "seed") == ["sampler.seed"]
 
 
-@pytest.mark.parametrize("role", ["steps", "cfg", "seed", "scheduler"])
-def test_an_input_behind_which_nothing_is_found_is_in_doubt(role: str) -> None:
-    nodes = plain(sampler=sampler(**{role: "odd@0"}), odd=node("SomethingElse"))
-    assert analyse(nodes).bindings[role] == []
-    assert doubted(nodes, role) == [f"sampler.{role}"]
+@pytest.mark.parametrize("param", ["steps", "cfg", "seed", "scheduler"])
+def test_an_input_behind_which_nothing_is_found_is_in_doubt(param: str) -> None:
+    nodes = plain(sampler=sampler(**{param: "odd@0"}), odd=node("SomethingElse"))
+    assert analyse(nodes).bindings[param] == []
+    assert doubted(nodes, param) == [f"sampler.{param}"]
 
 
 def test_a_value_of_no_known_form_is_in_doubt() -> None:

@@ -196,7 +196,7 @@ def test_presses_are_remembered_no_longer_than_they_matter() -> None:
 def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> None:
     nothing = Defaults(None, None, None, None, None)
     offer = Offer(ComfyOptions((), (), ()), nothing, frozenset())
-    draft = Draft(offer.options, roles=offer.roles, workflow="flux", positive_prompt="an otter")
+    draft = Draft(offer.options, params=offer.params, workflow="flux", positive_prompt="an otter")
     seen = []
 
     async def send(*_: object, **__: object) -> None:

@@ -62,7 +62,7 @@ LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
 
 def offering(options: ComfyOptions, **more: Any) -> dict[str, Offer]:
     """What is offered with one workflow that has everything, but for a size and LoRAs."""
-    return {"main": Offer(options, DEFAULTS, frozenset(binder.ROLES), **more)}
+    return {"main": Offer(options, DEFAULTS, frozenset(binder.PARAMS), **more)}
 
 
 def filled_draft(**changes: Any) -> Draft:
@@ -241,7 +241,7 @@ def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -
 
 def test_the_modal_names_the_workflows_own_numbers_where_they_are_not_the_usual_ones() -> None:
     flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5")
-    offer = Offer(OPTIONS, flux, frozenset(binder.ROLES))
+    offer = Offer(OPTIONS, flux, frozenset(binder.PARAMS))
     hints = hints_of(blank("flux", offer))
     assert "This workflow's own is 4; more: finer" in hints["steps"]
     assert "This workflow's own is 3.5; higher: closer" in hints["cfg"]
@@ -766,8 +766,8 @@ def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() 
 
 
 def test_a_tag_where_no_negative_prompt_is_asked_for_is_nobodys_concern() -> None:
-    roles = frozenset(binder.ROLES) - {"negative"}
-    draft = filled_draft(loras=LORAS, roles=roles, negative_prompt="<lora:ink>")
+    params = frozenset(binder.PARAMS) - {"negative"}
+    draft = filled_draft(loras=LORAS, params=params, negative_prompt="<lora:ink>")
     assert draft.take({"positive_prompt": "a fox", "steps": "3", "cfg": "3", "seed": ""}) == []
     assert draft.take_options("a fox", "", "") == []
 

@@ -91,15 +91,15 @@ def test_a_name_never_leads_out_of_the_folder(folder: Path, name: str) -> None:
     assert not workflows_of(folder).load(name).ok
 
 
-def test_a_role_offers_what_all_of_its_inputs_accept(folder: Path) -> None:
+def test_a_param_offers_what_all_of_its_inputs_accept(folder: Path) -> None:
     put(folder.parent / "flux", FLUX, FLUX_BINDINGS)
     offers, left_out = workflows_of(folder).offers(INFO)
     assert left_out == {}
     options = offers["flux"].options
     assert options.models == ("flux.sft", "other.sft")
     assert (options.samplers, options.schedulers) == (("euler", "heun"), ("simple", "beta"))
-    assert offers["flux"].roles == {"model", "positive", "sampler", "scheduler", "steps"}
-    assert offers["main"].roles >= {"negative", "cfg", "seed"}
+    assert offers["flux"].params == {"model", "positive", "sampler", "scheduler", "steps"}
+    assert offers["main"].params >= {"negative", "cfg", "seed"}
     assert offers["flux"].defaults == ("flux.sft", "euler", "simple", "8", None)
 
 
@@ -112,10 +112,10 @@ def test_a_list_is_found_through_the_link_from_a_node_that_holds_the_name(folder
     assert offers["flux"].options.samplers == ("euler", "heun")
 
 
-def test_a_role_without_a_list_has_no_control(folder: Path) -> None:
+def test_a_param_without_a_list_has_no_control(folder: Path) -> None:
     put(folder.parent / "flux", FLUX, {**FLUX_BINDINGS, "model": ["6.text"]})
     offers, _ = workflows_of(folder).offers(INFO)
-    assert "model" not in offers["flux"].roles
+    assert "model" not in offers["flux"].params
 
 
 @pytest.mark.parametrize(
