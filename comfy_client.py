@@ -18,9 +18,9 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -478,26 +478,28 @@ class Progress:
         self.step = (value, maximum)
 
 
+class FeedListener(Protocol):
+    """Takes what the feed says of our own prompts; called on the event loop."""
+
+    def on_event(self, event: str, data: Mapping[str, Any]) -> None:
+        """Take a text event."""
+
+    def on_preview(self, preview: Preview) -> None:
+        """Take a picture of the prompt at work, if the client asks for them."""
+
+    def on_reconnect(self, since: float) -> None:
+        """Take note that a lost connection holds again; it was lost at this moment
+        (`time.monotonic()`)."""
+
+
 class ProgressFeed:
     """Listens to the server's WebSocket; the one part of this file for the event loop.
 
-    It is a hint and nothing more: jobs complete without it. `on_event(event, data)` is called with
-    each text event of our own prompts, `on_preview` with each picture, if the client asks for them.
+    It is a hint and nothing more: jobs complete without it.
     """
 
-    def __init__(
-        self,
-        client: ComfyClient,
-        on_event: Callable[[str, Mapping[str, Any]], None],
-        on_return: Callable[[float], None] = lambda since: None,
-        on_preview: Callable[[Preview], None] = lambda preview: None,
-    ) -> None:
-        """`on_return` is called when a lost connection holds again, with the moment it was lost at
-        (`time.monotonic()`)."""
+    def __init__(self, client: ComfyClient) -> None:
         self._client = client
-        self._on_event = on_event
-        self._on_return = on_return
-        self._on_preview = on_preview
         self._connections = 0
         self._is_connected = False
         self._lost_at: float | None = None
@@ -508,7 +510,7 @@ class ProgressFeed:
         server has not restarted."""
         return self._connections if self._is_connected else 0
 
-    async def run(self) -> None:
+    async def run(self, listener: FeedListener) -> None:
         """Listen until cancelled; reconnects with a growing pause."""
         pause = FEED_PAUSES[0]
         async with aiohttp.ClientSession(headers=self._client.headers) as session:
@@ -521,12 +523,12 @@ class ProgressFeed:
                         self._connections += 1
                         self._is_connected = True
                         if self._lost_at is not None:
-                            self._on_return(self._lost_at)
+                            listener.on_reconnect(self._lost_at)
                         if self._client.previews:
                             await socket.send_json(FEATURE_FLAGS)
                         async for message in socket:
                             pause = FEED_PAUSES[0]
-                            self._hear(message.type, message.data)
+                            self._dispatch(listener, message.type, message.data)
                 except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
                     log.debug("progress feed: %s", error)
                 finally:
@@ -536,22 +538,19 @@ class ProgressFeed:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, FEED_PAUSES[1])
 
-    def _hear(self, kind: object, data: Any) -> None:
+    def _dispatch(self, listener: FeedListener, kind: object, data: Any) -> None:
         if kind is aiohttp.WSMsgType.TEXT:
-            self._take(data)
+            try:
+                message = json.loads(data)
+                event, content = message["type"], message["data"]
+            except (ValueError, LookupError, TypeError, RecursionError):
+                return
+            if isinstance(event, str) and isinstance(content, dict):
+                listener.on_event(event, content)
         elif kind is aiohttp.WSMsgType.BINARY and self._client.previews:
             preview = Preview.parse(data)
             if preview is not None:
-                self._on_preview(preview)
-
-    def _take(self, text: str) -> None:
-        try:
-            message = json.loads(text)
-            event, data = message["type"], message["data"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return
-        if isinstance(event, str) and isinstance(data, dict):
-            self._on_event(event, data)
+                listener.on_preview(preview)
 
 
 def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:

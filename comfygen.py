@@ -22,7 +22,7 @@ import sys
 import threading
 import types
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,6 @@ from typing import Any
 import discord
 from discord import app_commands
 
-import binder
 from bot.alerts import Alerts
 from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, BotContext, answer_unknown
 from bot.controls import ControlId, Interaction
@@ -51,8 +50,7 @@ from cli.checks import (
 )
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
-from comfyui.object_info import ObjectInfo
-from jobs.catalog import Offer, Workflows
+from jobs.catalog import Catalog
 from jobs.draft import StaleForm
 from jobs.worker import Worker, user_message_of
 from settings import (
@@ -84,15 +82,9 @@ class ComfyGen(discord.Client):
     """Discord's side of the program; lives on the event loop."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        client: ComfyClient,
-        info: ObjectInfo,
-        workflows: Workflows,
-        offers: Mapping[str, Offer],
+        self, settings: Settings, store: Store, client: ComfyClient, catalog: Catalog
     ) -> None:
-        """What the checks have opened and read."""
+        """Takes what the checks have opened and read."""
         super().__init__(
             intents=discord.Intents(guilds=True),
             allowed_mentions=discord.AllowedMentions.none(),
@@ -101,57 +93,18 @@ class ComfyGen(discord.Client):
         self.settings = settings
         self.store = store
         self.comfy = client
-        self.comfyui_threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.reporter = self._new_reporter()
-        self.worker = self._new_worker(workflows)
-        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
-        self.context = BotContext(
-            settings,
-            store,
-            client,
-            self.comfyui_threads,
-            self.worker,
-            self.reporter,
-            workflows,
-            offers,
-        )
-        self.feed = ProgressFeed(
-            client, self.worker.hear, self.context.lists.read_if_older, self.worker.show
-        )
-        self.alerts = self._owners_alerts()
+        self.comfyui_threads = threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
+        self.feed = ProgressFeed(client)
+        self.reporter = Reporter(self, settings, store, client, catalog, threads)
+        self.worker = Worker(settings, store, client, catalog, self.feed, self.reporter)
+        self.context = BotContext(settings, store, catalog, self.worker, self.reporter, threads)
+        self.alerts = self.reporter.alerts = self._owners_alerts()
         self._owner_is_out_of_reach = False
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
         for command in COMMANDS:
             self.tree.add_command(command)
-
-    def _new_reporter(self) -> Reporter:
-        """It asks for what is made later when it needs it."""
-        return Reporter(
-            self,
-            self.store,
-            self.comfy,
-            self.comfyui_threads,
-            estimate=lambda position: self.worker.estimate(position),
-            keep_metadata=self.settings.keep_metadata,
-        )
-
-    def _new_worker(self, workflows: Workflows) -> Worker:
-        """What goes up from the worker goes to the reporter, the context and the owner."""
-        return Worker(
-            self.store,
-            self.comfy,
-            workflows.load,
-            timeout=self.settings.comfy_timeout,
-            started=self.reporter.job_started,
-            ended=self.reporter.job_ended,
-            connection=lambda: self.feed.connection,
-            read_lists=lambda workflow: self.context.read_again(workflow),
-            returned=lambda since: self.context.lists.read_if_older(since),
-            trouble=self._trouble,
-            max_waiting=self.settings.max_waiting,
-        )
 
     # Connecting
 
@@ -183,7 +136,7 @@ class ComfyGen(discord.Client):
         await asyncio.to_thread(self.worker.start)
         self._background = [
             asyncio.create_task(self._purge_daily()),
-            asyncio.create_task(self.feed.run()),
+            asyncio.create_task(self.feed.run(self.worker)),
         ]
         if self.alerts is not None:
             self._background.append(asyncio.create_task(self.alerts.watch()))
@@ -241,10 +194,6 @@ class ComfyGen(discord.Client):
             folder=self.settings.db_path.parent,
         )
 
-    def _trouble(self, error: Exception) -> None:
-        if self.alerts is not None:
-            self.alerts.hear(error)
-
     async def _tell_owner(self, text: str) -> bool:
         """A direct message. False if it may arrive later, and not if the owner takes none."""
         assert self.settings.alert_user_id is not None  # else there are no alerts
@@ -289,7 +238,7 @@ class ComfyGen(discord.Client):
             return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
-            self._trouble(error)
+            self.reporter.on_error(error)
         elif isinstance(error, DISCORD_ERRORS):
             log.warning("Discord did not take an answer: %s", error)
         elif not isinstance(error, PublicError):
@@ -357,10 +306,8 @@ def prepare(settings: Settings) -> ComfyGen | None:
     inspection.run()
     for check in inspection.checks:
         log_check(check)
-    store, info, offers = inspection.store, inspection.info, inspection.offers
-    if inspection.passed and store and info and offers:
-        client, workflows = inspection.client, inspection.workflows
-        return ComfyGen(settings, store, client, info, workflows, offers)
+    if inspection.passed and inspection.store is not None:
+        return ComfyGen(settings, inspection.store, inspection.client, inspection.catalog)
     inspection.close()
     return None
 

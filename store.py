@@ -329,6 +329,17 @@ class Store:
         times = sorted(row[0] for row in rows if isinstance(row[0], int))
         return times[len(times) // 2] if times else None
 
+    def estimate(self, position: int) -> float | None:
+        """Return the seconds until the job at this position is done, by the median of the last
+        runs; None before the first."""
+        typical = self.typical_ms()
+        if typical is None:
+            return None
+        left = position * typical
+        for job in self.by_status(JobStatus.RUNNING):
+            left += max(0, typical - (self._now() - (job.started_at or 0)))
+        return left / 1000
+
     def waiting(self, user_id: str) -> int:
         """How many jobs of this person wait or run, in all servers."""
         rows = self._rows(

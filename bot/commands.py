@@ -29,12 +29,8 @@ from bot.permissions import cannot_post, check_manager, check_may_change, check_
 from bot.queue import QUEUE_TITLE, Waiting
 from bot.report import Reporter
 from bot.running import place_in_queue
-from comfy_client import ComfyClient
-from comfyui import object_info
-from comfyui.object_info import ComfyOptions
-from jobs.catalog import Offer, Workflows
+from jobs.catalog import LISTS_AGE, Catalog, Offer
 from jobs.draft import AS_IN_FILE, ExpiredForm, FormError, Stage, check_offered, new_seed
-from jobs.lists import LISTS_AGE, Lists
 from jobs.names import names_of
 from jobs.worker import Queued, Worker
 from settings import PROMPT_LIMIT, Settings
@@ -78,36 +74,22 @@ class BotContext:
         self,
         settings: Settings,
         store: Store,
-        comfy: ComfyClient,
-        comfyui_threads: ThreadPoolExecutor,
+        catalog: Catalog,
         worker: Worker,
         reporter: Reporter,
-        workflows: Workflows,
-        offers: Mapping[str, Offer],
+        comfyui_threads: ThreadPoolExecutor,
     ) -> None:
-        """`comfyui_threads` are for what waits for ComfyUI, which may hang for long; `offers` are
-        as the checks have read them."""
+        """`comfyui_threads` are for calls that wait for ComfyUI, which may hang for long."""
         self.settings = settings
         self.store = store
+        self.catalog = catalog
         self.worker = worker
         self.reporter = reporter
-        self.agains = DoubleClickGuard()
-        self.waiting = Waiting(store, worker)
-        self.words = BlockedWords(store)
-        self.forms = Forms(
-            offers,
-            settings.default_negative_prompt,
-            self.check_place,
-            cannot_post,
-            settings.max_steps,
-        )
-        self._comfy = comfy
-        self._workflows = workflows
         self.comfyui_threads = comfyui_threads
-        learn_names(offers)  # now, not at the first click
-        reporter.offers = lambda: self.forms.offers
-        self.lists = Lists(self._read_lists, comfyui_threads)
-        self.left_out: Mapping[str, str] = {}  # workflows that cannot be used, and why not
+        self.agains = DoubleClickGuard()
+        self.waiting = Waiting(store)
+        self.words = BlockedWords(store)
+        self.forms = Forms(settings, catalog, self.check_place)
 
     def check_place(self, interaction: Interaction) -> None:
         """UserError while shutting down, and where this person may not ask for pictures."""
@@ -129,32 +111,6 @@ class BotContext:
         if job is None:
             raise UserError("This job is so old that the bot does not know it any more.")
         return job
-
-    def _read_lists(self) -> Mapping[str, Offer]:
-        """Read what ComfyUI offers now, and which workflows there are. Blocks; raises ComfyError
-        and WorkflowError."""
-        info = object_info.fetch(self._comfy)
-        offers, left_out = self._workflows.offers(info)
-        for name, reason in left_out.items():
-            if self.left_out.get(name) != reason:  # it is read again and again
-                log.warning("the workflow %s is left out: %s", name, reason)
-        self.left_out = left_out
-        learn_names(offers)  # here, not on the event loop
-        self.forms.offers = offers
-        self.worker.capabilities = info.capabilities(binder.SEED_INPUTS)
-        return offers
-
-    def read_again(self, workflow: str) -> ComfyOptions | None:
-        """What ComfyUI offers with this workflow, read now; None if that fails. Blocks."""
-        offers = self.lists.try_to_read()
-        return None if offers is None else self.forms.offer(workflow).options
-
-
-def learn_names(offers: Mapping[str, Offer]) -> None:
-    """Find what the models are called, which takes a while."""
-    for offer in offers.values():
-        names_of(offer.options.models)
-        names_of(offer.loras)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -184,7 +140,7 @@ async def gen(
 ) -> None:
     """/gen (architecture.md §3.1); with options the form opens filled in."""
     context: BotContext = interaction.client.context
-    context.lists.read_if_older(time.monotonic() - LISTS_AGE)
+    context.catalog.refresh_if_older(time.monotonic() - LISTS_AGE)
     given = (
         drop_lone_surrogates(text or "") for text in (prompt, model, seed, workflow, shape, lora)
     )
@@ -197,7 +153,7 @@ async def complete_model(interaction: Interaction, current: str) -> list[app_com
     the one they will get."""
     forms: Forms = interaction.client.context.forms
     workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.offer(workflow).options.models, current)
+    return choices_of(forms.catalog.offer(workflow).options.models, current)
 
 
 @gen.autocomplete("lora")
@@ -205,7 +161,7 @@ async def complete_lora(interaction: Interaction, current: str) -> list[app_comm
     """The LoRAs that a person may mean."""
     forms: Forms = interaction.client.context.forms
     workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.offer(workflow).loras, current)
+    return choices_of(forms.catalog.offer(workflow).loras, current)
 
 
 @gen.autocomplete("workflow")
@@ -213,7 +169,7 @@ async def complete_workflow(
     interaction: Interaction, current: str
 ) -> list[app_commands.Choice[str]]:
     """The workflows that a person may mean."""
-    return choices_of(tuple(interaction.client.context.forms.offers), current)
+    return choices_of(tuple(interaction.client.context.catalog.offers), current)
 
 
 def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
@@ -239,17 +195,17 @@ async def refresh(interaction: Interaction) -> None:
     check_manager(interaction)
     context: BotContext = interaction.client.context
     await interaction.response.defer(ephemeral=True)
-    before = all_options(context.forms.offers)
+    before = all_options(context.catalog.offers)
     loop = asyncio.get_running_loop()
-    offers = await loop.run_in_executor(context.comfyui_threads, context.lists.read)
+    offers = await loop.run_in_executor(context.comfyui_threads, context.catalog.refresh)
     now = all_options(offers)
     new, gone = (len(a - b) for a, b in ((now[0], before[0]), (before[0], now[0])))
     models, samplers, schedulers = map(len, now)
-    text = f"The lists are fresh: {models} models ({new} new, {gone} gone), {samplers} samplers,"
+    text = f"Lists refreshed: {models} models ({new} new, {gone} gone), {samplers} samplers,"
     text += f" {schedulers} schedulers"
     text += f", {len(offers)} workflows." if len(offers) > 1 else "."
-    if context.left_out:
-        names = ", ".join(map(quote, list(context.left_out)[:LEFT_OUT_SHOWN]))
+    if context.catalog.left_out:
+        names = ", ".join(map(quote, list(context.catalog.left_out)[:LEFT_OUT_SHOWN]))
         text += f"\nThe bot's log says why these workflows are left out: {names}."
     await interaction.followup.send(text, ephemeral=True)
 
@@ -329,7 +285,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
         random_seeds=context.settings.random_seeds,
     )
     try:
-        params, notes = check_offered(params, context.forms.offers, context.settings.max_steps)
+        params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
     except FormError as gone:
         await context.forms.show_anew(interaction, draft, gone.user_message)
         return
@@ -358,7 +314,7 @@ async def again(context: BotContext, interaction: Interaction, control: ControlI
     job = await context.job(control.key)
     try:
         fresh = replace(job, seed=new_seed())
-        params, notes = check_offered(fresh, context.forms.offers, context.settings.max_steps)
+        params, notes = check_offered(fresh, context.catalog.offers, context.settings.max_steps)
     except FormError:
         note = "Nothing is queued yet: choose, and press Generate."
         await context.forms.open_from(interaction, replace(job, seed=None), note)

@@ -17,9 +17,11 @@ import discord
 from binder import SHAPES
 from bot.controls import ControlId, Controls, Interaction, button
 from bot.modal import PromptModal, given_back
-from jobs.catalog import Offer
-from jobs.draft import STEPS_RANGE, Draft, Drafts, SentForm, Stage, StaleForm, blank
+from bot.permissions import cannot_post
+from jobs.catalog import Catalog
+from jobs.draft import Draft, Drafts, SentForm, Stage, StaleForm, blank
 from jobs.names import MENU_LIMIT, names_of, nearest
+from settings import Settings
 from store import JobParams
 from text import OPTION_LIMIT, UserError, escape, in_lines, quote, shorten_middle
 
@@ -181,35 +183,28 @@ def workflow_gone(workflow: str, instead: str) -> str:
 
 
 class Forms:
-    """Opens forms, and keeps each in step with its draft. `offers` is what new forms offer, by the
-    name of the workflow, the default first."""
+    """Opens forms, and keeps each in step with its draft."""
 
     def __init__(
-        self,
-        offers: Mapping[str, Offer],
-        negative_prompt: str,
-        check_place: Callable[[Interaction], None],
-        place_note: Callable[[Interaction], str] = lambda interaction: "",
-        most_steps: int = STEPS_RANGE[1],
+        self, settings: Settings, catalog: Catalog, check_place: Callable[[Interaction], None]
     ) -> None:
-        """`negative_prompt` is what a first form starts with; `check_place` raises UserError where
-        there may be no form, `place_note` is what forms say there."""
-        self.offers = offers
-        self._negative_prompt = negative_prompt
+        """`check_place` raises UserError where there may be no form."""
+        self.catalog = catalog
+        self._settings = settings
         self._check_place = check_place
-        self._place_note = place_note
-        self._most_steps = most_steps
         self._drafts = Drafts()
-
-    def offer(self, workflow: str) -> Offer:
-        """What is offered with a workflow; with the default if it is gone."""
-        return self.offers.get(workflow) or next(iter(self.offers.values()))
 
     def workflow_of(self, user_id: int, text: str) -> str:
         """The workflow that a person means with a text, or used last, or the default."""
         last = self._drafts.last(user_id)
-        name = names_of(tuple(self.offers)).find(text) if text else last.workflow if last else None
-        return name if name is not None and name in self.offers else next(iter(self.offers))
+        name = (
+            names_of(tuple(self.catalog.offers)).find(text)
+            if text
+            else last.workflow
+            if last
+            else None
+        )
+        return name if name is not None and name in self.catalog.offers else self.catalog.default
 
     def draft(self, interaction: Interaction, key: str) -> Draft:
         """The draft behind a control that was used; StaleForm if it is of no use any more."""
@@ -230,15 +225,15 @@ class Forms:
         self._check_place(interaction)
         draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
         problems = draft.take_options(prompt, model, seed, shape, lora)
-        if workflow and names_of(tuple(self.offers)).find(workflow) is None:
-            near = nearest(workflow, tuple(self.offers))
+        if workflow and names_of(tuple(self.catalog.offers)).find(workflow) is None:
+            near = nearest(workflow, tuple(self.catalog.offers))
             problems.insert(0, f"There is no workflow {quote(workflow)}.{near}")
         await self._send(interaction, draft, in_lines(problems))
 
     async def open_from(self, interaction: Interaction, job: JobParams, note: str = "") -> None:
         """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
         not as it was in the job, and then the note."""
-        workflow = job.workflow or next(iter(self.offers))
+        workflow = job.workflow or self.catalog.default
         draft = self._new_draft(interaction, workflow)
         notes = draft.take_settings(replace(job, workflow=workflow))
         if draft.workflow != workflow:
@@ -256,10 +251,10 @@ class Forms:
     async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
         """The form with the lists as they are now, and a note; what was chosen stays. Where its
         workflow is gone, it is over the default."""
-        workflow = draft.workflow if draft.workflow in self.offers else next(iter(self.offers))
+        workflow = draft.workflow if draft.workflow in self.catalog.offers else self.catalog.default
         if workflow != draft.workflow:
             note = workflow_gone(draft.workflow, workflow)
-        draft.move_to(workflow, self.offer(workflow))
+        draft.move_to(workflow, self.catalog.offer(workflow))
         await self._show(interaction, draft, in_lines([note]))
 
     async def choose(self, interaction: Interaction, key: str, name: str, token: str) -> None:
@@ -346,18 +341,18 @@ class Forms:
         """A draft over a workflow with the settings of another one, the person's last, or the
         workflow file's, as far as the server offers them. What was typed into it is kept, too,
         unless it was sent."""
-        if workflow not in self.offers:
-            workflow = next(iter(self.offers))
-        draft = blank(workflow, self.offers[workflow], self._most_steps)
-        draft.negative_prompt = self._negative_prompt
-        draft.shows_workflow = len(self.offers) > 1
+        if workflow not in self.catalog.offers:
+            workflow = self.catalog.default
+        draft = blank(workflow, self.catalog.offers[workflow], self._settings.max_steps)
+        draft.negative_prompt = self._settings.default_negative_prompt
+        draft.shows_workflow = len(self.catalog.offers) > 1
         last = source or self._drafts.last(interaction.user.id)
         if last is not None:
             same = self._drafts.last(interaction.user.id, workflow)
             draft.take_settings(source or same or last)
             if last.stage is not Stage.SENT:
                 draft.take_over(last)
-        draft.place_note = self._place_note(interaction)
+        draft.place_note = cannot_post(interaction)
         self._drafts.put(interaction.user.id, draft)
         return draft
 

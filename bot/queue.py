@@ -17,7 +17,6 @@ from bot.controls import ControlId, Controls, Interaction, job_button
 from bot.messages import DISCORD_ERRORS
 from bot.permissions import is_moderator
 from jobs.names import MENU_LIMIT
-from jobs.worker import Worker
 from store import Job, JobStatus, Store
 from text import duration, escape, truncate
 
@@ -58,9 +57,8 @@ class MemberNames:
 class Waiting:
     """What waits, as /queue shows it."""
 
-    def __init__(self, store: Store, worker: Worker) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._worker = worker
         self._names = MemberNames()
 
     async def message(self, interaction: Interaction) -> tuple[discord.Embed, Controls]:
@@ -71,7 +69,7 @@ class Waiting:
         running = await asyncio.to_thread(self._store.by_status, JobStatus.RUNNING)
         queued = [job for job in queued if job.id not in {other.id for other in running}]
         embed = queue_embed(running, queued)
-        if queued and (estimate := await asyncio.to_thread(self._worker.estimate, len(queued))):
+        if queued and (estimate := await asyncio.to_thread(self._store.estimate, len(queued))):
             embed.set_footer(text=f"all done in about {duration(estimate)}")
         places = [(" the one now", job) for job in running]
         places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]

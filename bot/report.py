@@ -15,7 +15,7 @@ import io
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 import discord
 
 from binder import SHAPES, in_shape
+from bot.alerts import Alerts
 from bot.controls import ControlId, job_view
 from bot.messages import (
     PATIENCE,
@@ -41,9 +42,9 @@ from bot.running import QueueAnswers, RunningMessage
 from comfy_client import ComfyClient, ImageRef, Progress
 from comfyui.errors import NoPictures, NoPreview
 from comfyui.metadata import without_metadata
-from jobs.catalog import Offer
+from jobs.catalog import Catalog, Offer
 from jobs.names import names_of
-from settings import DAY_MS
+from settings import DAY_MS, Settings
 from store import Job, JobStatus, Store, unix_ms
 from text import escape, shorten_middle
 
@@ -266,23 +267,21 @@ class Reporter:
     def __init__(
         self,
         client: discord.Client,
+        settings: Settings,
         store: Store,
         comfy: ComfyClient,
-        threads: ThreadPoolExecutor | None = None,
-        estimate: Callable[[int], float | None] = lambda position: None,
-        *,
-        keep_metadata: bool = True,
+        catalog: Catalog,
+        threads: ThreadPoolExecutor,
     ) -> None:
-        """`threads` are for the pictures that have to be fetched from ComfyUI; `estimate` gives the
-        seconds until the job at a position of the queue is done. Without `keep_metadata` pictures
-        are posted without the texts in their files (metadata.py)."""
+        """`threads` are for the pictures that have to be fetched from ComfyUI."""
         self._client = client
         self._store = store
         self._comfy = comfy
+        self._catalog = catalog
         self._threads = threads
-        self.answers = QueueAnswers(store, estimate)
-        self.offers: Callable[[], Mapping[str, Offer]] = dict  # what is offered now
-        self._keep_metadata = keep_metadata
+        self._keep_metadata = settings.keep_metadata
+        self.answers = QueueAnswers(store)
+        self.alerts: Alerts | None = None
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
@@ -297,6 +296,11 @@ class Reporter:
     def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
         """Its row is in a final state. `pictures` saves fetching them from ComfyUI again."""
         self._on_loop(self._start_report(job_id, pictures))
+
+    def on_error(self, error: Exception) -> None:
+        """An error may be one for the owner; any thread."""
+        if self.alerts is not None:
+            self.alerts.hear(error)
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         """The worker never waits for Discord: the GPU has its next job while pictures upload."""
@@ -490,7 +494,7 @@ class Reporter:
             pictures,
             from_start=FIRST_PART not in done,
             note=note,
-            offers=self.offers(),
+            offers=self._catalog.offers,
             buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
         )
         for part in parts:
@@ -503,7 +507,7 @@ class Reporter:
     ) -> tuple[list[Picture], int]:
         """What `_pictures` finds; in a thread if something has to be fetched, or copied."""
         find = functools.partial(self._pictures, job, originals, encoding, limit)
-        threads = self._threads
+        threads: ThreadPoolExecutor | None = self._threads
         if originals and not encoding and max(map(len, originals)) <= limit:
             if self._keep_metadata:
                 return find()

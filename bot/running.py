@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -315,10 +315,8 @@ class QueueAnswers:
     nobody need tell more than that something has changed. Lost with a restart, as their tokens
     are."""
 
-    def __init__(self, store: Store, estimate: Callable[[int], float | None]) -> None:
-        """`estimate` gives the seconds until the job at a position is done; it blocks."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._estimate = estimate
         self._answers: dict[str, Answer] = {}  # by the id of the job
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -391,9 +389,9 @@ class QueueAnswers:
             elif status in ENDED and is_reported:
                 texts[job_id] = ENDED[status]
             elif position == 1:
-                texts[job_id] = f"You are next{_about(self._estimate(1))}."
+                texts[job_id] = f"You are next{_about(self._store.estimate(1))}."
             elif position is not None:
-                texts[job_id] = place_in_queue(position, self._estimate(position))
+                texts[job_id] = place_in_queue(position, self._store.estimate(position))
         return texts
 
     async def _edit(self, job_id: str, answer: Answer, text: str) -> None:

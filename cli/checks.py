@@ -25,7 +25,7 @@ from comfy_client import ComfyClient
 from comfyui import object_info
 from comfyui.errors import ComfyError, Unreachable
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
-from jobs.catalog import Offer, WorkflowError, Workflows, lacking
+from jobs.catalog import Catalog, WorkflowError, Workflows, lacking
 from settings import Settings, redact
 from store import LOW_DISK_BYTES, MIGRATIONS, Store, StoreError
 
@@ -80,8 +80,8 @@ class StartupChecks:
             settings.comfy_base_url, settings.comfy_headers, previews=settings.previews
         )
         self.info: ObjectInfo | None = None
-        self.offers: dict[str, Offer] = {}  # of the usable workflows, the default first
         self.workflows = Workflows(settings.workflow_path)
+        self.catalog = Catalog(self.client, self.workflows)
         self.workflow = self.workflows.load()
 
     @property
@@ -154,10 +154,10 @@ class StartupChecks:
                 time.sleep(TRY_EVERY)
 
     def _offered(self, info: ObjectInfo) -> ComfyOptions:
-        self.offers, left_out = self.workflows.offers(info)
-        for name, reason in left_out.items():
+        self.catalog.update(info)
+        for name, reason in self.catalog.left_out.items():
             self._note("workflow", "warning", f"{name} is left out: {reason}")
-        return self.offers[self.workflows.default].options
+        return self.catalog.offers[self.workflows.default].options
 
     def _workflow(self) -> None:
         path = self.settings.workflow_path
@@ -169,10 +169,10 @@ class StartupChecks:
         for name in self.workflows.names()[1:]:
             loaded = self.workflows.load(name)
             if loaded.ok:
-                if name in self.offers or not self.offers:
+                if name in self.catalog.offers or not self.catalog.offers:
                     self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
                 self._against_server(loaded, f"{name}: ")
-            elif not self.offers:  # else it was told with what is left out
+            elif not self.catalog.offers:  # else it was told with what is left out
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
     def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from cli.checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
 from comfyui import object_info
 from comfyui.errors import ComfyError, TimedOut, Unreachable
-from comfyui.object_info import Capabilities
-from jobs.catalog import Offer, WorkflowError, Workflows, offer
+from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError, blank
 from jobs.names import find_model, names_of, nearest
 from jobs.worker import Worker
@@ -89,18 +88,19 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         info = await asyncio.to_thread(object_info.fetch, client)
         params = once_params(settings, arguments, workflow, offer(loaded, info))
         print(summary(params), flush=True)
+        catalog = Catalog(client, workflows, can_refresh=False)
+        catalog.server = info.capabilities(binder.SEED_INPUTS)
         with closing(Store(Path(folder) / "once.db")) as store:
-            server = info.capabilities(binder.SEED_INPUTS)
-            troubles: list[Exception] = []
-            made = await run_job(settings, client, store, params, server, troubles.append)
-            job, pictures = made
-    if not pictures:
-        detail = "".join(f" ({error})" for error in troubles[-1:])
+            job, report = await run_job(settings, client, catalog, store, params)
+    if not report.pictures:
+        detail = f" ({report.error})" if report.error else ""
         raise OnceError(explanation(job, settings.comfy_timeout) + detail)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for number, (name, data) in enumerate(zip(job.output_images, pictures, strict=True), start=1):
+    for number, (name, data) in enumerate(
+        zip(job.output_images, report.pictures, strict=True), start=1
+    ):
         filename = Path(ImageRef.parse(name).filename).name
-        if len(pictures) > 1:
+        if len(report.pictures) > 1:
             filename = f"{number:02}-{filename}"
         print(save(arguments.out, filename, data))
     return 0
@@ -158,49 +158,55 @@ def explanation(job: Job, timeout: float) -> str:
     return reason
 
 
+class Report:
+    """What the worker reports of the one job."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.pictures: Sequence[bytes] = ()
+        self.error: Exception | None = None  # the last one
+
+    def job_started(self, job_id: str, progress: Progress) -> None:
+        """Keep its progress."""
+        self.progress = progress
+
+    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        """Keep its pictures."""
+        self.pictures = pictures
+
+    def on_error(self, error: Exception) -> None:
+        """Keep the reason of a failure."""
+        self.error = error
+
+
 async def run_job(
-    settings: Settings,
-    client: ComfyClient,
-    store: Store,
-    params: JobParams,
-    server: Capabilities,
-    trouble: Callable[[Exception], None] = lambda error: None,
-) -> tuple[Job, list[bytes]]:
-    """One step of a worker, with a line of progress meanwhile; `trouble` is told what it fails
-    by."""
-    pictures: list[bytes] = []
-    begun: list[Progress] = []  # of the job, once it has begun
+    settings: Settings, client: ComfyClient, catalog: Catalog, store: Store, params: JobParams
+) -> tuple[Job, Report]:
+    """Run one step of a worker, with a line of progress meanwhile."""
+    report = Report()
     shown = ""
-    worker = Worker(
-        store,
-        client,
-        Workflows(settings.workflow_path).load,
-        timeout=settings.comfy_timeout,
-        started=lambda job_id, progress: begun.append(progress),
-        ended=lambda job_id, made: pictures.extend(made),
-        trouble=trouble,
-    )
-    worker.capabilities = server
+    feed = ProgressFeed(client)
+    worker = Worker(settings, store, client, catalog, feed, report)
     job_id = store.insert(params)
-    feed = asyncio.create_task(ProgressFeed(client, worker.hear).run())
+    listening = asyncio.create_task(feed.run(worker))
     # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
     loop = asyncio.get_running_loop()
     work = loop.run_in_executor(None, worker.step, job_id)
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=PROGRESS_EVERY)
-            for progress in begun:
-                shown = show_progress(progress, shown)
+            if report.progress is not None:
+                shown = show_progress(report.progress, shown)
     finally:
         if sys.stdout.isatty():
             print()
-        feed.cancel()
+        listening.cancel()
         worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
         await work
         await loop.run_in_executor(None, worker.sweeper.finish, STOP_SECONDS)
     job = store.get(job_id)
     assert job is not None
-    return job, pictures
+    return job, report
 
 
 def show_progress(progress: Progress, shown: str) -> str:

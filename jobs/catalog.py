@@ -1,58 +1,32 @@
-"""The workflows of the owner: which there are, and what a form over each of them offers.
+"""The catalog: which workflows there are, and what ComfyUI offers now for each of them.
 
-Owns the folder of folders, `workflows/NAME/base.json`, and tells a workflow that can be used from
-one that cannot. Reads files and what the server's node classes accept; asks the server nothing.
-Where something is written in a graph, only binder.py knows.
+Reads the folder of folders, `workflows/NAME/base.json`, and ComfyUI's lists; writes nothing. Forms,
+messages and the worker share one `Catalog`, from any thread.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import binder
-from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
+from comfy_client import ComfyClient
+from comfyui import object_info
+from comfyui.errors import ComfyError
+from comfyui.object_info import Capabilities, ComfyOptions, ObjectInfo, OptionsMissing
+from jobs.names import names_of
 from text import PublicError
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "base.json"
-# Node packs by what stands in the names of their classes.
-PACKS = {
-    "(Efficient)": "Efficiency Nodes",
-    "Efficient Loader": "Efficiency Nodes",
-    "Eff. Loader": "Efficiency Nodes",
-    "Mikey": "Mikey Nodes",
-    "FaceDetailer": "ComfyUI Impact Pack",
-    "Impact": "ComfyUI Impact Pack",
-    "UltralyticsDetector": "ComfyUI Impact Subpack",
-    "GGUF": "ComfyUI-GGUF",
-    "rgthree": "rgthree-comfy",
-    "easy ": "ComfyUI-Easy-Use",
-    "ttN ": "ComfyUI_tinyterraNodes",
-    "CR ": "ComfyUI Comfyroll Custom Nodes",
-    "KJ": "ComfyUI-KJNodes",
-    "pysssss": "ComfyUI-Custom-Scripts",
-    "(Image Saver)": "ComfyUI Image Saver",
-    "Image Saver": "ComfyUI Image Saver",
-    "IPAdapter": "ComfyUI_IPAdapter_plus",
-    "LayerUtility": "ComfyUI_LayerStyle",
-    "UltimateSDUpscale": "ComfyUI_UltimateSDUpscale",
-    "VHS_": "ComfyUI-VideoHelperSuite",
-    "Nunchaku": "ComfyUI-nunchaku",
-    "DynamicThresholding": "sd-dynamic-thresholding",
-    "ControlNetPreprocessor": "comfyui_controlnet_aux",
-    "Preprocessor": "comfyui_controlnet_aux",
-    "SDXLPromptStyler": "sdxl_prompt_styler",
-    "LoRA Stacker": "Efficiency Nodes",
-    "Text Multiline": "WAS Node Suite",
-    "Text Concatenate": "WAS Node Suite",
-    "DF_": "Derfuu_ComfyUI_ModdedNodes",
-    "ADE_": "ComfyUI-AnimateDiff-Evolved",
-    "BNK_": "ComfyUI_ADV_CLIP_emb",
-}
+# The packs of the shipped workflow, by a part of their classes' names.
+PACKS = {"(Efficient)": "Efficiency Nodes", "Mikey": "Mikey Nodes"}
+LISTS_AGE = 600.0  # seconds after which /gen starts a refresh
 
 
 class WorkflowError(PublicError):
@@ -133,6 +107,86 @@ class Workflows:
                     raise
                 left_out[name] = str(error)
         return found, left_out
+
+
+class Catalog:
+    """What ComfyUI offers now, for each workflow: the last refresh holds. Safe to share between
+    threads; a refresh runs one at a time."""
+
+    def __init__(
+        self, client: ComfyClient, workflows: Workflows, *, can_refresh: bool = True
+    ) -> None:
+        """Without `can_refresh` only `update()` changes it."""
+        self.workflows = workflows
+        self.offers: Mapping[str, Offer] = {}  # of the usable workflows, the default first
+        self.left_out: Mapping[str, str] = {}  # why each of the others cannot be used
+        self.server = Capabilities({}, {}, ())
+        self._client = client
+        self._can_refresh = can_refresh
+        self._refreshing = threading.Lock()
+        self._planned = threading.Lock()  # held from the plan of a refresh to its end
+        self._has_failed = False
+        self._refreshed_at = time.monotonic()  # when the newest refresh began
+
+    @property
+    def default(self) -> str:
+        """The name of the default workflow."""
+        return self.workflows.default
+
+    def offer(self, workflow: str) -> Offer:
+        """Return the offer of a workflow, or that of the default if it is gone."""
+        return self.offers.get(workflow) or self.offers[self.default]
+
+    def update(self, info: ObjectInfo) -> None:
+        """Replace everything by what these node classes accept. Raises WorkflowError or
+        OptionsMissing if the default workflow cannot be used."""
+        self.server = info.capabilities(binder.SEED_INPUTS)
+        offers, left_out = self.workflows.offers(info)
+        for offer in offers.values():  # here, since it takes too long for the event loop
+            names_of(offer.options.models)
+            names_of(offer.loras)
+        self.offers, self.left_out = offers, left_out
+
+    def refresh(self) -> Mapping[str, Offer]:
+        """Ask ComfyUI again and return the new offers. Blocks; raises ComfyError or
+        WorkflowError."""
+        with self._refreshing:
+            began, before = time.monotonic(), self.left_out
+            self.update(object_info.fetch(self._client))
+            for name, reason in self.left_out.items():
+                if before.get(name) != reason:
+                    log.warning("the workflow %s is left out: %s", name, reason)
+            self._refreshed_at, self._has_failed = began, False
+            return self.offers
+
+    def try_refresh(self) -> bool:
+        """Refresh and return whether that worked. Blocks."""
+        if not self._can_refresh:
+            return False
+        try:
+            self.refresh()
+        except (ComfyError, WorkflowError) as error:
+            if not self._has_failed:
+                log.warning("ComfyUI's lists cannot be read again: %s", error)
+            self._has_failed = True
+            return False
+        return True
+
+    def refresh_if_older(self, moment: float) -> None:
+        """Refresh in the background, unless the offers are newer than `moment`
+        (`time.monotonic()`) or a refresh is planned already. Returns at once."""
+        is_new = not self._can_refresh or self._refreshed_at > moment
+        if is_new or not self._planned.acquire(blocking=False):
+            return
+        threading.Thread(target=self._refresh_as_planned, name="catalog", daemon=True).start()
+
+    def _refresh_as_planned(self) -> None:
+        try:
+            self.try_refresh()
+        except Exception:  # it would end in the thread, unseen
+            log.exception("ComfyUI's lists cannot be read again")
+        finally:
+            self._planned.release()
 
 
 def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:

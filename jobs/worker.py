@@ -11,21 +11,21 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import binder
-from comfy_client import ComfyClient, Preview, Progress
+from comfy_client import ComfyClient, Preview, Progress, ProgressFeed
 from comfyui.errors import BrokenModel, NotOffered, Rejected, Removed, refusal_of_job
-from comfyui.object_info import Capabilities, ComfyOptions
 from jobs import lora
+from jobs.catalog import Catalog
 from jobs.prompt import JobError, prepared
 from jobs.run import Cancelled, PromptRun
 from jobs.sweeper import Sweeper
-from settings import redact
-from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
+from settings import Settings, redact
+from store import Job, JobParams, JobStatus, Store, StoreError
 from text import PublicError, display_name, duration, quote
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def user_message_of(error: Exception) -> str:
 def failure_message(
     error: Exception,
     job: Job,
-    read_lists: Callable[[str], ComfyOptions | None],
+    catalog: Catalog,
     model_nodes: Collection[str] = (),
 ) -> str:
     """What people read of the error that a job ended with. Where ComfyUI does not take a value, or
@@ -76,16 +76,17 @@ def failure_message(
         )
     if not isinstance(error, NotOffered | JobError):
         return user_message_of(error)
-    options = read_lists(job.workflow)
+    is_fresh = catalog.try_refresh()
     if not isinstance(error, NotOffered):
         return user_message_of(error)
     if not all(_is_wanted(job, name, value) for name, value in error.values.items()):
         return Rejected.user_message  # a value of the workflow file's own
-    if options is None:
+    if not is_fresh:
         return error.user_message
+    options = catalog.offer(job.workflow).options
     if any(value in getattr(options, f"{name}s", ()) for name, value in error.values.items()):
         return f"ComfyUI refuses the {error.what}. Choose another, or tell the bot's owner."
-    return f"{error.sentence}; the list is fresh now: press Edit."
+    return f"{error.sentence}. The list has been refreshed: press Edit."
 
 
 def _is_wanted(job: Job, name: str, value: str) -> bool:
@@ -95,12 +96,24 @@ def _is_wanted(job: Job, name: str, value: str) -> bool:
     return bool(getattr(job, name) == value)
 
 
+class Listener(Protocol):
+    """Takes what the worker reports; called in the worker's thread, but for `on_error()`."""
+
+    def job_started(self, job_id: str, progress: Progress) -> None:
+        """Take note of a job that begins; its progress goes on changing."""
+
+    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        """Take note of a job in a final state and the bytes of its pictures; not called for one
+        that was cancelled."""
+
+    def on_error(self, error: Exception) -> None:
+        """Take note of what jobs and statements fail by; any thread."""
+
+
 class Worker:
     """Runs the queued jobs, one at a time and oldest first, in one thread.
 
-    The queue holds ids, the rows are the truth. `started` is called with the id of each job that
-    begins and its progress, which goes on changing; `ended` with the id and the bytes of the
-    pictures of each job that has reached its end, unless it was cancelled.
+    The queue holds ids, the rows are the truth.
     """
 
     class _Mode(IntEnum):
@@ -110,37 +123,19 @@ class Worker:
 
     def __init__(
         self,
+        settings: Settings,
         store: Store,
         client: ComfyClient,
-        load_workflow: Callable[[str], binder.BindResult],
-        *,
-        timeout: float,
-        started: Callable[[str, Progress], None],
-        ended: Callable[[str, list[bytes]], None],
-        connection: Callable[[], int] = lambda: 0,
-        read_lists: Callable[[str], ComfyOptions | None] = lambda name: None,
-        returned: Callable[[float], None] = lambda since: None,
-        trouble: Callable[[Exception], None] = lambda error: None,
-        max_waiting: int = 0,
+        catalog: Catalog,
+        feed: ProgressFeed,
+        listener: Listener,
     ) -> None:
-        """`load_workflow` gives the workflow with a name as it is now, validated; `timeout` is of
-        one job, in seconds; `connection` is `ProgressFeed.connection`. `read_lists` reads again
-        what ComfyUI offers with a workflow, and blocks (None: it could not); `returned` is told
-        that ComfyUI answers again, and since when (`time.monotonic()`) it did not; `trouble` is
-        told, in any thread, what jobs and statements fail by; `max_waiting` is how many jobs
-        of one person may wait or run, 0 for any number."""
+        self._settings = settings
         self._store = store
         self._client = client
-        self._load_workflow = load_workflow
-        self._timeout = timeout
-        self._on_start = started
-        self._on_end = ended
-        self._connection = connection
-        self._read_lists = read_lists
-        self._on_return = returned
-        self._trouble = trouble
-        self._max_waiting = max_waiting
-        self.capabilities = Capabilities({}, {}, ())  # of the server, as they were read last
+        self._catalog = catalog
+        self._feed = feed
+        self._listener = listener
         self.sweeper = Sweeper(store, client)
         self.finished: Future[None] = Future()  # done when the thread has ended
         self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -171,7 +166,7 @@ class Worker:
         try:
             self._usable(params.workflow, " Nothing was queued; please tell the bot's owner.")
         except WorkflowUnusable as error:
-            self._trouble(error)
+            self._listener.on_error(error)
             raise
         with self._accepting:  # the order of the rows is the order of the queue
             self._check_share(params.user_id)
@@ -179,7 +174,7 @@ class Worker:
             position, seconds = 1, None
             try:
                 position = self._store.position(job_id) or 1
-                seconds = self.estimate(position)
+                seconds = self._store.estimate(position)
             except StoreError as error:  # the row is there: the job must run, and be "Queued!"
                 log.error("%s", error)
             finally:
@@ -189,30 +184,19 @@ class Worker:
 
     def _check_share(self, user_id: str) -> None:
         """JobError for a person who has as many jobs waiting as one may have."""
-        waiting = self._store.waiting(user_id) if self._max_waiting else 0
-        if not self._max_waiting or waiting < self._max_waiting:
+        waiting = self._store.waiting(user_id) if self._settings.max_waiting else 0
+        if not self._settings.max_waiting or waiting < self._settings.max_waiting:
             return
         queued = [job.user_id for job in self._store.by_status(JobStatus.QUEUED)]
         is_running = any(job.user_id == user_id for job in self._store.by_status(JobStatus.RUNNING))
         place = 0 if is_running or user_id not in queued else queued.index(user_id) + 1
-        seconds = self.estimate(place)
+        seconds = self._store.estimate(place)
         when = "in a minute" if seconds is None else f"in about {duration(seconds)}"
         pictures = "1 picture" if waiting == 1 else f"{waiting} pictures"
         raise JobError(
-            f"You have {pictures} waiting, and one person may have {self._max_waiting}."
+            f"You have {pictures} waiting, and one person may have {self._settings.max_waiting}."
             f" Try again {when}, when the next of yours is done. Nothing was lost."
         )
-
-    def estimate(self, position: int) -> float | None:
-        """Seconds until the job at this position is done, from the median of the last runs; None
-        before the first. Blocks."""
-        typical = self._store.typical_ms()
-        if typical is None:
-            return None
-        left = position * typical
-        for job in self._store.by_status(JobStatus.RUNNING):
-            left += max(0, typical - (unix_ms() - (job.started_at or 0)))
-        return left / 1000
 
     def submit(self, job_id: str) -> None:
         """Put a queued job behind the others."""
@@ -230,19 +214,23 @@ class Worker:
         self.sweeper.wake()  # the worker may not have taken it up yet, after a restart
         return True
 
-    def hear(self, event: str, data: Mapping[str, Any]) -> None:
-        """What ComfyUI's feed tells about our prompts; any thread."""
+    def on_event(self, event: str, data: Mapping[str, Any]) -> None:
+        """Take what ComfyUI's feed says of our prompts; any thread."""
         if event == "status":  # the server's first word on each connection
             self.sweeper.server_is_there()
         run = self._run
         if run is not None and run.hear(event, data):
             self._wake.set()
 
-    def show(self, preview: Preview) -> None:
-        """A picture of what ComfyUI's feed says is at work; any thread."""
+    def on_preview(self, preview: Preview) -> None:
+        """Take a picture of the prompt at work; any thread."""
         run = self._run
         if run is not None:
             run.progress.show(preview)
+
+    def on_reconnect(self, since: float) -> None:
+        """Refresh the catalog: ComfyUI may have restarted with other models."""
+        self._catalog.refresh_if_older(since)
 
     def stop(self) -> None:
         """Take no further job; the current one goes on."""
@@ -272,7 +260,7 @@ class Worker:
                 log.info("job %s: left where it stands, to be taken up at the next start", job_id)
             except Exception as error:
                 log.exception("job %s: the worker goes on with the next job", job_id)
-                self._trouble(error)
+                self._listener.on_error(error)
         if not self.finished.done():
             self.finished.set_result(None)
 
@@ -290,7 +278,7 @@ class Worker:
         try:
             self.sweeper.in_work = job_id
             self._run = run = self._prepared(job)
-            self._on_start(job_id, run.progress)
+            self._listener.job_started(job_id, run.progress)
             refs, pictures = run.pictures()
         except Stopped:
             raise
@@ -312,7 +300,7 @@ class Worker:
             self._run = self.sweeper.in_work = None
         # Not ended here: it was cancelled, at whatever moment, and its row still says on_server.
         if ended:
-            self._on_end(job_id, pictures)
+            self._listener.job_ended(job_id, pictures)
         if not ended or (run.may_be_on_server if run else taken_up):
             self.sweeper.sweep()
 
@@ -321,26 +309,26 @@ class Worker:
             log.warning("job %s: failed: %s", job.id, error)
         else:
             log.error("job %s: failed", job.id, exc_info=error)
-        self._trouble(error)
-        loaded = self._load_workflow(job.workflow)
+        self._listener.on_error(error)
+        loaded = self._catalog.workflows.load(job.workflow)
         model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
         if isinstance(error, Rejected) and loaded.ok:
             error = refusal_of_job(error, binder.params_by_place(loaded.bindings))
-        sentence = failure_message(error, job, self._read_lists, model_nodes)
+        sentence = failure_message(error, job, self._catalog, model_nodes)
         return self._retry_store(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
         loaded = self._usable(job.workflow)
-        workflow = prepared(job, loaded, self.capabilities)
+        workflow = prepared(job, loaded, self._catalog.server)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,
             job,
             workflow,
-            timeout=self._timeout,
-            connection=self._connection,
-            returned=self._on_return,
+            timeout=self._settings.comfy_timeout,
+            connection=lambda: self._feed.connection,
+            returned=self._catalog.refresh_if_older,
             is_cancelled=lambda: self._is_cancelled(job.id),
             submitted=lambda id_: self._retry_store(lambda: self._store.submitted(job.id, id_)),
             pause=self._pause,
@@ -349,7 +337,7 @@ class Worker:
     def _usable(self, name: str, more: str = "") -> binder.Valid:
         """The workflow with this name as it is now; WorkflowUnusable, with more to say, if no job
         can be made with it."""
-        loaded = self._load_workflow(name)
+        loaded = self._catalog.workflows.load(name)
         if not loaded.ok:
             log.error("the workflow %s cannot be used: %s", name or "(default)", loaded.reason)
             raise WorkflowUnusable(f"The bot's workflow cannot be used: {loaded.reason}.{more}")
@@ -369,7 +357,7 @@ class Worker:
             except StoreError as error:
                 level = logging.DEBUG if tries % 30 else logging.ERROR  # about once a minute
                 log.log(level, "waiting for the database: %s", error)
-                self._trouble(error)
+                self._listener.on_error(error)
                 tries += 1
                 self._pause(DATABASE_PAUSE)
 

@@ -348,7 +348,7 @@ class Scenario:
             self.bot.wait_for_line("connected as")  # it may have been started just now
             self.house.comfyui.wait_for(lambda c: bool(c.listeners))
             answer = self.boss.slash("refresh", self.house.channel).wait()
-            answer.wait_message(lambda m: "The lists are fresh" in m["content"])
+            answer.wait_message(lambda m: "Lists refreshed" in m["content"])
             person.slash("queue", self.house.channel).wait().wait_message()
             for name in ("multisampler", *WORKFLOWS):
                 self.order_with(person, name)

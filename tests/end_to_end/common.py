@@ -82,7 +82,7 @@ def refresh(house: House) -> None:
     permissions = house.discord.person().permissions | MANAGE_GUILD
     owner = house.discord.person("owner", permissions=permissions)
     answer = owner.slash("refresh", house.channel).wait()
-    answer.wait_message(lambda message: "The lists are fresh" in message["content"])
+    answer.wait_message(lambda message: "Lists refreshed" in message["content"])
 
 
 @contextlib.contextmanager

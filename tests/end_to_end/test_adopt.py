@@ -273,7 +273,7 @@ def test_what_the_server_does_not_have_is_told_and_once_says_what_to_choose(owne
     bot = comfygen(owner, "--adopt", export(owner, graph))
     warnings = [line for line in bot.lines if line.startswith("warning ")]
     for said in (
-        "class 'ttN text' of node 50 (probably of the pack ComfyUI_tinyterraNodes)",
+        "class 'ttN text' of node 50",
         "node 12, unet_name: 'Flux/absent.safetensors' is not offered by ComfyUI; only the form's",
         "node 17, scheduler: 'nowhere' is not offered by ComfyUI; only the form's first choice",
         "node 10, vae_name: 'absent.vae' is not offered by ComfyUI; ComfyUI will refuse every job",

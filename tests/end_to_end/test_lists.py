@@ -94,8 +94,8 @@ def test_a_refused_model_has_the_lists_read_again_and_edit_offers_what_there_is(
             shared.channel, lambda m: m["content"] == f"<@{person.id}>"
         )
         assert failure["embeds"][0]["description"].replace("\\", "") == (
-            "The model `waiIllustrious_v140` is not offered by ComfyUI any more; the list is fresh"
-            " now: press Edit."
+            "The model `waiIllustrious_v140` is not offered by ComfyUI any more. The list has"
+            " been refreshed: press Edit."
         )
         line = shared.bots[-1].wait_for_line("failed: node 152")
         assert "input ckpt_name: Value not in list" in line

@@ -244,8 +244,8 @@ def test_a_lora_that_went_before_the_run_is_said_in_the_failure_and_by_edit_and_
             assert said.startswith(gone)
         else:
             assert said == (
-                "The LoRA `inkSketch_v2` is not offered by ComfyUI any more; the list is fresh"
-                " now: press Edit."
+                "The LoRA `inkSketch_v2` is not offered by ComfyUI any more. The list has"
+                " been refreshed: press Edit."
             )
         assert fields(failure)["Prompt"] == ESCAPED
         for button, note in (("Edit", ""), ("Again", "Nothing is queued yet: choose")):

@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -920,8 +921,10 @@ def shown_by_the_feed(comfyui, client):
         if cc.ends_prompt(event, data):
             ended.set()
 
+    listener = SimpleNamespace(on_event=take, on_preview=previews.append)
+
     async def listen():
-        feed = asyncio.create_task(ProgressFeed(client, take, on_preview=previews.append).run())
+        feed = asyncio.create_task(ProgressFeed(client).run(listener))
         await asyncio.to_thread(comfyui.wait_for, lambda c: client.client_id in c.listeners)
         if client.previews and comfyui.progress_state:
             await asyncio.to_thread(comfyui.wait_for, lambda c: client.client_id in c.feature_flags)

@@ -109,7 +109,8 @@ def test_a_click_that_the_database_refuses_is_told_as_trouble() -> None:
     async def send_message(sentence: str, *, ephemeral: bool) -> None:
         answers.append(sentence)
 
-    bot: Any = SimpleNamespace(is_closed=lambda: False, _trouble=troubles.append)
+    reporter = SimpleNamespace(on_error=troubles.append)
+    bot: Any = SimpleNamespace(is_closed=lambda: False, reporter=reporter)
     response = SimpleNamespace(is_done=lambda: False, send_message=send_message)
     interaction: Any = SimpleNamespace(response=response)
     error = StoreError("database or disk is full")

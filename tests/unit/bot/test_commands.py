@@ -23,6 +23,7 @@ from jobs.catalog import Offer
 from jobs.draft import Draft, Stage
 from jobs.names import MENU_LIMIT
 from store import JobParams, Store
+from tests.factories import a_catalog
 from tests.standins.discord.limits import embed_faults, view_faults
 from text import UserError
 
@@ -54,8 +55,7 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "jobs.db")
         self.guild = FakeGuild({10: "Ada", 11: "Lee"})
-        worker: Any = SimpleNamespace(estimate=lambda _: None)
-        self.waiting = Waiting(self.store, worker)
+        self.waiting = Waiting(self.store)
 
     def ask(self, user_id: int, guild_id: int = GUILD) -> str:
         """A queued job of this person's; its id."""
@@ -217,7 +217,8 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
         followup=SimpleNamespace(send=send),
     )
     context: Any = SimpleNamespace(
-        forms=SimpleNamespace(draft=lambda *_: draft, offers={"flux": offer}),
+        forms=SimpleNamespace(draft=lambda *_: draft),
+        catalog=a_catalog({"flux": offer}),
         check_place=lambda _: None,
         settings=SimpleNamespace(random_seeds=True, max_steps=150),
         accept=refuse,

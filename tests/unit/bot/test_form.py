@@ -39,6 +39,7 @@ from jobs.draft import (
     parse_steps,
 )
 from store import Job, JobParams, JobStatus
+from tests.factories import a_catalog, settings
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 from text import UserError
 
@@ -784,7 +785,7 @@ def test_edit_says_what_is_gone_of_shape_and_loras() -> None:
                 "There are no LoRAs here: take `<lora:inc:0.5>` out.",
             ),
         ):
-            house.forms.offers = offering(OPTIONS, **more)
+            house.forms.catalog.offers = offering(OPTIONS, **more)
             interaction: Any = FakeInteraction()
             await interaction.response.defer(ephemeral=True, thinking=True)
             await house.forms.open_from(interaction, asked)
@@ -798,19 +799,19 @@ def test_edit_says_what_is_gone_of_shape_and_loras() -> None:
 
 def test_a_form_whose_workflow_has_lost_its_size_can_be_sent_without_a_shape() -> None:
     async def story(house: House) -> None:
-        house.forms.offers = offering(OPTIONS, size=SIZE)
+        house.forms.catalog.offers = offering(OPTIONS, size=SIZE)
         form = await house.open("a fox")
         await house.choose(form.key(), "shape", "shape:wide")
         draft = house.draft(form.key())
-        house.forms.offers = offering(OPTIONS)
+        house.forms.catalog.offers = offering(OPTIONS)
         params = draft.job_params(1, 2, 3, random_seeds=True)
         with pytest.raises(FormError, match="shape cannot be chosen with this workflow any more"):
-            check_offered(params, house.forms.offers)
+            check_offered(params, house.forms.catalog.offers)
         press: Any = FakeInteraction()
         await house.forms.show_anew(press, draft, "It went.")
         assert "Shape" not in press.fields()
         params = draft.job_params(1, 2, 3, random_seeds=True)
-        check_offered(params, house.forms.offers)
+        check_offered(params, house.forms.catalog.offers)
 
     play(story)
 
@@ -973,6 +974,8 @@ class FakeInteraction:
 
     def __init__(self, user_id: int = 1, *, token_is_over: bool = False) -> None:
         self.user = SimpleNamespace(id=user_id)
+        self.channel = None
+        self.app_permissions = discord.Permissions(administrator=True)
         self.response = FakeResponse(self)
         self.token_is_over = token_is_over
         self.message_is_gone = False  # that it came from
@@ -1047,7 +1050,11 @@ class House:
 
     def restarted(self, options: ComfyOptions = OPTIONS) -> Forms:
         """New forms, without a memory."""
-        self.forms = Forms(offering(options), "blurry", self._check_place)
+        self.forms = Forms(
+            settings(default_negative_prompt="blurry"),
+            a_catalog(offering(options)),
+            self._check_place,
+        )
         return self.forms
 
     def _check_place(self, interaction: Any) -> None:
@@ -1538,7 +1545,7 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
     async def story(house: House) -> None:
         form = await house.open()
         await house.submit(form.key())
-        house.forms.offers = offering(
+        house.forms.catalog.offers = offering(
             ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
         )
         draft = house.draft(form.key())
@@ -1555,9 +1562,11 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
     play(story)
 
 
-def test_every_form_says_what_there_is_to_know_about_its_place() -> None:
+def test_every_form_says_what_there_is_to_know_about_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def story(house: House) -> None:
-        house.forms = Forms(offering(OPTIONS), "", house._check_place, lambda _: "Not here.")
+        monkeypatch.setattr("bot.form.cannot_post", lambda _: "Not here.")
         form = await house.open("a fox")
         again = await house.choose(form.key(), "sampler", "index:0")
         edited: Any = FakeInteraction()
@@ -1613,7 +1622,7 @@ def test_a_form_after_a_sent_one_has_its_settings_and_not_its_prompt_and_seed() 
 def test_new_forms_offer_the_lists_of_the_last_refresh_and_older_ones_keep_theirs() -> None:
     async def story(house: House) -> None:
         older = await house.open()
-        house.forms.offers = offering(
+        house.forms.catalog.offers = offering(
             ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
         )
         chosen = await house.choose(older.key(), "model", "index:1")

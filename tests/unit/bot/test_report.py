@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -47,6 +48,7 @@ from bot.running import running_embed
 from comfy_client import ImageRef, Progress
 from comfyui.errors import BadAnswer, NoPictures, NoPreview, Rejected, Unreachable
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
+from tests.factories import a_catalog, settings
 from tests.standins.comfyui.pictures import draw_png
 from tests.standins.discord.limits import embed_faults, view_faults
 
@@ -634,6 +636,7 @@ class World(logging.Handler):
         self.discord = FakeDiscord(self)
         self.channel = self.discord.channel
         self.comfy = FakeComfy()
+        self.threads = ThreadPoolExecutor(4)
         self.reporter = self.restarted()
 
     # Running a story
@@ -659,7 +662,7 @@ class World(logging.Handler):
         """A new reporter, which knows only what the store knows."""
         client: Any = self.discord
         comfy: Any = self.comfy
-        self.reporter = Reporter(client, self.store, comfy)
+        self.reporter = Reporter(client, settings(), self.store, comfy, a_catalog({}), self.threads)
         return self.reporter
 
     # Waiting
@@ -816,7 +819,14 @@ def test_the_texts_in_a_file_are_posted_unless_the_owner_keeps_them_back(
     posted = made if keep else draw_png(b"1", (64, 48), {}, 0)
     monkeypatch.setattr(world.comfy, "image", lambda ref, preview="": made)
     client, comfy = cast(Any, world.discord), cast(Any, world.comfy)
-    world.reporter = Reporter(client, world.store, comfy, keep_metadata=keep)
+    world.reporter = Reporter(
+        client,
+        settings(keep_metadata=keep),
+        world.store,
+        comfy,
+        a_catalog({}),
+        world.threads,
+    )
     world.discord.filesize_limit = len(posted)  # what is taken out does not count
 
     async def story() -> None:

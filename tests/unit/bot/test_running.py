@@ -732,7 +732,8 @@ class Line:
         self.world = world
         self.webhook = FakeWebhook(world)
         self.seconds: float | None = 20.0  # that a job takes, as far as anybody can tell
-        self.answers = QueueAnswers(world.store, self.estimate)
+        self.answers = QueueAnswers(world.store)
+        vars(world.store)["estimate"] = self.estimate
         world.reporter.answers = self.answers
         self.jobs = [world.store.insert(params()) for _ in range(length)]
         for number in range(length):

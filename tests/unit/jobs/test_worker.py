@@ -10,13 +10,14 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import binder
+from binder import Defaults
 from comfy_client import HistoryEntry, ImageRef, Preview, Progress, Queue
 from comfyui.errors import (
     BrokenModel,
@@ -31,12 +32,13 @@ from comfyui.errors import (
     Unreachable,
 )
 from comfyui.object_info import Capabilities, ComfyOptions
-from jobs.catalog import Workflows
+from jobs.catalog import Catalog, Offer, Workflows
 from jobs.prompt import JobError
 from jobs.run import LATE_SECONDS
 from jobs.sweeper import Sweeper
 from jobs.worker import Stopped, Worker, WorkflowUnusable, failure_message
 from store import Job, JobParams, JobStatus, Store, StoreError
+from tests.factories import settings
 from tests.harness.bot import REPOSITORY
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
@@ -144,11 +146,6 @@ def client() -> StubClient:
 
 
 @pytest.fixture
-def reports() -> list[tuple[str, list[bytes]]]:
-    return []
-
-
-@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Pauses take no time, and count as the time they would have taken."""
     clock = Clock()
@@ -168,47 +165,102 @@ def feed() -> Feed:
     return Feed()
 
 
-@pytest.fixture
-def begun() -> list[Progress]:
-    """The progress of each job that began."""
-    return []
+class StubCatalog(Catalog):
+    """The shipped workflow, with lists that can be read again as `readable`."""
+
+    def __init__(self, readable: ComfyOptions | None = OFFERED) -> None:
+        super().__init__(cast(Any, None), Workflows(WORKFLOW))
+        self.readable = readable
+        self.refreshes = 0
+        self.absences: list[float] = []  # when each absence of ComfyUI began that is over
+
+    def try_refresh(self) -> bool:
+        self.refreshes += 1
+        if self.readable is None:
+            return False
+        nothing = Defaults(None, None, None, None, None)
+        self.offers = {self.default: Offer(self.readable, nothing, frozenset())}
+        return True
+
+    def refresh_if_older(self, moment: float) -> None:
+        self.absences.append(moment)
+
+
+class Reports:
+    """What the worker reports."""
+
+    def __init__(self) -> None:
+        self.begun: list[Progress] = []  # the progress of each job
+        self.ended: list[tuple[str, list[bytes]]] = []
+        self.errors: list[Exception] = []
+        self.on_end: Callable[[str], object] = lambda job_id: None
+        self.has_error = threading.Event()
+
+    def job_started(self, job_id: str, progress: Progress) -> None:
+        self.begun.append(progress)
+
+    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+        self.ended.append((job_id, list(pictures)))
+        self.on_end(job_id)
+
+    def on_error(self, error: Exception) -> None:
+        self.errors.append(error)
+        self.has_error.set()
 
 
 @pytest.fixture
-def absences() -> list[float]:
-    """When each absence of ComfyUI began that is over."""
-    return []
+def heard() -> Reports:
+    return Reports()
 
 
 @pytest.fixture
-def troubles() -> list[Exception]:
-    """What jobs and statements failed by."""
-    return []
+def reports(heard: Reports) -> list[tuple[str, list[bytes]]]:
+    return heard.ended
+
+
+@pytest.fixture
+def begun(heard: Reports) -> list[Progress]:
+    return heard.begun
+
+
+@pytest.fixture
+def troubles(heard: Reports) -> list[Exception]:
+    return heard.errors
+
+
+@pytest.fixture
+def catalog() -> StubCatalog:
+    return StubCatalog()
+
+
+@pytest.fixture
+def absences(catalog: StubCatalog) -> list[float]:
+    return catalog.absences
+
+
+def a_worker(
+    store: Store,
+    client: StubClient,
+    heard: Reports,
+    feed: Feed | None = None,
+    catalog: StubCatalog | None = None,
+    **changes: Any,
+) -> Worker:
+    return Worker(
+        settings(**{"comfy_timeout": 60.0, "max_waiting": 0, **changes}),
+        store,
+        cast(Any, client),
+        catalog or StubCatalog(),
+        cast(Any, feed or Feed()),
+        heard,
+    )
 
 
 @pytest.fixture
 def worker(
-    store: Store,
-    client: StubClient,
-    reports: list[tuple[str, list[bytes]]],
-    begun: list[Progress],
-    clock: Clock,
-    feed: Feed,
-    absences: list[float],
-    troubles: list[Exception],
+    store: Store, client: StubClient, heard: Reports, clock: Clock, feed: Feed, catalog: StubCatalog
 ) -> Worker:
-    return Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=60.0,
-        started=lambda job_id, progress: begun.append(progress),
-        ended=lambda job_id, pictures: reports.append((job_id, pictures)),
-        connection=lambda: feed.connection,
-        read_lists=lambda name: OFFERED,
-        returned=absences.append,
-        trouble=troubles.append,
-    )
+    return a_worker(store, client, heard, feed, catalog)
 
 
 def add(store: Store, **changes: Any) -> str:
@@ -287,7 +339,7 @@ def test_a_value_that_is_not_offered_fails_the_job_after_the_lists_were_read(
     job_id = add(store)
     worker.step(job_id)
     assert got(store, job_id).error_message == (
-        "The model `a` is not offered by ComfyUI any more; the list is fresh now: press Edit."
+        "The model `a` is not offered by ComfyUI any more. The list has been refreshed: press Edit."
     )
 
 
@@ -302,8 +354,8 @@ CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose anothe
         (
             NotOffered("", BOTH),
             ComfyOptions(("b",), ("heun",), ()),
-            "The model `a` and the sampler `euler` are not offered by ComfyUI any more; the list is"
-            " fresh now: press Edit.",
+            "The model `a` and the sampler `euler` are not offered by ComfyUI any more. The"
+            " list has been refreshed: press Edit.",
         ),
         (  # it says so, and lists it all the same
             NotOffered("", {"sampler": "euler"}),
@@ -320,14 +372,9 @@ CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose anothe
 def test_a_refusal_says_what_is_true_of_the_lists(
     store: Store, error: Exception, offered: ComfyOptions | None, sentence: str
 ) -> None:
-    reads: list[int] = []
-
-    def read(workflow: str) -> ComfyOptions | None:
-        reads.append(1)
-        return offered
-
-    assert failure_message(error, got(store, add(store)), read) == sentence
-    assert len(reads) == isinstance(error, NotOffered | JobError)
+    catalog = StubCatalog(offered)
+    assert failure_message(error, got(store, add(store)), catalog) == sentence
+    assert catalog.refreshes == isinstance(error, NotOffered | JobError)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +382,8 @@ def test_a_refusal_says_what_is_true_of_the_lists(
     [
         (
             "style/ink.pt",
-            "The LoRA `ink` is not offered by ComfyUI any more; the list is fresh now: press Edit.",
+            "The LoRA `ink` is not offered by ComfyUI any more. The list has been refreshed: press"
+            " Edit.",
         ),
         ("detail.pt", Rejected.user_message),
     ],
@@ -344,7 +392,7 @@ def test_a_refused_lora_is_the_persons_or_the_workflows(
     store: Store, name: str, sentence: str
 ) -> None:
     job = got(store, add(store, positive_prompt="a fox <lora:ink:0.5>"))
-    assert failure_message(NotOffered("", {"LoRA": name}), job, lambda name: OFFERED) == sentence
+    assert failure_message(NotOffered("", {"LoRA": name}), job, StubCatalog()) == sentence
 
 
 @pytest.mark.parametrize(("node", "about"), [("152", "the model `a`"), ("9", "a model")])
@@ -396,12 +444,16 @@ def test_what_a_job_fails_by_is_told_as_trouble(
 
 
 def test_a_workflow_that_cannot_be_used_is_told_as_trouble_at_generate_and_in_the_queue(
-    store: Store, worker: Worker, troubles: list[Exception], monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    worker: Worker,
+    catalog: StubCatalog,
+    troubles: list[Exception],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id = add(store)
     params = store.get(job_id)
     assert params is not None
-    monkeypatch.setattr(worker, "_load_workflow", lambda name: binder.validate({}))
+    monkeypatch.setattr(catalog.workflows, "load", lambda name: binder.validate({}))
     with pytest.raises(WorkflowUnusable):
         worker.accept(params)
     worker.step(job_id)
@@ -439,31 +491,18 @@ def test_a_database_that_is_waited_for_is_told_as_trouble(
 def test_an_error_that_leaves_a_job_without_its_end_is_told_as_trouble(
     store: Store, client: StubClient
 ) -> None:
-    troubles: list[Exception] = []
-    told = threading.Event()
-
-    def trouble(error: Exception) -> None:
-        troubles.append(error)
-        told.set()
-
-    def broken(job_id: str, pictures: list[bytes]) -> None:
+    def broken(job_id: str) -> None:
         raise KeyError("a bug")
 
-    worker = Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=60.0,
-        started=lambda job_id, progress: None,
-        ended=broken,
-        trouble=trouble,
-    )
+    heard = Reports()
+    heard.on_end = broken
+    worker = a_worker(store, client, heard)
     add(store)
     worker.start()
-    assert told.wait(20)
+    assert heard.has_error.wait(20)
     worker.abort()
     assert worker.join(20)
-    assert [type(error) for error in troubles] == [KeyError]
+    assert [type(error) for error in heard.errors] == [KeyError]
 
 
 def test_a_bots_token_in_a_servers_words_reaches_nobody(
@@ -652,21 +691,16 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
     done = threading.Event()
     order: list[str] = []
 
-    def report(job_id: str, _: list[bytes]) -> None:
+    def report(job_id: str) -> None:
         order.append(job_id)
         if len(order) == 4:
             done.set()
 
     first, running, last = add(store), add(store), add(store)
     store.start(running)
-    worker = Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=60.0,
-        started=lambda job_id, progress: None,
-        ended=report,
-    )
+    heard = Reports()
+    heard.on_end = report
+    worker = a_worker(store, client, heard)
     worker.start()
     new = add(store)
     worker.submit(new)
@@ -677,7 +711,7 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
 
 
 def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
-    store: Store, client: StubClient, reports: list[Any]
+    store: Store, client: StubClient, heard: Reports
 ) -> None:
     running, finish = threading.Event(), threading.Event()
 
@@ -688,20 +722,13 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
 
     client.on_submit = submit
     first, second = add(store), add(store)
-    worker = Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=60.0,
-        started=lambda job_id, progress: None,
-        ended=lambda job_id, pictures: reports.append(job_id),
-    )
+    worker = a_worker(store, client, heard)
     worker.start()
     assert running.wait(20)
     worker.stop()
     finish.set()
     assert worker.join(20)
-    assert reports == [first]
+    assert heard.ended == [(first, [b"picture"])]
     assert [job.id for job in store.by_status(JobStatus.QUEUED)] == [second]
 
 
@@ -713,14 +740,7 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
 
     client.finish = never
     job_id = add(store)
-    worker = Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=600.0,
-        started=lambda job_id, progress: None,
-        ended=lambda job_id, pictures: None,
-    )
+    worker = a_worker(store, client, Reports(), comfy_timeout=600.0)
     worker.start()
     assert looked.wait(20)
     worker.abort()
@@ -955,7 +975,7 @@ def test_what_is_taken_up_and_cannot_be_bound_any_more_is_stopped(
     job_id = add(store)
     store.start(job_id)
     client.known.add(job_id)
-    worker._load_workflow = lambda name: binder.Invalid("broken")
+    vars(worker._catalog.workflows)["load"] = lambda name: binder.Invalid("broken")
     worker.step(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
     assert client.cancelled == [job_id]
@@ -1161,19 +1181,11 @@ class Server(StubClient):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_no_prompt_of_an_ended_job_stays_in_the_queue(
-    store: Store, clock: Clock, feed: Feed, reports: list[Any], seed: int
+    store: Store, clock: Clock, feed: Feed, heard: Reports, seed: int
 ) -> None:
     dice = random.Random(seed)
     client = Server(clock, dice, store)
-    worker = Worker(
-        store,
-        client,  # type: ignore[arg-type]
-        Workflows(WORKFLOW).load,
-        timeout=60.0,
-        started=lambda job_id, progress: None,
-        ended=lambda job_id, pictures: reports.append(job_id),
-        connection=lambda: feed.connection,
-    )
+    worker = a_worker(store, client, heard, feed)
 
     def look_in_the_background() -> None:
         if not worker.sweeper._sweeping.locked():
@@ -1301,10 +1313,10 @@ def test_a_comfyui_that_is_back_is_told_at_once_and_one_just_told_is_given_a_mom
     script.set = lambda: woken.append("woken")  # type: ignore[method-assign]
     worker.sweeper._wake = script  # type: ignore[assignment]
 
-    worker.hear("status", {})
+    worker.on_event("status", {})
     assert woken == []  # nothing has failed yet
     worker.sweeper._try()
-    worker.hear("status", {})
+    worker.on_event("status", {})
     assert woken == ["woken"]
 
     def come_back() -> bool:
@@ -1380,7 +1392,7 @@ def refusal(worker: Worker, user_id: str) -> str:
 def test_a_person_is_told_how_many_wait_and_when_the_next_of_theirs_is_done(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_max_waiting", 2)
+    monkeypatch.setattr(worker, "_settings", settings(max_waiting=2))
     worker.accept(params("2"))
     for _ in range(2):
         worker.accept(params("1"))
@@ -1394,14 +1406,14 @@ def test_a_person_is_told_how_many_wait_and_when_the_next_of_theirs_is_done(
     assert refusal(worker, "1") == f"{start} in about 1 min, {end}"  # theirs is being made
     store.fail(first.id, "It failed.")
     worker.accept(params("1"))
-    monkeypatch.setattr(worker, "_max_waiting", 1)
+    monkeypatch.setattr(worker, "_settings", settings(max_waiting=1))
     assert refusal(worker, "2").startswith("You have 1 picture waiting, and one person may have 1.")
 
 
 def test_of_two_requests_at_once_one_passes_the_last_place(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_max_waiting", 1)
+    monkeypatch.setattr(worker, "_settings", settings(max_waiting=1))
     count, both = store.waiting, threading.Barrier(2)
 
     def waiting(user_id: str) -> int:
@@ -1474,10 +1486,10 @@ def test_the_feed_tells_that_its_time_begins_before_the_queue_does(
     job_id = add(store)
 
     def start() -> None:
-        worker.hear("execution_start", {"prompt_id": "of another"})
+        worker.on_event("execution_start", {"prompt_id": "of another"})
         assert begun[0].before == 1
         client.ahead.clear()
-        worker.hear("execution_start", {"prompt_id": job_id})
+        worker.on_event("execution_start", {"prompt_id": job_id})
         assert begun[0].before == 0
 
     clock.at(1000, start)
@@ -1510,7 +1522,7 @@ def test_a_picture_of_what_is_at_work_reaches_the_progress_of_the_job_it_is_of(
 
     def show(*previews: Preview) -> None:
         for preview in previews:
-            worker.show(preview)
+            worker.on_preview(preview)
             seen.append(begun[0].preview)
 
     clock.at(10, lambda: show(nameless))  # of the prompt that runs before it
@@ -1520,7 +1532,7 @@ def test_a_picture_of_what_is_at_work_reaches_the_progress_of_the_job_it_is_of(
     clock.at(30, lambda: show(own, other, nameless))
     worker.step(job_id)
     assert seen == [None, own, own, nameless]
-    worker.show(own)  # nothing is at work
+    worker.on_preview(own)  # nothing is at work
     assert begun[0].preview == nameless
 
 
@@ -1559,7 +1571,7 @@ def test_progress_begins_anew_when_comfyui_has_restarted(
         client.known.add(prompt_id)
 
     def restart() -> None:
-        worker.hear("progress", {"node": "239", "value": 11, "max": 11, "prompt_id": job_id})
+        worker.on_event("progress", {"node": "239", "value": 11, "max": 11, "prompt_id": job_id})
         seen.append((begun[0].fraction, begun[0].before))
         client.known.clear()
 
@@ -1833,7 +1845,7 @@ def test_the_second_submission_may_wait_behind_others_as_long_as_it_takes(
     def take(prompt_id: str) -> None:
         client.known.add(prompt_id)
         if prompt_id == job_id:
-            worker.hear("execution_start", {"prompt_id": job_id})
+            worker.on_event("execution_start", {"prompt_id": job_id})
         else:
             assert (begun[0].before, begun[0].fraction) == (None, 0)
             client.ahead = ["one"]
@@ -1868,7 +1880,7 @@ def test_a_job_keeps_to_the_largest_seeds_that_the_nodes_take(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
     maxima = {("KSampler (Efficient)", "seed"): 999}
-    worker.capabilities = Capabilities(maxima, {}, ())
+    worker._catalog.server = Capabilities(maxima, {}, ())
     worker.step(add(store, seed=2**53 + 1))
     ((_, workflow),) = client.submitted
     assert workflow["239"]["inputs"]["seed"] == 2**53 + 1

@@ -1,0 +1,28 @@
+"""Makers of what many tests need, each with plain values and changes of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.catalog import Catalog, Offer, Workflows
+from settings import Settings, load_settings
+
+
+def settings(**changes: Any) -> Settings:
+    """Return the settings of an owner who has only set what is required."""
+    required = {"DISCORD_TOKEN": "x", "ALLOWED_CHANNEL_IDS": "1"}
+    return replace(load_settings(required), **changes)
+
+
+def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:
+    """Return a catalog of these offers, the first of them the default; without a client it is
+    never refreshed."""
+    default = next(iter(offers), "main")
+    catalog = Catalog(
+        client, Workflows(Path(default) / "base.json"), can_refresh=client is not None
+    )
+    catalog.offers = offers
+    return catalog
