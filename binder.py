@@ -1,8 +1,8 @@
-"""A workflow file and its bindings: where in the graph each thing of a job goes.
+"""A workflow file and its bindings: where in the graph each param of a job goes.
 
-Pure functions: nothing here does I/O except `load()` and `read_json()`, and no argument is ever
-modified. Called from the thread pool, before a job is accepted, and from the worker's thread, which
-makes it. The locked table is architecture.md §5; what a real workflow looks like is comfyui.md.
+Owns the locked table, the check of a file, and everything that is written into a graph. Only
+`load()` and `read_json()` do I/O, and only a `Prompt` is ever modified. Called from the thread pool
+and from the worker's thread. What a real workflow looks like is in docs/comfyui.md.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from store import JobParams
 
-Workflow = dict[str, Any]  # ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}
+# ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}.
+Nodes = dict[str, Any]
 
 # What of a job is written into a workflow, in the order in which it is looked at.
 PARAMS = (
@@ -41,7 +42,7 @@ BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED h
 
 
 class Place(NamedTuple):
-    """An input of a node, where something of a job is written."""
+    """An input of a node."""
 
     node: str
     name: str
@@ -51,12 +52,30 @@ class Place(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Place:
-        """The reverse of `str()`: the id ends at the first dot, and may hold colons. ValueError
-        for anything else."""
+        """Reverse `str()`: the id ends at the first dot, and may hold colons. Raises ValueError for
+        anything else."""
         node, dot, name = str(text).partition(".")
         if not isinstance(text, str) or not node or not dot or not name:
             raise ValueError(f'{text!r} is not of the form "<node id>.<input>"')
         return cls(node, name)
+
+
+class Link(NamedTuple):
+    """The value of an input that comes from another node: from the output `slot` of `node`."""
+
+    node: str
+    slot: int
+
+    @classmethod
+    def parse(cls, value: object) -> Link | None:
+        """Return the link that an input holds, wherever it leads; None if it holds none."""
+        if not isinstance(value, list) or len(value) != 2:
+            return None
+        node, slot = value
+        is_number = isinstance(slot, int | float) and not isinstance(slot, bool)
+        if not isinstance(node, str | int) or not is_number or not abs(slot) < SLOTS_MAX:
+            return None
+        return cls(str(node), int(slot))
 
 
 Bindings = Mapping[str, tuple[Place, ...]]  # of every param the places it is written to
@@ -67,7 +86,7 @@ def _bindings(**entries: str) -> Bindings:
 
 
 BASE_PASS = "239"
-LOCKED: Bindings = _bindings(  # architecture.md §5
+LOCKED: Bindings = _bindings(
     model="152.ckpt_name",
     positive="268.text",
     negative="4.text",
@@ -82,6 +101,7 @@ ASSUMED_STEPS = 20  # of a sampler whose steps come from another node, for its s
 SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
 LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
+SLOTS_MAX = 1_000_000  # no node has so many outputs, and a float above it may be infinite
 SIZE_STEP = 64  # pixels: what every model takes
 SIZE_MAX = 16384  # pixels: what ComfyUI takes at most
 SHAPES = {  # width to height, near to what SDXL was trained with
@@ -92,26 +112,6 @@ SHAPES = {  # width to height, near to what SDXL was trained with
     "tall": (9, 16),
 }
 FILE_NAME_INPUT = "filename_prefix"
-
-
-@dataclass(frozen=True)
-class Valid:
-    """A workflow that may go on to the next step, and where a job goes in it."""
-
-    workflow: Workflow
-    bindings: Bindings = field(default_factory=lambda: LOCKED)
-    ok: Literal[True] = True
-
-
-@dataclass(frozen=True)
-class Invalid:
-    """Why a workflow cannot be used: a sentence fit for a Discord user."""
-
-    reason: str
-    ok: Literal[False] = False
-
-
-BindResult = Valid | Invalid
 
 
 class Defaults(NamedTuple):
@@ -126,7 +126,7 @@ class Defaults(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Of a picture, in pixels."""
+    """Width and height in pixels."""
 
     width: int
     height: int
@@ -152,20 +152,187 @@ class FileText(NamedTuple):
     replaced: bool
 
 
-def load(path: Path) -> BindResult:
-    """Read a workflow file and the bindings beside it. The reason names the files by their names
-    alone."""
+@dataclass(frozen=True)
+class Invalid:
+    """Why a workflow cannot be used: a sentence fit for a Discord user."""
+
+    reason: str
+    ok: ClassVar[Literal[False]] = False
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow that jobs can be written into, and the places of each of their params.
+
+    `is_locked` if there is no bindings.json: then only the params of LOCKED are its contract, and
+    what the menus offer is found by the chains of object_info.py.
+    """
+
+    graph: Nodes
+    bindings: Bindings
+    is_locked: bool = False
+    ok: ClassVar[Literal[True]] = True
+
+    @classmethod
+    def locked(cls, graph: Nodes) -> Workflow:
+        """Return the locked workflow over these nodes, with the places of its seed and its size as
+        far as it has them: LOCKED leaves them to the file."""
+        return cls(
+            graph, {**LOCKED, "seed": _base_seed(graph), **_base_size(graph)}, is_locked=True
+        )
+
+    @property
+    def params(self) -> frozenset[str]:
+        """Return the params that have a place; a locked workflow always takes a seed, and changes
+        every seed that stands in it."""
+        bound = frozenset(param for param in PARAMS if self.bindings[param])
+        return bound | {"seed"} if self.is_locked else bound
+
+    @property
+    def params_by_place(self) -> dict[tuple[str, str], str]:
+        """Return the param that is written into each bound input, by node and name."""
+        return {(*place,): param for param, places in self.bindings.items() for place in places}
+
+    @property
+    def defaults(self) -> Defaults:
+        """Return the values of the file that a person may choose others for."""
+        places = (self.bindings[param][:1] for param in Defaults._fields)
+        return Defaults(*(str(self.value(*first)) if first else None for first in places))
+
+    @property
+    def size(self) -> Size | None:
+        """Return the size of the pictures before they are enlarged; None if no numbers say so."""
+        places = (*self.bindings["width"][:1], *self.bindings["height"][:1])
+        values = [self.value(place) for place in places]
+        are_pixels = all(type(value) is int and 0 < value <= SIZE_MAX for value in values)
+        return Size(*values) if len(set(places)) == 2 and are_pixels else None
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Return the class of every node, by node id."""
+        nodes = {node: entry for node, entry in self.graph.items() if isinstance(entry, dict)}
+        return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
+
+    def bound_classes(self) -> dict[str, set[str]]:
+        """Return the node classes that a job is written to, each with those of its inputs that take
+        a value from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
+        classes: dict[str, set[str]] = {}
+        for node, name in itertools.chain(*map(self.bindings.__getitem__, OPTION_PARAMS)):
+            class_type = self.graph[node].get("class_type")
+            if isinstance(class_type, str):
+                classes.setdefault(class_type, set()).add(name)
+        return classes
+
+    def list_inputs(self) -> dict[str, list[tuple[str, str]]]:
+        """Return, for each of OPTION_PARAMS, the inputs that say what may be chosen, as (class,
+        input): the bound ones, and those that take their value through a link."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for param in OPTION_PARAMS:
+            inputs = dict.fromkeys(self.bindings[param])
+            for place in self.bindings[param]:
+                inputs.update(dict.fromkeys(_users(self.graph, place.node)))
+            found[param] = [(_class_of(self.graph, node), name) for node, name in inputs]
+        return found
+
+    def value(self, place: Place) -> Any:
+        """Return what an input holds, which is there."""
+        return self.graph[place.node]["inputs"][place.name]
+
+    def texts(self) -> Iterator[FileText]:
+        """Yield every text that stands in the file as the value of an input."""
+        written_to = {place for param in OPTION_PARAMS for place in self.bindings[param]}
+        for node in self.graph:
+            for name, value in _inputs(self.graph, node).items():
+                if isinstance(value, str):
+                    written = (node, name) in written_to
+                    yield FileText(node, _class_of(self.graph, node), name, value, written)
+
+    def model_slots(self, outputs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+        """Return the nodes that LoRAs follow, with the slots of their model and CLIP: those with
+        the bound name, or, of a node that only holds a name, those that take it. `outputs` has the
+        output types of the server's classes; of one that is not in it, its users tell."""
+        found: dict[str, dict[str, int]] = {}
+        for node, _ in self.bindings["model"]:
+            is_loader = bool(_model_slots(self.graph, node, outputs))
+            for loader in [node] if is_loader else [u.node for u in _users(self.graph, node)]:
+                found[loader] = _model_slots(self.graph, loader, outputs)
+        return {node: slots for node, slots in found.items() if slots}
+
+
+LoadResult = Workflow | Invalid
+
+
+class Prompt(Workflow):
+    """A copy of a workflow for one job. Each step writes into its graph; none is undone."""
+
+    def write(self, places: Sequence[Place], value: object) -> None:
+        """Write a value into each of these inputs."""
+        for node, name in places:
+            self.graph[node]["inputs"][name] = value
+
+    def rescale_passes(self, before: Workflow, steps: int) -> None:
+        """Let the passes of a chain begin and end at the same share of `steps` as in the file: they
+        share their steps, and say so by start_at_step and end_at_step."""
+        for node in self.graph:
+            inputs, place = _inputs(self.graph, node), _source(before.graph, node, "steps")
+            if place not in self.bindings["steps"] or place is None:
+                continue
+            all_steps = before.value(place)
+            for name in PASS_LIMITS:
+                limit = inputs.get(name)
+                if type(limit) is int and 0 < limit <= all_steps:  # beyond them: to the end
+                    inputs[name] = round(limit * steps / all_steps)
+
+    def reseed(self, seed: int, maxima: Mapping[tuple[str, str], int]) -> None:
+        """Write new seeds, so that ComfyUI does not answer from its cache.
+
+        The bound places get `seed` (0 to SEED_MAX) itself. Every other literal seed keeps its
+        distance to it: so what was equal in the file stays equal, and what differed differs, as far
+        as the server's `maxima`, by class and input, leave room.
+        """
+        literal = list(_literal_seeds(self.graph))
+        bases = self.bindings["seed"] or tuple(literal[:1])
+        base = self.value(bases[0]) if bases else 0
+        self.write(bases, seed)
+        for place in (place for place in literal if place not in bases):
+            limit = maxima.get((_class_of(self.graph, place.node), place.name), SEED_MAX)
+            self.write([place], (seed + self.value(place) - base) % (min(limit, SEED_MAX) + 1))
+
+    def resize(self, size: Size) -> None:
+        """Write the size of the pictures, of a workflow that has one."""
+        self.write(self.bindings["width"], size.width)
+        self.write(self.bindings["height"], size.height)
+
+    def add_loras(self, loras: Sequence[Lora], outputs: Mapping[str, Sequence[str]]) -> None:
+        """Put LoRA loaders, in this order, between the model's node and whoever uses what it gives.
+        `outputs` is as for `model_slots()`."""
+        for node, slots in (self.model_slots(outputs) if loras else {}).items():
+            users = _users(self.graph, node)
+            links = {name: Link(node, slot) for name, slot in slots.items()}
+            taken = {link: name for name, link in links.items()}
+            for lora in loras:
+                new = _free_id(self.graph)
+                self.graph[new] = _lora_loader(lora, links)
+                links = {name: Link(new, slot) for slot, name in enumerate(links)}
+            for user, slot in users.items():
+                if (node, slot) in taken:
+                    self.write([user], [*links[taken[Link(node, slot)]]])
+
+
+def load(path: Path) -> LoadResult:
+    """Read a workflow file and the bindings beside it, and check them. The reason names the files
+    by their names alone."""
     try:
-        workflow = read_json(path, f"the workflow file {path.name}")
+        graph = read_json(path, f"the workflow file {path.name}")
         beside = path.with_name(BINDINGS_FILE)
         bindings = parse_bindings(read_json(beside, BINDINGS_FILE)) if beside.exists() else LOCKED
     except ValueError as error:
         return Invalid(str(error))
-    return Valid(workflow, bindings)
+    return validate(graph, bindings)
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The content of a JSON file; ValueError with a reason that begins with `what`."""
+    """Return the content of a JSON file. Raises ValueError, which says of `what` it speaks."""
     try:
         text = path.read_text("utf-8-sig")
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
@@ -178,8 +345,8 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def parse_bindings(document: object) -> Bindings:
-    """The content of a bindings.json, `{param: ["<node id>.<input>", …], …}`; a param that is not
-    named is empty. ValueError with a reason for the owner."""
+    """Parse the content of a bindings.json, `{param: ["<node id>.<input>", …], …}`; a param that is
+    not named has no places. Raises ValueError with a reason for the owner."""
     if not isinstance(document, dict):
         raise ValueError(f"{BINDINGS_FILE} is not a JSON object")
     for param in document:
@@ -199,64 +366,62 @@ def parse_bindings(document: object) -> Bindings:
     return bindings
 
 
-def validate(workflow: object, bindings: Bindings = LOCKED) -> BindResult:
-    """The contract of architecture.md §5.1, in its order; the reason names the first failure."""
-    if not isinstance(workflow, dict):
+def validate(graph: object, bindings: Bindings = LOCKED) -> LoadResult:
+    """Check that every bound input is there and holds a value of its own: first all nodes, then
+    their inputs, then the values. The reason names the first failure."""
+    if not isinstance(graph, dict):
         return Invalid("the workflow is not a JSON object")
-    if isinstance(workflow.get("nodes"), list):
+    if isinstance(graph.get("nodes"), list):
         return Invalid(
             "the workflow is in the format of ComfyUI's page, not in the API format: open it in"
             " ComfyUI and use Workflow > Export (API)"
         )
-    required = _required(bindings)
-    for node in required:
-        if node not in workflow:
-            return Invalid(f"the workflow has no node {node}")
-    for node in required:
-        if not isinstance(_inputs(workflow, node), dict):
-            return Invalid(f"node {node} of the workflow has no inputs")
-    for node, names in required.items():
-        for name in names:
-            value = _inputs(workflow, node).get(name)
-            if isinstance(value, list):
-                return Invalid(
-                    f"input {name} of node {node} of the workflow is connected to another node;"
-                    " it must hold a value of its own"
-                )
-            if not isinstance(value, str | int | float) or isinstance(value, bool):
-                return Invalid(f"node {node} of the workflow has no value for its input {name}")
-    if bindings is not LOCKED and (reason := _wrong_kind(workflow, bindings)):
+    if reason := _lacking(graph, bindings):
         return Invalid(reason)
-    return Valid(workflow, bindings)
+    if bindings is LOCKED:
+        return Workflow.locked(graph)
+    reason = _wrong_kind(graph, bindings)
+    return Invalid(reason) if reason else Workflow(graph, bindings)
 
 
-def _required(bindings: Bindings) -> dict[str, list[str]]:
-    """The inputs that must be there by their node, in the order they are asked for."""
+def _lacking(graph: Nodes, bindings: Bindings) -> str | None:
+    """Return why a bound input cannot be written to: it is not there, or is connected."""
     required: dict[str, list[str]] = {}
-    for places in bindings.values():
-        for node, name in places:
-            required.setdefault(node, []).append(name)
-    return required
+    for node, name in itertools.chain(*bindings.values()):
+        required.setdefault(node, []).append(name)
+    for node in required:
+        if node not in graph:
+            return f"the workflow has no node {node}"
+    for node in required:
+        if not isinstance(graph[node], dict) or not isinstance(graph[node].get("inputs"), dict):
+            return f"node {node} of the workflow has no inputs"
+    for node, name in ((node, name) for node, names in required.items() for name in names):
+        value = graph[node]["inputs"].get(name)
+        if isinstance(value, list):
+            return (
+                f"input {name} of node {node} of the workflow is connected to another node;"
+                " it must hold a value of its own"
+            )
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            return f"node {node} of the workflow has no value for its input {name}"
+    return None
 
 
-def _wrong_kind(workflow: Workflow, bindings: Bindings) -> str | None:
-    """Why a bound input cannot take what its param writes: a text for a number, say."""
+def _wrong_kind(graph: Nodes, bindings: Bindings) -> str | None:
+    """Return why a bound input cannot take what its param writes: a text for a number, say."""
     for param, places in bindings.items():
         for node, name in places:
-            if isinstance(_inputs(workflow, node)[name], str) != (param in TEXT_PARAMS):
+            if isinstance(graph[node]["inputs"][name], str) != (param in TEXT_PARAMS):
                 kind = "text" if param in TEXT_PARAMS else "number"
                 return f"{param} is bound to input {name} of node {node}, which holds no {kind}"
     return None
 
 
-def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindResult:
-    """A deep copy of the workflow with the job written into it: exactly the fields of the bindings
-    and no other (architecture.md §5). Steps and cfg go to the base pass alone. What the job does
-    not say, being older than the bindings, stays as in the file."""
-    result = validate(workflow, bindings)
-    if not result.ok:
-        return result
-    bound = copy.deepcopy(result.workflow)
+def bind(job: JobParams, workflow: Workflow) -> Prompt:
+    """Copy the workflow and write the job into it: exactly the bound fields, and in a chain of
+    passes that shares its steps where each begins and ends. What the job does not say, being older
+    than the bindings, stays as in the file."""
+    prompt = Prompt(copy.deepcopy(workflow.graph), workflow.bindings, workflow.is_locked)
     values = {
         "model": job.model,
         "positive": job.positive_prompt,
@@ -267,339 +432,157 @@ def bind(job: JobParams, workflow: object, bindings: Bindings = LOCKED) -> BindR
         "cfg": job.cfg,
     }
     for param, value in values.items():
-        for node, name in bindings[param] if value or param in PROMPT_PARAMS else ():
-            bound[node]["inputs"][name] = value
-    return Valid(bound, bindings)
-
-
-def rescale_passes(bound: Workflow, workflow: Workflow, bindings: Bindings) -> Workflow:
-    """A deep copy of what was bound whose passes begin and end at the same share of their steps as
-    in the file: a chain of passes shares its steps, and says so by start_at_step and
-    end_at_step."""
-    scaled = copy.deepcopy(bound)
-    places = set(bindings["steps"])
-    for node in scaled:
-        inputs = _inputs(scaled, node)
-        place = _source(workflow, node, "steps") if isinstance(inputs, dict) else None
-        if place not in places or place is None:
-            continue
-        before, now = (_inputs(graph, place.node)[place.name] for graph in (workflow, bound))
-        for name in PASS_LIMITS:
-            limit = inputs.get(name)
-            if type(limit) is int and 0 < limit <= before:  # beyond the last step: to the end
-                inputs[name] = round(limit * now / before)
-    return scaled
-
-
-def reseed(
-    workflow: Workflow,
-    seed: int,
-    maxima: Mapping[tuple[str, str], int] | None = None,
-    bindings: Bindings = LOCKED,
-) -> Workflow:
-    """A deep copy with new seeds, so that ComfyUI does not answer from its cache (design.md).
-
-    The base pass gets `seed` (0 to SEED_MAX) itself: in the bound places, or where the locked
-    workflow has it. Every other literal seed keeps its distance to the base pass's: so what was
-    equal in the file stays equal, and what differed differs, as far as the server's `maxima`, by
-    class and input, leave room.
-    """
-    seeded = copy.deepcopy(workflow)
-    bases = bindings["seed"] or tuple(filter(None, [_base_seed(workflow)]))
-    for node, name in dict.fromkeys([*bases, *_literal_seeds(workflow)]):
-        value = seed
-        if (node, name) not in bases:
-            class_type = str(workflow[node].get("class_type"))
-            most = min((maxima or {}).get((class_type, name), SEED_MAX), SEED_MAX)
-            base = bases[0]
-            distance = workflow[node]["inputs"][name] - workflow[base.node]["inputs"][base.name]
-            value = (seed + distance) % (most + 1)
-        seeded[node]["inputs"][name] = value
-    return seeded
-
-
-def size_of(workflow: Workflow, bindings: Bindings = LOCKED) -> Size | None:
-    """The size of the file's pictures before they are enlarged; None if no number says so."""
-    places = _size_places(workflow, bindings)
-    values = [_inputs(workflow, place.node)[place.name] for place in places]
-    are_pixels = all(type(value) is int and 0 < value <= SIZE_MAX for value in values)
-    if len(set(places)) != 2 or not are_pixels:
-        return None
-    return Size(*values)
+        if value or param in PROMPT_PARAMS:
+            prompt.write(workflow.bindings[param], value)
+    if job.steps and not workflow.is_locked:  # of the locked one, the table is all that changes
+        prompt.rescale_passes(workflow, job.steps)
+    return prompt
 
 
 def in_shape(size: Size, shape: str) -> Size:
-    """A size of one of SHAPES with about as many pixels, in multiples of 64."""
+    """Return the size of one of SHAPES with about as many pixels, in multiples of 64."""
     wide, high = SHAPES[shape]
     scale = math.sqrt(size.width * size.height / (wide * high)) / SIZE_STEP
     return Size(*(max(1, round(side * scale)) * SIZE_STEP for side in (wide, high)))
 
 
-def with_size(workflow: Workflow, size: Size, bindings: Bindings = LOCKED) -> Workflow:
-    """A deep copy that makes pictures of this size, of a workflow that `size_of` knows."""
-    sized = copy.deepcopy(workflow)
-    wide, high = _size_places(workflow, bindings)
-    places = {
-        **dict.fromkeys((wide, *bindings["width"]), size.width),
-        **dict.fromkeys((high, *bindings["height"]), size.height),
-    }
-    for (node, name), value in places.items():
-        sized[node]["inputs"][name] = value
-    return sized
+def rename_files(graph: Nodes, ending: str) -> None:
+    """Let the saving nodes of a prompt begin their file names otherwise: they run again, and the
+    rest comes from ComfyUI's cache (docs/comfyui.md)."""
+    for inputs in (_inputs(graph, node) for node in graph):
+        if isinstance(inputs.get(FILE_NAME_INPUT), str):
+            inputs[FILE_NAME_INPUT] += ending
 
 
-def with_loras(
-    workflow: Workflow,
-    loras: Sequence[Lora],
-    outputs: Mapping[str, Sequence[str]],
-    bindings: Bindings = LOCKED,
-) -> Workflow:
-    """A deep copy with LoRA loaders, in this order, between the model's node and whoever uses what
-    it gives. `outputs` has the output types of the server's classes; of one that is not in it, its
-    users tell."""
-    changed = copy.deepcopy(workflow)
-    for node in model_nodes(workflow, outputs, bindings) if loras else ():
-        model, clip = _model_slots(workflow, node, outputs)
-        links = {"model": [node, model], **({"clip": [node, clip]} if clip is not None else {})}
-        before = {(node, model): 0, **({(node, clip): 1} if clip is not None else {})}
-        users = [user for user in _users(changed, node) if _link(changed, user) in before]
-        for lora in loras:
-            new = _free_id(changed)
-            changed[new] = _lora_loader(lora, links)
-            links = {name: [new, slot] for slot, name in enumerate(links)}
-        for user in users:
-            changed[user.node]["inputs"][user.name] = [new, before[_link(changed, user)]]
-    return changed
+def sampler_steps(graph: Nodes) -> dict[str, int]:
+    """Return the steps of every sampler node, by node id, in the order in which they run."""
+    order: dict[str, None] = {}
+
+    def visit(node: str, path: frozenset[str]) -> None:
+        if node not in graph or node in path or node in order:
+            return
+        for link in filter(None, map(Link.parse, _inputs(graph, node).values())):
+            visit(link.node, path | {node})
+        order.setdefault(node)
+
+    for node in graph:
+        visit(node, frozenset())
+    return {node: _steps_of(graph, node) for node in order if _is_sampler(graph, node)}
 
 
-def _lora_loader(lora: Lora, links: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """A node of core ComfyUI (comfyui.md); the one without CLIP where there is none."""
-    inputs = {**links, "lora_name": lora.name, "strength_model": lora.strength}
+# Reading a graph
+
+
+def _inputs(graph: Nodes, node: str) -> dict[str, Any]:
+    """Return the inputs of a node, empty if it has none or is no node."""
+    entry = graph.get(node)
+    inputs = entry.get("inputs") if isinstance(entry, dict) else None
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _class_of(graph: Nodes, node: str) -> str:
+    return str(graph[node].get("class_type"))
+
+
+def _users(graph: Nodes, source: str) -> dict[Place, int]:
+    """Return the inputs that are linked to a node, with the slot that each takes."""
+    users: dict[Place, int] = {}
+    for node in graph:
+        for name, value in _inputs(graph, node).items():
+            link = Link.parse(value)
+            if link is not None and link.node == source:
+                users[Place(node, name)] = link.slot
+    return users
+
+
+def _chain(graph: Nodes, node: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a node and those upstream of it, each by the first of these inputs that there is."""
+    for _ in graph:  # no chain of links is longer than the graph, unless it is a circle
+        yield node
+        inputs = _inputs(graph, node)
+        link = Link.parse(next((inputs[name] for name in names if name in inputs), None))
+        if link is None:
+            return
+        node = link.node
+
+
+def _source(graph: Nodes, node: str, *names: str) -> Place | None:
+    """Return where the value of the first of these inputs stands: in the node itself, or upstream
+    in the node that has such an input, or nothing but a number."""
+    *_, last = _chain(graph, node, names)
+    inputs = _inputs(graph, last)
+    name = next((name for name in names if name in inputs), None)
+    if name is None:
+        numbers = [name for name, value in inputs.items() if type(value) is int]
+        return Place(last, numbers[0]) if len(numbers) == 1 else None
+    return None if isinstance(inputs[name], list) else Place(last, name)
+
+
+def _base_seed(graph: Nodes) -> tuple[Place, ...]:
+    """Return the place of the number that the locked workflow's base pass runs with: its own, or
+    that of the node it is linked to."""
+    *_, last = _chain(graph, BASE_PASS, SEED_INPUTS)
+    return tuple(place for place in _literal_seeds(graph) if place.node == last)[:1]
+
+
+def _base_size(graph: Nodes) -> dict[str, tuple[Place, ...]]:
+    """Return the places of width and height in the node that the latent of the locked workflow's
+    base pass comes from."""
+    sides = ("width", "height")
+    for node in _chain(graph, BASE_PASS, LATENT_INPUTS):
+        if node != BASE_PASS and _inputs(graph, node).keys() >= {*sides}:
+            found = {side: _source(graph, node, side) for side in sides}
+            return {side: (place,) for side, place in found.items() if place is not None}
+    return {}
+
+
+def _literal_seeds(graph: Nodes) -> Iterator[Place]:
+    """Yield the place of every seed that stands in the graph as a number."""
+    for node in graph:
+        inputs = _inputs(graph, node)
+        yield from (Place(node, name) for name in SEED_INPUTS if type(inputs.get(name)) is int)
+
+
+def _is_sampler(graph: Nodes, node: str) -> bool:
+    """Return whether the node reports sampling steps: it has all settings of its own, or takes the
+    sigmas of another node."""
+    names = _inputs(graph, node).keys()
+    return names >= {"steps", "sampler_name"} or names >= {"sigmas", "latent_image"}
+
+
+def _steps_of(graph: Nodes, node: str) -> int:
+    """Return how many steps a sampler node does."""
+    place = _source(graph, node, "steps", "sigmas")
+    steps = graph[place.node]["inputs"][place.name] if place else None
+    return steps if isinstance(steps, int) and steps > 0 else ASSUMED_STEPS
+
+
+# LoRAs
+
+
+def _model_slots(graph: Nodes, node: str, outputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return the slots at which a node gives out its model, and its CLIP if it has one; empty if it
+    gives no model."""
+    types = outputs.get(_class_of(graph, node))
+    if types is None:
+        given = {user.name: slot for user, slot in _users(graph, node).items()}
+    else:
+        names = {"MODEL": "model", "CLIP": "clip"}
+        given = {name: types.index(kind) for kind, name in names.items() if kind in types}
+    return {name: given[name] for name in ("model", "clip") if name in given and "model" in given}
+
+
+def _lora_loader(lora: Lora, links: Mapping[str, Link]) -> dict[str, Any]:
+    """Return a node of core ComfyUI, the one without CLIP where there is none."""
+    inputs: dict[str, Any] = {name: [*link] for name, link in links.items()}
+    inputs |= {"lora_name": lora.name, "strength_model": lora.strength}
     if "clip" not in links:
         return {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
     return {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": lora.strength}}
 
 
-def model_nodes(
-    workflow: Workflow, outputs: Mapping[str, Sequence[str]], bindings: Bindings = LOCKED
-) -> list[str]:
-    """The nodes that load the models, and are followed by LoRAs: those with the names, or, of a
-    node that only holds a name, those that take it. `outputs` is as for `with_loras()`."""
-    found: dict[str, None] = {}
-    for place in bindings["model"]:
-        loaders = [place.node, *(user.node for user in _users(workflow, place.node))]
-        giving = [node for node in loaders if _gives_model(workflow, node, outputs)]
-        found.update(dict.fromkeys(giving[:1] if giving[:1] == [place.node] else giving))
-    return list(found)
-
-
-def _gives_model(workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]) -> bool:
-    types = outputs.get(str(workflow[node].get("class_type")))
-    if types is not None:
-        return "MODEL" in types
-    return any(user.name == "model" for user in _users(workflow, node))
-
-
-def _model_slots(
-    workflow: Workflow, node: str, outputs: Mapping[str, Sequence[str]]
-) -> tuple[int, int | None]:
-    """Which outputs of a node are the model and the CLIP, if it has one."""
-    types = outputs.get(str(workflow[node].get("class_type")))
-    if types is not None:
-        return types.index("MODEL"), types.index("CLIP") if "CLIP" in types else None
-    slots = {user.name: _link(workflow, user)[1] for user in _users(workflow, node)}
-    return slots["model"], slots.get("clip")
-
-
-def _free_id(workflow: Workflow) -> str:
-    numbers = itertools.count(1)
-    return next(new for new in (f"lora-{n}" for n in numbers) if new not in workflow)
-
-
-def with_new_file_names(workflow: Workflow, ending: str) -> Workflow:
-    """A deep copy whose saving nodes begin their file names otherwise: they run again, and the
-    rest comes from ComfyUI's cache (comfyui.md)."""
-    renamed = copy.deepcopy(workflow)
-    for node in renamed:
-        inputs = _inputs(renamed, node)
-        if isinstance(inputs, dict) and isinstance(inputs.get(FILE_NAME_INPUT), str):
-            inputs[FILE_NAME_INPUT] += ending
-    return renamed
-
-
-def bound_params(bindings: Bindings) -> frozenset[str]:
-    """What of a job has a place in the workflow. The seeds of the locked one are no part of its
-    table, and have theirs all the same."""
-    bound = frozenset(param for param in PARAMS if bindings[param])
-    return bound | {"seed"} if bindings is LOCKED else bound
-
-
-def params_by_place(bindings: Bindings) -> dict[tuple[str, str], str]:
-    """What of a job is written into which input, by node and name."""
-    return {(*place,): param for param, places in bindings.items() for place in places}
-
-
-def defaults(workflow: Workflow, bindings: Bindings = LOCKED) -> Defaults:
-    """The values of a valid workflow file that a person may choose instead of."""
-
-    def value(param: str) -> str | None:
-        places = bindings[param]
-        return str(_inputs(workflow, places[0].node)[places[0].name]) if places else None
-
-    return Defaults(*map(value, Defaults._fields))
-
-
-def sampler_steps(workflow: Workflow) -> dict[str, int]:
-    """The steps of every sampler node, by node id, in the order in which they run."""
-    order: dict[str, None] = {}
-
-    def visit(node: str, path: frozenset[str]) -> None:
-        inputs = _inputs(workflow, node) if node in workflow and node not in path else None
-        for value in inputs.values() if isinstance(inputs, dict) and node not in order else ():
-            if isinstance(value, list) and value and isinstance(value[0], str):
-                visit(value[0], path | {node})
-        order.setdefault(node)
-
-    for node in workflow:
-        visit(node, frozenset())
-    samplers = [node for node in order if _is_sampler(workflow, node)]
-    return {node: _steps_of(workflow, node) for node in samplers}
-
-
-def bound_classes(workflow: Workflow, bindings: Bindings = LOCKED) -> dict[str, set[str]]:
-    """The node classes that a job is written to, each with those of its inputs that take a value
-    from a list: {"KSampler (Efficient)": {"sampler_name", "scheduler"}, …}."""
-    classes: dict[str, set[str]] = {}
-    for param in OPTION_PARAMS:
-        for node, name in bindings[param]:
-            class_type = workflow[node].get("class_type")
-            if isinstance(class_type, str):
-                classes.setdefault(class_type, set()).add(name)
-    return classes
-
-
-def list_inputs(workflow: Workflow, bindings: Bindings) -> dict[str, list[tuple[str, str]]]:
-    """Of each of OPTION_PARAMS the inputs that say what may be chosen, as (class, input): the bound
-    ones, and those that take their value through a link."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for param in OPTION_PARAMS:
-        inputs = dict.fromkeys(bindings[param])
-        for place in bindings[param]:
-            inputs.update(dict.fromkeys(_users(workflow, place.node)))
-        found[param] = [(str(workflow[node].get("class_type")), name) for node, name in inputs]
-    return found
-
-
-def texts(workflow: Workflow, bindings: Bindings = LOCKED) -> Iterator[FileText]:
-    """Every text that stands in the workflow file as the value of an input."""
-    written_to = {place for param in OPTION_PARAMS for place in bindings[param]}
-    for node, entry in workflow.items():
-        inputs = _inputs(workflow, node)
-        for name, value in inputs.items() if isinstance(inputs, dict) else ():
-            if isinstance(value, str):
-                written = (node, name) in written_to
-                yield FileText(node, str(entry.get("class_type")), name, value, written)
-
-
-def classes(workflow: Workflow) -> dict[str, str]:
-    """The class of every node, by node id."""
-    nodes = {node: entry for node, entry in workflow.items() if isinstance(entry, dict)}
-    return {node: str(entry.get("class_type")) for node, entry in nodes.items()}
-
-
-def _inputs(workflow: Workflow, node: str) -> Any:
-    """The inputs of a node, or None if it has none or is no node."""
-    entry = workflow[node]
-    return entry.get("inputs") if isinstance(entry, dict) else None
-
-
-def _is_sampler(workflow: Workflow, node: str) -> bool:
-    """Whether a node does steps, and so tells of them: with all settings of its own, or with the
-    sigmas of another node."""
-    inputs = _inputs(workflow, node) if node in workflow else None
-    names = inputs.keys() if isinstance(inputs, dict) else set()
-    return {"steps", "sampler_name"} <= names or {"sigmas", "latent_image"} <= names
-
-
-def _steps_of(workflow: Workflow, node: str) -> int:
-    """How many steps a sampler node does."""
-    place = _source(workflow, node, "steps", "sigmas")
-    steps = _inputs(workflow, place.node)[place.name] if place else None
-    return steps if isinstance(steps, int) and steps > 0 else ASSUMED_STEPS
-
-
-def _link(workflow: Workflow, place: Place) -> tuple[str, int]:
-    """Where the link in an input leads: a node and one of its outputs."""
-    node, slot = _inputs(workflow, place.node)[place.name]
-    return str(node), int(slot)
-
-
-def _size_places(workflow: Workflow, bindings: Bindings) -> tuple[Place, ...]:
-    """Where width and height stand: as bound, or in the node that the latent of the locked
-    workflow's base pass comes from."""
-    if bindings is not LOCKED:
-        return tuple(places[0] for places in (bindings["width"], bindings["height"]) if places)
-    node = BASE_PASS
-    for _ in workflow:  # no chain of links is longer than the workflow
-        inputs = _inputs(workflow, node) if node in workflow else None
-        inputs = inputs if isinstance(inputs, dict) else {}
-        if node != BASE_PASS and {"width", "height"} <= inputs.keys():
-            found = (_source(workflow, node, "width"), _source(workflow, node, "height"))
-            return tuple(place for place in found if place is not None)
-        link = next((inputs[name] for name in LATENT_INPUTS if name in inputs), None)
-        node = str(link[0]) if isinstance(link, list) and link else ""
-    return ()
-
-
-def _users(workflow: Workflow, source: str) -> Iterator[Place]:
-    """The inputs that are linked to a node."""
-    for node in workflow:
-        inputs = _inputs(workflow, node)
-        for name, value in inputs.items() if isinstance(inputs, dict) else ():
-            is_link = isinstance(value, list) and len(value) == 2 and type(value[1]) is int
-            if is_link and str(value[0]) == source:
-                yield Place(node, name)
-
-
-def _source(workflow: Workflow, node: str, *names: str) -> Place | None:
-    """Where the value of the first of these inputs stands: in the node itself, or along its links
-    in the node that has such an input, or a number."""
-    for _ in workflow:  # no chain of links is longer than the workflow
-        inputs = _inputs(workflow, node) if node in workflow else None
-        inputs = inputs if isinstance(inputs, dict) else {}
-        name = next((name for name in names if name in inputs), "")
-        if not name:  # of a node that only holds a number
-            numbers = [name for name, value in inputs.items() if type(value) is int]
-            return Place(node, numbers[0]) if len(numbers) == 1 else None
-        value = inputs[name]
-        if not isinstance(value, list):
-            return Place(node, name)
-        node = str(value[0]) if value else ""
-    return None
-
-
-def _literal_seeds(workflow: Workflow) -> Iterator[Place]:
-    """Every seed that stands in the file as a number."""
-    for node in workflow:
-        inputs = _inputs(workflow, node)
-        for name in SEED_INPUTS:
-            if isinstance(inputs, dict) and type(inputs.get(name)) is int:
-                yield Place(node, name)
-
-
-def _base_seed(workflow: Workflow) -> Place | None:
-    """The number that the base pass of the locked workflow runs with: its own, or of the node it
-    is linked to; else the first there is."""
-    node = BASE_PASS
-    for _ in workflow:  # no chain of links is longer than the workflow
-        inputs = _inputs(workflow, node) if node in workflow else None
-        inputs = inputs if isinstance(inputs, dict) else {}
-        name = next((name for name in SEED_INPUTS if name in inputs), "")
-        value = inputs.get(name)
-        if type(value) is int:
-            return Place(node, name)
-        node = str(value[0]) if isinstance(value, list) and value else ""
-    return next(_literal_seeds(workflow), None)
+def _free_id(graph: Nodes) -> str:
+    return next(new for n in itertools.count(1) if (new := f"lora-{n}") not in graph)
 
 
 def _finite(text: str) -> float:

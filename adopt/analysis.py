@@ -26,7 +26,7 @@ from adopt.passes import (
     loads_picture,
 )
 from adopt.tracing import NAMES, Part, Texts, Traced, Want
-from binder import PARAMS, Workflow
+from binder import PARAMS, Nodes
 from comfyui.object_info import ObjectInfo
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
@@ -65,7 +65,7 @@ class Adoption:
     """The bare nodes of a workflow, and a finding for each of PARAMS in order; or `refused`: why
     the workflow cannot be driven, and what to do."""
 
-    workflow: Workflow
+    workflow: Nodes
     findings: tuple[Finding, ...]
     refused: str | None = None
 
@@ -111,7 +111,7 @@ def _is_template(path: Path) -> bool:
     return bool(BARE_PLACEHOLDER.search(text))
 
 
-def _refusal(workflow: Workflow, reason: str) -> Adoption:
+def _refusal(workflow: Nodes, reason: str) -> Adoption:
     return Adoption(workflow, tuple(Finding(param, (), "") for param in PARAMS), reason)
 
 

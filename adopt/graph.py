@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from binder import Workflow
+from binder import Nodes
 
 NESTED = 4  # so deep may a workflow be wrapped: {"input": {"workflow": {"prompt": {…}}}}
 
@@ -83,7 +83,7 @@ class Graph:
         return found
 
 
-def unwrap(document: object) -> Workflow:
+def unwrap(document: object) -> Nodes:
     """The bare nodes in a document: without what wraps them, and without the keys beside them.
     Empty if there are none."""
     layer = [document]
@@ -96,7 +96,7 @@ def unwrap(document: object) -> Workflow:
     return {}
 
 
-def build(workflow: Workflow) -> Graph:
+def build(workflow: Nodes) -> Graph:
     """The graph of bare nodes."""
     nodes: dict[str, Node] = {}
     uses: dict[str, list[Use]] = {}
@@ -121,7 +121,7 @@ def build(workflow: Workflow) -> Graph:
     return Graph(nodes, {node: tuple(taken) for node, taken in uses.items()})
 
 
-def _bare(document: object) -> Workflow:
+def _bare(document: object) -> Nodes:
     if not isinstance(document, dict):
         return {}
     return {str(key): value for key, value in document.items() if _is_node(value)}

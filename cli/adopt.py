@@ -57,7 +57,7 @@ def write(
     settings: Settings,
     options: argparse.Namespace,
     adoption: Adoption,
-    loaded: binder.Valid,
+    loaded: binder.Workflow,
     info: ObjectInfo | None,
 ) -> None:
     """Write the folder and tell what is in it; AdoptError if there is one of that name."""
@@ -88,7 +88,7 @@ def write(
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
-def report(adoption: Adoption, loaded: binder.Valid, info: ObjectInfo | None) -> Iterator[str]:
+def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None) -> Iterator[str]:
     """A line for each param, and one for each thing that the server lacks."""
     for finding in adoption.findings:
         entries = ", ".join(finding.entries) or "-"
@@ -115,7 +115,7 @@ def _ask(settings: Settings) -> ObjectInfo | None:
             return None
 
 
-def _checked(adoption: Adoption) -> binder.BindResult:
+def _checked(adoption: Adoption) -> binder.LoadResult:
     """What was found, as a start of the bot will read it."""
     if adoption.refused is not None:
         return binder.Invalid(adoption.refused)
@@ -145,7 +145,7 @@ def _is_name(name: str) -> bool:
     return is_plain and len(name) <= NAME_LIMIT and not WINDOWS_NAMES.fullmatch(name)
 
 
-def _pretty(workflow: binder.Workflow) -> str:
+def _pretty(workflow: binder.Nodes) -> str:
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 

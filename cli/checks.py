@@ -175,7 +175,7 @@ class StartupChecks:
             elif not self.catalog.offers:  # else it was told with what is left out
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
-    def _against_server(self, loaded: binder.Valid, whose: str = "") -> None:
+    def _against_server(self, loaded: binder.Workflow, whose: str = "") -> None:
         for text in lacking(loaded, self.info) if self.info is not None else ():
             self._note("workflow", "warning", whose + text)
 

@@ -202,8 +202,8 @@ def refusal(answer: Mapping[str, Any]) -> Rejected:
 
 
 def refusal_of_job(error: Rejected, param_of: Mapping[tuple[str, str], str]) -> Rejected:
-    """The same refusal in the words of the workflow it is about; `param_of` is what
-    binder.params_by_place() gives. A LoRA has no place in the file: its node is made for the
+    """The same refusal in the words of the workflow it is about; `param_of` is its
+    `Workflow.params_by_place`. A LoRA has no place in the file: its node is made for the
     prompt."""
     if not error.faults:
         return error

@@ -81,14 +81,13 @@ class Workflows:
             return self._default_path
         return self._default_path.parent.parent / name / FILE_NAME
 
-    def load(self, name: str = "") -> binder.BindResult:
+    def load(self, name: str = "") -> binder.LoadResult:
         """The file of a workflow as it is now, validated: an owner may edit it while the bot
         runs."""
         # It comes out of a database or from Discord, and may not lead out of the folder.
         if name and name not in self.names():
             return binder.Invalid(f"there is no workflow {name} any more")
-        loaded = binder.load(self.path(name))
-        return binder.validate(loaded.workflow, loaded.bindings) if loaded.ok else loaded
+        return binder.load(self.path(name))
 
     def offers(self, info: ObjectInfo) -> tuple[dict[str, Offer], dict[str, str]]:
         """What each usable workflow offers on this server, the default first, and why each of the
@@ -189,36 +188,34 @@ class Catalog:
             self._planned.release()
 
 
-def offer(loaded: binder.BindResult, info: ObjectInfo) -> Offer:
+def offer(loaded: binder.LoadResult, info: ObjectInfo) -> Offer:
     """What one workflow offers on this server. WorkflowError if it cannot be used, OptionsMissing
     if it offers nothing to choose from."""
     if not loaded.ok:
         raise WorkflowError(loaded.reason)
-    workflow, bindings = loaded.workflow, loaded.bindings
-    params = binder.bound_params(bindings)
-    if bindings is binder.LOCKED:
-        options = info.options(binder.bound_classes(workflow))
+    params = loaded.params
+    if loaded.is_locked:
+        options = info.options(loaded.bound_classes())
     else:
-        options = info.options_of(binder.list_inputs(workflow, bindings))
+        options = info.options_of(loaded.list_inputs())
         params -= {param for param in binder.OPTION_PARAMS if not getattr(options, f"{param}s")}
         check_classes(loaded, info)
     server = info.capabilities(binder.SEED_INPUTS)
-    loras = server.loras if binder.model_nodes(workflow, server.outputs, bindings) else ()
-    size = binder.size_of(workflow, bindings)
-    return Offer(options, binder.defaults(workflow, bindings), params, size, loras)
+    loras = server.loras if loaded.model_slots(server.outputs) else ()
+    return Offer(options, loaded.defaults, params, loaded.size, loras)
 
 
-def check_classes(loaded: binder.BindResult, info: ObjectInfo) -> None:
+def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:
     """WorkflowError if the server lacks a node class of a workflow: it would refuse every job."""
-    names = binder.classes(loaded.workflow).values() if loaded.ok else ()
+    names = loaded.classes.values() if loaded.ok else ()
     missing = sorted({name for name in names if name not in info})
     if missing:
         raise WorkflowError(f"ComfyUI does not know {', '.join(missing)}")
 
 
-def lacking(loaded: binder.Valid, info: ObjectInfo) -> Iterator[str]:
+def lacking(loaded: binder.Workflow, info: ObjectInfo) -> Iterator[str]:
     """What a server does not have of a workflow: a line each, with what to do."""
-    for node, class_type in binder.classes(loaded.workflow).items():
+    for node, class_type in loaded.classes.items():
         if class_type not in info:
             close = info.nearest(class_type)
             pack = pack_of(class_type)
@@ -228,7 +225,7 @@ def lacking(loaded: binder.Valid, info: ObjectInfo) -> Iterator[str]:
                 f"ComfyUI does not know class {class_type!r} of node {node}{hint} Every job will"
                 " be refused until its pack is installed and ComfyUI restarted"
             )
-    for text in binder.texts(loaded.workflow, loaded.bindings):
+    for text in loaded.texts():
         offered = info.choices(text.class_type, text.name)
         if offered is None or text.value in offered:
             continue

@@ -67,7 +67,7 @@ class PromptRun:
         self,
         client: ComfyClient,
         job: Job,
-        workflow: binder.Workflow,
+        workflow: binder.Nodes,
         *,
         timeout: float,
         connection: Callable[[], int],
@@ -123,7 +123,7 @@ class PromptRun:
             log.info(
                 "job %s: made once more, the cached run's file is gone: %s", self._job_id, error
             )
-        self._workflow = binder.with_new_file_names(self._workflow, f"-{self._job_id[:8]}")
+        binder.rename_files(self._workflow, f"-{self._job_id[:8]}")
         self.progress.restart()
         self.progress.prompt_id = str(uuid.uuid4())
         self._submitted(self.prompt_id)  # before it is posted, so that a restart finds it

@@ -313,7 +313,7 @@ class Worker:
         loaded = self._catalog.workflows.load(job.workflow)
         model_nodes = {place.node for place in loaded.bindings["model"]} if loaded.ok else ()
         if isinstance(error, Rejected) and loaded.ok:
-            error = refusal_of_job(error, binder.params_by_place(loaded.bindings))
+            error = refusal_of_job(error, loaded.params_by_place)
         sentence = failure_message(error, job, self._catalog, model_nodes)
         return self._retry_store(lambda: self._store.fail(job.id, sentence, on_server=on_server))
 
@@ -334,7 +334,7 @@ class Worker:
             pause=self._pause,
         )
 
-    def _usable(self, name: str, more: str = "") -> binder.Valid:
+    def _usable(self, name: str, more: str = "") -> binder.Workflow:
         """The workflow with this name as it is now; WorkflowUnusable, with more to say, if no job
         can be made with it."""
         loaded = self._catalog.workflows.load(name)

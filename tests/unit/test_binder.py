@@ -1,4 +1,4 @@
-"""binder.py against architecture.md §5 and M3, and against design.md's rules for seeds."""
+"""The locked table, bindings of other workflows, seeds, sizes and LoRAs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ REFINING = ("249", "52", "118")
 FIELDS = [("152", "ckpt_name"), ("268", "text"), ("4", "text")]
 FIELDS += [("239", "sampler_name"), ("239", "scheduler"), ("239", "steps"), ("239", "cfg")]
 FIELDS += [(node, field) for node in REFINING for field in ("sampler_name", "scheduler")]
-NODES = list(dict(FIELDS))  # in the order of architecture.md §5.1
+NODES = list(dict(FIELDS))  # in the order in which they are checked
 
 JOB = JobParams(
     user_id="1",
@@ -40,7 +40,7 @@ JOB = JobParams(
     positive_prompt='a "quoted"\nfox 🦊',
     negative_prompt="a blurry fox",
 )
-# The table of architecture.md §5, filled in from JOB.
+# The locked table, filled in from JOB.
 WRITTEN: dict[tuple[str, str], object] = {
     ("152", "ckpt_name"): JOB.model,
     ("268", "text"): JOB.positive_prompt,
@@ -51,7 +51,7 @@ WRITTEN: dict[tuple[str, str], object] = {
     ("239", "cfg"): JOB.cfg,
 }
 
-# As a real server declares the nodes (comfyui.md): inputs, with the type of those that are links;
+# As a real server declares the nodes: inputs, with the type of those that are links;
 # outputs. A "?" marks an optional input.
 DECLARED = {
     "Checkpoint Loader Simple Mikey": ("ckpt_name", "MODEL CLIP VAE name hash"),
@@ -117,18 +117,45 @@ def reason(workflow: object) -> str:
 
 
 def bound(workflow: object) -> Any:
-    result = binder.bind(JOB, workflow)
+    result = binder.validate(workflow)
     assert result.ok, result
-    return result.workflow
+    return binder.bind(JOB, result).graph
+
+
+def prompt(workflow: Any, bindings: Any = None) -> binder.Prompt:
+    """A copy of a workflow, to be changed: the locked one, or one with bindings of its own."""
+    graph = copy.deepcopy(workflow)
+    if bindings is None:
+        return binder.Prompt.locked(graph)
+    return binder.Prompt(graph, binder.parse_bindings(bindings))
+
+
+Maxima = Mapping[tuple[str, str], int]
+
+
+def reseeded(workflow: Any, seed: int, maxima: Maxima | None = None, bindings: Any = None) -> Any:
+    changed = prompt(workflow, bindings)
+    changed.reseed(seed, maxima or {})
+    return changed.graph
+
+
+def resized(workflow: Any, size: binder.Size, bindings: Any = None) -> Any:
+    changed = prompt(workflow, bindings)
+    changed.resize(size)
+    return changed.graph
+
+
+def with_loras(workflow: Any, loras: Any, outputs: Any, bindings: Any = None) -> Any:
+    changed = prompt(workflow, bindings)
+    changed.add_loras(loras, outputs)
+    return changed.graph
 
 
 # The shipped file
 
 
 def test_the_shipped_workflow_is_valid() -> None:
-    result = binder.load(SHIPPED)
-    assert result.ok
-    assert binder.validate(result.workflow).ok
+    assert binder.load(SHIPPED).ok
 
 
 def test_the_shipped_workflow_is_made_of_nodes_as_a_real_server_declares_them() -> None:
@@ -217,7 +244,7 @@ def test_any_string_or_number_will_do_for_a_field(make: Make, value: object) -> 
     workflow = make()
     for node, field in FIELDS:
         workflow[node]["inputs"][field] = value
-    assert binder.validate(workflow) == binder.Valid(workflow)
+    assert binder.validate(workflow) == binder.Workflow.locked(workflow)
 
 
 def test_the_first_failure_in_the_order_of_the_contract_is_reported() -> None:
@@ -252,8 +279,9 @@ def test_the_format_of_comfyuis_page_is_recognised() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_file_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "flow.json").write_text('{"title": "naïve 🦊"}', encoding)
-    assert binder.load(tmp_path / "flow.json") == binder.Valid({"title": "naïve 🦊"})
+    workflow = {**shipped(), "title": "naïve 🦊"}
+    (tmp_path / "flow.json").write_text(json.dumps(workflow, ensure_ascii=False), encoding)
+    assert binder.load(tmp_path / "flow.json") == binder.Workflow.locked(workflow)
 
 
 NOT_JSON = [b"", b"{", b"{'a': 1}", b'{"a": 1} x', b'"\xff"', b"[" * 200_000]
@@ -296,22 +324,22 @@ def test_steps_and_cfg_are_written_to_the_base_pass_alone() -> None:
 
 
 @both_workflows
-def test_what_is_bound_or_reseeded_shares_nothing_with_the_input(make: Make) -> None:
+def test_what_is_bound_shares_nothing_with_the_input(make: Make) -> None:
     workflow = make()
-    for result in (bound(workflow), binder.reseed(workflow, SEED)):
-        assert workflow == make()
-        assert not set(containers(workflow)) & set(containers(result))
+    result = bound(workflow)
+    assert workflow == make()
+    assert not set(containers(workflow)) & set(containers(result))
 
 
 @pytest.mark.parametrize("workflow", [None, [], {}, {"nodes": []}, {"152": None}])
-def test_an_invalid_workflow_is_not_bound(workflow: object) -> None:
-    assert binder.bind(JOB, workflow) == binder.Invalid(reason(workflow))
+def test_an_invalid_workflow_cannot_be_bound(workflow: object) -> None:
+    assert isinstance(binder.validate(workflow), binder.Invalid)
 
 
 def test_what_is_no_node_at_the_top_of_the_file_is_left_alone() -> None:
     workflow = {**shipped(), "version": 0.4, "_comment": "seed", "groups": [], "nothing": None}
     assert difference(workflow, bound(workflow)) == WRITTEN
-    assert {field for _, field in difference(workflow, binder.reseed(workflow, SEED))} == {"seed"}
+    assert {field for _, field in difference(workflow, reseeded(workflow, SEED))} == {"seed"}
 
 
 # reseed
@@ -325,9 +353,9 @@ def graph(**seeds: object) -> Any:
 @both_workflows
 @pytest.mark.parametrize("seed", [0, 1, SEED, 2**63, 2**64 - 2, 2**64 - 1])
 def test_every_literal_seed_changes_and_nothing_else(make: Make, seed: int) -> None:
-    before, after = leaves(make()), leaves(binder.reseed(make(), seed))
+    before, after = leaves(make()), leaves(reseeded(make(), seed))
     seeds = {path for path, v in before.items() if path[-1] == "seed" and type(v) is int}
-    changed = difference(make(), binder.reseed(make(), seed))
+    changed = difference(make(), reseeded(make(), seed))
     assert {(node, "inputs", field) for node, field in changed} == seeds
     assert all(type(value) is int and 0 <= value < 2**64 for value in changed.values())
     for one, other in combinations(seeds, 2):
@@ -336,21 +364,21 @@ def test_every_literal_seed_changes_and_nothing_else(make: Make, seed: int) -> N
 
 @both_workflows
 def test_the_same_seed_gives_the_same_workflow_and_another_changes_every_seed(make: Make) -> None:
-    once = binder.reseed(make(), SEED)
-    assert binder.reseed(make(), SEED) == once
-    assert len(difference(once, binder.reseed(make(), SEED + 1))) == 4
+    once = reseeded(make(), SEED)
+    assert reseeded(make(), SEED) == once
+    assert len(difference(once, reseeded(make(), SEED + 1))) == 4
 
 
 def test_the_base_pass_gets_the_seed_itself_also_through_a_link() -> None:
-    assert binder.reseed(shipped(), SEED)["239"]["inputs"]["seed"] == SEED
-    result = binder.reseed(deployed(), SEED)
+    assert reseeded(shipped(), SEED)["239"]["inputs"]["seed"] == SEED
+    result = reseeded(deployed(), SEED)
     assert result["239"]["inputs"]["seed"] == ["301", 0]
     assert result["301"]["inputs"]["seed"] == result["52"]["inputs"]["seed"] == SEED
 
 
 def test_the_seed_is_found_through_several_links_and_as_noise_seed() -> None:
     workflow = graph(n1=7, base=["n2", 0], n2=["n3", 1])
-    result = binder.reseed({**workflow, "n3": {"inputs": {"noise_seed": 5}}}, SEED)
+    result = reseeded({**workflow, "n3": {"inputs": {"noise_seed": 5}}}, SEED)
     assert result["n3"]["inputs"] == {"noise_seed": SEED}
     assert result["n1"]["inputs"]["seed"] not in (7, SEED)
 
@@ -359,13 +387,13 @@ def test_the_seed_is_found_through_several_links_and_as_noise_seed() -> None:
 @pytest.mark.parametrize("value", [["n1", 0], [], True, False, "12", 1.5, None, {"seed": 1}])
 def test_what_is_not_a_literal_integer_is_no_seed(field: str, value: object) -> None:
     workflow = {**graph(n1=4, base=3), "n2": {"inputs": {field: value, "seeds": 8, "steps": 3}}}
-    changed = difference(workflow, binder.reseed(workflow, SEED))
+    changed = difference(workflow, reseeded(workflow, SEED))
     assert changed.keys() == {("239", "seed"), ("n1", "seed")}
 
 
 def test_seeds_wrap_at_64_bits_and_stay_apart() -> None:
     workflow = graph(base=10, below=0, above=11, highest=2**64 - 1, same=10)
-    values = [n["inputs"]["seed"] for n in binder.reseed(workflow, 2**64 - 1).values()]
+    values = [n["inputs"]["seed"] for n in reseeded(workflow, 2**64 - 1).values()]
     assert all(0 <= value < 2**64 for value in values)
     assert values[0] == values[4] == 2**64 - 1
     assert len(set(values)) == 4
@@ -384,11 +412,11 @@ def test_derived_seeds_stay_within_what_their_class_takes_and_the_typed_one_is_a
     maxima = {("FaceDetailer", "seed"): most, ("Seed Generator (Image Saver)", "seed"): most}
     workflow = deployed()
     workflow["118"]["inputs"]["seed"] = workflow["301"]["inputs"]["seed"] - 7  # below the base's
-    result = binder.reseed(workflow, seed, maxima)
+    result = reseeded(workflow, seed, maxima)
     assert result["301"]["inputs"]["seed"] == seed  # by which the base pass runs
     for node in ("52", "118"):
         assert 0 <= result[node]["inputs"]["seed"] <= most
-    free = binder.reseed(workflow, seed)
+    free = reseeded(workflow, seed)
     assert result["249"] == free["249"]  # its class has no limit here
     for node in ("52", "118"):
         if free[node]["inputs"]["seed"] <= most and seed >= 7:
@@ -399,7 +427,7 @@ def test_a_limit_is_of_one_class_and_of_one_of_its_inputs() -> None:
     workflow = graph(base=0, other=0, another=0)
     workflow["another"]["inputs"]["noise_seed"] = 0
     workflow = of_classes(workflow, nother="Small", nanother="Small")
-    result = binder.reseed(workflow, 1005, {("Small", "noise_seed"): 999, ("Any", "seed"): 9})
+    result = reseeded(workflow, 1005, {("Small", "noise_seed"): 999, ("Any", "seed"): 9})
     values = {f"{n} {k}": v for n, e in result.items() for k, v in e["inputs"].items()}
     assert values == {
         "239 seed": 1005,
@@ -411,7 +439,7 @@ def test_a_limit_is_of_one_class_and_of_one_of_its_inputs() -> None:
 
 def test_seeds_with_the_same_limit_stay_apart_and_what_was_equal_stays_equal() -> None:
     workflow = of_classes(graph(base=3, a=3, b=4, c=4, d=5), na="S", nb="S", nc="S", nd="S")
-    result = binder.reseed(workflow, 2**63 + 999, {("S", "seed"): 999})
+    result = reseeded(workflow, 2**63 + 999, {("S", "seed"): 999})
     a, b, c, d = (result[node]["inputs"]["seed"] for node in "abcd")
     assert b == c
     assert len({a, b, d}) == 3
@@ -421,7 +449,7 @@ def test_seeds_with_the_same_limit_stay_apart_and_what_was_equal_stays_equal() -
 @pytest.mark.parametrize("seed", [0, SEED, 2**64 - 1])
 def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) -> None:
     """Byte for byte, so that a seed gives the picture that it gave before."""
-    wide = {(c, s): 2**64 - 1 for c in binder.classes(make()).values() for s in binder.SEED_INPUTS}
+    wide = {(c, s): 2**64 - 1 for c in prompt(make()).classes.values() for s in binder.SEED_INPUTS}
     wider = dict.fromkeys(wide, 2**70)
     plain = make()
     base = plain["301" if make is deployed else "239"]["inputs"]["seed"]
@@ -431,7 +459,7 @@ def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) 
             plain[node]["inputs"]["seed"] = (seed + value - base) % 2**64
     expected = json.dumps(plain)
     for maxima in (None, {}, {("Unheard", "seed"): 5}, wide, wider):
-        assert json.dumps(binder.reseed(make(), seed, maxima)) == expected
+        assert json.dumps(reseeded(make(), seed, maxima)) == expected
 
 
 def test_a_random_seed_is_short_enough_for_every_node_and_for_javascript(
@@ -442,7 +470,7 @@ def test_a_random_seed_is_short_enough_for_every_node_and_for_javascript(
     assert new_seed() == 2**32 - 1
 
 
-# with_new_file_names
+# rename_files
 
 
 def test_only_the_names_that_saving_nodes_begin_with_change() -> None:
@@ -454,9 +482,9 @@ def test_only_the_names_that_saving_nodes_begin_with_change() -> None:
         if "filename_prefix" in entry["inputs"]
     }
     assert names
-    before = json.dumps(workflow)
-    assert difference(workflow, binder.with_new_file_names(workflow, "-12345678")) == names
-    assert json.dumps(workflow) == before
+    renamed = copy.deepcopy(workflow)
+    binder.rename_files(renamed, "-12345678")
+    assert difference(workflow, renamed) == names
 
 
 CYCLE = {"base": ["n1", 0], "n1": ["n2", 0], "n2": ["n1", 0]}
@@ -466,7 +494,7 @@ ASTRAY = [CYCLE, *({"base": link} for link in (["239", 0], [239, 0], ["nowhere",
 @pytest.mark.parametrize("seeds", ASTRAY, ids=str)
 def test_links_that_lead_nowhere_end_and_literal_seeds_still_change(seeds: Any) -> None:
     workflow, result = graph(**seeds, other=5, another=6), list[Any]()
-    run = threading.Thread(target=lambda: result.append(binder.reseed(workflow, SEED)), daemon=True)
+    run = threading.Thread(target=lambda: result.append(reseeded(workflow, SEED)), daemon=True)
     run.start()
     run.join(10)
     assert result, "reseed() does not end"
@@ -475,7 +503,7 @@ def test_links_that_lead_nowhere_end_and_literal_seeds_still_change(seeds: Any) 
 
 def test_a_workflow_without_seeds_stays_as_it_is() -> None:
     workflow = {"239": {"inputs": {"steps": 3}}, "7": {}}
-    assert binder.reseed(workflow, SEED) == workflow
+    assert reseeded(workflow, SEED) == workflow
 
 
 # What the form needs
@@ -485,16 +513,16 @@ def test_the_defaults_are_what_the_file_holds_where_a_job_would_be_written() -> 
     workflow = shipped()
     workflow["152"]["inputs"]["ckpt_name"] = "x/y.ckpt"
     workflow["239"]["inputs"].update(sampler_name="euler", scheduler="beta", steps=31, cfg=6.5)
-    assert binder.defaults(workflow) == ("x/y.ckpt", "euler", "beta", "31", "6.5")
+    assert prompt(workflow).defaults == ("x/y.ckpt", "euler", "beta", "31", "6.5")
 
 
 def test_the_classes_that_a_job_is_written_to_are_told_with_their_lists() -> None:
     lists = {"sampler_name", "scheduler"}
     classes = {"Checkpoint Loader Simple Mikey": {"ckpt_name"}, "KSampler (Efficient)": lists}
-    assert binder.bound_classes(shipped()) == classes
+    assert prompt(shipped()).bound_classes() == classes
     workflow = deployed()
     del workflow["249"]["class_type"]
-    assert binder.bound_classes(workflow) == {**classes, "FaceDetailer": lists}
+    assert prompt(workflow).bound_classes() == {**classes, "FaceDetailer": lists}
 
 
 # Workflows with bindings of their own
@@ -526,12 +554,10 @@ CHAIN_BINDINGS: Any = {
 }
 
 
-def chained(**changes: Any) -> binder.Workflow:
-    bindings = binder.parse_bindings(CHAIN_BINDINGS)
-    job = dataclasses.replace(JOB, **changes)
-    result = binder.bind(job, CHAIN, bindings)
+def chained(**changes: Any) -> binder.Nodes:
+    result = binder.validate(CHAIN, binder.parse_bindings(CHAIN_BINDINGS))
     assert result.ok
-    return binder.rescale_passes(result.workflow, CHAIN, bindings)
+    return binder.bind(dataclasses.replace(JOB, **changes), result).graph
 
 
 def test_bindings_are_written_and_nothing_else() -> None:
@@ -554,8 +580,7 @@ def test_the_passes_of_a_chain_share_other_steps_as_they_shared_the_files(
 
 
 def test_a_bound_seed_is_as_typed_and_the_others_keep_their_distance_to_it() -> None:
-    bindings = binder.parse_bindings(CHAIN_BINDINGS)
-    seeded = binder.reseed(CHAIN, 100, {}, bindings)
+    seeded = reseeded(CHAIN, 100, {}, CHAIN_BINDINGS)
     assert (seeded["r"]["inputs"]["value"], seeded["b"]["inputs"]["noise_seed"]) == (100, 102)
 
 
@@ -609,15 +634,14 @@ def test_a_place_that_is_not_there_or_of_another_kind_is_named(changes: Any, rea
     result = binder.validate(CHAIN, bindings)
     assert not result.ok
     assert reason in result.reason
-    assert not binder.bind(JOB, CHAIN, bindings).ok
 
 
 def test_bindings_are_read_from_beside_the_workflow(tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text(json.dumps(CHAIN))
-    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN)
+    assert not binder.load(tmp_path / "base.json").ok  # without bindings, the locked table holds
     (tmp_path / "bindings.json").write_text(json.dumps(CHAIN_BINDINGS))
     bindings = binder.parse_bindings(CHAIN_BINDINGS)
-    assert binder.load(tmp_path / "base.json") == binder.Valid(CHAIN, bindings)
+    assert binder.load(tmp_path / "base.json") == binder.Workflow(CHAIN, bindings)
     (tmp_path / "bindings.json").write_text("{")
     result = binder.load(tmp_path / "base.json")
     assert not result.ok
@@ -644,8 +668,8 @@ def test_the_locked_workflows_size_is_where_its_base_passes_latent_comes_from() 
     workflow = shipped()
     latent = next(n for n, e in workflow.items() if e["class_type"] == "EmptyLatentImage")
     inputs = workflow[latent]["inputs"]
-    assert binder.size_of(workflow) == (inputs["width"], inputs["height"])
-    sized = binder.with_size(workflow, binder.Size(832, 1216))
+    assert prompt(workflow).size == (inputs["width"], inputs["height"])
+    sized = resized(workflow, binder.Size(832, 1216))
     assert difference(workflow, sized) == {(latent, "width"): 832, (latent, "height"): 1216}
 
 
@@ -656,7 +680,7 @@ def test_the_size_is_found_behind_what_stands_between_and_in_a_node_of_its_own()
     workflow["239"]["inputs"]["latent_image"] = ["a", 0]
     workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}
     workflow[latent[0]]["inputs"]["width"] = ["b", 0]
-    sized = binder.with_size(workflow, binder.Size(64, 128))
+    sized = resized(workflow, binder.Size(64, 128))
     assert difference(workflow, sized) == {("b", "value"): 64, (latent[0], "height"): 128}
 
 
@@ -664,31 +688,28 @@ def test_the_size_is_found_behind_what_stands_between_and_in_a_node_of_its_own()
 def test_a_workflow_that_says_no_size_has_none(latent: Any) -> None:
     workflow = shipped()
     workflow["239"]["inputs"]["latent_image"] = latent
-    assert binder.size_of(workflow) is None
-    bindings = binder.parse_bindings({**FLUX_BINDINGS, "height": []})
-    assert binder.size_of(flux(), bindings) is None
+    assert prompt(workflow).size is None
+    assert prompt(flux(), {**FLUX_BINDINGS, "height": []}).size is None
 
 
 @pytest.mark.parametrize("width", [0, -64, 1024.0, "1024", 10**400])
 def test_what_no_picture_can_measure_is_no_size(width: Any) -> None:
     workflow = shipped()
     workflow["5"]["inputs"]["width"] = width
-    assert binder.size_of(workflow) is None
+    assert prompt(workflow).size is None
 
 
 def test_one_number_for_both_sides_is_no_size() -> None:
     workflow = shipped()
     workflow["b"] = {"class_type": "PrimitiveInt", "inputs": {"value": 640}}
     workflow["5"]["inputs"] |= {"width": ["b", 0], "height": ["b", 0]}
-    assert binder.size_of(workflow) is None
-    bindings = binder.parse_bindings({**FLUX_BINDINGS, "height": ["40.value"]})
-    assert binder.size_of(flux(), bindings) is None
+    assert prompt(workflow).size is None
+    assert prompt(flux(), {**FLUX_BINDINGS, "height": ["40.value"]}).size is None
 
 
 def test_bound_sizes_are_written_where_they_are_bound() -> None:
-    bindings = binder.parse_bindings(FLUX_BINDINGS)
-    assert binder.size_of(flux(), bindings) == (1024, 768)
-    sized = binder.with_size(flux(), binder.Size(512, 576), bindings)
+    assert prompt(flux(), FLUX_BINDINGS).size == (1024, 768)
+    sized = resized(flux(), binder.Size(512, 576), FLUX_BINDINGS)
     assert difference(flux(), sized) == {("40", "value"): 512, ("27", "height"): 576}
 
 
@@ -718,7 +739,7 @@ def users(workflow: Any, node: str) -> set[tuple[str, str, int]]:
 
 def test_loras_stand_between_the_model_and_whoever_uses_it_in_their_order() -> None:
     workflow = shipped()
-    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    changed = with_loras(workflow, LORAS, OUTPUTS)
     first, second = changed["lora-1"], changed["lora-2"]
     assert first["class_type"] == second["class_type"] == "LoraLoader"
     assert first["inputs"] == {
@@ -739,13 +760,12 @@ def test_loras_stand_between_the_model_and_whoever_uses_it_in_their_order() -> N
 
 @pytest.mark.parametrize("outputs", [OUTPUTS, {}])
 def test_what_the_server_does_not_tell_of_a_class_its_users_do(outputs: Any) -> None:
-    changed = binder.with_loras(shipped(), LORAS, outputs)
-    assert changed == binder.with_loras(shipped(), LORAS, OUTPUTS)
+    changed = with_loras(shipped(), LORAS, outputs)
+    assert changed == with_loras(shipped(), LORAS, OUTPUTS)
 
 
 def test_a_model_without_clip_gets_loras_for_the_model_alone() -> None:
-    bindings = binder.parse_bindings(FLUX_BINDINGS)
-    changed = binder.with_loras(flux(), LORAS[:1], {"UNETLoader": ("MODEL",)}, bindings)
+    changed = with_loras(flux(), LORAS[:1], {"UNETLoader": ("MODEL",)}, FLUX_BINDINGS)
     assert changed["lora-1"] == {
         "class_type": "LoraLoaderModelOnly",
         "inputs": {
@@ -763,7 +783,7 @@ def test_a_workflow_with_loras_of_its_own_keeps_them_behind_the_new_ones() -> No
     own = {"model": ["152", 0], "clip": ["152", 1], "lora_name": "own", "strength_model": 1}
     workflow["lora-1"] = {"class_type": "LoraLoader", "inputs": own}
     workflow["239"]["inputs"]["model"] = ["lora-1", 0]
-    changed = binder.with_loras(workflow, LORAS, OUTPUTS)
+    changed = with_loras(workflow, LORAS, OUTPUTS)
     assert changed["lora-1"]["inputs"]["model"] == ["lora-3", 0]
     assert changed["lora-1"]["inputs"]["lora_name"] == "own"
     assert changed["239"]["inputs"]["model"] == ["lora-1", 0]
@@ -774,11 +794,11 @@ def test_a_model_whose_name_stands_in_a_node_of_its_own_is_found() -> None:
     workflow = flux()
     workflow["50"] = {"class_type": "PrimitiveString", "inputs": {"value": "a.sft"}}
     workflow["12"]["inputs"]["unet_name"] = ["50", 0]
-    bindings = binder.parse_bindings({**FLUX_BINDINGS, "model": ["50.value"]})
-    changed = binder.with_loras(workflow, LORAS[:1], {"PrimitiveString": ("STRING",)}, bindings)
+    bindings = {**FLUX_BINDINGS, "model": ["50.value"]}
+    changed = with_loras(workflow, LORAS[:1], {"PrimitiveString": ("STRING",)}, bindings)
     assert changed["lora-1"]["inputs"]["model"] == ["12", 0]
 
 
 @pytest.mark.parametrize("make", [shipped, deployed])
 def test_without_loras_nothing_changes(make: Make) -> None:
-    assert binder.with_loras(make(), [], OUTPUTS) == make()
+    assert with_loras(make(), [], OUTPUTS) == make()

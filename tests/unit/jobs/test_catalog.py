@@ -83,7 +83,7 @@ def test_a_workflow_is_read_anew_each_time(folder: Path) -> None:
     loaded = found.load("flux")
     assert loaded.ok
     assert loaded.bindings["model"] == (("37", "unet_name"),)
-    assert found.load() == found.load("main") == binder.Valid(SHIPPED)
+    assert found.load() == found.load("main") == binder.Workflow.locked(SHIPPED)
 
 
 @pytest.mark.parametrize("name", ["..", "../main", "/etc", "main/../flux", "a\0b"])
@@ -167,6 +167,8 @@ def test_without_a_usable_default_there_is_no_offer(folder: Path) -> None:
 
 def test_the_locked_workflow_keeps_the_chains_of_the_document(folder: Path) -> None:
     loaded = workflows_of(folder).load()
-    assert offer(loaded, INFO).options == INFO.options(binder.bound_classes(SHIPPED))
+    assert offer(loaded, INFO).options == INFO.options(
+        binder.Workflow.locked(SHIPPED).bound_classes()
+    )
     with pytest.raises(OptionsMissing):
         offer(loaded, ObjectInfo({}))

@@ -17,8 +17,8 @@ from tests.unit.bot.test_form import job
 
 SHIPPED = json.loads((REPOSITORY / "workflows/multisampler/base.json").read_text("utf-8"))
 SERVER = ObjectInfo(installed_nodes()).capabilities(binder.SEED_INPUTS)
-LOCKED = binder.Valid(SHIPPED)
-FLUX = binder.Valid(
+LOCKED = binder.Workflow.locked(SHIPPED)
+FLUX = binder.Workflow(
     flux_workflow(size=(1024, 768)),
     binder.parse_bindings(
         {
@@ -46,13 +46,12 @@ def differing(before: Any, after: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("loaded", [LOCKED, FLUX])
 @pytest.mark.parametrize("prompt", ["a fox", " a fox ,, (<3) <lora> "])
 def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
-    loaded: binder.Valid, prompt: str
+    loaded: binder.Workflow, prompt: str
 ) -> None:
     asked = job(positive_prompt=prompt)
-    result = binder.bind(asked, loaded.workflow, loaded.bindings)
-    assert result.ok
-    before = binder.reseed(result.workflow, 42, SERVER.seed_maxima, loaded.bindings)
-    assert json.dumps(prepared(asked, loaded, SERVER)) == json.dumps(before)
+    expected = binder.bind(asked, loaded)
+    expected.reseed(42, SERVER.seed_maxima)
+    assert json.dumps(prepared(asked, loaded, SERVER)) == json.dumps(expected.graph)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
         (FLUX, {"40.value": 704, "27.height": 1088}),
     ],
 )
-def test_a_shape_changes_the_size_alone(loaded: binder.Valid, changes: dict[str, int]) -> None:
+def test_a_shape_changes_the_size_alone(loaded: binder.Workflow, changes: dict[str, int]) -> None:
     before = prepared(job(), loaded, SERVER)
     after = prepared(job(shape="portrait"), loaded, SERVER)
     assert differing(before, after) == changes
@@ -83,7 +82,7 @@ def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
 
 
 @pytest.mark.parametrize("loaded", [LOCKED, FLUX])
-def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Valid) -> None:
+def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) -> None:
     plain, tagged = (
         prepared(job(positive_prompt=prompt), loaded, SERVER)
         for prompt in ("a fox", "a fox <lora:inkSketch_v2> <lora:add-detail>")
@@ -99,7 +98,7 @@ def test_what_went_since_is_said_in_a_sentence() -> None:
     with pytest.raises(JobError) as gone:
         prepared(tagged, LOCKED, others)
     assert gone.value.user_message.startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
-    without_size = binder.Valid(FLUX.workflow, {**FLUX.bindings, "width": ()})
+    without_size = binder.Workflow(FLUX.graph, {**FLUX.bindings, "width": ()})
     for asked, loaded in ((job(shape="wide"), without_size), (job(shape="oval"), LOCKED)):
         with pytest.raises(JobError, match=r"its shape be chosen any more\. Press Edit"):
             prepared(asked, loaded, SERVER)

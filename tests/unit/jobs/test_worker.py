@@ -94,7 +94,7 @@ class StubClient:
 
     def submit(self, workflow: dict[str, Any], prompt_id: str) -> str:
         self.reach()
-        self.submitted.append((prompt_id, workflow))
+        self.submitted.append((prompt_id, copy.deepcopy(workflow)))
         self.on_submit(prompt_id)
         return self.given.get(prompt_id, prompt_id)
 
@@ -311,7 +311,7 @@ def test_a_job_has_its_own_seed_and_without_one_keeps_the_files(
     seeds = [workflow["239"]["inputs"]["seed"] for _, workflow in client.submitted]
     loaded = binder.load(WORKFLOW)
     assert loaded.ok
-    assert seeds == [12345, loaded.workflow["239"]["inputs"]["seed"]]
+    assert seeds == [12345, loaded.graph["239"]["inputs"]["seed"]]
 
 
 @pytest.mark.parametrize(
