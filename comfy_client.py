@@ -43,6 +43,8 @@ from comfyui.errors import (
     failure,
     refusal,
 )
+from comfyui.object_info import ObjectInfo
+from comfyui.progress import Preview
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +57,7 @@ PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
-END_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
-STEPS_LIMIT = 10**9  # a node that tells of more tells nonsense
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
@@ -65,10 +65,6 @@ MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and 
 # and needs no file beside the model.
 PREVIEW_METHOD = "latent2rgb"
 FEATURE_FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # the feed's binary messages, by their first four bytes
-PREVIEW_LIMIT = 2**20  # bytes; a real one has some 50 kB
-METADATA_LIMIT = 2**16
-PREVIEW_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n": ".png"}  # by the first bytes
 
 # The first bytes of what may be posted: picture and video formats, `.` for any byte.
 MAGIC = re.compile(
@@ -283,9 +279,9 @@ class ComfyClient:
         if prompt_id in self.queue().running:
             self._order("/interrupt", {"prompt_id": prompt_id})
 
-    def object_info(self) -> dict[str, Any]:
-        """GET /object_info: what the server's node classes accept, as object_info.py reads it."""
-        return self._json("GET", "/object_info", read=SLOW_READ_SECONDS)
+    def object_info(self) -> ObjectInfo:
+        """GET /object_info: what the server's node classes accept."""
+        return ObjectInfo(self._json("GET", "/object_info", read=SLOW_READ_SECONDS))
 
     # Inside
 
@@ -350,132 +346,6 @@ class ComfyClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a host name that cannot be one.
             raise Unreachable(f"{what}: {_cause(error)}") from error
-
-
-class Preview(NamedTuple):
-    """A picture of a prompt at work; without the id it is of the one that runs now."""
-
-    data: bytes
-    suffix: str  # ".jpg" or ".png"
-    prompt_id: str | None
-
-    @classmethod
-    def parse(cls, message: bytes) -> Preview | None:
-        """A binary message of the feed (comfyui.md); None if there is nothing in it to show."""
-        kind, size = (int.from_bytes(message[at : at + 4], "big") for at in (0, 4))
-        prompt_id, start = None, 8
-        if kind == PREVIEW_WITH_METADATA and size <= METADATA_LIMIT:
-            start += size
-            prompt_id = _preview_id(message[8:start])
-        elif kind != PREVIEW:
-            return None
-        if len(message) - start > PREVIEW_LIMIT:
-            return None
-        for magic, suffix in PREVIEW_SUFFIXES.items():
-            if message.startswith(magic, start):
-                return cls(message[start:], suffix, prompt_id)
-        return None
-
-
-class Progress:
-    """How far one prompt is, over all its sampler nodes, and what it waits for before.
-
-    `steps` maps the ids of the sampler nodes onto their steps, in the order they run. The fraction
-    never goes back, but for `restart()`. Written by the feed and by whoever waits for the prompt.
-    """
-
-    def __init__(self, prompt_id: str, steps: Mapping[str, int]) -> None:
-        self.prompt_id = prompt_id
-        self._steps = dict(steps)
-        self.restart()
-
-    def restart(self) -> None:
-        """It begins anew: ComfyUI has not run any of it."""
-        self._done = dict.fromkeys(self._steps, 0.0)  # 0 to 1 for each node
-        self.is_heard_of = False  # whether the feed has said that it runs
-        self.seen = False  # whether the feed has said anything about the sampler nodes
-        self.is_away = False  # whether ComfyUI does not answer
-        self.before: int | None = None  # how many prompts run or wait before it, once known
-        self.ran_since: float | None = None  # Unix time, once it runs
-        self.step = (0, 0)  # of the node at work: the step and how many there are
-        self.round = 1  # a node may do all its steps several times, once for each face, say
-        self._node = ""  # the one at work
-        self.preview: Preview | None = None  # the newest
-
-    def runs(self) -> None:
-        """It is its turn now."""
-        self.before = 0
-        if self.ran_since is None:
-            self.ran_since = time.time()
-
-    @property
-    def fraction(self) -> float:
-        """From 0 to 1."""
-        total = sum(self._steps.values())
-        return sum(self._done[node] * steps for node, steps in self._steps.items()) / (total or 1)
-
-    @property
-    def current_pass(self) -> int:
-        """Which of the passes is at work, from 1."""
-        begun = [number for number, done in enumerate(self._done.values(), start=1) if done > 0]
-        return max(begun, default=1)
-
-    @property
-    def passes(self) -> int:
-        """How many sampler nodes there are."""
-        return len(self._steps)
-
-    def take(self, event: str, data: Mapping[str, Any]) -> None:
-        """Merge an event of the feed, of a server with or without `progress_state`."""
-        if event in ("execution_start", "progress", "progress_state", "executed"):
-            self.runs()
-            self.is_heard_of = True
-        if event == "progress":
-            self._reach(data.get("node"), data.get("value"), data.get("max"))
-        elif event == "progress_state" and isinstance(data.get("nodes"), dict):
-            for node, state in data["nodes"].items():
-                if isinstance(state, dict) and state.get("state") != "pending":
-                    at_work = state.get("state") == "running"
-                    self._reach(node, state.get("value"), state.get("max"), at_work=at_work)
-        elif event == "executed":
-            self._reach(data.get("node"), 1, 1, at_work=False)
-        elif event == "execution_cached" and isinstance(data.get("nodes"), list):
-            for node in data["nodes"]:
-                self._reach(node, 1, 1, at_work=False)
-
-    def show(self, preview: Preview) -> None:
-        """Keep a picture if it is of this prompt, in place of the one before."""
-        runs_now = preview.prompt_id is None and self.before == 0
-        if runs_now or preview.prompt_id == self.prompt_id:
-            self.preview = preview
-
-    def _reach(self, node: object, value: object, maximum: object, *, at_work: bool = True) -> None:
-        if not isinstance(node, str) or node not in self._done:
-            return
-        if not isinstance(value, int | float) or not isinstance(maximum, int | float):
-            return
-        # Python's JSON also has NaN, infinity, and numbers too large for any arithmetic.
-        if not (abs(value) < STEPS_LIMIT and abs(maximum) < STEPS_LIMIT):
-            return
-        if value <= 0:  # a node that has begun and done no step
-            return
-        if at_work:
-            self._step_reached(node, int(value), int(maximum))
-        done = min(value / maximum, 1.0) if maximum > 0 else 0.0
-        self._done[node] = max(self._done[node], done)
-        # A node runs only after those before it: what the feed missed of them is made up for.
-        for earlier in self._done if done > 0 else ():
-            if earlier == node:
-                break
-            self._done[earlier] = 1.0
-        self.seen = True
-
-    def _step_reached(self, node: str, value: int, maximum: int) -> None:
-        if node != self._node:
-            self._node, self.round = node, 1
-        elif value < self.step[0]:
-            self.round += 1
-        self.step = (value, maximum)
 
 
 class FeedListener(Protocol):
@@ -551,20 +421,6 @@ class ProgressFeed:
             preview = Preview.parse(data)
             if preview is not None:
                 listener.on_preview(preview)
-
-
-def ends_prompt(event: str, data: Mapping[str, Any]) -> bool:
-    """Whether an event of the feed tells that a prompt has come to its end, well or not."""
-    return event in END_EVENTS or (event == "executing" and data.get("node") is None)
-
-
-def _preview_id(metadata: bytes) -> str:
-    """The id of the prompt that a picture is of; empty if the server says it in no way we know."""
-    try:
-        prompt_id = json.loads(metadata)["prompt_id"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return prompt_id if isinstance(prompt_id, str) else ""
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

@@ -39,9 +39,10 @@ from bot.messages import (
     prompt_of,
 )
 from bot.running import QueueAnswers, RunningMessage
-from comfy_client import ComfyClient, ImageRef, Progress
+from comfy_client import ComfyClient, ImageRef
 from comfyui.errors import NoPictures, NoPreview
 from comfyui.metadata import without_metadata
+from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer
 from jobs.names import names_of
 from settings import DAY_MS, Settings

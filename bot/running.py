@@ -31,7 +31,7 @@ from bot.messages import (
     own_messages,
     prompt_of,
 )
-from comfy_client import Preview, Progress
+from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, Store, StoreError
 from text import duration
 
@@ -82,9 +82,9 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
     if progress.before is None:
         yield "Waiting for ComfyUI to begin"
         return
-    if progress.seen:
+    if progress.has_progress:
         yield _bar(progress)
-    elif progress.is_heard_of:
+    elif progress.has_started:
         yield "Waiting for the first step: ComfyUI loads the model"
     else:
         yield "ComfyUI does not tell how far it is"

@@ -18,7 +18,6 @@ from pathlib import Path
 import binder
 from adopt.analysis import Adoption, analyse_file
 from comfy_client import ComfyClient
-from comfyui import object_info
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
 from jobs.catalog import FILE_NAME, lacking
@@ -110,7 +109,7 @@ def _ask(settings: Settings) -> ObjectInfo | None:
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with closing(client):
         try:
-            return object_info.fetch(client)
+            return client.object_info()
         except ComfyError:
             return None
 

@@ -8,7 +8,6 @@ run on the event loop.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import shutil
@@ -22,7 +21,6 @@ from discord import app_commands
 import binder
 from bot.messages import DISCORD_ERRORS
 from comfy_client import ComfyClient
-from comfyui import object_info
 from comfyui.errors import ComfyError, Unreachable
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from jobs.catalog import Catalog, WorkflowError, Workflows, lacking
@@ -130,7 +128,7 @@ class StartupChecks:
             self._note("ComfyUI", "ok", self._with_retries(self.client.version))
             waiting = len(self._with_retries(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
-            self.info = info = self._with_retries(functools.partial(object_info.fetch, self.client))
+            self.info = info = self._with_retries(self.client.object_info)
             options = info.options({}) if not self.workflow.ok else self._offered(info)
             counts = len(options.models), len(options.samplers), len(options.schedulers)
             self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))

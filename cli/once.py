@@ -20,9 +20,9 @@ from pathlib import Path
 import binder
 from binder import SEED_MAX
 from cli.checks import unusable_comfyui
-from comfy_client import ComfyClient, ImageRef, Progress, ProgressFeed
-from comfyui import object_info
+from comfy_client import ComfyClient, ImageRef, ProgressFeed
 from comfyui.errors import ComfyError, TimedOut, Unreachable
+from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError, blank
 from jobs.names import find_model, names_of, nearest
@@ -85,7 +85,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     check_folder(arguments.out)
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
-        info = await asyncio.to_thread(object_info.fetch, client)
+        info = await asyncio.to_thread(client.object_info)
         params = once_params(settings, arguments, workflow, offer(loaded, info))
         print(summary(params), flush=True)
         catalog = Catalog(client, workflows, can_refresh=False)

@@ -1,7 +1,7 @@
 """What a server's node classes accept: the option lists and limits out of its `/object_info`.
 
 Owns the chains of architecture.md §6 and the shapes in which ComfyUI declares inputs (comfyui.md).
-Pure, but for `fetch()`, which asks the server. Knows no workflow and no node id.
+Does no I/O. Knows no workflow and no node id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 
 log = logging.getLogger(__name__)
@@ -214,8 +213,3 @@ class ObjectInfo:
 
 def _is_multiline(declared: object) -> bool:
     return isinstance(declared, dict) and declared.get("multiline") is True
-
-
-def fetch(client: ComfyClient) -> ObjectInfo:
-    """The node classes of the server as it is now. Blocks; raises ComfyError."""
-    return ObjectInfo(client.object_info())

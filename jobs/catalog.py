@@ -15,7 +15,6 @@ from pathlib import Path
 
 import binder
 from comfy_client import ComfyClient
-from comfyui import object_info
 from comfyui.errors import ComfyError
 from comfyui.object_info import Capabilities, ComfyOptions, ObjectInfo, OptionsMissing
 from jobs.names import names_of
@@ -151,7 +150,7 @@ class Catalog:
         WorkflowError."""
         with self._refreshing:
             began, before = time.monotonic(), self.left_out
-            self.update(object_info.fetch(self._client))
+            self.update(self._client.object_info())
             for name, reason in self.left_out.items():
                 if before.get(name) != reason:
                     log.warning("the workflow %s is left out: %s", name, reason)

@@ -11,11 +11,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef, Progress, ends_prompt
+from comfy_client import ComfyClient, HistoryEntry, ImageRef
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
@@ -25,8 +26,11 @@ from comfyui.errors import (
     TimedOut,
     Unreachable,
 )
-from jobs.prompt import JobError
+from comfyui.object_info import Capabilities
+from comfyui.progress import Progress, ends_prompt
+from jobs import lora
 from store import Job, JobStatus
+from text import PublicError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,10 @@ LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
 POLL_PAUSES = (0.1, 2.0)  # seconds between two looks for the end of a prompt, and what share
 POLL_SHARE = 0.05  # of the wait so far a pause is
 OUTAGE_PAUSES = (0.2, 5.0)  # seconds between two calls of a ComfyUI that is away: growing
+
+
+class JobError(PublicError):
+    """Why a job cannot be accepted or made."""
 
 
 class Cancelled(Exception):
@@ -47,6 +55,23 @@ class PromptState(Enum):
     UNCLEAR = "ComfyUI may have it: a call failed, or the bot was restarted"
     PRESENT = "ComfyUI has it, waiting or running"
     MISSED = "ComfyUI had it a moment ago, and has not restarted since"
+
+
+def build_prompt(job: Job, workflow: binder.Workflow, server: Capabilities) -> binder.Nodes:
+    """Return the workflow bound to the job, with each further step that the job asks for. Raises
+    JobError for what the server or the workflow does not have any more."""
+    text = lora.read(job.positive_prompt, server.loras)
+    if text.problems:
+        raise JobError(" ".join(text.problems))
+    prompt = binder.bind(replace(job, positive_prompt=text.text), workflow)
+    if job.seed is not None:
+        prompt.reseed(job.seed, server.seed_maxima)
+    if job.shape:
+        if prompt.size is None or job.shape not in binder.SHAPES:
+            raise JobError("The workflow does not let its shape be chosen any more. Press Edit.")
+        prompt.resize(binder.in_shape(prompt.size, job.shape))
+    prompt.add_loras(text.loras, server.outputs)
+    return prompt.graph
 
 
 class PromptRun:
@@ -104,11 +129,11 @@ class PromptRun:
         picture is made once more. It is that of the row, so a restart and the sweeper find it."""
         return self.progress.prompt_id
 
-    def hear(self, event: str, data: Mapping[str, Any]) -> bool:
-        """Take an event of the feed; True if it is a reason to look at once. Any thread."""
+    def on_event(self, event: str, data: Mapping[str, Any]) -> bool:
+        """Follow an event of the feed and return whether to look at once. Any thread."""
         if data.get("prompt_id", self.prompt_id) != self.prompt_id:
             return False
-        self.progress.take(event, data)
+        self.progress.on_event(event, data)
         return ends_prompt(event, data)
 
     def pictures(self) -> tuple[Sequence[ImageRef], list[bytes]]:
@@ -198,7 +223,7 @@ class PromptRun:
         self._looked_at = time.monotonic()
         self._present_on = connection
         if place == 0:
-            self.progress.runs()
+            self.progress.set_running()
         else:
             self.progress.before = place
 

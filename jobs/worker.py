@@ -17,12 +17,12 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import binder
-from comfy_client import ComfyClient, Preview, Progress, ProgressFeed
+from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import BrokenModel, NotOffered, Rejected, Removed, refusal_of_job
+from comfyui.progress import Preview, Progress
 from jobs import lora
 from jobs.catalog import Catalog
-from jobs.prompt import JobError, prepared
-from jobs.run import Cancelled, PromptRun
+from jobs.run import Cancelled, JobError, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
 from settings import Settings, redact
 from store import Job, JobParams, JobStatus, Store, StoreError
@@ -219,7 +219,7 @@ class Worker:
         if event == "status":  # the server's first word on each connection
             self.sweeper.server_is_there()
         run = self._run
-        if run is not None and run.hear(event, data):
+        if run is not None and run.on_event(event, data):
             self._wake.set()
 
     def on_preview(self, preview: Preview) -> None:
@@ -320,7 +320,7 @@ class Worker:
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
         loaded = self._usable(job.workflow)
-        workflow = prepared(job, loaded, self._catalog.server)
+        workflow = build_prompt(job, loaded, self._catalog.server)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,

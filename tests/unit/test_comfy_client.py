@@ -23,8 +23,9 @@ from requests_mock import ANY
 import comfy_client as cc
 from comfy_client import ComfyClient, ImageRef, ProgressFeed
 from comfyui import errors as ce
+from comfyui import progress as cp
 from comfyui.errors import clean
-from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing, fetch
+from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from tests.standins.comfyui.nodes import simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 
@@ -39,7 +40,7 @@ CALLS: dict[str, Any] = {
     "queue": lambda client: client.queue(),
     "image": lambda client: client.image(ImageRef("a.png")),
     "cancel": lambda client: client.cancel(ID),
-    "fetch_options": lambda client: fetch(client).options({}),
+    "fetch_options": lambda client: client.object_info().options({}),
 }
 
 
@@ -177,7 +178,7 @@ SAMPLER = {"KSamplerEfficient": node(sampler_name=["euler"], scheduler=["normal"
 def options(requests_mock, client):
     def options(info, bound=()):
         requests_mock.get(f"{URL}/object_info", json=info)
-        return fetch(client).options(dict(bound))
+        return client.object_info().options(dict(bound))
 
     return options
 
@@ -285,7 +286,7 @@ def test_an_input_that_tells_no_largest_whole_number_has_none(spec):
 
 
 def test_the_limits_come_with_the_lists_of_a_real_server(live):
-    maxima = fetch(live).maxima(("seed", "noise_seed"))
+    maxima = live.object_info().maxima(("seed", "noise_seed"))
     assert maxima["FaceDetailer", "seed"] == 2**64 - 1
     assert maxima["KSampler Adv. (Efficient)", "noise_seed"] == 2**64 - 1
 
@@ -787,33 +788,33 @@ def test_a_history_entry_tells_whether_some_nodes_came_from_the_cache(ask):
 
 
 def test_a_prompt_that_begins_anew_is_at_nothing_and_waits_for_nobody_knows_how_many():
-    progress = cc.Progress(ID, {"239": 10, "52": 10})
+    progress = cp.Progress(ID, {"239": 10, "52": 10})
     assert (progress.fraction, progress.before, progress.ran_since) == (0, None, None)
-    progress.take("progress", {"node": "239", "value": 5, "max": 10})
+    progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
     assert (progress.fraction, progress.before) == (0.25, 0)
     assert progress.ran_since is not None
     progress.restart()
     assert (progress.fraction, progress.before, progress.ran_since) == (0, None, None)
-    assert (progress.seen, progress.step, progress.round) == (False, (0, 0), 1)
+    assert (progress.has_progress, progress.step, progress.round) == (False, (0, 0), 1)
 
 
 @pytest.mark.parametrize("event", ["execution_start", "progress", "progress_state", "executed"])
 def test_a_prompt_that_the_feed_speaks_of_runs(event):
-    progress = cc.Progress(ID, {"239": 10})
+    progress = cp.Progress(ID, {"239": 10})
     progress.before = 3
-    progress.take("execution_cached", {"nodes": []})
+    progress.on_event("execution_cached", {"nodes": []})
     assert progress.before == 3
-    progress.take(event, {})
+    progress.on_event(event, {})
     assert progress.before == 0
 
 
 def test_a_node_that_has_begun_has_done_no_step():
-    progress = cc.Progress(ID, {"239": 10, "52": 10})
+    progress = cp.Progress(ID, {"239": 10, "52": 10})
     begun = {"value": 0, "max": 1, "state": "running"}
-    progress.take("progress_state", {"nodes": {"239": begun}})
-    assert (progress.seen, progress.step, progress.is_heard_of) == (False, (0, 0), True)
-    progress.take("progress", {"node": "239", "value": 10, "max": 10})
-    progress.take("progress_state", {"nodes": {"239": begun | {"value": 10}, "52": begun}})
+    progress.on_event("progress_state", {"nodes": {"239": begun}})
+    assert (progress.has_progress, progress.step, progress.has_started) == (False, (0, 0), True)
+    progress.on_event("progress", {"node": "239", "value": 10, "max": 10})
+    progress.on_event("progress_state", {"nodes": {"239": begun | {"value": 10}, "52": begun}})
     assert (progress.fraction, progress.current_pass, progress.round) == (0.5, 1, 1)
 
 
@@ -823,11 +824,11 @@ def test_a_node_that_has_begun_has_done_no_step():
     ids=lambda value: repr(value)[:9],
 )
 def test_a_step_that_is_no_number_of_steps_says_nothing(value):
-    progress = cc.Progress(ID, {"239": 10})
+    progress = cp.Progress(ID, {"239": 10})
     for step in ({"value": value, "max": 10}, {"value": 5, "max": value}):
-        progress.take("progress", {"node": "239", **step})
-        progress.take("progress_state", {"nodes": {"239": {"state": "running", **step}}})
-    assert (progress.seen, progress.fraction) == (False, 0)
+        progress.on_event("progress", {"node": "239", **step})
+        progress.on_event("progress_state", {"nodes": {"239": {"state": "running", **step}}})
+    assert (progress.has_progress, progress.fraction) == (False, 0)
 
 
 # The picture of a prompt at work
@@ -845,7 +846,7 @@ def of(prompt_id):
 
 
 def test_a_preview_is_known_by_its_first_bytes_and_tells_its_prompt_if_the_server_does():
-    parse = cc.Preview.parse
+    parse = cp.Preview.parse
     assert parse(binary(JPEG + b"x")) == (JPEG + b"x", ".jpg", None)
     assert parse(binary(PNG)) == (PNG, ".png", None)
     assert parse(binary(JPEG, 4, of(ID))) == (JPEG, ".jpg", ID)
@@ -871,7 +872,7 @@ def test_a_preview_is_known_by_its_first_bytes_and_tells_its_prompt_if_the_serve
     ids=lambda message: repr(message[:12]),
 )
 def test_what_is_no_preview_or_too_large_is_ignored(message):
-    assert cc.Preview.parse(message) is None
+    assert cp.Preview.parse(message) is None
 
 
 @pytest.mark.parametrize(
@@ -879,16 +880,16 @@ def test_what_is_no_preview_or_too_large_is_ignored(message):
     [b"", b"{}", b"[]", b"7", b'{"prompt_id": null}', b'{"prompt_id": 7}', b"\xff", b"[" * 60_000],
 )
 def test_a_preview_that_names_its_prompt_in_no_way_we_know_is_of_no_prompt_of_ours(metadata):
-    preview = cc.Preview.parse(binary(JPEG, 4, metadata))
-    progress = cc.Progress(ID, {"239": 10})
-    progress.runs()
+    preview = cp.Preview.parse(binary(JPEG, 4, metadata))
+    progress = cp.Progress(ID, {"239": 10})
+    progress.set_running()
     progress.show(preview)
     assert progress.preview is None
 
 
 def test_a_preview_belongs_to_the_prompt_that_it_names_or_else_to_the_one_that_runs():
-    progress = cc.Progress(ID, {"239": 10})
-    nameless, own, other = (cc.Preview(JPEG, ".jpg", name) for name in (None, ID, "another"))
+    progress = cp.Progress(ID, {"239": 10})
+    nameless, own, other = (cp.Preview(JPEG, ".jpg", name) for name in (None, ID, "another"))
     for preview, before, shown in (
         *((nameless, None, False), (nameless, 1, False), (nameless, 0, True)),
         *((own, None, True), (own, 0, True), (other, 0, False)),
@@ -918,7 +919,7 @@ def shown_by_the_feed(comfyui, client):
     ended = threading.Event()
 
     def take(event, data):
-        if cc.ends_prompt(event, data):
+        if cp.ends_prompt(event, data):
             ended.set()
 
     listener = SimpleNamespace(on_event=take, on_preview=previews.append)
@@ -1012,7 +1013,7 @@ def test_a_job_goes_from_the_lists_to_the_bytes_of_its_picture(prefix, newest):
     comfyui = ComfyUIStandIn(prefix=prefix, required_headers=key)
     with comfyui as comfy, closing(ComfyClient(comfy.url, key)) as client:
         comfy.newest = newest
-        lists = fetch(client).options({"FaceDetailer": ("sampler_name", "scheduler")})
+        lists = client.object_info().options({"FaceDetailer": ("sampler_name", "scheduler")})
         assert list(lists.models) == comfy.models
         assert [name in lists.schedulers for name in ("AYS SDXL", "GITS")] == [True, False]
         assert client.submit(simple_workflow(lists.models[-1]), ID) == ID

@@ -16,7 +16,7 @@ import pytest
 from bot import alerts
 from bot.alerts import AWAY_SECONDS, DISK_EVERY, LOOK_EVERY, QUIET_SECONDS, Alert, Alerts
 from comfyui.errors import Rejected
-from jobs.prompt import JobError
+from jobs.run import JobError
 from jobs.worker import WorkflowUnusable
 from store import LOW_DISK_BYTES, StoreError
 

@@ -45,8 +45,9 @@ from bot.report import (
     result_embed,
 )
 from bot.running import running_embed
-from comfy_client import ImageRef, Progress
+from comfy_client import ImageRef
 from comfyui.errors import BadAnswer, NoPictures, NoPreview, Rejected, Unreachable
+from comfyui.progress import Progress
 from store import Job, JobParams, JobStatus, Store, StoreError, unix_ms
 from tests.factories import a_catalog, settings
 from tests.standins.comfyui.pictures import draw_png
@@ -361,7 +362,7 @@ def test_no_text_makes_an_embed_that_discord_refuses(text: str) -> None:
         seed=2**64 - 1,
     )
     done = Progress(JOB_ID, {str(number): 1 for number in range(9)})
-    done.take("executed", {"node": "8"})
+    done.on_event("executed", {"node": "8"})
     assert embed_faults(result_embed(job)) == []
     assert embed_faults(running_embed(job, done)) == []
     if text:  # a failure's field holds the prompt, which is never empty

@@ -19,7 +19,7 @@ from bot import running
 from bot.controls import job_view
 from bot.messages import PATIENCE
 from bot.running import QueueAnswers, place_in_queue, running_embed
-from comfy_client import Preview, Progress
+from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, StoreError
 from tests.standins.discord.limits import embed_faults
 from tests.unit.bot.test_report import (
@@ -45,7 +45,7 @@ def progress_text(progress: Progress) -> str:
 
 def step_of(progress: Progress, node: str, value: int, most: int) -> str:
     """What is shown once the feed has told of this step."""
-    progress.take("progress", {"node": node, "value": value, "max": most})
+    progress.on_event("progress", {"node": node, "value": value, "max": most})
     return progress_text(progress)
 
 
@@ -57,7 +57,7 @@ def test_the_progress_is_a_percentage_a_bar_the_pass_and_the_step_once_the_feed_
         "12 % `██░░░░░░░░░░░░░░░░░░`, pass 1 of 2, step 5 of 10\nstarted <t:1600000000:R>"
     )
     assert shown.startswith("12 % `██░░░░░░░░░░░░░░░░░░`, pass 1 of 2, step 5 of 10\n")
-    progress.take("executed", {"node": "52"})
+    progress.on_event("executed", {"node": "52"})
     assert progress_text(progress).startswith("100 % `████████████████████`, pass 2 of 2")
 
 
@@ -92,15 +92,15 @@ def test_what_a_job_waits_for_is_shown_in_place_of_its_progress(
 
 def test_while_no_step_can_be_seen_the_message_says_why() -> None:
     progress = Progress(JOB_ID, {"239": 10})
-    progress.runs()  # as ComfyUI's queue says, without a word from the feed
+    progress.set_running()  # as ComfyUI's queue says, without a word from the feed
     progress.ran_since = 1_600_000_000.9
     started = "\nstarted <t:1600000000:R>"
     assert progress_text(progress) == "ComfyUI does not tell how far it is" + started
     loads = "Waiting for the first step: ComfyUI loads the model" + started
-    progress.take("execution_start", {})
+    progress.on_event("execution_start", {})
     assert progress_text(progress) == loads
     nodes = {"239": {"state": "running", "value": 0, "max": 1}}  # it has begun: no step is done
-    progress.take("progress_state", {"nodes": nodes})
+    progress.on_event("progress_state", {"nodes": nodes})
     assert progress_text(progress) == loads
     assert step_of(progress, "239", 1, 10).startswith("10 % `")
 
@@ -181,7 +181,7 @@ def test_where_nothing_changes_there_is_nothing_to_edit(
         assert "%" not in str(message.embeds[0].fields[0].value)
         for value, shown in ((5, "25 %"), (10, "50 %")):
             before = world.channel.count("edit")
-            progress.take("progress", {"node": "239", "value": value, "max": 10})
+            progress.on_event("progress", {"node": "239", "value": value, "max": 10})
             await world.until(lambda: world.channel.count("edit") > before)  # noqa: B023
             await looked(10)
             assert world.channel.count("edit") == before + 1
@@ -196,7 +196,7 @@ def test_an_edit_that_fails_for_a_while_is_made_up_for(world: World) -> None:
         job_id = world.running()
         progress = world.start(job_id)
         message = await world.announced(job_id)
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
         await world.until(lambda: "25 %" in str(message.embeds[0].to_dict()))
         assert world.channel.count("edit") == 3
         assert world.log() == ""
@@ -212,7 +212,7 @@ def test_a_message_that_a_moderator_deleted_is_left_alone_and_the_job_is_reporte
         progress = world.start(job_id)
         message = await world.announced(job_id)
         del world.channel.messages[message.id]
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
         await world.until(lambda: "its progress cannot be shown" in world.log())
         world.store.complete(job_id, ["a.png"])
         world.reporter.job_ended(job_id, [b"one"])
@@ -283,7 +283,7 @@ def test_a_message_whose_post_or_edit_hangs_is_tried_again(
         message = await world.announced(job_id)
         assert list(world.channel.messages.values()) == [message]
         world.channel.hanging_edits = 1
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 10, "max": 10})
         await world.until(lambda: "50 %" in world.channel.texts)
         assert world.log() == ""
 
@@ -333,7 +333,7 @@ def test_a_database_that_is_locked_at_that_moment_neither_doubles_nor_orphans_th
         job_id = world.running()
         progress = world.start(job_id)
         await world.until(lambda: len(world.channel.messages) == 1)
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 10, "max": 10})
         await world.until(lambda: "50 %" in world.channel.texts)
         assert world.channel.count("send") == 1
         world.store.complete(job_id, ["a.png"])
@@ -382,7 +382,7 @@ def test_the_message_of_an_earlier_run_shows_the_progress_at_once(
         earlier = world.channel.put(content="Generating", view=job_view(job_id, "cancel"))
         world.store.announced(job_id, str(earlier.id) if is_noted else "")
         progress = Progress(job_id, {"239": 10, "52": 10})
-        progress.take("progress", {"node": "239", "value": 10, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 10, "max": 10})
         world.reporter.job_started(job_id, progress)
         await world.until(lambda: "50 %" in world.channel.texts)
         assert list(world.channel.messages.values()) == [earlier]
@@ -520,7 +520,7 @@ def test_a_picture_goes_up_again_only_if_it_has_changed(world: World) -> None:
         await world.until(lambda: bool(message.files))
         progress.preview = preview(b"one")  # once more from the server
         for value in (1, 2, 3):  # the text goes on, and keeps the picture
-            progress.take("progress", {"node": "239", "value": value, "max": 10})
+            progress.on_event("progress", {"node": "239", "value": value, "max": 10})
             await world.until(lambda: f"step {value} of 10" in world.channel.texts)  # noqa: B023
             assert shown_picture(message) == "attachment://preview.jpg"
         assert world.channel.pictures == [b"one"]
@@ -542,7 +542,7 @@ def test_a_new_picture_waits_its_time_and_the_text_does_not(
         await world.until(lambda: bool(message.files))
         for value in (1, 2):
             progress.preview = preview(b"%d" % value)
-            progress.take("progress", {"node": "239", "value": value, "max": 10})
+            progress.on_event("progress", {"node": "239", "value": value, "max": 10})
             await world.until(lambda: f"step {value} of 10" in world.channel.texts)  # noqa: B023
         assert shown_picture(message) == "attachment://preview.jpg"
         monkeypatch.setattr(running, "PICTURE_EVERY", 0.0)
@@ -594,7 +594,7 @@ def test_where_pictures_are_refused_the_text_goes_on(world: World, status: int) 
         progress.preview = preview(b"one")
         await world.until(lambda: "takes no picture" in world.log())
         progress.preview = preview(b"two")
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
         await world.until(lambda: "25 %" in world.channel.texts)
         assert shown_picture(message) is None
         assert world.channel.pictures == []
@@ -647,7 +647,7 @@ def test_a_cancelled_jobs_message_loses_its_picture_and_its_bar(world: World) ->
         job_id = world.running()
         progress = world.start(job_id)
         message = await world.announced(job_id)
-        progress.take("progress", {"node": "239", "value": 5, "max": 10})
+        progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
         progress.preview = preview(b"one")
         await world.until(lambda: bool(message.files))
         world.store.cancel(job_id, JobStatus.RUNNING)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cli.once import OnceError, check_folder, choose_only, explanation, save, show_progress
-from comfy_client import Progress
 from comfyui.errors import Interrupted, TimedOut
 from comfyui.object_info import ComfyOptions
+from comfyui.progress import Progress
 from jobs.draft import Draft
 from tests.unit.bot.test_report import a_job
 
@@ -29,7 +29,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, place: io.StringIO) -> str:
     monkeypatch.setattr(sys, "stdout", place)
     progress, shown = Progress("", {"1": 4, "2": 4}), ""
     for value in (2, 2, 4):
-        progress.take("progress", {"node": "1", "value": value, "max": 4})
+        progress.on_event("progress", {"node": "1", "value": value, "max": 4})
         shown = show_progress(progress, shown)
     return place.getvalue()
 

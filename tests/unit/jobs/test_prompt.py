@@ -10,7 +10,7 @@ import pytest
 
 import binder
 from comfyui.object_info import ObjectInfo
-from jobs.prompt import JobError, prepared
+from jobs.run import JobError, build_prompt
 from tests.harness.bot import REPOSITORY
 from tests.standins.comfyui.nodes import LORAS, flux_workflow, installed_nodes
 from tests.unit.bot.test_form import job
@@ -51,7 +51,7 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     asked = job(positive_prompt=prompt)
     expected = binder.bind(asked, loaded)
     expected.reseed(42, SERVER.seed_maxima)
-    assert json.dumps(prepared(asked, loaded, SERVER)) == json.dumps(expected.graph)
+    assert json.dumps(build_prompt(asked, loaded, SERVER)) == json.dumps(expected.graph)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     ],
 )
 def test_a_shape_changes_the_size_alone(loaded: binder.Workflow, changes: dict[str, int]) -> None:
-    before = prepared(job(), loaded, SERVER)
-    after = prepared(job(shape="portrait"), loaded, SERVER)
+    before = build_prompt(job(), loaded, SERVER)
+    after = build_prompt(job(shape="portrait"), loaded, SERVER)
     assert differing(before, after) == changes
 
 
 def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
-    before = prepared(job(positive_prompt="a fox, in snow"), LOCKED, SERVER)
+    before = build_prompt(job(positive_prompt="a fox, in snow"), LOCKED, SERVER)
     tagged = job(positive_prompt="a fox, <lora:inkSketch_v2:0,8>, in snow")
-    assert differing(before, prepared(tagged, LOCKED, SERVER)) == {
+    assert differing(before, build_prompt(tagged, LOCKED, SERVER)) == {
         "lora-1.model": ["152", 0],
         "lora-1.clip": ["152", 1],
         "lora-1.lora_name": INK,
@@ -84,7 +84,7 @@ def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
 @pytest.mark.parametrize("loaded", [LOCKED, FLUX])
 def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) -> None:
     plain, tagged = (
-        prepared(job(positive_prompt=prompt), loaded, SERVER)
+        build_prompt(job(positive_prompt=prompt), loaded, SERVER)
         for prompt in ("a fox", "a fox <lora:inkSketch_v2> <lora:add-detail>")
     )
     passes = list(binder.sampler_steps(plain).items())
@@ -96,9 +96,9 @@ def test_what_went_since_is_said_in_a_sentence() -> None:
     tagged = job(positive_prompt="a fox <lora:inkSketch_v2:0.8>")
     others = replace(SERVER, loras=tuple(name for name in LORAS if name != INK))
     with pytest.raises(JobError) as gone:
-        prepared(tagged, LOCKED, others)
+        build_prompt(tagged, LOCKED, others)
     assert gone.value.user_message.startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
     without_size = binder.Workflow(FLUX.graph, {**FLUX.bindings, "width": ()})
     for asked, loaded in ((job(shape="wide"), without_size), (job(shape="oval"), LOCKED)):
         with pytest.raises(JobError, match=r"its shape be chosen any more\. Press Edit"):
-            prepared(asked, loaded, SERVER)
+            build_prompt(asked, loaded, SERVER)

@@ -37,14 +37,14 @@ class Server:
         self.bug: Exception | None = None
         self.catalog = Catalog(cast(Any, self), cast(Any, self))
 
-    def object_info(self) -> Any:
+    def object_info(self) -> ObjectInfo:
         self.began.append(time.monotonic())
         assert self.may_answer.wait(20)
         if self.is_away:
             raise Unreachable("refused")
         if self.bug is not None:
             raise self.bug
-        return {}
+        return ObjectInfo({})
 
     def offers(self, info: ObjectInfo) -> tuple[Mapping[str, Offer], dict[str, str]]:
         return OFFERS, dict(self.left_out)

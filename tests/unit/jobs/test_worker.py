@@ -18,7 +18,7 @@ import pytest
 
 import binder
 from binder import Defaults
-from comfy_client import HistoryEntry, ImageRef, Preview, Progress, Queue
+from comfy_client import HistoryEntry, ImageRef, Queue
 from comfyui.errors import (
     BrokenModel,
     ComfyError,
@@ -32,9 +32,9 @@ from comfyui.errors import (
     Unreachable,
 )
 from comfyui.object_info import Capabilities, ComfyOptions
+from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog, Offer, Workflows
-from jobs.prompt import JobError
-from jobs.run import LATE_SECONDS
+from jobs.run import LATE_SECONDS, JobError
 from jobs.sweeper import Sweeper
 from jobs.worker import Stopped, Worker, WorkflowUnusable, failure_message
 from store import Job, JobParams, JobStatus, Store, StoreError
