@@ -1,7 +1,9 @@
-"""What can go wrong at ComfyUI, and how people and the owner read of it.
+"""Errors of ComfyUI, with a sentence for people and a detail for the log.
 
 Owns the tree of errors of everything that asks ComfyUI, and turns the server's refusals and
-failures into them (comfyui.md). Asks the server for nothing: no HTTP here.
+failures into them (docs/comfyui.md). Does no I/O. The server's own words may hold paths and
+addresses, so they go to the log alone: people read names of nodes and inputs, kinds of errors,
+numbers, and values that a job has written.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from typing import Any, NamedTuple
 
 from text import PublicError, display_name, quote, truncate
 
-DETAIL_LENGTH = 200  # of a server's own words, as shown to people
+DETAIL_LENGTH = 200  # of a server's own words in the log
+NAME_LENGTH = 80  # of a node's class, as people read it
 
-# What of a job an input most likely takes, by its name. For sure, only the workflow's bindings say.
 LORA = "LoRA"
-LIKELY_PARAMS = {
+LIKELY_PARAMS = {  # by an input's name; only the workflow's bindings say it for sure
     "ckpt_name": "model",
     "unet_name": "model",
     "sampler_name": "sampler",
@@ -27,13 +29,15 @@ LIKELY_PARAMS = {
     "steps": "steps",
     "cfg": "cfg",
 }
-# What a person chooses from a list, and what they type as a number, by its param in a job.
-CHOICES = ("model", "sampler", "scheduler", LORA)
-NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
+CHOICES = ("model", "sampler", "scheduler", LORA)  # what a person chooses from a list
+TYPED_NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
+OUT_OF_RANGE = re.compile(
+    r"Value [-+.e\d]{1,40} (?:bigger than max|smaller than min) of [-+.e\d]{1,40}"
+)
 
 
 class ComfyError(PublicError):
-    """Base of what can go wrong at ComfyUI."""
+    """Base of the errors of ComfyUI."""
 
     user_message = "Something went wrong on the image server. Please try again."
 
@@ -73,13 +77,13 @@ class NotOffered(Rejected):
 
     def __init__(self, detail: str, values: Mapping[str, str] | None = None) -> None:
         self.values = dict(values or {})
-        shown = (f"{name} {quote(clean(display_name(v)))}" for name, v in self.values.items())
+        shown = (f"{name} {quote(display_name(v))}" for name, v in self.values.items())
         self.what = " and the ".join(shown) or "chosen value"
         super().__init__(detail, f"{self.sentence}. Please choose another.")
 
     @property
     def sentence(self) -> str:
-        """That they are gone, without a full stop."""
+        """Return that they are gone, without a full stop."""
         verb = "are" if len(self.values) > 1 else "is"
         return f"The {self.what} {verb} not offered by ComfyUI any more"
 
@@ -113,7 +117,7 @@ class BrokenModel(NodeFailed):
 
 
 class UnreadablePrompt(NodeFailed):
-    """The node that encodes the text gave up over it (comfyui.md)."""
+    """The node that encodes the text gave up over it (docs/comfyui.md)."""
 
     user_message = (
         "ComfyUI could not read this prompt: look for unbalanced brackets or an incomplete"
@@ -141,7 +145,7 @@ class NoPreview(ComfyError):
 
 
 class Removed(ComfyError):
-    """The prompt was taken out of the server's queue by somebody else."""
+    """The prompt was taken out of the server's queue by its owner."""
 
     user_message = (
         "The owner of the image server removed this picture from ComfyUI's queue."
@@ -168,26 +172,26 @@ class Fault(NamedTuple):
 
     @property
     def choice(self) -> str | None:
-        """What a person has chosen that is in no list, of CHOICES."""
+        """Return which of CHOICES it is, if a person has chosen what is in no list."""
         return self.param if self.kind == "value_not_in_list" and self.param in CHOICES else None
 
     def __str__(self) -> str:
         about = f", input {self.name}" if self.name else ""
         value = f" ('{truncate(self.value, 80)}')" if self.value else ""
-        return clean(f"{self.where}{about}: {self.message}{value}")
+        return first_line(f"{self.where}{about}: {self.message}{value}")
 
     @property
     def user_message(self) -> str:
-        """What people read of it: no node, and of the reason what may help them."""
+        """Return what people read of it: no node, and of the reason what may help them."""
         if self.kind == "value_not_in_list":
-            name = self.name.removesuffix("_name").replace("_", " ")
-            what = clean(f"{name} {quote(display_name(self.value))}")
-            return f"ComfyUI does not offer the {what}. Please tell the bot's owner."
-        if self.param in NUMBERS and self.kind.startswith("value_"):
-            reason = clean(self.message)
-            return (
-                f"ComfyUI does not accept the {NUMBERS[self.param]}: {reason}. Please give another."
-            )
+            name = _readable(self.name.removesuffix("_name").replace("_", " "), "value")
+            value = quote(display_name(self.value))
+            return f"ComfyUI does not offer the {name} {value}. Please tell the bot's owner."
+        if self.param in TYPED_NUMBERS and self.kind.startswith("value_"):
+            limit = OUT_OF_RANGE.search(self.message)
+            reason = f": {limit[0]}" if limit else ""
+            number = TYPED_NUMBERS[self.param]
+            return f"ComfyUI does not accept the {number}{reason}. Please give another."
         if self.kind == "missing_node_type" or "does not exist" in self.message:
             return (
                 "ComfyUI lacks a node that the bot's workflow needs. Please tell the bot's owner,"
@@ -197,14 +201,13 @@ class Fault(NamedTuple):
 
 
 def refusal(answer: Mapping[str, Any]) -> Rejected:
-    """Both shapes of a 400, and a 200 with node_errors (comfyui.md)."""
+    """Return the refusal in an answer: in both shapes of a 400, and in a 200 with node_errors."""
     return _refused(tuple(_faults(answer)))
 
 
 def refusal_of_job(error: Rejected, param_of: Mapping[tuple[str, str], str]) -> Rejected:
-    """The same refusal in the words of the workflow it is about; `param_of` is its
-    `Workflow.params_by_place`. A LoRA has no place in the file: its node is made for the
-    prompt."""
+    """Explain a refusal by the workflow it is about: `param_of` is its `params_by_place`. A LoRA
+    has no place in the file: its node is made for the prompt."""
     if not error.faults:
         return error
 
@@ -228,7 +231,7 @@ def _refused(faults: tuple[Fault, ...]) -> Rejected:
 
 
 def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
-    """Every fault, at least one."""
+    """Yield every fault, at least one."""
     node_errors = answer.get("node_errors")
     found = False
     for node, entry in (node_errors if isinstance(node_errors, dict) else {}).items():
@@ -263,7 +266,7 @@ def _fault(node: str, class_type: str, fault: Mapping[str, Any]) -> Fault:
 
 
 def failure(status: object) -> ComfyError | None:
-    """What a history entry's status says went wrong; None for a success."""
+    """Return the error in a history entry's status; None for a success."""
     if not isinstance(status, dict):
         return None  # servers before 2024 wrote no status, and no entry for a failure
     messages = status.get("messages")
@@ -282,8 +285,7 @@ def failure(status: object) -> ComfyError | None:
     return None
 
 
-# How loaders of weights complain of a file that is cut off, or is something else (a web page, say).
-BROKEN_FILE = re.compile(
+BROKEN_FILE = re.compile(  # how loaders complain of a file that is cut off, or is a web page, say
     r"deserializing header|header ?too ?(?:large|small)|MetadataIncompleteBuffer"
     r"|PytorchStreamReader|central directory|invalid load key|Unsupported operand"
     r"|pickle data was truncated|Ran out of input|unexpected EOF|\bcorrupt",
@@ -292,10 +294,10 @@ BROKEN_FILE = re.compile(
 
 
 def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
-    # Never `traceback` (the owner's paths) nor `current_inputs` (whole prompts, other people's).
+    # `traceback` and `current_inputs` stay unread: the one is long, the other holds whole prompts.
     kind = str(data.get("exception_type", "error"))
     message = str(data.get("exception_message", ""))[:2000]
-    words = clean(message)
+    words = first_line(message)
     detail = f"node {data.get('node_id')} ({data.get('node_type')}): {kind}: {words}"
     name = kind.rpartition(".")[2]
     if name == "OutOfMemoryError" or "out of memory" in words.lower():
@@ -307,45 +309,36 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
         return broken
     if name in ("RecursionError", "IndexError") and _encodes_text(data):
         return UnreadablePrompt(detail)
-    node = clean(data.get("node_type", "a node"))
+    node = _readable(data.get("node_type"), "a node")
+    reason = f": {name}" if name.isidentifier() else ""
     return NodeFailed(
         detail,
-        f"The picture failed in {node}: {clean(name)}: {words}."
-        " Try another model or other settings; if it goes on, tell the bot's owner.",
+        f"The picture failed in {node}{truncate(reason, NAME_LENGTH)}. Try another model or other"
+        " settings; if it goes on, tell the bot's owner, who finds the reason in the log.",
     )
 
 
 def _encodes_text(data: Mapping[str, Any]) -> bool:
-    """Whether the node that failed turns a prompt into what a model understands."""
+    """Return whether the node that failed encodes a prompt."""
     node_type = re.sub(r"[\W_]", "", str(data.get("node_type"))).lower()
     inputs = data.get("current_inputs")
     return "textencode" in node_type or (isinstance(inputs, dict) and "text" in inputs)
 
 
-# Where a path or an address begins. It may hold spaces and quotes, so nobody can say where it ends.
-PLACE = re.compile(
-    r"[a-z][a-z0-9+.-]*://"  # an address
-    r"|(?<![a-z0-9])[a-z]:[\\/]|\\\\"  # C:\ or \\server
-    r"|~[\w.-]*[\\/]|(?<![a-z0-9_.)\]])/{1,3}[^\s/]"  # ~owner/ or /home, and not and/or
-    r"|%\w+%[\\/]|\bhost='|\b\d{1,3}(?:\.\d{1,3}){3}\b|\blocalhost:",
-    re.IGNORECASE | re.ASCII,
-)
-# The keys of services that nodes use. What of the bot's own is secret, settings.py knows.
-SECRET = re.compile(r"\bbearer\s+\S+|\beyJ[\w.-]{9,}|\b(?:hf|sk|ghp)[_-][\w-]{8,}", re.IGNORECASE)
-TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+def _readable(name: object, otherwise: str) -> str:
+    """Return the name of a node's class or of an input; `otherwise` if it could be a path."""
+    text = name if isinstance(name, str) else ""
+    is_name = text.isprintable() and not re.search(r"[/\\]", text) and text.strip()
+    return truncate(text, NAME_LENGTH) if is_name else otherwise
 
 
-def clean(text: object) -> str:
-    """The first line of a server's words for people: up to the first path or address, without
-    tokens and long lists."""
+def first_line(text: object) -> str:
+    """Return the first line of a server's words for the log, bounded, in characters that no
+    terminal obeys."""
     line = next(iter(str(text)[:2000].strip().splitlines()), "")
-    line = TERMINAL_CODES.sub("", line)
-    place = PLACE.search(line)
-    if place:
-        line = line[: place.start()].rstrip(" '\"(") + " …"
-    line = re.sub(r"\[[^\]]{40,}\]?", "[…]", SECRET.sub("…", line))
-    return truncate(line.strip(), DETAIL_LENGTH)
+    return truncate("".join(c if c.isprintable() else " " for c in line).strip(), DETAIL_LENGTH)
 
 
 def dicts(items: object) -> Iterable[dict[str, Any]]:
+    """Return the objects in what should be a list of them."""
     return (item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))

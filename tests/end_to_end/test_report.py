@@ -76,7 +76,9 @@ def test_the_longest_prompts_fit(shared: House) -> None:
     )
 
 
-def test_a_job_that_fails_is_reported_without_a_path_and_the_next_one_runs(shared: House) -> None:
+def test_a_job_that_fails_is_reported_without_the_servers_words_and_the_next_one_runs(
+    shared: House,
+) -> None:
     shared.comfyui.fail_next(
         "builtins.RuntimeError",
         "Could not detect model type of: /home/owner/ComfyUI/models/x y.ckpt",
@@ -87,7 +89,7 @@ def test_a_job_that_fails_is_reported_without_a_path_and_the_next_one_runs(share
         shared.channel, lambda m: m["content"] == f"<@{unlucky.id}>"
     )
     text = text_of(failure)
-    assert "Could not detect model type" in text
+    assert "failed in KSampler (Efficient): RuntimeError" in text
     assert "a strange model" in text
     assert "/home" not in text
     assert "owner/" not in text
