@@ -14,7 +14,7 @@ from pathlib import Path
 
 import binder
 from adopt import passes, switches, tracing
-from adopt.graph import Entry, Graph, Node, build, unwrap
+from adopt.graph import Graph, Node, build, unwrap
 from adopt.passes import (
     ASKS_PICTURE,
     FILE_NAME,
@@ -26,7 +26,7 @@ from adopt.passes import (
     loads_picture,
 )
 from adopt.tracing import NAMES, Part, Texts, Traced, Want
-from binder import PARAMS, Nodes
+from binder import PARAMS, Nodes, Place
 from comfyui.object_info import ObjectInfo
 
 # A size that is chosen from a list, unless the choice is that the numbers beside it count.
@@ -51,11 +51,11 @@ PAGE_FORMAT = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a param's value goes: `entries`, each "<node id>.<input>", and `why`, a line for the
+    """Where a param's value goes: `places`, each "<node id>.<input>", and `why`, a line for the
     owner. `candidates` if it is not sure: what it could be."""
 
     param: str
-    entries: tuple[str, ...]
+    places: tuple[str, ...]
     why: str
     candidates: tuple[str, ...] = ()
 
@@ -71,7 +71,7 @@ class Adoption:
 
     @property
     def bindings(self) -> dict[str, list[str]]:
-        return {finding.param: list(finding.entries) for finding in self.findings}
+        return {finding.param: list(finding.places) for finding in self.findings}
 
     @property
     def not_sure(self) -> dict[str, list[str]]:
@@ -149,47 +149,47 @@ class _Analysis:
 
     def _model(self) -> Finding:
         traced = self._of_bases(self._model_of)
-        if not traced.entries:
+        if not traced.places:
             return self._finding("model", traced, "no model in it to choose")
         beside = [
             e for p in self._passes.bases for e in tracing.models_beside(self._graph, p.node.id)
         ]
         traced = _or_else(traced, beside)
         why = f"the model that {self._base} samples with"
-        files = {self._graph.value(entry) for entry in traced.entries}
-        later = _together(map(self._model_of, self._passes.later)).entries
-        same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.entries)
+        files = {self._graph.value(place) for place in traced.places}
+        later = _together(map(self._model_of, self._passes.later)).places
+        same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.places)
         if same:
-            every = (*traced.entries, *same)
-            why += f"; {self._places(same)} load it once more"
+            every = (*traced.places, *same)
+            why += f"; {self._in_words(same)} load it once more"
             return self._finding("model", Traced(every, every), why)
-        others = [e for e in later if not self._is_refiner(e) and e not in traced.entries]
+        others = [e for e in later if not self._is_refiner(e) and e not in traced.places]
         if others:
-            why += f"; {self._places(others)} goes on with it"
+            why += f"; {self._in_words(others)} goes on with it"
             traced = _or_else(traced, others)
         return self._finding("model", traced, why)
 
     def _model_of(self, p: Pass) -> Traced:
-        entry = tracing.model_input(self._graph, p.node.id)
-        if entry is not None:
-            traced = tracing.model(self._graph, entry)
-            return traced if traced.entries else Traced((), traced.candidates or (entry,))
+        place = tracing.model_input(self._graph, p.node.id)
+        if place is not None:
+            traced = tracing.model(self._graph, place)
+            return traced if traced.places else Traced((), traced.candidates or (place,))
         own = tracing.find(self._graph, p.node.id, "model")
         if own is None:
             return Traced()
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
         # a type names a model or the way it is built: only the server knows
-        return Traced(traced.entries, traced.entries) if own.name == "model_type" else traced
+        return Traced(traced.places, traced.places) if own.name == "model_type" else traced
 
-    def _is_refiner(self, entry: Entry) -> bool:
-        return "refiner" in str(self._graph.value(entry)).lower()
+    def _is_refiner(self, place: Place) -> bool:
+        return "refiner" in str(self._graph.value(place)).lower()
 
     def _positive(self) -> Finding:
         texts = self._texts()
         finding = self._text(texts, "positive")
-        if not finding.entries or finding.candidates:
+        if not finding.places or finding.candidates:
             self._refuse_described(texts)
-        if not finding.entries:
+        if not finding.places:
             raise NotAdoptable(
                 "no text of it reaches the sampler, so there is nowhere to write a prompt: put a"
                 " text into a CLIPTextEncode node and export it again"
@@ -198,37 +198,37 @@ class _Analysis:
 
     def _negative(self, positive: Finding) -> Finding:
         finding = self._text(self._texts(), "negative")
-        if not finding.entries and not finding.candidates:
+        if not finding.places and not finding.candidates:
             why = f"{finding.why} that could be found"
-            unread = [str(entry) for p in self._passes.bases for entry in self._unread(p)]
+            unread = [str(place) for p in self._passes.bases for place in self._unread(p)]
             return Finding("negative", (), why if unread else finding.why, tuple(unread))
-        if set(finding.entries) <= set(positive.entries):
+        if set(finding.places) <= set(positive.places):
             return Finding("negative", (), f"{self._base} takes no text as negative")
         return finding
 
-    def _unread(self, p: Pass) -> Iterator[Entry]:
+    def _unread(self, p: Pass) -> Iterator[Place]:
         """The negative of a pass, if it comes from somewhere and nothing has made it empty."""
-        entry = tracing.find(self._graph, p.node.id, "negative")
-        link = self._graph.nodes[entry.node].links.get(entry.name) if entry else None
-        if entry is None or link is None:
+        place = tracing.find(self._graph, p.node.id, "negative")
+        link = self._graph.nodes[place.node].links.get(place.name) if place else None
+        if place is None or link is None:
             return
         behind = tracing.along(
             self._graph, link.node, lambda _, n: bool(tracing.CONDITIONING.search(n))
         )
         nodes = (self._graph.nodes[link.node], *behind)
         if not any(tracing.ZEROED.search(node.class_type) for node in nodes):
-            yield entry
+            yield place
 
     def _texts(self) -> Texts:
         return Texts(self._graph, self._info, dead=Texts(self._graph, self._info))
 
     def _text(self, texts: Texts, want: Want) -> Finding:
-        found: dict[Entry, None] = {}
-        doubts: dict[Entry, None] = {}
+        found: dict[Place, None] = {}
+        doubts: dict[Place, None] = {}
         said = set()
         for part in (self._part(texts, p, want) for p in self._passes.bases):
             if part is not None:
-                found.update(dict.fromkeys(part.entries))
+                found.update(dict.fromkeys(part.places))
                 doubts.update(dict.fromkeys(part.candidates))
                 said.add(part.text.strip())
         if len(said) > 1:
@@ -236,32 +236,32 @@ class _Analysis:
         stages = self._stages()
         for later in self._passes.later:
             part = self._part(texts, later, want)
-            if part is None or set(part.entries) <= found.keys():
+            if part is None or set(part.places) <= found.keys():
                 continue
             text = part.text.strip()
             if later in stages or (text and text in said):
-                found.update(dict.fromkeys(part.entries))
+                found.update(dict.fromkeys(part.places))
                 if text not in said:
                     doubts.update(found)
             elif found and text and any(map(LATENT.match, later.node.links)):
-                doubts.update(dict.fromkeys((*found, *part.entries)))
+                doubts.update(dict.fromkeys((*found, *part.places)))
         if not found:
             return Finding(want, (), f"{self._base} takes no text as {want}")
-        why = f"{self._places(found)}, which {self._base} takes as {want}"
+        why = f"{self._in_words(found)}, which {self._base} takes as {want}"
         if doubts:
             why += "; which of the texts is to be replaced is not certain"
         return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
 
     def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
-        entry = tracing.find(self._graph, p.node.id, want)
-        return texts.behind(entry, want) if entry is not None else None
+        place = tracing.find(self._graph, p.node.id, want)
+        return texts.behind(place, want) if place is not None else None
 
     def _of_all(self, param: str) -> Finding:
         """A param that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
         traced = _together(self._literal(p, param) for p in every)
         whom = ": every sampling node" if len(every) > 1 else self._users(traced)
-        why = f"{self._places(traced.entries)}{whom}" if traced.entries else f"no {param} in it"
+        why = f"{self._in_words(traced.places)}{whom}" if traced.places else f"no {param} in it"
         return self._finding(param, traced, why)
 
     def _of_base(self, param: str) -> Finding:
@@ -269,20 +269,20 @@ class _Analysis:
         traced = self._of_bases(lambda p: self._literal(p, param))
         shared = self._stages() if param == "steps" else ()
         late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
-        traced = _or_else(traced, _together(self._literal(p, param) for p in late).entries)
-        if not traced.entries:
+        traced = _or_else(traced, _together(self._literal(p, param) for p in late).places)
+        if not traced.places:
             return self._finding(param, traced, f"no {param} of {self._base} to set")
         first = ": the first pass" if self._passes.later else ""
-        why = f"{self._places(traced.entries)}{self._users(traced)}{first}"
+        why = f"{self._in_words(traced.places)}{self._users(traced)}{first}"
         return self._finding(param, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
         """What is found for the base pass; in doubt if pictures made side by side differ in it, or
         another pass might be meant."""
         traced = _together(map(trace, self._passes.bases))
-        if len(self._passes.bases) > 1 and len(traced.entries) > 1:
-            traced = Traced(traced.entries, traced.entries)
-        return _or_else(traced, _together(map(trace, self._passes.rivals)).entries)
+        if len(self._passes.bases) > 1 and len(traced.places) > 1:
+            traced = Traced(traced.places, traced.places)
+        return _or_else(traced, _together(map(trace, self._passes.rivals)).places)
 
     def _literal(self, p: Pass, param: str) -> Traced:
         kind: tracing.Kind = "string" if param in ("sampler", "scheduler") else "number"
@@ -291,16 +291,16 @@ class _Analysis:
         if not overruled or not tracing.named(p.node, NAMES[param]):
             return traced
         inner = tracing.sought(self._graph, p.node.links["sigmas"].node, param, kind)
-        return Traced(inner.entries or traced.entries, (*inner.entries, *traced.entries))
+        return Traced(inner.places or traced.places, (*inner.places, *traced.places))
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
-        if not finding.entries:
+        if not finding.places:
             return finding
         split = self._split()
         if split is not None:
-            why = f"{finding.why}, but {self._places([split])} stays as it is"
-            return Finding("steps", finding.entries, why, finding.candidates or finding.entries)
+            why = f"{finding.why}, but {self._in_words([split])} stays as it is"
+            return Finding("steps", finding.places, why, finding.candidates or finding.places)
         stages = self._stages()
         if len(stages) == 1:
             return finding
@@ -312,18 +312,18 @@ class _Analysis:
             why = (
                 f"{names} share the steps, but take {_listed(dict.fromkeys(linked))} from elsewhere"
             )
-            return self._finding("steps", Traced(traced.entries, traced.entries), why)
+            return self._finding("steps", Traced(traced.places, traced.places), why)
         return self._finding("steps", traced, why)
 
-    def _split(self) -> Entry | None:
+    def _split(self) -> Place | None:
         """A number of steps that a schedule is cut at, apart from the steps themselves."""
         return next(filter(None, map(self._cut, self._passes.every)), None)
 
-    def _cut(self, p: Pass) -> Entry | None:
+    def _cut(self, p: Pass) -> Place | None:
         """The number of steps that the schedule of a pass is cut at."""
         for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
             if isinstance(node.values.get("step"), int) and node.values["step"]:
-                return Entry(node.id, "step")
+                return Place(node.id, "step")
         return None
 
     def _goes_on(self, p: Pass) -> bool:
@@ -346,36 +346,36 @@ class _Analysis:
     def _step(self, p: Pass, name: str) -> float | None:
         """The number behind an input that counts steps."""
         names = (*NAMES["steps"],) if name == "steps" else (name, "value")
-        entry = tracing.find(self._graph, p.node.id, "steps") if name == "steps" else None
-        traced = tracing.literal(self._graph, entry or Entry(p.node.id, name), "number", names)
-        value = self._graph.value(traced.entries[0]) if traced.entries else None
+        place = tracing.find(self._graph, p.node.id, "steps") if name == "steps" else None
+        traced = tracing.literal(self._graph, place or Place(p.node.id, name), "number", names)
+        value = self._graph.value(traced.places[0]) if traced.places else None
         return value if isinstance(value, int | float) else None
 
     def _cfg(self) -> Finding:
         finding = self._of_base("cfg")
         distilled = self._guidance()
-        if not finding.entries and not finding.candidates:
-            why = f"{self._places(distilled.entries)}: there is no real cfg"
-            return self._finding("cfg", distilled, why if distilled.entries else finding.why)
-        guidance = next(iter(distilled.entries), None)
-        if guidance is None or str(guidance) in finding.entries:
+        if not finding.places and not finding.candidates:
+            why = f"{self._in_words(distilled.places)}: there is no real cfg"
+            return self._finding("cfg", distilled, why if distilled.places else finding.why)
+        guidance = next(iter(distilled.places), None)
+        if guidance is None or str(guidance) in finding.places:
             return finding
-        if not finding.entries:
+        if not finding.places:
             return Finding("cfg", (), finding.why, (*finding.candidates, str(guidance)))
-        place = self._places([guidance])
-        cfg = Entry(*finding.entries[0].split(".", 1))
+        place = self._in_words([guidance])
+        cfg = Place(*finding.places[0].split(".", 1))
         if self._graph.value(cfg) == 1:
-            why = f"{place}, because {self._places([cfg])} is 1, which turns cfg off"
+            why = f"{place}, because {self._in_words([cfg])} is 1, which turns cfg off"
             return self._finding("cfg", Traced((guidance,), (guidance, cfg)), why)
-        why = f"{self._places([cfg])}; there is {place} too"
+        why = f"{self._in_words([cfg])}; there is {place} too"
         return self._finding("cfg", Traced((cfg,), (cfg, guidance)), why)
 
     def _guidance(self) -> Traced:
         """The guidance that is distilled into the model, on the way of the positive."""
         for node in self._conditioned():
             if "guidance" in {*node.links, *node.values}:
-                entry = Entry(node.id, "guidance")
-                return tracing.sought(self._graph, node.id, "cfg", "number", entry)
+                place = Place(node.id, "guidance")
+                return tracing.sought(self._graph, node.id, "cfg", "number", place)
         return Traced()
 
     def _conditioned(self) -> Iterator[Node]:
@@ -395,52 +395,52 @@ class _Analysis:
 
     def _size(self, param: str) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, param))
-        preset = next(filter(None, map(self._preset, traced.entries)), None)
+        preset = next(filter(None, map(self._preset, traced.places)), None)
         if preset is not None:
-            why = f"{self._places([preset])} sets the size by a choice from a list"
-            return self._finding(param, Traced((), traced.entries), why)
-        if not traced.entries:
+            why = f"{self._in_words([preset])} sets the size by a choice from a list"
+            return self._finding(param, Traced((), traced.places), why)
+        if not traced.places:
             why = f"nothing holds the {param} alone" if traced.candidates else f"no {param} to set"
             return self._finding(param, traced, why)
-        if any(map(self._is_turned, traced.entries)):
-            why = f"{self._places(traced.entries)}, which may turn the picture on its side"
-            return self._finding(param, Traced(traced.entries, traced.entries), why)
-        through = ", after a calculation" if traced.candidates == traced.entries else ""
-        why = f"{self._places(traced.entries)}: the picture starts from it{through}"
+        if any(map(self._is_turned, traced.places)):
+            why = f"{self._in_words(traced.places)}, which may turn the picture on its side"
+            return self._finding(param, Traced(traced.places, traced.places), why)
+        through = ", after a calculation" if traced.candidates == traced.places else ""
+        why = f"{self._in_words(traced.places)}: the picture starts from it{through}"
         return self._finding(param, traced, why)
 
     def _batch(self) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
-        times = [entry for p in self._passes.bases for entry in _batches(p)]
+        times = [place for p in self._passes.bases for place in _batches(p)]
         if times:
-            traced = Traced(traced.entries, (*traced.entries, *times))
-        places = self._places(traced.entries)
-        why = f"{places}: so many pictures at once" if traced.entries else "no batch size to set"
+            traced = Traced(traced.places, (*traced.places, *times))
+        places = self._in_words(traced.places)
+        why = f"{places}: so many pictures at once" if traced.places else "no batch size to set"
         return self._finding("batch", traced, why)
 
-    def _preset(self, entry: Entry) -> Entry | None:
+    def _preset(self, place: Place) -> Place | None:
         """What chooses the size in a node instead of the numbers beside it."""
-        for name, value in self._graph.nodes[entry.node].values.items():
+        for name, value in self._graph.nodes[place.node].values.items():
             is_preset = PRESET.search(name) and not TURNS.search(name)
             if isinstance(value, str) and is_preset and not CUSTOM.search(value):
-                return Entry(entry.node, name)
+                return Place(place.node, name)
         return None
 
-    def _is_turned(self, entry: Entry) -> bool:
+    def _is_turned(self, place: Place) -> bool:
         """Whether the node of a size may swap width and height."""
-        values = self._graph.nodes[entry.node].values.items()
+        values = self._graph.nodes[place.node].values.items()
         turns = [value for name, value in values if TURNS.search(name)]
         return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
 
     def _of_source(self, p: Pass, param: str) -> Traced:
         """A param whose value stands where the empty picture is made."""
         traced = [self._of_node(node, param) for node in p.sources]
-        traced = [found for found in traced if found.entries or found.candidates]
+        traced = [found for found in traced if found.places or found.candidates]
         if traced:
             others = _together(traced[1:])
-            return _or_else(traced[0], (*others.entries, *others.candidates))
+            return _or_else(traced[0], (*others.places, *others.candidates))
         own = self._of_node(p.node, param)
-        if own.entries or own.candidates:
+        if own.places or own.candidates:
             return own
         return tracing.sought(self._graph, p.node.id, param, "number")
 
@@ -448,21 +448,21 @@ class _Analysis:
         name = next(iter(tracing.named(node, NAMES[param])), None)
         if name is None:
             return Traced()
-        return tracing.sought(self._graph, node.id, param, "number", Entry(node.id, name))
+        return tracing.sought(self._graph, node.id, param, "number", Place(node.id, name))
 
     # What is said of it.
 
     def _finding(self, param: str, traced: Traced, why: str) -> Finding:
-        entries, candidates = map(str, traced.entries), map(str, traced.candidates)
-        return Finding(param, tuple(entries), why, tuple(candidates))
+        places, candidates = map(str, traced.places), map(str, traced.candidates)
+        return Finding(param, tuple(places), why, tuple(candidates))
 
     def _users(self, traced: Traced) -> str:
         """Who uses what stands in other nodes."""
-        own = all(entry.node == self._base.id for entry in traced.entries)
+        own = all(place.node == self._base.id for place in traced.places)
         return "" if own else f", which {self._base} uses"
 
-    def _places(self, entries: Iterable[Entry]) -> str:
-        return _listed(f"{entry.name} of {self._graph.nodes[entry.node]}" for entry in entries)
+    def _in_words(self, places: Iterable[Place]) -> str:
+        return _listed(f"{place.name} of {self._graph.nodes[place.node]}" for place in places)
 
     # What cannot be driven.
 
@@ -506,16 +506,16 @@ class _Analysis:
                 )
 
     def _refuse_placeholders(self, found: Iterable[Finding]) -> None:
-        written = {entry for f in found for entry in (*f.entries, *f.candidates)}
+        written = {place for f in found for place in (*f.places, *f.candidates)}
         left = []
         for node in self._passes.alive:
-            if not self._graph.uses.get(node.id) and not passes.samples(node):
+            if not self._graph.users.get(node.id) and not passes.samples(node):
                 continue  # what a saving node makes of it is its own affair
             for name, value in node.values.items():
                 if (
                     FILE_NAME.match(name)
                     or SOUGHT.match(name)
-                    or str(Entry(node.id, name)) in written
+                    or str(Place(node.id, name)) in written
                 ):
                     continue
                 is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
@@ -529,35 +529,35 @@ class _Analysis:
 
 
 def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
-    """A finding, in doubt if another param has an entry of it too: only one of them can be set."""
-    others = {entry for other in every if other is not finding for entry in other.entries}
-    if finding.candidates or not others & {*finding.entries}:
+    """A finding, in doubt if another param has an place of it too: only one of them can be set."""
+    others = {place for other in every if other is not finding for place in other.places}
+    if finding.candidates or not others & {*finding.places}:
         return finding
     why = f"{finding.why}; something else comes from there too"
-    return Finding(finding.param, finding.entries, why, finding.entries)
+    return Finding(finding.param, finding.places, why, finding.places)
 
 
-def _batches(p: Pass) -> Iterator[Entry]:
+def _batches(p: Pass) -> Iterator[Place]:
     """The numbers that multiply a batch, or cut it, on its way into a pass."""
     for node in p.latents:
         if not any(map(LATENT.match, node.links)):
             continue
         names = ("length",) if "batch_index" in node.values else ("amount", "repeats", "multiply")
-        yield from (Entry(node.id, name) for name in names if name in node.values)
+        yield from (Place(node.id, name) for name in names if name in node.values)
 
 
 def _together(found: Iterable[Traced]) -> Traced:
     every = list(found)
-    entries = dict.fromkeys(entry for traced in every for entry in traced.entries)
-    doubts = dict.fromkeys(entry for traced in every for entry in traced.candidates)
-    return Traced(tuple(entries), tuple(doubts))
+    places = dict.fromkeys(place for traced in every for place in traced.places)
+    doubts = dict.fromkeys(place for traced in every for place in traced.candidates)
+    return Traced(tuple(places), tuple(doubts))
 
 
-def _or_else(traced: Traced, others: Iterable[Entry]) -> Traced:
+def _or_else(traced: Traced, others: Iterable[Place]) -> Traced:
     """What is found, in doubt if it could be others as well."""
-    new = [entry for entry in others if entry not in traced.entries]
-    every = dict.fromkeys((*traced.entries, *traced.candidates, *new))
-    return Traced(traced.entries, tuple(every)) if new else traced
+    new = [place for place in others if place not in traced.places]
+    every = dict.fromkeys((*traced.places, *traced.candidates, *new))
+    return Traced(traced.places, tuple(every)) if new else traced
 
 
 def _is_open(value: object) -> bool:

@@ -1,44 +1,19 @@
 """A workflow as a graph: its nodes, the links between them by slot, and what a node depends on.
 
-Pure: reads the API format, modifies nothing, and knows no param of a job and no class of node.
-Takes any JSON: what is not a node is not in the graph, and a link to nowhere leads nowhere.
+Pure: reads the API format, and knows no param of a job and no class of node. Takes any JSON: what
+is not a node is not in the graph, and a link to nowhere is none.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from binder import Nodes
+from binder import Link, Nodes, Place
 
 NESTED = 4  # so deep may a workflow be wrapped: {"input": {"workflow": {"prompt": {…}}}}
-
-
-class Link(NamedTuple):
-    """Where an input's value comes from: the output `slot` of a node."""
-
-    node: str
-    slot: int
-
-
-class Entry(NamedTuple):
-    """One input of one node."""
-
-    node: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.node}.{self.name}"
-
-
-class Use(NamedTuple):
-    """One link, seen from the node whose output it takes."""
-
-    node: str  # the node that takes it
-    name: str  # the input of that node
-    slot: int
 
 
 @dataclass(frozen=True)
@@ -58,21 +33,22 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a workflow by id, and who takes what from whom."""
+    """The nodes of a workflow by id, and for each the inputs that are linked to it, with the slot
+    that each takes."""
 
     nodes: Mapping[str, Node]
-    uses: Mapping[str, tuple[Use, ...]] = field(default_factory=dict)
+    users: Mapping[str, Mapping[Place, int]]
 
-    def value(self, entry: Entry) -> str | int | float | bool | None:
-        """The literal that stands at an entry, if one does."""
-        node = self.nodes.get(entry.node)
-        return node.values.get(entry.name) if node else None
+    def value(self, place: Place) -> str | int | float | bool | None:
+        """Return the literal that stands at a place, if one does."""
+        node = self.nodes.get(place.node)
+        return node.values.get(place.name) if node else None
 
     def upstream(
         self, starts: Iterable[str], past: re.Pattern[str] | None = None
     ) -> dict[str, None]:
-        """The nodes of `starts` and all they depend on, nearest first; what comes in by inputs
-        whose names `past` matches does not count."""
+        """Return the nodes of `starts` and all they depend on, nearest first; what comes in by
+        inputs whose names `past` matches does not count."""
         found = dict.fromkeys(node for node in starts if node in self.nodes)
         waiting = list(found)
         for node in waiting:  # grows as it goes
@@ -84,8 +60,8 @@ class Graph:
 
 
 def unwrap(document: object) -> Nodes:
-    """The bare nodes in a document: without what wraps them, and without the keys beside them.
-    Empty if there are none."""
+    """Return the bare nodes in a document, without what wraps them and without the keys beside
+    them; empty if there are none."""
     layer = [document]
     for _ in range(NESTED):
         for candidate in layer:
@@ -97,28 +73,27 @@ def unwrap(document: object) -> Nodes:
 
 
 def build(workflow: Nodes) -> Graph:
-    """The graph of bare nodes."""
-    nodes: dict[str, Node] = {}
-    uses: dict[str, list[Use]] = {}
-    for node, entry in workflow.items():
-        inputs = entry["inputs"]
-        links = {name: link for name, link in _links(inputs) if link.node in workflow}
-        values = {
-            name: value for name, value in inputs.items() if isinstance(value, str | int | float)
-        }
-        meta = entry.get("_meta")
-        title = meta.get("title") if isinstance(meta, dict) else None
-        nodes[node] = Node(
-            node,
-            entry["class_type"],
-            title if isinstance(title, str) else "",
-            inputs,
-            links,
-            values,
-        )
-        for name, link in links.items():
-            uses.setdefault(link.node, []).append(Use(node, name, link.slot))
-    return Graph(nodes, {node: tuple(taken) for node, taken in uses.items()})
+    """Return the graph of bare nodes."""
+    nodes = {id_: _node(id_, entry, workflow) for id_, entry in workflow.items()}
+    users: dict[str, dict[Place, int]] = {}
+    for node in nodes.values():
+        for name, link in node.links.items():
+            users.setdefault(link.node, {})[Place(node.id, name)] = link.slot
+    return Graph(nodes, users)
+
+
+def _node(id_: str, entry: Mapping[str, Any], workflow: Nodes) -> Node:
+    inputs, meta = entry["inputs"], entry.get("_meta")
+    title = meta.get("title") if isinstance(meta, dict) else None
+    links = {name: Link.parse(value) for name, value in inputs.items()}
+    return Node(
+        id_,
+        entry["class_type"],
+        title if isinstance(title, str) else "",
+        inputs,
+        {name: link for name, link in links.items() if link and link.node in workflow},
+        {name: value for name, value in inputs.items() if isinstance(value, str | int | float)},
+    )
 
 
 def _bare(document: object) -> Nodes:
@@ -138,21 +113,3 @@ def _is_node(value: object) -> bool:
 def _inner(document: object) -> Iterator[object]:
     if isinstance(document, dict):
         yield from (value for value in document.values() if isinstance(value, dict))
-
-
-def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Link]]:
-    for name, value in inputs.items():
-        if is_link(value):
-            yield name, Link(str(value[0]), int(value[1]))
-
-
-def is_link(value: object) -> bool:
-    """Whether an input's value has the form of a link, wherever it leads."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str | int)
-        and isinstance(value[1], int | float)
-        and not isinstance(value[1], bool)
-        and abs(value[1]) < 1e6
-    )

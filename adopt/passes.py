@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adopt import switches, tracing
-from adopt.graph import Entry, Graph, Node
+from adopt.graph import Graph, Node
 from adopt.tracing import NAMES, PIPE
+from binder import Place
 from comfyui.object_info import ObjectInfo
 
 # What the field calls the inputs that make a node what it is.
@@ -156,7 +157,7 @@ def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
 
 def _media(graph: Graph, node: Node) -> Iterator[str]:
     """What else than a picture a node puts out, if it puts out anything."""
-    if graph.uses.get(node.id):
+    if graph.users.get(node.id):
         return
     names = " ".join((*node.links, *node.values)).replace("_", " ")
     for kind, pattern in MEDIA.items():
@@ -180,7 +181,7 @@ def _saves(node: Node, info: ObjectInfo | None) -> bool:
 def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
     """The nodes that make a picture out of a text alone, and nobody can see how."""
     for node in alive:
-        used = any(PICTURE.match(use.name) for use in graph.uses.get(node.id, ()))
+        used = any(PICTURE.match(user.name) for user in graph.users.get(node.id, ()))
         fed = any(PICTURE.match(name) for name in node.links)
         if used and not fed and SAID & {*node.links, *node.values}:
             yield node
@@ -325,7 +326,7 @@ def _refuse_moving(graph: Graph, passes: Passes) -> None:
 def _frames(graph: Graph, node: Node) -> int:
     for name in FRAMES:
         if name in node.links or name in node.values:
-            traced = tracing.literal(graph, Entry(node.id, name), "number", (name, "value"))
-            value = graph.value(traced.entries[0]) if traced.entries else None
+            traced = tracing.literal(graph, Place(node.id, name), "number", (name, "value"))
+            value = graph.value(traced.places[0]) if traced.places else None
             return value if isinstance(value, int) else 2
     return 1

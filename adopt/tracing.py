@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adopt import switches
-from adopt.graph import Entry, Graph, Link, Node
+from adopt.graph import Graph, Node
+from binder import Link, Place
 from comfyui.object_info import ObjectInfo
 
 Kind = Literal["number", "string"]
@@ -164,18 +165,18 @@ PRAISE = re.compile(
 class Traced:
     """The literals that something comes from; `candidates` if that is not sure."""
 
-    entries: tuple[Entry, ...] = ()
-    candidates: tuple[Entry, ...] = ()
+    places: tuple[Place, ...] = ()
+    candidates: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
 class Part:
     """A text that could be the person's: where it stands, what it says, how likely it is theirs."""
 
-    entries: tuple[Entry, ...]
+    places: tuple[Place, ...]
     text: str
     likely: float
-    candidates: tuple[Entry, ...] = ()
+    candidates: tuple[Place, ...] = ()
 
 
 def is_placeholder(value: object) -> bool:
@@ -197,7 +198,7 @@ def named(node: Node, names: Iterable[str]) -> list[str]:
     return [own[name] for name in names if name in own]
 
 
-def find(graph: Graph, start: str, param: str) -> Entry | None:
+def find(graph: Graph, start: str, param: str) -> Place | None:
     """The input that takes a param's thing, nearest to a sampling node: its own, or one of the
     nodes that it takes its pipe, guider, sigmas … from."""
     carrier = CARRIERS.get(param)
@@ -207,7 +208,7 @@ def find(graph: Graph, start: str, param: str) -> Entry | None:
         for name in named(node, NAMES[param]):
             is_carrier = carrier is not None and carrier.search(name)
             if name in node.values or (name in node.links and not is_carrier):
-                return Entry(current, name)
+                return Place(current, name)
         for name, link in node.links.items():
             carries = PIPE.search(name) or (carrier is not None and carrier.search(name))
             if carries and link.node not in seen:
@@ -216,75 +217,75 @@ def find(graph: Graph, start: str, param: str) -> Entry | None:
     return None
 
 
-def sought(graph: Graph, start: str, param: str, kind: Kind, given: Entry | None = None) -> Traced:
+def sought(graph: Graph, start: str, param: str, kind: Kind, given: Place | None = None) -> Traced:
     """The literal of a param for a sampling node, sought behind `given` or where `find()` says. In
     doubt if a node has several inputs for it, or if there is one and nothing is found behind it."""
-    entry = given or find(graph, start, param)
-    if entry is None:
+    place = given or find(graph, start, param)
+    if place is None:
         own = graph.nodes[start].inputs
         odd = [n for n in NAMES[param] if n in own and not CARRIERS.get(param, NOTHING).search(n)]
-        return Traced((), tuple(Entry(start, name) for name in odd[:1]))
-    traced = literal(graph, entry, kind, NAMES[param])
-    if not traced.entries and not traced.candidates:
-        return Traced((), (entry,))
-    node = graph.nodes[entry.node]
-    others = [n for n in named(node, NAMES[param]) if n != entry.name and n in node.values]
+        return Traced((), tuple(Place(start, name) for name in odd[:1]))
+    traced = literal(graph, place, kind, NAMES[param])
+    if not traced.places and not traced.candidates:
+        return Traced((), (place,))
+    node = graph.nodes[place.node]
+    others = [n for n in named(node, NAMES[param]) if n != place.name and n in node.values]
     others = [n for n in others if fits(node.values[n], kind)]
     if others and not traced.candidates:
-        return Traced(traced.entries, (*traced.entries, *(Entry(node.id, n) for n in others)))
+        return Traced(traced.places, (*traced.places, *(Place(node.id, n) for n in others)))
     return traced
 
 
 def literal(
     graph: Graph,
-    entry: Entry,
+    place: Place,
     kind: Kind,
     names: Collection[str],
-    seen: set[Entry] | None = None,
+    seen: set[Place] | None = None,
 ) -> Traced:
     """The literal behind an input. `names` are what nodes on the way call such a value, `seen` the
     inputs that have been looked behind already."""
     seen = set() if seen is None else seen
     calculated = False
     for _ in range(DEPTH):
-        seen.add(entry)
-        node = graph.nodes[entry.node]
-        if entry.name in node.values:
+        seen.add(place)
+        node = graph.nodes[place.node]
+        if place.name in node.values:
             is_sure = not calculated and not any(map(CALCULATES.search, node.values))
-            return _standing(node, entry, kind, is_sure=is_sure, names=names)
-        if entry.name not in node.links:
+            return _standing(node, place, kind, is_sure=is_sure, names=names)
+        if place.name not in node.links:
             return Traced()
-        link = node.links[entry.name]
+        link = node.links[place.name]
         inside = graph.nodes[link.node]
         inner = [e for e in _handed_on(graph, link, kind, names) if e not in seen]
         if len(inner) != 1:
             every = [literal(graph, e, kind, names, seen) for e in inner]
             return _one_of(every, is_either=bool(switches.live(graph, inside)))
-        entry = inner[0]
-        measured = PICTURE_LINK.match(entry.name) is not None
-        made = entry.name not in names and (measured or _calculates(inside))
+        place = inner[0]
+        measured = PICTURE_LINK.match(place.name) is not None
+        made = place.name not in names and (measured or _calculates(inside))
         calculated = calculated or (kind == "number" and made)
     return Traced()
 
 
 def _standing(
-    node: Node, entry: Entry, kind: Kind, *, is_sure: bool, names: Collection[str]
+    node: Node, place: Place, kind: Kind, *, is_sure: bool, names: Collection[str]
 ) -> Traced:
     """What is found at a literal; not sure if the value is changed on its way from there."""
-    value = node.values[entry.name]
+    value = node.values[place.name]
     if not fits(value, kind):
         is_written = kind == "number" and isinstance(value, str)
-        return Traced((entry,) if is_written else (), (entry,))
+        return Traced((place,) if is_written else (), (place,))
     if is_sure:
-        return Traced((entry,))
-    is_primitive = len(node.values) == 1 or entry.name.lower() in names
-    return Traced((entry,) if is_primitive else (), (entry,))
+        return Traced((place,))
+    is_primitive = len(node.values) == 1 or place.name.lower() in names
+    return Traced((place,) if is_primitive else (), (place,))
 
 
 def _one_of(every: Sequence[Traced], *, is_either: bool) -> Traced:
     """What is found behind several inputs, of which nobody knows which one counts, or how."""
-    found = [entry for traced in every for entry in (*traced.entries, *traced.candidates)]
-    first = next((traced.entries for traced in every if traced.entries), ())
+    found = [place for traced in every for place in (*traced.places, *traced.candidates)]
+    first = next((traced.places for traced in every if traced.places), ())
     return Traced(first if is_either else (), tuple(dict.fromkeys(found)))
 
 
@@ -296,24 +297,24 @@ def _calculates(node: Node) -> bool:
     return any(not re.search("control_after|mode$", name) for name in texts)
 
 
-def _handed_on(graph: Graph, link: Link, kind: Kind, names: Collection[str]) -> list[Entry]:
+def _handed_on(graph: Graph, link: Link, kind: Kind, names: Collection[str]) -> list[Place]:
     """The inputs of a node that the value it hands on at a slot may come from."""
     node = graph.nodes[link.node]
     for name in named(node, names):
         if name in node.links or fits(node.values.get(name), kind):
-            return [Entry(node.id, name)]
+            return [Place(node.id, name)]
     ways = switches.live(graph, node) or tuple(filter(PIPE.search, node.links))
     if ways:
-        return [Entry(node.id, name) for name in ways]
+        return [Place(node.id, name) for name in ways]
     own = [name for name, value in node.values.items() if fits(value, kind)]
     own = [name for name in own if "control_after" not in name and name != "unique_id"]
     if node.links:
         # with numbers of its own beside what it is handed, it may well calculate
-        return [Entry(node.id, name) for name in (*node.links, *own)]
+        return [Place(node.id, name) for name in (*node.links, *own)]
     telling = [
         name for name in own if name.lower() in ("value", "int", "float", "number", "string")
     ]
-    return [Entry(node.id, name) for name in telling[:1] or _counting(node, link.slot, own)]
+    return [Place(node.id, name) for name in telling[:1] or _counting(node, link.slot, own)]
 
 
 def _counting(node: Node, slot: int, numbers: list[str]) -> list[str]:
@@ -326,7 +327,7 @@ def _counting(node: Node, slot: int, numbers: list[str]) -> list[str]:
     return [name for name in numbers if not FLAG.fullmatch(name)]
 
 
-def model_input(graph: Graph, start: str) -> Entry | None:
+def model_input(graph: Graph, start: str) -> Place | None:
     """The link that a sampling node takes its model from: its own, its guider's, its pipe's."""
     waiting, seen = [start], {start}
     for current in waiting:
@@ -334,7 +335,7 @@ def model_input(graph: Graph, start: str) -> Entry | None:
         models = [name for name in ("model", "base_model", "unet") if name in node.links]
         models += [name for name in node.links if PLAIN_MODEL.search(name)]
         if models:
-            return Entry(current, models[0])
+            return Place(current, models[0])
         carriers = [name for name in node.links if PIPE.search(name) or name == "guider"]
         for link in (node.links[name] for name in carriers):
             if link.node not in seen:
@@ -343,37 +344,37 @@ def model_input(graph: Graph, start: str) -> Entry | None:
     return None
 
 
-def model(graph: Graph, start: Entry, depth: int = 4) -> Traced:
+def model(graph: Graph, start: Place, depth: int = 4) -> Traced:
     """The file name in the loader that a model comes from, through whatever patches it, and so many
     switches that nobody knows the setting of; in doubt if other models are merged into it."""
     traced, merged = _loaded(graph, start, depth)
-    found = dict.fromkeys(traced.entries)
+    found = dict.fromkeys(traced.places)
     for other in merged:
-        found.update(dict.fromkeys(_loaded(graph, other, 0)[0].entries))
-    return Traced(traced.entries, tuple(found)) if len(found) > 1 else traced
+        found.update(dict.fromkeys(_loaded(graph, other, 0)[0].places))
+    return Traced(traced.places, tuple(found)) if len(found) > 1 else traced
 
 
-def models_beside(graph: Graph, start: str) -> list[Entry]:
+def models_beside(graph: Graph, start: str) -> list[Place]:
     """The file names of the other models that a sampling node, or its guider, samples with."""
-    found: dict[Entry, None] = {}
+    found: dict[Place, None] = {}
     for node in (graph.nodes[start], *along(graph, start, lambda _, name: name == "guider")):
         others = [name for name in node.links if OTHER_MODEL.match(name)]
-        for traced in (model(graph, Entry(node.id, name)) for name in others):
-            found.update(dict.fromkeys(traced.entries))
+        for traced in (model(graph, Place(node.id, name)) for name in others):
+            found.update(dict.fromkeys(traced.places))
     return list(found)
 
 
-def _loaded(graph: Graph, entry: Entry, depth: int) -> tuple[Traced, list[Entry]]:
+def _loaded(graph: Graph, place: Place, depth: int) -> tuple[Traced, list[Place]]:
     """The file name behind a model's link, and the links of what is merged into it on the way."""
-    merged: list[Entry] = []
+    merged: list[Place] = []
     for _ in range(DEPTH):
-        link = graph.nodes[entry.node].links.get(entry.name)
+        link = graph.nodes[place.node].links.get(place.name)
         if link is None:
             break
         node = graph.nodes[link.node]
         ways = switches.live(graph, node)
         if len(ways) > 1:
-            every = [model(graph, Entry(node.id, name), depth - 1) for name in ways if depth]
+            every = [model(graph, Place(node.id, name), depth - 1) for name in ways if depth]
             return _one_of(every, is_either=True), merged
         patched = list(ways) or [name for name in node.links if MODEL_LINK.match(name)]
         own = None if patched else find(graph, node.id, "model")
@@ -381,20 +382,20 @@ def _loaded(graph: Graph, entry: Entry, depth: int) -> tuple[Traced, list[Entry]
             return literal(graph, own, "string", (*NAMES["model"], "value")), merged
         odd = [name for name in NAMES["model"] if isinstance(node.inputs.get(name), dict)]
         if odd and not patched:
-            return Traced((), (Entry(node.id, odd[0]),)), merged
+            return Traced((), (Place(node.id, odd[0]),)), merged
         patched = patched or (list(node.links) if len(node.links) == 1 else [])
         if not patched:
             return _file_in(node), merged
-        merged += [Entry(node.id, name) for name in patched[1:]]
-        entry = Entry(node.id, patched[0])
-    return Traced((entry,)) if fits(graph.value(entry), "string") else Traced(), merged
+        merged += [Place(node.id, name) for name in patched[1:]]
+        place = Place(node.id, patched[0])
+    return Traced((place,)) if fits(graph.value(place), "string") else Traced(), merged
 
 
 def _file_in(node: Node) -> Traced:
     """The model file that a loader names under a name that nobody knows."""
     files = [name for name, value in node.values.items() if MODEL_FILE.search(str(value))]
     files = [name for name in files if not re.search("vae|lora|clip", name, re.I)]
-    found = tuple(Entry(node.id, name) for name in files)
+    found = tuple(Place(node.id, name) for name in files)
     return Traced(found[:1], found if len(found) > 1 else ())
 
 
@@ -408,25 +409,25 @@ class Texts:
         self._dead = dead  # follows what a switch does not let through
         self.described: list[Node] = []  # nodes on the way that put a picture into words
 
-    def behind(self, entry: Entry, want: Want) -> Part | None:
+    def behind(self, place: Place, want: Want) -> Part | None:
         """The person's text behind an input; None if there is none to write."""
-        return choose(self._input(entry, want, 0))
+        return choose(self._input(place, want, 0))
 
-    def _input(self, entry: Entry, want: Want, depth: int) -> list[Part]:
-        node = self._graph.nodes[entry.node]
-        value = node.values.get(entry.name)
+    def _input(self, place: Place, want: Want, depth: int) -> list[Part]:
+        node = self._graph.nodes[place.node]
+        value = node.values.get(place.name)
         if isinstance(value, str):
-            return [Part((entry,), value, _likelihood(node, entry.name, value))]
-        link = node.links.get(entry.name)
+            return [Part((place,), value, _likelihood(node, place.name, value))]
+        link = node.links.get(place.name)
         if link is None or depth > DEPTH:
             return []
         if (link, want) not in self._known:
             self._known[link, want] = []  # what a circle leads back to has no text of its own
             parts = self._output(link, want, depth + 1)
             self._known[link, want] = _distinct(parts)
-        hint = _hint(entry.name)
+        hint = _hint(place.name)
         parts = self._known[link, want]
-        return [Part(p.entries, p.text, p.likely + hint, p.candidates) for p in parts]
+        return [Part(p.places, p.text, p.likely + hint, p.candidates) for p in parts]
 
     def _output(self, link: Link, want: Want, depth: int) -> list[Part]:
         """The texts in what a node gives out at a slot."""
@@ -436,7 +437,7 @@ class Texts:
         want = self._by_slot(node, link.slot, want)
         ways = switches.live(self._graph, node)
         if ways:
-            parts = [p for name in ways for p in self._input(Entry(node.id, name), want, depth)]
+            parts = [p for name in ways for p in self._input(Place(node.id, name), want, depth)]
             return _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want)
         encodes = any(CLIP_LINK.match(name) for name in node.links)
         if not encodes and not self._conditions(node) and self._reads_picture(node):
@@ -445,11 +446,11 @@ class Texts:
         names = self._text_inputs(node, want, link.slot)
         if not names:
             return self._unnamed(node, want, depth)
-        each = [self._input(Entry(node.id, name), want, depth) for name in names]
+        each = [self._input(Place(node.id, name), want, depth) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
             both = _in_each(map(choose, each))
-            return [Part(p.entries, p.text, p.likely, p.entries) for p in both]
+            return [Part(p.places, p.text, p.likely, p.places) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(map(choose, each))
@@ -461,15 +462,15 @@ class Texts:
         if self._dead is None:
             return live
         names = [n for n in (*node.links, *node.values) if n.lower() not in switches.SETTINGS]
-        others = [Entry(node.id, name) for name in names if name != chosen]
-        dead = [p for entry in others for p in self._dead._input(entry, want, 0)]
+        others = [Place(node.id, name) for name in names if name != chosen]
+        dead = [p for place in others for p in self._dead._input(place, want, 0)]
         found = []
         for part in live:
             same = [p for p in dead if p.text == part.text and p.text.strip()]
-            entries = tuple(dict.fromkeys(entry for p in (part, *same) for entry in p.entries))
-            is_twin = len(entries) > len(part.entries)
-            doubts = entries if is_twin else part.candidates
-            found.append(Part(entries, part.text, part.likely, doubts))
+            places = tuple(dict.fromkeys(place for p in (part, *same) for place in p.places))
+            is_twin = len(places) > len(part.places)
+            doubts = places if is_twin else part.candidates
+            found.append(Part(places, part.text, part.likely, doubts))
         return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
@@ -484,9 +485,9 @@ class Texts:
             same = [index for index, output in enumerate(outputs) if output == kind]
             if len(same) == 2:
                 return "positive" if slot == same[0] else "negative"
-        uses = self._graph.uses.get(node.id, ())
-        lowest = min((use.slot for use in uses if NEGATIVE.search(use.name)), default=slot)
-        highest = max((use.slot for use in uses if POSITIVE.search(use.name)), default=slot)
+        users = self._graph.users.get(node.id, {}).items()
+        lowest = min((s for user, s in users if NEGATIVE.search(user.name)), default=slot)
+        highest = max((s for user, s in users if POSITIVE.search(user.name)), default=slot)
         if lowest >= highest:
             return want
         return "negative" if want == "positive" else "positive"
@@ -526,11 +527,11 @@ class Texts:
         names = [name for name in (*node.links, *node.values) if not NO_TEXT.search(name)]
         names = [name for name in names if not NO_STRING.search(name)]
         return _in_doubt(
-            [p for name in names for p in self._input(Entry(node.id, name), want, depth)]
+            [p for name in names for p in self._input(Place(node.id, name), want, depth)]
         )
 
     def _several_slots(self, node: Node) -> bool:
-        return len({use.slot for use in self._graph.uses.get(node.id, ())}) > 1
+        return len({*self._graph.users.get(node.id, {}).values()}) > 1
 
     def _is_text(self, node: Node, name: str, value: Any) -> bool:
         if not isinstance(value, str) or NO_TEXT.search(name):
@@ -562,12 +563,12 @@ def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:
 
 def _in_doubt(parts: list[Part]) -> list[Part]:
     """Texts of which nobody knows which one counts."""
-    every = tuple(dict.fromkeys(entry for part in parts for entry in part.entries))
-    return [Part(p.entries, p.text, p.likely, every) for p in parts]
+    every = tuple(dict.fromkeys(place for part in parts for place in part.places))
+    return [Part(p.places, p.text, p.likely, every) for p in parts]
 
 
 def _either(parts: list[Part]) -> list[Part]:
-    return _in_doubt(parts) if len({part.entries for part in parts}) > 1 else parts
+    return _in_doubt(parts) if len({part.places for part in parts}) > 1 else parts
 
 
 def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
@@ -575,15 +576,12 @@ def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
     parts = [part for part in chosen if part is not None]
     if not parts:
         return []
-    entries = dict.fromkeys(entry for part in parts for entry in part.entries)
-    doubts = dict.fromkeys(entry for part in parts for entry in part.candidates)
-    if (
-        len({entry.node for entry in entries}) > 1
-        and len({part.text.strip() for part in parts}) > 1
-    ):
-        doubts |= entries  # somebody keeps a text of its own for each
+    places = dict.fromkeys(place for part in parts for place in part.places)
+    doubts = dict.fromkeys(place for part in parts for place in part.candidates)
+    if len({place.node for place in places}) > 1 and len({part.text.strip() for part in parts}) > 1:
+        doubts |= places  # somebody keeps a text of its own for each
     longest = max(parts, key=lambda part: len(part.text))
-    return [Part(tuple(entries), longest.text, longest.likely, tuple(doubts))]
+    return [Part(tuple(places), longest.text, longest.likely, tuple(doubts))]
 
 
 def _replaces(node: Node) -> bool:
@@ -595,8 +593,8 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
     place, text = node.values.get("find"), node.values.get("string", node.values.get("text"))
     if not (isinstance(place, str) and isinstance(text, str) and place and place in text):
         return parts
-    around = Entry(node.id, "string" if "string" in node.values else "text")
-    return [part for part in parts if around not in part.entries] or parts
+    around = Place(node.id, "string" if "string" in node.values else "text")
+    return [part for part in parts if around not in part.places] or parts
 
 
 def _likelihood(node: Node, name: str, text: str) -> float:
@@ -634,11 +632,11 @@ def _hint(name: str) -> float:
 
 def _distinct(parts: Iterable[Part]) -> list[Part]:
     """Of the parts that stand in the same place, the likeliest."""
-    found: dict[tuple[Entry, ...], Part] = {}
+    found: dict[tuple[Place, ...], Part] = {}
     for part in parts:
-        known = found.get(part.entries)
+        known = found.get(part.places)
         if known is None or known.likely < part.likely:
-            found[part.entries] = part
+            found[part.places] = part
     return list(found.values())
 
 
@@ -653,8 +651,8 @@ def choose(parts: Iterable[Part]) -> Part | None:
         close = [p for p in close if p.text.strip(" ,.") or p.likely > best.likely - 1]
     if len(close) < 2:
         return best
-    doubts = dict.fromkeys(entry for part in close for entry in part.entries)
-    return Part(best.entries, best.text, best.likely, tuple(doubts))
+    doubts = dict.fromkeys(place for part in close for place in part.places)
+    return Part(best.places, best.text, best.likely, tuple(doubts))
 
 
 def along(graph: Graph, start: str, follow: Callable[[Node, str], bool]) -> Iterator[Node]:

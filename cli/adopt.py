@@ -90,8 +90,8 @@ def write(
 def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None) -> Iterator[str]:
     """A line for each param, and one for each thing that the server lacks."""
     for finding in adoption.findings:
-        entries = ", ".join(finding.entries) or "-"
-        yield f"{finding.param:<10} {entries}: {finding.why}"
+        places = ", ".join(finding.places) or "-"
+        yield f"{finding.param:<10} {places}: {finding.why}"
     for param, candidates in adoption.not_sure.items():
         yield (
             f"not sure   {param}: it could be {', '.join(candidates)};"
