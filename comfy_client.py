@@ -82,13 +82,13 @@ class ImageRef(NamedTuple):
     type: str = "output"
 
     def __str__(self) -> str:
-        """ComfyUI's own annotated form: `subfolder/name.png`, or `name.png [temp]`."""
+        """Return ComfyUI's own annotated form: `subfolder/name.png`, or `name.png [temp]`."""
         path = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
         return path if self.type == "output" else f"{path} [{self.type}]"
 
     @classmethod
     def parse(cls, text: str) -> ImageRef:
-        """The reverse of `str()`."""
+        """Reverse `str()`."""
         path, kind = text, "output"
         annotated = re.fullmatch(r"(.*) \[(output|temp|input)\]", text, re.DOTALL)
         if annotated:
@@ -106,7 +106,7 @@ class HistoryEntry:
     from_cache: bool = False  # some nodes did not run: a file may be that of an earlier prompt
 
     def pictures(self) -> tuple[ImageRef, ...]:
-        """The pictures; raises the error, or NoPictures if there is neither."""
+        """Return the pictures. Raises the error, or NoPictures if there is neither."""
         if self.error is not None:
             raise self.error
         if not self.images:
@@ -123,7 +123,7 @@ class Queue:
     own_ids: Mapping[str, str] = field(default_factory=dict)  # of our prompts, by the id asked for
 
     def before(self, prompt_id: str) -> int:
-        """How many prompts run or wait before this one, which is in the queue."""
+        """Return how many prompts run or wait before this one, which is in the queue."""
         if prompt_id in self.running:
             return 0
         return len(self.running) + self.pending.index(prompt_id)
@@ -160,7 +160,7 @@ class ComfyClient:
 
     @property
     def feed_url(self) -> str:
-        """The address of the WebSocket: ws(s)://…/ws?clientId=…"""
+        """Return the address of the WebSocket: ws(s)://…/ws?clientId=…"""
         return f"ws{self._base.removeprefix('http')}/ws?clientId={self.client_id}"
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class ComfyClient:
         self._session.close()
 
     def ping(self) -> bool:
-        """Whether a ComfyUI answers (GET /system_stats). Never raises."""
+        """Return whether a ComfyUI answers (GET /system_stats). Never raises."""
         try:
             self.version()
         except ComfyError as error:
@@ -177,7 +177,7 @@ class ComfyClient:
         return True
 
     def version(self) -> str:
-        """The server's version and its devices in a few words (GET /system_stats)."""
+        """Return the server's version and its devices in a few words (GET /system_stats)."""
         stats = self._json("GET", "/system_stats")
         system = stats.get("system")
         if not isinstance(system, dict):
@@ -187,9 +187,10 @@ class ComfyClient:
         return f"{version or 'of unknown version'} on {devices or 'unknown devices'}"
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
-        """POST /prompt under an id of our own (canonical UUID); returns the id the server uses,
-        which on older servers is another. Raises Rejected also if the server took the workflow
-        but dropped some of its outputs: what was queued of it is stopped first."""
+        """Submit a prompt under an id of our own (canonical UUID) and return the id that the
+        server uses, which on older servers is another (POST /prompt). Raises Rejected also if
+        the server took the workflow but dropped some of its outputs: what was queued of it is
+        stopped first."""
         wish = {"preview_method": PREVIEW_METHOD} if self.previews else {}
         body = {
             "prompt": workflow,
@@ -216,7 +217,8 @@ class ComfyClient:
         return accepted
 
     def history(self, prompt_id: str) -> HistoryEntry | None:
-        """GET /history/{id}: None until the prompt has finished (or if it is unknown)."""
+        """Return a finished prompt; None if it has not finished or is unknown (GET
+        /history/{id})."""
         path = f"/history/{quote(prompt_id, safe='')}"
         entry = self._json("GET", path).get(prompt_id)
         if entry is None:
@@ -227,8 +229,8 @@ class ComfyClient:
         return HistoryEntry(_images(entry.get("outputs")), failure(status), _used_cache(status))
 
     def find_ended(self, asked_id: str) -> str | None:
-        """The id of an ended prompt that was submitted with this id to an older server, which gave
-        it another (GET /history); None if there is none."""
+        """Return the id of an ended prompt that was submitted with this id to an older server,
+        which gave it another; None if there is none (GET /history)."""
         try:
             entries = self._json("GET", "/history", params={"max_items": str(HISTORY_SEARCHED)})
         except BadAnswer as error:  # more than is read of one answer, say
@@ -238,7 +240,7 @@ class ComfyClient:
         return _ids_asked_for(rows).get(asked_id)
 
     def queue(self) -> Queue:
-        """GET /queue."""
+        """Return the prompts that run and wait (GET /queue)."""
         answer = self._json("GET", "/queue")
         running, pending = answer.get("queue_running"), answer.get("queue_pending")
         if not isinstance(running, list) or not isinstance(pending, list):
@@ -248,9 +250,9 @@ class ComfyClient:
         return Queue(_prompt_ids(running), _prompt_ids(pending), own_ids)
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
-        """GET /view: the bytes of one picture or video, or re-encoded by the server with `preview`
-        as "webp;90" or "jpeg;80". NoPictures if the server has it no more, NoPreview if it cannot
-        re-encode it, BadAnswer for bytes of no known format."""
+        """Return the bytes of one picture or video, or re-encoded by the server with `preview` as
+        "webp;90" or "jpeg;80" (GET /view). Raises NoPictures if the server has it no more,
+        NoPreview if it cannot re-encode it, BadAnswer for bytes of no known format."""
         params = {**ref._asdict(), **({"preview": preview} if preview else {})}
         status, content = self._call(
             "GET",
@@ -280,7 +282,7 @@ class ComfyClient:
             self._order("/interrupt", {"prompt_id": prompt_id})
 
     def object_info(self) -> ObjectInfo:
-        """GET /object_info: what the server's node classes accept."""
+        """Return what the server's node classes accept (GET /object_info)."""
         return ObjectInfo(self._json("GET", "/object_info", read=SLOW_READ_SECONDS))
 
     # Inside
@@ -297,7 +299,7 @@ class ComfyClient:
         return self._checked(status, content, f"{method} {path}")
 
     def _order(self, path: str, body: object) -> None:
-        """A POST that is answered by its status alone."""
+        """Send a POST that is answered by its status alone."""
         status, content = self._call("POST", path, body=body)
         if status != 200 or _is_page(content):
             raise BadAnswer(f"POST {path}: status {status}")
@@ -322,8 +324,8 @@ class ComfyClient:
         read: float | None = None,
         final: Collection[int] = (),
     ) -> tuple[int, bytes]:
-        """One request; the status and the whole body. The transport's errors end here, and so do
-        the statuses that say "later", but those that are `final`."""
+        """Send one request and return the status and the whole body. The transport's errors end
+        here, and so do the statuses that say "later", but those that are `final`."""
         what = f"{method} {path}"
         seconds = READ_SECONDS if read is None else read
         try:
@@ -349,21 +351,21 @@ class ComfyClient:
 
 
 class FeedListener(Protocol):
-    """Takes what the feed says of our own prompts; called on the event loop."""
+    """The receiver of what the feed says of our own prompts; called on the event loop."""
 
     def on_event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Take a text event."""
+        """Handle a text event."""
 
     def on_preview(self, preview: Preview) -> None:
-        """Take a picture of the prompt at work, if the client asks for them."""
+        """Handle a picture of the prompt at work, if the client asks for them."""
 
     def on_reconnect(self, since: float) -> None:
-        """Take note that a lost connection holds again; it was lost at this moment
+        """Note that a lost connection holds again; it was lost at this moment
         (`time.monotonic()`)."""
 
 
 class ProgressFeed:
-    """Listens to the server's WebSocket; the one part of this file for the event loop.
+    """The server's WebSocket; the one part of this file for the event loop.
 
     It is a hint and nothing more: jobs complete without it.
     """
@@ -376,8 +378,8 @@ class ProgressFeed:
 
     @property
     def connection(self) -> int:
-        """The number of the connection that holds now, 0 for none. While it stays the same, the
-        server has not restarted."""
+        """Return the number of the connection that holds now, 0 for none. While it stays the same,
+        the server has not restarted."""
         return self._connections if self._is_connected else 0
 
     async def run(self, listener: FeedListener) -> None:
@@ -433,7 +435,8 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _body(response: requests.Response, limit: int, seconds: float, what: str) -> bytes:
-    """The body, at most `limit` bytes, and all of it: a broken off one is Unreachable."""
+    """Read the body, at most `limit` bytes, and all of it: one that is broken off is
+    Unreachable."""
     deadline = time.monotonic() + seconds
     parts = bytearray()
     for chunk in _chunks(response):
@@ -465,14 +468,14 @@ def _parsed(content: bytes, what: str) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason in a few words; requests wraps it four layers deep."""
+    """Return the innermost reason in a few words; requests wraps it four layers deep."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {error}"
 
 
 def _used_cache(status: object) -> bool:
-    """Whether the status of a history entry tells of nodes that did not run."""
+    """Return whether the status of a history entry names nodes that did not run."""
     messages = status.get("messages") if isinstance(status, dict) else None
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, list) and message[:1] == ["execution_cached"]:
@@ -481,7 +484,7 @@ def _used_cache(status: object) -> bool:
 
 
 def _images(outputs: object) -> tuple[ImageRef, ...]:
-    """Every picture and video once, in order; previews only if nothing was saved (comfyui.md)."""
+    """Return every picture and video once, in order; previews only if nothing was saved."""
     found: dict[ImageRef, None] = {}
     for output in dicts(list(outputs.values()) if isinstance(outputs, dict) else None):
         for image in [image for key in MEDIA_KEYS for image in dicts(output.get(key))]:
@@ -494,8 +497,8 @@ def _images(outputs: object) -> tuple[ImageRef, ...]:
 
 
 def _prompt_ids(rows: list[Any]) -> tuple[str, ...]:
-    """The ids of `[[number, prompt_id, prompt, extra_data, outputs], …]`, in the order of the
-    numbers: the server keeps a heap."""
+    """Return the ids of `[[number, prompt_id, prompt, extra_data, outputs], …]`, in the order of
+    the numbers: the server keeps a heap."""
     items = [row for row in rows if isinstance(row, list) and len(row) > 1]
     with contextlib.suppress(TypeError):
         items.sort(key=lambda row: row[0])
@@ -503,7 +506,7 @@ def _prompt_ids(rows: list[Any]) -> tuple[str, ...]:
 
 
 def _ids_asked_for(rows: Iterable[Any]) -> dict[str, str]:
-    """The prompt ids of such rows by the id that we asked for."""
+    """Return the prompt ids of such rows by the id that we asked for."""
     items = [row for row in rows if isinstance(row, list) and len(row) > 3]
     extras = [(row[3], str(row[1])) for row in items if isinstance(row[3], dict)]
     return {str(extra[ASKED_ID]): prompt_id for extra, prompt_id in extras if ASKED_ID in extra}

@@ -1,7 +1,7 @@
-"""What somebody's exported workflow takes, and where: the analysis behind `--adopt`.
+"""Infer the bindings of an exported workflow: the analysis behind `--adopt`.
 
-Owns what each param of a job is in a workflow that nobody has prepared, how sure that is, and why a
-workflow cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
+Owns where each param of a job goes in a workflow that nobody has prepared, how sure that is, and
+why a workflow cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adopt import passes, switches, tracing
 from adopt.graph import Graph, Node, build, unwrap
 from adopt.passes import (
     ASKS_PICTURE,
-    FILE_NAME,
+    FILE_INPUTS,
     LATENT,
     LOADS_PICTURE,
     PICTURE,
@@ -39,7 +39,7 @@ TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
 OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
 STAGES = ("start_at_step", "end_at_step")
 COUNTED = ("steps", "seed", "width", "height", "batch")
-NUMBERS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
+NUMBER_INPUTS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
 
 BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
@@ -51,8 +51,8 @@ PAGE_FORMAT = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a param's value goes: `places`, each "<node id>.<input>", and `why`, a line for the
-    owner. `candidates` if it is not sure: what it could be."""
+    """The `places` of a param, each "<node id>.<input>", and `why`, a line for the owner. If they
+    are not sure, `candidates` are what it could be."""
 
     param: str
     places: tuple[str, ...]
@@ -62,8 +62,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Adoption:
-    """The bare nodes of a workflow, and a finding for each of PARAMS in order; or `refused`: why
-    the workflow cannot be driven, and what to do."""
+    """The bare nodes of a workflow and a finding for each of PARAMS in order, or `refused`: why the
+    workflow cannot be driven, and what to do."""
 
     workflow: Nodes
     findings: tuple[Finding, ...]
@@ -79,20 +79,22 @@ class Adoption:
 
 
 def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
-    """What can be driven in a document that came out of ComfyUI. Takes any JSON; `info` makes it
+    """Find the bindings in a document that came out of ComfyUI. Takes any JSON; `info` makes it
     surer. Raises nothing."""
     workflow = unwrap(document)
     try:
         if not workflow:
             raise NotAdoptable(_no_nodes(document))
         graph = build(workflow)
-        return Adoption(workflow, _Analysis(graph, passes.find(graph, info), info).findings())
+        return Adoption(
+            workflow, _Analysis(graph, passes.find_passes(graph, info), info).findings()
+        )
     except NotAdoptable as refused:
         return _refusal(workflow, str(refused))
 
 
 def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
-    """As `analyse()`, of a file; one that cannot be read or is not JSON is refused."""
+    """Analyse a file; one that cannot be read or is not JSON is refused."""
     try:
         document = binder.read_json(path, f"the file {path.name}")
     except ValueError as error:
@@ -103,7 +105,7 @@ def analyse_file(path: Path, info: ObjectInfo | None = None) -> Adoption:
 
 
 def _is_template(path: Path) -> bool:
-    """Whether a file has placeholders where JSON has values."""
+    """Return whether a file has placeholders where JSON has values."""
     try:
         text = path.read_text("utf-8", "replace")
     except OSError:
@@ -174,7 +176,7 @@ class _Analysis:
         if place is not None:
             traced = tracing.model(self._graph, place)
             return traced if traced.places else Traced((), traced.candidates or (place,))
-        own = tracing.find(self._graph, p.node.id, "model")
+        own = tracing.find_input(self._graph, p.node.id, "model")
         if own is None:
             return Traced()
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
@@ -207,8 +209,9 @@ class _Analysis:
         return finding
 
     def _unread(self, p: Pass) -> Iterator[Place]:
-        """The negative of a pass, if it comes from somewhere and nothing has made it empty."""
-        place = tracing.find(self._graph, p.node.id, "negative")
+        """Yield the negative of a pass, if it comes from somewhere and nothing has made it
+        empty."""
+        place = tracing.find_input(self._graph, p.node.id, "negative")
         link = self._graph.nodes[place.node].links.get(place.name) if place else None
         if place is None or link is None:
             return
@@ -253,11 +256,11 @@ class _Analysis:
         return self._finding(want, Traced(tuple(found), tuple(doubts)), why)
 
     def _part(self, texts: Texts, p: Pass, want: Want) -> Part | None:
-        place = tracing.find(self._graph, p.node.id, want)
+        place = tracing.find_input(self._graph, p.node.id, want)
         return texts.behind(place, want) if place is not None else None
 
     def _of_all(self, param: str) -> Finding:
-        """A param that goes to every pass: the sampler, the scheduler."""
+        """Find a param that goes to every pass: the sampler, the scheduler."""
         every = (*self._passes.bases, *self._passes.later)
         traced = _together(self._literal(p, param) for p in every)
         whom = ": every sampling node" if len(every) > 1 else self._users(traced)
@@ -265,7 +268,7 @@ class _Analysis:
         return self._finding(param, traced, why)
 
     def _of_base(self, param: str) -> Finding:
-        """A param that goes to the base pass alone; in doubt if a later stage has its own."""
+        """Find a param that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, param))
         shared = self._stages() if param == "steps" else ()
         late = [p for p in self._passes.later if p not in shared and self._goes_on(p)]
@@ -277,7 +280,7 @@ class _Analysis:
         return self._finding(param, traced, why)
 
     def _of_bases(self, trace: Callable[[Pass], Traced]) -> Traced:
-        """What is found for the base pass; in doubt if pictures made side by side differ in it, or
+        """Trace a param of the base pass; in doubt if pictures made side by side differ in it, or
         another pass might be meant."""
         traced = _together(map(trace, self._passes.bases))
         if len(self._passes.bases) > 1 and len(traced.places) > 1:
@@ -286,11 +289,11 @@ class _Analysis:
 
     def _literal(self, p: Pass, param: str) -> Traced:
         kind: tracing.Kind = "string" if param in ("sampler", "scheduler") else "number"
-        traced = tracing.sought(self._graph, p.node.id, param, kind)
+        traced = tracing.trace_param(self._graph, p.node.id, param, kind)
         overruled = param in ("scheduler", "steps") and "sigmas" in p.node.links
         if not overruled or not tracing.named(p.node, NAMES[param]):
             return traced
-        inner = tracing.sought(self._graph, p.node.links["sigmas"].node, param, kind)
+        inner = tracing.trace_param(self._graph, p.node.links["sigmas"].node, param, kind)
         return Traced(inner.places or traced.places, (*inner.places, *traced.places))
 
     def _steps(self) -> Finding:
@@ -316,22 +319,23 @@ class _Analysis:
         return self._finding("steps", traced, why)
 
     def _split(self) -> Place | None:
-        """A number of steps that a schedule is cut at, apart from the steps themselves."""
+        """Return a number of steps that a schedule is cut at, apart from the steps themselves."""
         return next(filter(None, map(self._cut, self._passes.every)), None)
 
     def _cut(self, p: Pass) -> Place | None:
-        """The number of steps that the schedule of a pass is cut at."""
+        """Return the number of steps that the schedule of a pass is cut at."""
         for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
             if isinstance(node.values.get("step"), int) and node.values["step"]:
                 return Place(node.id, "step")
         return None
 
     def _goes_on(self, p: Pass) -> bool:
-        """Whether a later pass begins late: it may well go on with what the base pass began."""
+        """Return whether a later pass begins late: it may well go on with what the base pass
+        began."""
         return bool(self._step(p, "start_at_step") or self._cut(p))
 
     def _stages(self) -> list[Pass]:
-        """The base pass, and those that go on with its steps from where it ends."""
+        """Return the base pass, and those that go on with its steps from where it ends."""
         chain = [self._passes.base]
         for later in self._passes.later:
             last = chain[-1]
@@ -344,9 +348,9 @@ class _Analysis:
         return chain
 
     def _step(self, p: Pass, name: str) -> float | None:
-        """The number behind an input that counts steps."""
+        """Return the number behind an input that counts steps."""
         names = (*NAMES["steps"],) if name == "steps" else (name, "value")
-        place = tracing.find(self._graph, p.node.id, "steps") if name == "steps" else None
+        place = tracing.find_input(self._graph, p.node.id, "steps") if name == "steps" else None
         traced = tracing.literal(self._graph, place or Place(p.node.id, name), "number", names)
         value = self._graph.value(traced.places[0]) if traced.places else None
         return value if isinstance(value, int | float) else None
@@ -371,16 +375,16 @@ class _Analysis:
         return self._finding("cfg", Traced((cfg,), (cfg, guidance)), why)
 
     def _guidance(self) -> Traced:
-        """The guidance that is distilled into the model, on the way of the positive."""
+        """Find the guidance that is distilled into the model, on the way of the positive."""
         for node in self._conditioned():
             if "guidance" in {*node.links, *node.values}:
                 place = Place(node.id, "guidance")
-                return tracing.sought(self._graph, node.id, "cfg", "number", place)
+                return tracing.trace_param(self._graph, node.id, "cfg", "number", place)
         return Traced()
 
     def _conditioned(self) -> Iterator[Node]:
-        """The nodes that the positive of the base pass comes through, encoded."""
-        start = tracing.find(self._graph, self._base.id, "positive")
+        """Yield the nodes that the positive of the base pass comes through, encoded."""
+        start = tracing.find_input(self._graph, self._base.id, "positive")
         link = self._graph.nodes[start.node].links.get(start.name) if start else None
         if link is None:
             return
@@ -388,8 +392,8 @@ class _Analysis:
         yield from tracing.along(self._graph, link.node, self._conditions)
 
     def _conditions(self, node: Node, name: str) -> bool:
-        """Whether the positive comes through an input of a node."""
-        ways = switches.live(self._graph, node)
+        """Return whether the positive comes through an input of a node."""
+        ways = switches.active_inputs(self._graph, node)
         is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
         return name in ways if ways else bool(is_positive)
 
@@ -419,7 +423,7 @@ class _Analysis:
         return self._finding("batch", traced, why)
 
     def _preset(self, place: Place) -> Place | None:
-        """What chooses the size in a node instead of the numbers beside it."""
+        """Return the input that chooses the size in a node instead of the numbers beside it."""
         for name, value in self._graph.nodes[place.node].values.items():
             is_preset = PRESET.search(name) and not TURNS.search(name)
             if isinstance(value, str) and is_preset and not CUSTOM.search(value):
@@ -427,13 +431,13 @@ class _Analysis:
         return None
 
     def _is_turned(self, place: Place) -> bool:
-        """Whether the node of a size may swap width and height."""
+        """Return whether the node of a size may swap width and height."""
         values = self._graph.nodes[place.node].values.items()
         turns = [value for name, value in values if TURNS.search(name)]
         return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
 
     def _of_source(self, p: Pass, param: str) -> Traced:
-        """A param whose value stands where the empty picture is made."""
+        """Find a param whose value stands where the empty picture is made."""
         traced = [self._of_node(node, param) for node in p.sources]
         traced = [found for found in traced if found.places or found.candidates]
         if traced:
@@ -442,13 +446,13 @@ class _Analysis:
         own = self._of_node(p.node, param)
         if own.places or own.candidates:
             return own
-        return tracing.sought(self._graph, p.node.id, param, "number")
+        return tracing.trace_param(self._graph, p.node.id, param, "number")
 
     def _of_node(self, node: Node, param: str) -> Traced:
         name = next(iter(tracing.named(node, NAMES[param])), None)
         if name is None:
             return Traced()
-        return tracing.sought(self._graph, node.id, param, "number", Place(node.id, name))
+        return tracing.trace_param(self._graph, node.id, param, "number", Place(node.id, name))
 
     # What is said of it.
 
@@ -457,7 +461,7 @@ class _Analysis:
         return Finding(param, tuple(places), why, tuple(candidates))
 
     def _users(self, traced: Traced) -> str:
-        """Who uses what stands in other nodes."""
+        """Say who uses what stands in other nodes."""
         own = all(place.node == self._base.id for place in traced.places)
         return "" if own else f", which {self._base} uses"
 
@@ -509,16 +513,16 @@ class _Analysis:
         written = {place for f in found for place in (*f.places, *f.candidates)}
         left = []
         for node in self._passes.alive:
-            if not self._graph.users.get(node.id) and not passes.samples(node):
+            if not self._graph.users.get(node.id) and not passes.is_sampling(node):
                 continue  # what a saving node makes of it is its own affair
             for name, value in node.values.items():
                 if (
-                    FILE_NAME.match(name)
+                    FILE_INPUTS.match(name)
                     or SOUGHT.match(name)
                     or str(Place(node.id, name)) in written
                 ):
                     continue
-                is_odd = name in NUMBERS and isinstance(value, str) and value.isupper()
+                is_odd = name in NUMBER_INPUTS and isinstance(value, str) and value.isupper()
                 if is_odd or tracing.is_placeholder(value):
                     left.append(f"{value} in {name} of {node}")
         if left:
@@ -529,7 +533,8 @@ class _Analysis:
 
 
 def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
-    """A finding, in doubt if another param has an place of it too: only one of them can be set."""
+    """Return a finding, in doubt if another param has a place of it too: only one of them can be
+    set."""
     others = {place for other in every if other is not finding for place in other.places}
     if finding.candidates or not others & {*finding.places}:
         return finding
@@ -538,7 +543,7 @@ def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
 
 
 def _batches(p: Pass) -> Iterator[Place]:
-    """The numbers that multiply a batch, or cut it, on its way into a pass."""
+    """Yield the numbers that multiply a batch, or cut it, on its way into a pass."""
     for node in p.latents:
         if not any(map(LATENT.match, node.links)):
             continue
@@ -554,14 +559,14 @@ def _together(found: Iterable[Traced]) -> Traced:
 
 
 def _or_else(traced: Traced, others: Iterable[Place]) -> Traced:
-    """What is found, in doubt if it could be others as well."""
+    """Return what is found, in doubt if it could be others as well."""
     new = [place for place in others if place not in traced.places]
     every = dict.fromkeys((*traced.places, *traced.candidates, *new))
     return Traced(traced.places, tuple(every)) if new else traced
 
 
 def _is_open(value: object) -> bool:
-    """Whether the value of a picture-loading node names no picture yet."""
+    """Return whether the value of a picture-loading node names no picture yet."""
     return (
         tracing.is_placeholder(value)
         or value == ""
@@ -570,6 +575,6 @@ def _is_open(value: object) -> bool:
 
 
 def _listed(places: Iterable[str]) -> str:
-    """A list in a sentence."""
+    """Return a list as a part of a sentence."""
     *first, last = list(places) or ["nothing"]
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,5 +1,4 @@
-"""The sampling passes of a workflow: which nodes count, which of them sample and in what order,
-and what the picture starts from.
+"""The sampling passes of a workflow, in their order, and what the picture starts from.
 
 Owns what makes a node a saving, a sampling or a picture-loading one, and the refusals that follow
 from it: nothing saved, nothing sampled, something else than a still picture out of a text. Pure.
@@ -30,9 +29,11 @@ NOT_PICTURE = re.compile(
     re.I,
 )
 SIZE = re.compile(r"width|resolution|aspect|ratio|dimension|megapixel", re.I)
-SAID = frozenset({"prompt", "positive", "positive_prompt", "prompt_text", "primary_prompt"})
-HOW = frozenset({"sampler_name", "sampler", "guider", "sigmas"})
-FILE_NAME = re.compile(
+PROMPT_INPUTS = frozenset(
+    {"prompt", "positive", "positive_prompt", "prompt_text", "primary_prompt"}
+)
+SAMPLING_INPUTS = frozenset({"sampler_name", "sampler", "guider", "sigmas"})
+FILE_INPUTS = re.compile(
     r"^(file_?name\w*|save_prefix|prefix|(output_?|save_?)?(path|folder|dir|directory))$", re.I
 )
 # Class names, for what neither links nor inputs tell.
@@ -85,12 +86,12 @@ class Passes:
         return tuple(p for p in self.every if p not in self.bases)
 
 
-def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
+def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     """Return the passes of a workflow. Raises NotAdoptable if it saves or samples no still picture,
     or starts from a picture that a person must give."""
     savers = _savers(graph, info)
     alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
-    sampling = [node for node in alive if samples(node)] or list(_generators(graph, alive))
+    sampling = [node for node in alive if is_sampling(node)] or list(_generators(graph, alive))
     if not sampling:
         raise NotAdoptable(_nothing_samples(alive))
     every = tuple(_pass(graph, node) for node in sampling)
@@ -102,19 +103,21 @@ def find(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     return passes
 
 
-def samples(node: Node) -> bool:
-    """Whether a node samples: it takes how to, and what from."""
+def is_sampling(node: Node) -> bool:
+    """Return whether a node samples: it takes the settings for it, and something to sample from."""
     names = {*node.links, *node.values}
     picture = any(PICTURE.match(name) for name in node.links)
-    if picture and any(FILE_NAME.match(name) for name in names):
+    if picture and any(FILE_INPUTS.match(name) for name in names):
         return False  # a saving node, told what to write into the file
     counted = names & {*NAMES["steps"]} and names & {*NAMES["seed"], *NAMES["cfg"]}
     given = picture or any(_gives(name) for name in node.links)
-    return bool((names & HOW and given) or (counted and (given or names & SAID)))
+    return bool(
+        (names & SAMPLING_INPUTS and given) or (counted and (given or names & PROMPT_INPUTS))
+    )
 
 
 def loads_picture(node: Node) -> bool:
-    """Whether a node brings a picture from a file."""
+    """Return whether a node brings a picture from a file."""
     by_class = bool(LOADS_PICTURE.search(node.class_type) or ASKS_PICTURE.search(node.class_type))
     if node.links and not by_class:
         return False
@@ -122,7 +125,7 @@ def loads_picture(node: Node) -> bool:
 
 
 def _gives(name: str) -> bool:
-    """Whether a link of this name gives a sampling node something to work on."""
+    """Return whether a link of this name gives a sampling node something to work on."""
     patterns = (LATENT.match, PIPE.search, tracing.CONDITIONING.search)
     return name == "guider" or any(matches(name) for matches in patterns)
 
@@ -133,7 +136,7 @@ def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
     savers = [node.id for node in nodes if node.id not in media and _saves(node, info)]
     for node, kind in media.items():
         behind = graph.upstream([node])
-        if not savers or any(samples(graph.nodes[inner]) for inner in behind):
+        if not savers or any(is_sampling(graph.nodes[inner]) for inner in behind):
             raise NotAdoptable(
                 f"{graph.nodes[node]} makes {kind}, and people are shown still pictures only:"
                 " export a workflow that ends in SaveImage"
@@ -147,7 +150,8 @@ def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
 
 
 def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
-    """The saving nodes and what their pictures depend on; not what they are told about them."""
+    """Return the saving nodes and what their pictures depend on, without what only names the
+    files."""
     starts = dict.fromkeys(savers)
     for node in (graph.nodes[saver] for saver in savers):
         pictures = [link.node for name, link in node.links.items() if PICTURE.match(name)]
@@ -156,7 +160,7 @@ def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
 
 
 def _media(graph: Graph, node: Node) -> Iterator[str]:
-    """What else than a picture a node puts out, if it puts out anything."""
+    """Yield the kind of what a node puts out, if that is something else than a picture."""
     if graph.users.get(node.id):
         return
     names = " ".join((*node.links, *node.values)).replace("_", " ")
@@ -173,17 +177,17 @@ def _saves(node: Node, info: ObjectInfo | None) -> bool:
         return False
     if info is not None and node.class_type in info and not info.puts_out(node.class_type):
         return False
-    if any(FILE_NAME.match(name) for name in (*node.values, *node.links)):
+    if any(FILE_INPUTS.match(name) for name in (*node.values, *node.links)):
         return True
     return bool(SAVES.search(node.class_type)) and not SAVES_NOWHERE.search(node.class_type)
 
 
 def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
-    """The nodes that make a picture out of a text alone, and nobody can see how."""
+    """Yield the nodes that make a picture out of a text in a way that their inputs do not show."""
     for node in alive:
         used = any(PICTURE.match(user.name) for user in graph.users.get(node.id, ()))
         fed = any(PICTURE.match(name) for name in node.links)
-        if used and not fed and SAID & {*node.links, *node.values}:
+        if used and not fed and PROMPT_INPUTS & {*node.links, *node.values}:
             yield node
 
 
@@ -210,7 +214,7 @@ def _pass(graph: Graph, node: Node) -> Pass:
             if inner.id in latents or inner.id == node.id:
                 continue
             latents[inner.id] = inner
-            if samples(inner):
+            if is_sampling(inner):
                 before.append(inner.id)
             else:
                 waiting.append(inner)
@@ -218,8 +222,8 @@ def _pass(graph: Graph, node: Node) -> Pass:
 
 
 def _feeds(graph: Graph, node: Node) -> list[str]:
-    """The inputs that a node takes its picture from, as latents or pixels."""
-    ways = switches.live(graph, node)
+    """Return the inputs that a node takes its picture from, as latents or pixels."""
+    ways = switches.active_inputs(graph, node)
     if ways:
         return [name for name in ways if name in node.links]
     latents = [name for name in node.links if LATENT.match(name)]
@@ -233,8 +237,8 @@ def _feeds(graph: Graph, node: Node) -> list[str]:
 
 
 def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
-    """The passes on the way of the saved picture that start from an empty one and from no other
-    pass."""
+    """Return the passes on the way of the saved picture that start from an empty one and from no
+    other pass."""
     first = [p for p in every if p.sources and not p.before]
     if not first:
         raise NotAdoptable("its sampling nodes feed each other in a circle: export it again")
@@ -248,15 +252,15 @@ def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, 
 
 
 def _way(graph: Graph, savers: list[str]) -> set[str]:
-    """The nodes that a saved picture comes through, as pixels, as latents, or as latents that
-    another pass takes with its conditioning."""
+    """Return the nodes that a saved picture comes through, as pixels, as latents, or as latents
+    that another pass takes with its conditioning."""
     waiting = list(savers)
     found = set(waiting)
     for current in waiting:
         node = graph.nodes[current]
         names = _feeds(graph, node)
         inner = [node.links[name].node for name in names]
-        if samples(node):
+        if is_sampling(node):
             inner += _conditioning_latents(graph, node)
         waiting += (new := [n for n in dict.fromkeys(inner) if n not in found])
         found.update(new)
@@ -264,7 +268,7 @@ def _way(graph: Graph, savers: list[str]) -> set[str]:
 
 
 def _conditioning_latents(graph: Graph, node: Node) -> Iterator[str]:
-    """What the conditioning of a sampling node takes as latents."""
+    """Yield the nodes that the conditioning of a sampling node takes as latents."""
     for inner in tracing.along(graph, node.id, lambda _, name: _conditions(name)):
         yield from (link.node for name, link in inner.links.items() if LATENT.match(name))
 
@@ -274,8 +278,8 @@ def _conditions(name: str) -> bool:
 
 
 def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
-    """The other passes that start from an empty picture, unless they share it on the way of the
-    saved one."""
+    """Return the other passes that start from an empty picture, unless they share it on the way of
+    the saved one."""
     shared = {source.id for base in bases for source in base.sources}
     others = [
         p for p in every if p not in bases and not p.before and any(map(_is_empty, p.sources))
@@ -288,7 +292,7 @@ def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> 
 
 
 def _is_empty(node: Node) -> bool:
-    """Whether a node makes the empty picture that a text-to-image workflow starts from."""
+    """Return whether a node makes the empty picture that a text-to-image workflow starts from."""
     sized = any(SIZE.search(name) for name in (*node.values, *node.links))
     return sized and not loads_picture(node)
 

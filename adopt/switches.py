@@ -1,6 +1,6 @@
-"""Which of its inputs a switch lets through, by what it is set to.
+"""Resolve switch nodes: which input is active.
 
-Pure. A switch is known by the names of its inputs, hardly ever by its class.
+Pure. A switch is recognized by the names of its inputs, hardly ever by its class.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 from adopt.graph import Graph, Node
 
-DEPTH = 20  # so many nodes may hand a setting on
-SIDES = ("switch", "boolean", "condition", "cond", "bool")
-NUMBERS = ("select", "selected_index", "index", "choice", "input")
-SETTINGS = frozenset((*SIDES, *NUMBERS))
+HANDED_ON = 20  # so many nodes may hand a setting on
+SIDE_SETTINGS = ("switch", "boolean", "condition", "cond", "bool")
+NUMBER_SETTINGS = ("select", "selected_index", "index", "choice", "input")
+SETTINGS = frozenset((*SIDE_SETTINGS, *NUMBER_SETTINGS))
 TRUE = re.compile(r"true|^yes|^on$|^tt_", re.I)
 FALSE = re.compile(r"false|^no|^off$|^ff_", re.I)
 FIRST, SECOND = re.compile(r"_a$", re.I), re.compile(r"_b$", re.I)
@@ -24,9 +24,9 @@ ONE_KIND = re.compile(
 NEGATES = re.compile(r"(?<![a-z])not(?![a-z])|Not(?=[A-Z])|negate|invert")
 
 
-def live(graph: Graph, node: Node) -> tuple[str, ...]:
-    """The inputs that a switch may let through: one, or all of them if its setting is not known;
-    none if the node is no switch."""
+def active_inputs(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return the inputs that a switch may let through: one, or all of them if its setting is not
+    known; none if the node is no switch."""
     inputs = [name for name in (*node.links, *node.values) if name.lower() not in SETTINGS]
     settings = [name for name in (*node.links, *node.values) if name.lower() in SETTINGS]
     if not any(name in node.links for name in inputs):
@@ -48,7 +48,7 @@ def _chosen(setting: str, value: object, inputs: list[str]) -> str | None:
         value = int(value)
     if not isinstance(value, bool | int):
         return None
-    if setting in SIDES and value in (False, True):
+    if setting in SIDE_SETTINGS and value in (False, True):
         for sides in ((FALSE, TRUE), (SECOND, FIRST)):
             if all(any(map(side.search, inputs)) for side in sides) or sides[0] is FALSE:
                 chosen = next(filter(sides[bool(value)].search, inputs), None)
@@ -63,9 +63,10 @@ def _chosen(setting: str, value: object, inputs: list[str]) -> str | None:
 
 
 def _value(graph: Graph, node: Node, name: str) -> object:
-    """What an input is set to, there or in the nodes that hand it on; None if nobody knows."""
+    """Return what an input is set to, there or in the nodes that hand it on; None if that cannot be
+    seen."""
     negated = False
-    for _ in range(DEPTH):
+    for _ in range(HANDED_ON):
         link = node.links.get(name)
         if link is None:
             value = node.values.get(name)
@@ -80,7 +81,7 @@ def _value(graph: Graph, node: Node, name: str) -> object:
 
 
 def _takes_first(node: Node, linked: list[str]) -> bool:
-    """Whether a node takes the first of its inputs that there is."""
+    """Return whether a node takes the first of its inputs that there is."""
     is_any = "switch" in node.class_type.lower() and not node.values
     return is_any and all(map(ONE_KIND.fullmatch, linked))
 
@@ -90,7 +91,7 @@ def _branches(node: Node, settings: Iterable[str], linked: list[str]) -> bool:
         return False
     sides = any(map(TRUE.search, linked)) and any(map(FALSE.search, linked))
     numbered = len([name for name in linked if NUMBERED.fullmatch(name)]) > 1
-    by_number = numbered and any(name.lower() in NUMBERS[:-1] for name in settings)
+    by_number = numbered and any(name.lower() in NUMBER_SETTINGS[:-1] for name in settings)
     return sides or by_number or "switch" in node.class_type.lower()
 
 

@@ -1,4 +1,4 @@
-"""Where a value comes from: from an input of a node back to the literal that a person may replace.
+"""Trace an input upstream to the literal that feeds it.
 
 Owns what the field calls its inputs (`steps`, `noise_seed`, `text_g`, …) and how nodes hand values
 on: primitives, pipes, switches, joined texts. Pure; decides nothing about a workflow as a whole.
@@ -20,7 +20,7 @@ from comfyui.object_info import ObjectInfo
 Kind = Literal["number", "string"]
 Want = Literal["positive", "negative"]
 
-DEPTH = 100  # so many nodes are followed one behind another
+TRACED_NODES = 100  # so many nodes are followed one behind another
 CLOSE = 4.0  # texts whose likelihoods differ by less cannot be told apart
 
 # The names of the inputs that take each thing, the most telling first.
@@ -171,7 +171,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Part:
-    """A text that could be the person's: where it stands, what it says, how likely it is theirs."""
+    """A text that could be the person's: its places, its words, and how likely it is theirs."""
 
     places: tuple[Place, ...]
     text: str
@@ -180,12 +180,13 @@ class Part:
 
 
 def is_placeholder(value: object) -> bool:
-    """Whether a value is another program's mark for a value of its own, and nothing else."""
+    """Return whether a value is another program's placeholder, and nothing else."""
     return isinstance(value, str) and bool(PLACEHOLDER.fullmatch(value))
 
 
 def fits(value: object, kind: Kind) -> bool:
-    """Whether a literal is of a kind; a placeholder stands for whatever is to be written there."""
+    """Return whether a literal is of a kind; a placeholder stands for whatever is to be written
+    there."""
     if kind == "string":
         return isinstance(value, str)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -193,14 +194,14 @@ def fits(value: object, kind: Kind) -> bool:
 
 
 def named(node: Node, names: Iterable[str]) -> list[str]:
-    """The inputs of a node that have one of these names, in capital letters or not."""
+    """Return the inputs of a node that have one of these names, in capital letters or not."""
     own = {name.lower(): name for name in (*node.links, *node.values)}
     return [own[name] for name in names if name in own]
 
 
-def find(graph: Graph, start: str, param: str) -> Place | None:
-    """The input that takes a param's thing, nearest to a sampling node: its own, or one of the
-    nodes that it takes its pipe, guider, sigmas … from."""
+def find_input(graph: Graph, start: str, param: str) -> Place | None:
+    """Return the input that takes a param, nearest to a sampling node: its own, or one of the nodes
+    that it takes its pipe, guider, sigmas … from."""
     carrier = CARRIERS.get(param)
     waiting, seen = [start], {start}
     for current in waiting:
@@ -217,10 +218,13 @@ def find(graph: Graph, start: str, param: str) -> Place | None:
     return None
 
 
-def sought(graph: Graph, start: str, param: str, kind: Kind, given: Place | None = None) -> Traced:
-    """The literal of a param for a sampling node, sought behind `given` or where `find()` says. In
-    doubt if a node has several inputs for it, or if there is one and nothing is found behind it."""
-    place = given or find(graph, start, param)
+def trace_param(
+    graph: Graph, start: str, param: str, kind: Kind, given: Place | None = None
+) -> Traced:
+    """Trace a param of a sampling node to its literal, upstream of `given` or of what
+    `find_input()` says. In doubt if a node has several inputs for it, or if there is one and
+    nothing feeds it."""
+    place = given or find_input(graph, start, param)
     if place is None:
         own = graph.nodes[start].inputs
         odd = [n for n in NAMES[param] if n in own and not CARRIERS.get(param, NOTHING).search(n)]
@@ -243,11 +247,11 @@ def literal(
     names: Collection[str],
     seen: set[Place] | None = None,
 ) -> Traced:
-    """The literal behind an input. `names` are what nodes on the way call such a value, `seen` the
-    inputs that have been looked behind already."""
+    """Trace an input upstream to its literal. `names` are what nodes on the way call such a value,
+    `seen` the inputs that have been traced already."""
     seen = set() if seen is None else seen
     calculated = False
-    for _ in range(DEPTH):
+    for _ in range(TRACED_NODES):
         seen.add(place)
         node = graph.nodes[place.node]
         if place.name in node.values:
@@ -260,7 +264,7 @@ def literal(
         inner = [e for e in _handed_on(graph, link, kind, names) if e not in seen]
         if len(inner) != 1:
             every = [literal(graph, e, kind, names, seen) for e in inner]
-            return _one_of(every, is_either=bool(switches.live(graph, inside)))
+            return _one_of(every, is_either=bool(switches.active_inputs(graph, inside)))
         place = inner[0]
         measured = PICTURE_LINK.match(place.name) is not None
         made = place.name not in names and (measured or _calculates(inside))
@@ -271,7 +275,7 @@ def literal(
 def _standing(
     node: Node, place: Place, kind: Kind, *, is_sure: bool, names: Collection[str]
 ) -> Traced:
-    """What is found at a literal; not sure if the value is changed on its way from there."""
+    """Return what is found at a literal; not sure if the value is changed on its way from there."""
     value = node.values[place.name]
     if not fits(value, kind):
         is_written = kind == "number" and isinstance(value, str)
@@ -283,14 +287,14 @@ def _standing(
 
 
 def _one_of(every: Sequence[Traced], *, is_either: bool) -> Traced:
-    """What is found behind several inputs, of which nobody knows which one counts, or how."""
+    """Return what is found behind several inputs, if it cannot be seen which one counts, or how."""
     found = [place for traced in every for place in (*traced.places, *traced.candidates)]
     first = next((traced.places for traced in every if traced.places), ())
     return Traced(first if is_either else (), tuple(dict.fromkeys(found)))
 
 
 def _calculates(node: Node) -> bool:
-    """Whether a node makes another number out of the one it is handed: it has a text for it."""
+    """Return whether a node makes another number out of the one it takes: it has a text for it."""
     texts = [name for name, value in node.values.items() if isinstance(value, str) and value]
     if not node.links or any(map(PIPE.search, node.links)):
         return False
@@ -298,12 +302,12 @@ def _calculates(node: Node) -> bool:
 
 
 def _handed_on(graph: Graph, link: Link, kind: Kind, names: Collection[str]) -> list[Place]:
-    """The inputs of a node that the value it hands on at a slot may come from."""
+    """Return the inputs of a node that the value it hands on at a slot may come from."""
     node = graph.nodes[link.node]
     for name in named(node, names):
         if name in node.links or fits(node.values.get(name), kind):
             return [Place(node.id, name)]
-    ways = switches.live(graph, node) or tuple(filter(PIPE.search, node.links))
+    ways = switches.active_inputs(graph, node) or tuple(filter(PIPE.search, node.links))
     if ways:
         return [Place(node.id, name) for name in ways]
     own = [name for name, value in node.values.items() if fits(value, kind)]
@@ -318,8 +322,8 @@ def _handed_on(graph: Graph, link: Link, kind: Kind, names: Collection[str]) -> 
 
 
 def _counting(node: Node, slot: int, numbers: list[str]) -> list[str]:
-    """Of the numbers of a node, the one that counts at a slot, if flags beside them say so: `Xi`,
-    `Xf` and `isfloatX` at the first, `Yi`, `Yf` and `isfloatY` at the next."""
+    """Return which number of a node counts at a slot, if flags beside them say so: `Xi`, `Xf` and
+    `isfloatX` at the first, `Yi`, `Yf` and `isfloatY` at the next."""
     flags = {found[1]: node.values[found[0]] for found in map(FLAG.fullmatch, node.values) if found}
     sides = [stem + ("f" if flags[stem] else "i") for stem in sorted(flags)]
     if slot < len(sides) and sides[slot] in numbers:
@@ -328,7 +332,8 @@ def _counting(node: Node, slot: int, numbers: list[str]) -> list[str]:
 
 
 def model_input(graph: Graph, start: str) -> Place | None:
-    """The link that a sampling node takes its model from: its own, its guider's, its pipe's."""
+    """Return the link that a sampling node takes its model from: its own, its guider's, its
+    pipe's."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]
@@ -345,8 +350,8 @@ def model_input(graph: Graph, start: str) -> Place | None:
 
 
 def model(graph: Graph, start: Place, depth: int = 4) -> Traced:
-    """The file name in the loader that a model comes from, through whatever patches it, and so many
-    switches that nobody knows the setting of; in doubt if other models are merged into it."""
+    """Trace a model to the file name in its loader, through whatever patches it and `depth`
+    switches whose setting cannot be seen; in doubt if other models are merged into it."""
     traced, merged = _loaded(graph, start, depth)
     found = dict.fromkeys(traced.places)
     for other in merged:
@@ -355,7 +360,8 @@ def model(graph: Graph, start: Place, depth: int = 4) -> Traced:
 
 
 def models_beside(graph: Graph, start: str) -> list[Place]:
-    """The file names of the other models that a sampling node, or its guider, samples with."""
+    """Return the file names of the other models that a sampling node, or its guider, samples
+    with."""
     found: dict[Place, None] = {}
     for node in (graph.nodes[start], *along(graph, start, lambda _, name: name == "guider")):
         others = [name for name in node.links if OTHER_MODEL.match(name)]
@@ -365,19 +371,20 @@ def models_beside(graph: Graph, start: str) -> list[Place]:
 
 
 def _loaded(graph: Graph, place: Place, depth: int) -> tuple[Traced, list[Place]]:
-    """The file name behind a model's link, and the links of what is merged into it on the way."""
+    """Return the file name behind a model's link, and the links of what is merged into it on the
+    way."""
     merged: list[Place] = []
-    for _ in range(DEPTH):
+    for _ in range(TRACED_NODES):
         link = graph.nodes[place.node].links.get(place.name)
         if link is None:
             break
         node = graph.nodes[link.node]
-        ways = switches.live(graph, node)
+        ways = switches.active_inputs(graph, node)
         if len(ways) > 1:
             every = [model(graph, Place(node.id, name), depth - 1) for name in ways if depth]
             return _one_of(every, is_either=True), merged
         patched = list(ways) or [name for name in node.links if MODEL_LINK.match(name)]
-        own = None if patched else find(graph, node.id, "model")
+        own = None if patched else find_input(graph, node.id, "model")
         if own is not None:
             return literal(graph, own, "string", (*NAMES["model"], "value")), merged
         odd = [name for name in NAMES["model"] if isinstance(node.inputs.get(name), dict)]
@@ -392,7 +399,7 @@ def _loaded(graph: Graph, place: Place, depth: int) -> tuple[Traced, list[Place]
 
 
 def _file_in(node: Node) -> Traced:
-    """The model file that a loader names under a name that nobody knows."""
+    """Return the model file that a loader names under an unknown name."""
     files = [name for name, value in node.values.items() if MODEL_FILE.search(str(value))]
     files = [name for name in files if not re.search("vae|lora|clip", name, re.I)]
     found = tuple(Place(node.id, name) for name in files)
@@ -400,7 +407,7 @@ def _file_in(node: Node) -> Traced:
 
 
 class Texts:
-    """Follows conditioning and strings back to the texts in them."""
+    """The texts upstream of conditioning and strings."""
 
     def __init__(self, graph: Graph, info: ObjectInfo | None, dead: Texts | None = None) -> None:
         self._graph = graph
@@ -410,8 +417,8 @@ class Texts:
         self.described: list[Node] = []  # nodes on the way that put a picture into words
 
     def behind(self, place: Place, want: Want) -> Part | None:
-        """The person's text behind an input; None if there is none to write."""
-        return choose(self._input(place, want, 0))
+        """Return the person's text behind an input; None if there is none to write."""
+        return likeliest(self._input(place, want, 0))
 
     def _input(self, place: Place, want: Want, depth: int) -> list[Part]:
         node = self._graph.nodes[place.node]
@@ -419,7 +426,7 @@ class Texts:
         if isinstance(value, str):
             return [Part((place,), value, _likelihood(node, place.name, value))]
         link = node.links.get(place.name)
-        if link is None or depth > DEPTH:
+        if link is None or depth > TRACED_NODES:
             return []
         if (link, want) not in self._known:
             self._known[link, want] = []  # what a circle leads back to has no text of its own
@@ -430,12 +437,12 @@ class Texts:
         return [Part(p.places, p.text, p.likely + hint, p.candidates) for p in parts]
 
     def _output(self, link: Link, want: Want, depth: int) -> list[Part]:
-        """The texts in what a node gives out at a slot."""
+        """Return the texts in what a node gives out at a slot."""
         node = self._graph.nodes[link.node]
         if ZEROED.search(node.class_type):
             return []
         want = self._by_slot(node, link.slot, want)
-        ways = switches.live(self._graph, node)
+        ways = switches.active_inputs(self._graph, node)
         if ways:
             parts = [p for name in ways for p in self._input(Place(node.id, name), want, depth)]
             return _either(parts) if len(ways) > 1 else self._twins(node, ways[0], parts, want)
@@ -449,16 +456,17 @@ class Texts:
         each = [self._input(Place(node.id, name), want, depth) for name in names]
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
-            both = _in_each(map(choose, each))
+            both = _in_each(map(likeliest, each))
             return [Part(p.places, p.text, p.likely, p.places) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
-            return _in_each(map(choose, each))
+            return _in_each(map(likeliest, each))
         parts = [part for parts in each for part in parts]
         return _replacement(node, parts) if _replaces(node) else parts
 
     def _twins(self, node: Node, chosen: str, live: list[Part], want: Want) -> list[Part]:
-        """What comes through a switch; where its other side says the same, it goes there too."""
+        """Return what comes through a switch; where its other side says the same, the prompt goes
+        there too."""
         if self._dead is None:
             return live
         names = [n for n in (*node.links, *node.values) if n.lower() not in switches.SETTINGS]
@@ -474,7 +482,8 @@ class Texts:
         return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
-        """Which of the two a slot of a node gives, if it has both: the lower is the positive."""
+        """Return which of the two a slot of a node gives, if it has both: the lower is the
+        positive."""
         names = (*node.links, *node.values)
         both = any(POSITIVE.search(n) for n in names) and any(NEGATIVE.search(n) for n in names)
         if not both:
@@ -499,7 +508,7 @@ class Texts:
         return any(PICTURE_LINK.match(name) for name in node.links)
 
     def _text_inputs(self, node: Node, want: Want, slot: int) -> list[str]:
-        """The inputs of a node that its text comes from, of the wanted kind."""
+        """Return the inputs of a node that its text comes from, of the wanted kind."""
         conditioning = [n for n in node.links if CONDITIONING.search(n)]
         texts = [n for n in node.links if TEXT.search(n) and not NO_TEXT.search(n)]
         texts = [n for n in texts if not CLIP_LINK.match(n)]
@@ -523,7 +532,7 @@ class Texts:
         return names
 
     def _unnamed(self, node: Node, want: Want, depth: int) -> list[Part]:
-        """The texts of a node whose inputs have names that nobody knows: all of them in doubt."""
+        """Return the texts of a node whose inputs have unknown names, all of them in doubt."""
         names = [name for name in (*node.links, *node.values) if not NO_TEXT.search(name)]
         names = [name for name in names if not NO_STRING.search(name)]
         return _in_doubt(
@@ -543,14 +552,14 @@ class Texts:
 
 
 def _is_said(item: tuple[str, object]) -> bool:
-    """Whether a value is a text of several words, under whatever name."""
+    """Return whether a value is a text of several words, under whatever name."""
     name, value = item
     return isinstance(value, str) and " " in value.strip() and not NO_TEXT.search(name)
 
 
 def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:
-    """Of names for both kinds those for one; names that say neither count if none says it, and
-    what has a pipe leaves to it what it has not itself."""
+    """Return those of the names that are of one kind; names that say neither count if none says it,
+    and what has a pipe leaves to it what it has not itself."""
     wanted, other = (POSITIVE, NEGATIVE) if want == "positive" else (NEGATIVE, POSITIVE)
     telling = [name for name in names if wanted.search(name)]
     if telling:
@@ -562,7 +571,7 @@ def _of_kind(names: list[str], want: Want, has_pipe: bool) -> list[str]:
 
 
 def _in_doubt(parts: list[Part]) -> list[Part]:
-    """Texts of which nobody knows which one counts."""
+    """Return the texts, each with all of them as candidates."""
     every = tuple(dict.fromkeys(place for part in parts for place in part.places))
     return [Part(p.places, p.text, p.likely, every) for p in parts]
 
@@ -572,7 +581,7 @@ def _either(parts: list[Part]) -> list[Part]:
 
 
 def _in_each(chosen: Iterable[Part | None]) -> list[Part]:
-    """One text for all inputs of an encoder: the prompt goes into each."""
+    """Return one text for all inputs of an encoder: the prompt goes into each."""
     parts = [part for part in chosen if part is not None]
     if not parts:
         return []
@@ -589,7 +598,8 @@ def _replaces(node: Node) -> bool:
 
 
 def _replacement(node: Node, parts: list[Part]) -> list[Part]:
-    """Of a node that puts one text into another: the one that is put in, if its place is there."""
+    """Return, for a node that puts one text into another, the one that is put in, if its place is
+    there."""
     place, text = node.values.get("find"), node.values.get("string", node.values.get("text"))
     if not (isinstance(place, str) and isinstance(text, str) and place and place in text):
         return parts
@@ -598,7 +608,7 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 
 def _likelihood(node: Node, name: str, text: str) -> float:
-    """How likely a text is the person's, by where it stands and how it reads."""
+    """Return how likely a text is the person's, by where it stands and how it reads."""
     likely = _hint(name) + _hint(_own_title(node))
     likely += 0 if any(map(CLIP_LINK.match, node.links)) else 1  # a node for the text alone
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)
@@ -615,13 +625,13 @@ def _likelihood(node: Node, name: str, text: str) -> float:
 
 
 def _own_title(node: Node) -> str:
-    """The title that somebody gave a node; empty if it has that of its class."""
+    """Return the title that the author gave a node; empty if it has that of its class."""
     plain = re.sub(r"\(.*?\)|[^a-z]", "", node.title.lower())
     return "" if plain == re.sub(r"[^a-z]", "", node.class_type.lower()) else node.title
 
 
 def _is_kept_free(node: Node, text: str) -> bool:
-    """Whether an empty text is where somebody writes the prompt, by the title they gave it."""
+    """Return whether an empty text is kept for the prompt, by the title that the author gave it."""
     return not text.strip() and _hint(_own_title(node)) > 0
 
 
@@ -631,7 +641,7 @@ def _hint(name: str) -> float:
 
 
 def _distinct(parts: Iterable[Part]) -> list[Part]:
-    """Of the parts that stand in the same place, the likeliest."""
+    """Return the likeliest of the parts that stand in the same places."""
     found: dict[tuple[Place, ...], Part] = {}
     for part in parts:
         known = found.get(part.places)
@@ -640,8 +650,9 @@ def _distinct(parts: Iterable[Part]) -> list[Part]:
     return list(found.values())
 
 
-def choose(parts: Iterable[Part]) -> Part | None:
-    """The likeliest of several texts; with the others as candidates if they are as likely."""
+def likeliest(parts: Iterable[Part]) -> Part | None:
+    """Return the likeliest of several texts, with the others as candidates if they are as
+    likely."""
     ranked = sorted(_distinct(parts), key=lambda part: -part.likely)
     if not ranked:
         return None
@@ -656,7 +667,8 @@ def choose(parts: Iterable[Part]) -> Part | None:
 
 
 def along(graph: Graph, start: str, follow: Callable[[Node, str], bool]) -> Iterator[Node]:
-    """The nodes behind `start` over the inputs of a node that `follow` takes, nearest first."""
+    """Yield the nodes upstream of `start` over the inputs of a node that `follow` takes, nearest
+    first."""
     waiting, seen = [start], {start}
     for current in waiting:
         node = graph.nodes[current]

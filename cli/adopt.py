@@ -33,8 +33,8 @@ class AdoptError(Exception):
 
 
 def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
-    """`--adopt FILE`: the exit code is 0 if all was found for sure, 2 if the folder is written and
-    something is not sure, 1 if the workflow cannot be driven."""
+    """Run `--adopt FILE`. The exit code is 0 if all was found for sure, 2 if the folder is written
+    and something is not sure, 1 if the workflow cannot be driven."""
     info = _ask(settings)
     adoption = analyse_file(options.adopt, info)
     loaded = _checked(adoption)
@@ -88,7 +88,7 @@ def write(
 
 
 def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None) -> Iterator[str]:
-    """A line for each param, and one for each thing that the server lacks."""
+    """Yield a line for each param, and one for each thing that the server lacks."""
     for finding in adoption.findings:
         places = ", ".join(finding.places) or "-"
         yield f"{finding.param:<10} {places}: {finding.why}"
@@ -105,7 +105,7 @@ def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None)
 
 
 def _ask(settings: Settings) -> ObjectInfo | None:
-    """What the server's node classes accept; None if there is no server."""
+    """Return what the server's node classes accept; None if there is no server."""
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with closing(client):
         try:
@@ -115,7 +115,7 @@ def _ask(settings: Settings) -> ObjectInfo | None:
 
 
 def _checked(adoption: Adoption) -> binder.LoadResult:
-    """What was found, as a start of the bot will read it."""
+    """Check what was found, as a start of the bot will read it."""
     if adoption.refused is not None:
         return binder.Invalid(adoption.refused)
     try:
@@ -131,7 +131,7 @@ def _as_json(adoption: Adoption, refused: str | None) -> str:
 
 
 def _name_of(path: Path) -> str:
-    """A name for the workflow out of its file's; of a file that is called as all are, its
+    """Return a name for the workflow out of its file's; of a file that is called as all are, its
     folder's."""
     stem = re.sub(r"[-_ ]*(workflow)?[-_ ]*(api)?$", "", path.stem, flags=re.IGNORECASE)
     words = re.findall(r"[\w.-]+", stem if stem and stem != "base" else path.resolve().parent.name)
@@ -139,7 +139,7 @@ def _name_of(path: Path) -> str:
 
 
 def _is_name(name: str) -> bool:
-    """Whether every system takes it as the name of a folder, and a person can type it."""
+    """Return whether every system takes it as the name of a folder, and a person can type it."""
     is_plain = re.fullmatch(r"\w[\w .+()-]*", name) is not None and name.strip(" .") == name
     return is_plain and len(name) <= NAME_LIMIT and not WINDOWS_NAMES.fullmatch(name)
 
@@ -149,7 +149,7 @@ def _pretty(workflow: binder.Nodes) -> str:
 
 
 def _python() -> str:
-    """How the owner has called Python, from the folder they are in."""
+    """Return how the owner has called Python, from the folder they are in."""
     path = Path(sys.executable)
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())

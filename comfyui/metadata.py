@@ -1,9 +1,9 @@
-"""What a picture file says beside its pixels: the prompt, the workflow, names on the owner's disk.
+"""Strip the prompt and workflow that ComfyUI embeds in PNG, WebP and JPEG files.
 
-Owns where PNG, WebP and JPEG keep such texts, which is where ComfyUI and its packs write them. Pure
-functions on bytes: nothing is decoded, no pixel is touched, and what the bytes are about is not
-known here. Videos (and GIF, TIFF, AVIF, JPEG XL) are left as they are: ComfyUI writes the prompt
-into mp4 and webm too, and taking it out there would mean to write the file anew.
+Owns where these formats keep texts, which is where ComfyUI and its packs write them. Pure functions
+on bytes: nothing is decoded and no pixel is touched. Videos (and GIF, TIFF, AVIF, JPEG XL) are left
+as they are: ComfyUI writes the prompt into mp4 and webm too, and to take it out there the file
+would have to be written anew.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Broken(Exception):
 
 
 def without_metadata(data: bytes) -> bytes:
-    """The same picture without the texts in its file, and without whatever stands behind its end;
-    all else byte for byte. What is broken, or of another format, comes back as it is."""
+    """Return the same picture without the texts in its file, and without whatever stands behind its
+    end; all else byte for byte. What is broken, or of another format, comes back as it is."""
     take_apart = next((parts for start, parts in FORMATS.items() if data.startswith(start)), None)
     if take_apart is None:
         return data
@@ -90,7 +90,7 @@ def _jpeg_parts(data: memoryview) -> Parts:
 
 
 def _jpeg_end(data: memoryview, start: int, kind: int) -> int:
-    """Where the segment ends whose length stands there; of a scan, with its coded pixels."""
+    """Return the end of the segment whose length stands there; of a scan, with its coded pixels."""
     end = start + int.from_bytes(data[start : start + 2], "big")
     if kind == SCAN:
         after = JPEG_SCAN_END.search(data, end)

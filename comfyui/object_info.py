@@ -1,7 +1,7 @@
-"""What a server's node classes accept: the option lists and limits out of its `/object_info`.
+"""The option lists and limits in a server's `/object_info`.
 
-Owns the chains of architecture.md §6 and the shapes in which ComfyUI declares inputs (comfyui.md).
-Does no I/O. Knows no workflow and no node id.
+Owns the chains of classes in which the lists are looked for, and the shapes in which ComfyUI
+declares inputs (docs/comfyui.md). Does no I/O. Knows no workflow and no node id.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OptionsMissing(ComfyError):
 
 @dataclass(frozen=True)
 class ComfyOptions:
-    """What a person may choose from (architecture.md §4), verbatim and in the server's order."""
+    """What a person may choose from, verbatim and in the server's order."""
 
     models: tuple[str, ...]
     samplers: tuple[str, ...]
@@ -51,8 +51,8 @@ class ComfyOptions:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a job has to know of a server: the largest seeds by class and input, what the classes
-    that load a model give, and the LoRAs, verbatim."""
+    """The facts of a server that a job depends on: the largest seeds by class and input, the
+    outputs of the classes that load a model, and the LoRAs, verbatim."""
 
     seed_maxima: Mapping[tuple[str, str], int]
     outputs: Mapping[str, tuple[str, ...]]
@@ -69,15 +69,15 @@ class ObjectInfo:
         return class_type in self._classes
 
     def nearest(self, class_type: str) -> str | None:
-        """The known class whose name resembles this one most."""
+        """Return the known class whose name resembles this one most."""
         import difflib  # no start needs it
 
         close = difflib.get_close_matches(class_type, list(self._classes), n=1)
         return close[0] if close else None
 
     def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
-        """The list an input of a class takes its value from, in either shape (comfyui.md); None
-        if the class is unknown or the input is free."""
+        """Return the list that an input of a class takes its value from, in either shape; None if
+        the class is unknown or the input is free."""
         spec = self._spec(class_type, field)
         try:
             values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
@@ -88,7 +88,7 @@ class ObjectInfo:
         return tuple(value for value in values if isinstance(value, str) and value.strip())
 
     def output_types(self, class_type: str) -> tuple[str, ...]:
-        """The types of what a class gives out, by slot; empty if the class is unknown."""
+        """Return the types of the outputs of a class, by slot; empty if the class is unknown."""
         try:
             outputs = self._classes[class_type]["output"]
         except (LookupError, TypeError):
@@ -96,17 +96,18 @@ class ObjectInfo:
         return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
 
     def is_long_text(self, class_type: str, field: str) -> bool:
-        """Whether an input of a class is declared as a text of several lines."""
+        """Return whether an input of a class is declared as a text of several lines."""
         spec = self._spec(class_type, field)
         return len(spec) > 1 and spec[0] == "STRING" and _is_multiline(spec[1])
 
     def puts_out(self, class_type: str) -> bool:
-        """Whether nodes of a class are outputs: what reaches none of those is never run."""
+        """Return whether nodes of a class are outputs: what reaches none of those is never run."""
         declared = self._classes.get(class_type)
         return isinstance(declared, dict) and declared.get("output_node") is True
 
     def maxima(self, fields: Collection[str]) -> dict[tuple[str, str], int]:
-        """The largest value of each whole-number input of these names, by class and input."""
+        """Return the largest value of each whole-number input of these names, by class and
+        input."""
         found: dict[tuple[str, str], int] = {}
         for class_type in self._classes:
             for name in fields:
@@ -118,18 +119,17 @@ class ObjectInfo:
         return found
 
     def capabilities(self, seed_inputs: Collection[str]) -> Capabilities:
-        """What a job has to know of the server; `seed_inputs` are the names of inputs that hold a
-        seed."""
+        """Return what jobs depend on; `seed_inputs` are the names of inputs that hold a seed."""
         outputs = {name: self.output_types(name) for name in self._classes}
         models = {name: types for name, types in outputs.items() if "MODEL" in types}
         loras = self.choices("LoraLoader", "lora_name") or ()
         return Capabilities(self.maxima(seed_inputs), models, loras)
 
     def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
-        """The lists found by the chains of architecture.md §6, and of them only what the class of
-        every bound node accepts too. `bound_classes` maps the class of a node that jobs are written
-        to onto those of its inputs that take a value from a list. Raises OptionsMissing, which
-        names what was looked for and what to install."""
+        """Return the lists found by the chains, and of them only what the class of every bound node
+        accepts too. `bound_classes` maps the class of a node that jobs are written to onto those of
+        its inputs that take a value from a list. Raises OptionsMissing, which names what was looked
+        for and what to install."""
         problems: list[str] = []
         loader = self._first(LOADERS) or self._first(
             name for name in self._classes if ANY_LOADER in name.replace(" ", "")
@@ -164,9 +164,9 @@ class ObjectInfo:
         return ComfyOptions(lists["ckpt_name"], lists["sampler_name"], lists["scheduler"])
 
     def options_of(self, inputs: Mapping[str, Collection[tuple[str, str]]]) -> ComfyOptions:
-        """The lists of a workflow with bindings of its own: for `model`, `sampler` and `scheduler`
-        what all of these inputs, (class, input), accept. Empty where none of them has a list.
-        Raises OptionsMissing where nothing is accepted by all."""
+        """Return the lists of a workflow with bindings of its own: for `model`, `sampler` and
+        `scheduler` what all of these inputs, (class, input), accept. Empty where none of them has a
+        list. Raises OptionsMissing where nothing is accepted by all."""
         lists, problems = [], []
         for param in ("model", "sampler", "scheduler"):
             choices = [self.choices(class_type, name) for class_type, name in inputs[param]]
@@ -181,7 +181,8 @@ class ObjectInfo:
         return ComfyOptions(*lists)
 
     def _spec(self, class_type: str, field: str) -> Sequence[Any]:
-        """What a class says of an input: its type or list, and more; empty if it has no such."""
+        """Return what a class says of an input: its type or list, and more; empty if it has no
+        such."""
         try:
             inputs = self._classes[class_type]["input"]
             spec = {**inputs.get("optional", {}), **inputs.get("required", {})}[field]
@@ -195,7 +196,8 @@ class ObjectInfo:
     def _accepted(
         self, owner: str, field: str, bound: Mapping[str, Collection[str]]
     ) -> tuple[str, ...]:
-        """What `owner` lists for an input and every bound class with that input takes, in order."""
+        """Return what `owner` lists for an input and every bound class with that input takes, in
+        order."""
         values = dict.fromkeys(self.choices(owner, field) or ())
         for class_type, fields in bound.items():
             allowed = self.choices(class_type, field) if field in fields else None
