@@ -250,7 +250,7 @@ class Workflow:
     def model_slots(self, outputs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
         """Return the nodes that LoRAs follow, with the slots of their model and CLIP: those with
         the bound name, or, of a node that only holds a name, those that take it. `outputs` has the
-        output types of the server's classes; of one that is not in it, its users tell."""
+        output types of the server's classes; of one that is not in it, its users show them."""
         found: dict[str, dict[str, int]] = {}
         for node, _ in self.bindings["model"]:
             is_loader = bool(_model_slots(self.graph, node, outputs))

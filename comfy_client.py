@@ -4,7 +4,7 @@ Owns the session, the routes, the meaning of the answers, and the progress feed.
 neither Discord nor the database nor any node id. `ComfyClient` blocks: it is called
 from the worker thread or from the event loop's thread pool, never on the loop itself.
 `ProgressFeed` alone lives on the loop.
-How the server really behaves is written down in comfyui.md: look there if a rule here seems odd.
+How a server really behaves is written down in docs/comfyui.md.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that i
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
-# Of a prompt's extra_data. Of the methods that show something, this one alone costs next to nothing
-# and needs no file beside the model.
+# The one method that shows something at next to no cost, and needs no file beside the model.
 PREVIEW_METHOD = "latent2rgb"
 FEATURE_FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 

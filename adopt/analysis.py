@@ -1,7 +1,7 @@
 """Infer the bindings of an exported workflow: the analysis behind `--adopt`.
 
-Owns where each param of a job goes in a workflow that nobody has prepared, how sure that is, and
-why a workflow cannot be driven at all. Pure, but for `analyse_file()`; nothing is ever modified.
+Owns where each param of a job goes in a workflow that was not prepared for the bot, and how sure
+that is. Pure, but for `analyse_file()`; nothing is ever modified.
 """
 
 from __future__ import annotations
@@ -13,33 +13,24 @@ from functools import partial
 from pathlib import Path
 
 import binder
-from adopt import passes, switches, tracing
+from adopt import passes, refusals, tracing
 from adopt.graph import Graph, Node, build, unwrap
 from adopt.passes import (
-    ASKS_PICTURE,
-    FILE_INPUTS,
     LATENT,
-    LOADS_PICTURE,
-    PICTURE,
     NotAdoptable,
     Pass,
-    loads_picture,
 )
-from adopt.tracing import NAMES, Part, Texts, Traced, Want
+from adopt.refusals import listed
+from adopt.texts import Part, Texts, Want
+from adopt.tracing import NAMES, Traced
 from binder import PARAMS, Nodes, Place
 from comfyui.object_info import ObjectInfo
 
-# A size that is chosen from a list, unless the choice is that the numbers beside it count.
-SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
-EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
-SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
-CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)
+CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)  # a preset that leaves it to the numbers
 TURNS = re.compile(r"swap|landscape|portrait|orient|flip|rotat", re.I)
 OFF = re.compile(r"^(off|false|no|none|never|disabled?|0)?$", re.I)
 STAGES = ("start_at_step", "end_at_step")
-COUNTED = ("steps", "seed", "width", "height", "batch")
-NUMBER_INPUTS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
 
 BARE_PLACEHOLDER = re.compile(r":\s*(%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>)\s*[,}\]\n]")
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
@@ -137,14 +128,15 @@ class _Analysis:
         self._info = info
 
     def findings(self) -> tuple[Finding, ...]:
-        self._refuse_edited()
-        self._refuse_asked()
+        refusals.refuse_edited(self._graph, self._base)
+        refusals.refuse_asked(self._passes.alive)
         found = [self._model(), self._positive()]
         found.append(self._negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
         found += [self._size("width"), self._size("height"), self._batch()]
-        self._refuse_placeholders(found)
+        written = {place for f in found for place in (*f.places, *f.candidates)}
+        refusals.refuse_placeholders(self._graph, self._passes.alive, written)
         return tuple(map(partial(_shared, found), found))
 
     # The params.
@@ -180,7 +172,7 @@ class _Analysis:
         if own is None:
             return Traced()
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
-        # a type names a model or the way it is built: only the server knows
+        # A type names a model, or the way it is built: the file does not say which.
         return Traced(traced.places, traced.places) if own.name == "model_type" else traced
 
     def _is_refiner(self, place: Place) -> bool:
@@ -190,7 +182,7 @@ class _Analysis:
         texts = self._texts()
         finding = self._text(texts, "positive")
         if not finding.places or finding.candidates:
-            self._refuse_described(texts)
+            refusals.refuse_described(self._graph, texts)
         if not finding.places:
             raise NotAdoptable(
                 "no text of it reaches the sampler, so there is nowhere to write a prompt: put a"
@@ -308,12 +300,12 @@ class _Analysis:
         if len(stages) == 1:
             return finding
         traced = _together(self._literal(p, "steps") for p in stages)
-        names = _listed(str(p.node) for p in stages)
+        names = listed(str(p.node) for p in stages)
         why = f"{names} share the steps: their start and end steps are scaled with them"
         linked = [name for p in stages for name in p.node.links if name in STAGES]
         if linked:
             why = (
-                f"{names} share the steps, but take {_listed(dict.fromkeys(linked))} from elsewhere"
+                f"{names} share the steps, but take {listed(dict.fromkeys(linked))} from elsewhere"
             )
             return self._finding("steps", Traced(traced.places, traced.places), why)
         return self._finding("steps", traced, why)
@@ -376,37 +368,23 @@ class _Analysis:
 
     def _guidance(self) -> Traced:
         """Find the guidance that is distilled into the model, on the way of the positive."""
-        for node in self._conditioned():
+        for node in tracing.conditioned(self._graph, self._base.id):
             if "guidance" in {*node.links, *node.values}:
                 place = Place(node.id, "guidance")
                 return tracing.trace_param(self._graph, node.id, "cfg", "number", place)
         return Traced()
 
-    def _conditioned(self) -> Iterator[Node]:
-        """Yield the nodes that the positive of the base pass comes through, encoded."""
-        start = tracing.find_input(self._graph, self._base.id, "positive")
-        link = self._graph.nodes[start.node].links.get(start.name) if start else None
-        if link is None:
-            return
-        yield self._graph.nodes[link.node]
-        yield from tracing.along(self._graph, link.node, self._conditions)
-
-    def _conditions(self, node: Node, name: str) -> bool:
-        """Return whether the positive comes through an input of a node."""
-        ways = switches.active_inputs(self._graph, node)
-        is_positive = tracing.CONDITIONING.search(name) and not tracing.NEGATIVE.search(name)
-        return name in ways if ways else bool(is_positive)
-
     def _size(self, param: str) -> Finding:
         traced = self._of_bases(lambda p: self._of_source(p, param))
-        preset = next(filter(None, map(self._preset, traced.places)), None)
+        nodes = [self._graph.nodes[place.node] for place in traced.places]
+        preset = next(filter(None, map(_preset, nodes)), None)
         if preset is not None:
             why = f"{self._in_words([preset])} sets the size by a choice from a list"
             return self._finding(param, Traced((), traced.places), why)
         if not traced.places:
             why = f"nothing holds the {param} alone" if traced.candidates else f"no {param} to set"
             return self._finding(param, traced, why)
-        if any(map(self._is_turned, traced.places)):
+        if any(map(_is_turned, nodes)):
             why = f"{self._in_words(traced.places)}, which may turn the picture on its side"
             return self._finding(param, Traced(traced.places, traced.places), why)
         through = ", after a calculation" if traced.candidates == traced.places else ""
@@ -421,20 +399,6 @@ class _Analysis:
         places = self._in_words(traced.places)
         why = f"{places}: so many pictures at once" if traced.places else "no batch size to set"
         return self._finding("batch", traced, why)
-
-    def _preset(self, place: Place) -> Place | None:
-        """Return the input that chooses the size in a node instead of the numbers beside it."""
-        for name, value in self._graph.nodes[place.node].values.items():
-            is_preset = PRESET.search(name) and not TURNS.search(name)
-            if isinstance(value, str) and is_preset and not CUSTOM.search(value):
-                return Place(place.node, name)
-        return None
-
-    def _is_turned(self, place: Place) -> bool:
-        """Return whether the node of a size may swap width and height."""
-        values = self._graph.nodes[place.node].values.items()
-        turns = [value for name, value in values if TURNS.search(name)]
-        return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
 
     def _of_source(self, p: Pass, param: str) -> Traced:
         """Find a param whose value stands where the empty picture is made."""
@@ -466,70 +430,7 @@ class _Analysis:
         return "" if own else f", which {self._base} uses"
 
     def _in_words(self, places: Iterable[Place]) -> str:
-        return _listed(f"{place.name} of {self._graph.nodes[place.node]}" for place in places)
-
-    # What cannot be driven.
-
-    def _refuse_described(self, texts: Texts) -> None:
-        for node in texts.described:
-            behind = (self._graph.nodes[inner] for inner in self._graph.upstream([node.id]))
-            given = next(filter(loads_picture, behind), None)
-            if given is not None:
-                raise NotAdoptable(
-                    f"its prompt is what {node} says of the picture of {given}, which would have to"
-                    " come from the person: export a text-to-image workflow"
-                )
-
-    def _refuse_edited(self) -> None:
-        """Refuse what the prompt speaks about a loaded picture in."""
-        for node in self._conditioned():
-            # a picture beside a text in an encoder: what is to be edited, if it is taken as latents
-            encodes = "vae" in node.links or "edit" in node.class_type.lower()
-            encodes = encodes and any(tracing.CLIP_LINK.match(name) for name in node.links)
-            shown = [n for n in node.links if SHOWN.search(n)]
-            encodes = encodes or bool(EDITS.search(node.class_type))
-            refers = [n for n in node.links if LATENT.match(n) or n == "pixels"]
-            inputs = (shown if encodes else []) + refers
-            for inner in self._graph.upstream(node.links[name].node for name in inputs):
-                if loads_picture(self._graph.nodes[inner]):
-                    raise NotAdoptable(
-                        f"it edits the picture of {self._graph.nodes[inner]}, which would have to"
-                        " come from the person: export a text-to-image workflow"
-                    )
-
-    def _refuse_asked(self) -> None:
-        """Refuse what another program would have to put a picture into."""
-        for node in self._passes.alive:
-            values = [value for name, value in node.values.items() if PICTURE.match(name)]
-            open_ones = any(map(_is_open, values))
-            asks = bool(ASKS_PICTURE.search(node.class_type))
-            if asks or (open_ones and LOADS_PICTURE.search(node.class_type)):
-                raise NotAdoptable(
-                    f"{node} needs a picture from the person: export a workflow that needs none, or"
-                    " one with a fixed picture"
-                )
-
-    def _refuse_placeholders(self, found: Iterable[Finding]) -> None:
-        written = {place for f in found for place in (*f.places, *f.candidates)}
-        left = []
-        for node in self._passes.alive:
-            if not self._graph.users.get(node.id) and not passes.is_sampling(node):
-                continue  # what a saving node makes of it is its own affair
-            for name, value in node.values.items():
-                if (
-                    FILE_INPUTS.match(name)
-                    or SOUGHT.match(name)
-                    or str(Place(node.id, name)) in written
-                ):
-                    continue
-                is_odd = name in NUMBER_INPUTS and isinstance(value, str) and value.isupper()
-                if is_odd or tracing.is_placeholder(value):
-                    left.append(f"{value} in {name} of {node}")
-        if left:
-            raise NotAdoptable(
-                f"it is another program's template: {_listed(left[:3])} would stay as it is; export"
-                " the workflow from ComfyUI itself, with Workflow > Export (API)"
-            )
+        return listed(f"{place.name} of {self._graph.nodes[place.node]}" for place in places)
 
 
 def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
@@ -540,6 +441,21 @@ def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
         return finding
     why = f"{finding.why}; something else comes from there too"
     return Finding(finding.param, finding.places, why, finding.places)
+
+
+def _preset(node: Node) -> Place | None:
+    """Return the input that chooses the size in a node instead of the numbers beside it."""
+    for name, value in node.values.items():
+        is_preset = PRESET.search(name) and not TURNS.search(name)
+        if isinstance(value, str) and is_preset and not CUSTOM.search(value):
+            return Place(node.id, name)
+    return None
+
+
+def _is_turned(node: Node) -> bool:
+    """Return whether the node of a size may swap width and height."""
+    turns = [value for name, value in node.values.items() if TURNS.search(name)]
+    return any(v is True or (isinstance(v, str) and not OFF.search(v)) for v in turns)
 
 
 def _batches(p: Pass) -> Iterator[Place]:
@@ -563,18 +479,3 @@ def _or_else(traced: Traced, others: Iterable[Place]) -> Traced:
     new = [place for place in others if place not in traced.places]
     every = dict.fromkeys((*traced.places, *traced.candidates, *new))
     return Traced(traced.places, tuple(every)) if new else traced
-
-
-def _is_open(value: object) -> bool:
-    """Return whether the value of a picture-loading node names no picture yet."""
-    return (
-        tracing.is_placeholder(value)
-        or value == ""
-        or (str(value).isupper() and "." not in str(value))
-    )
-
-
-def _listed(places: Iterable[str]) -> str:
-    """Return a list as a part of a sentence."""
-    *first, last = list(places) or ["nothing"]
-    return f"{', '.join(first)} and {last}" if first else last

@@ -1,7 +1,7 @@
 """A workflow as a graph: its nodes, the links between them by slot, and what a node depends on.
 
-Pure: reads the API format, and knows no param of a job and no class of node. Takes any JSON: what
-is not a node is not in the graph, and a link to nowhere is none.
+Pure: reads the API format, and depends on no param of a job and no class of node. Takes any JSON:
+what is not a node is not in the graph, and a link to nowhere is none.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from adopt.tracing import NAMES, PIPE
 from binder import Place
 from comfyui.object_info import ObjectInfo
 
-# What the field calls the inputs that make a node what it is.
 LATENT = re.compile(r"^(latents?|samples?|base_latent|optional_latent|stage_\w)(_\w+)?$", re.I)
 PICTURE = re.compile(
     r"^(image\w*|input_image|base_image|pixels|img|pictures?|destination|source|background"
@@ -36,8 +35,7 @@ SAMPLING_INPUTS = frozenset({"sampler_name", "sampler", "guider", "sigmas"})
 FILE_INPUTS = re.compile(
     r"^(file_?name\w*|save_prefix|prefix|(output_?|save_?)?(path|folder|dir|directory))$", re.I
 )
-# Class names, for what neither links nor inputs tell.
-SAVES = re.compile(r"save|output|export|write|upload", re.I)
+SAVES = re.compile(r"save|output|export|write|upload", re.I)  # of a class, as those below
 SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
 LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
@@ -108,7 +106,7 @@ def is_sampling(node: Node) -> bool:
     names = {*node.links, *node.values}
     picture = any(PICTURE.match(name) for name in node.links)
     if picture and any(FILE_INPUTS.match(name) for name in names):
-        return False  # a saving node, told what to write into the file
+        return False  # a saving node that writes these settings into the file
     counted = names & {*NAMES["steps"]} and names & {*NAMES["seed"], *NAMES["cfg"]}
     given = picture or any(_gives(name) for name in node.links)
     return bool(

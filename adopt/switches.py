@@ -58,7 +58,7 @@ def _chosen(setting: str, value: object, inputs: list[str]) -> str | None:
         return None
     numbered = [name for name in inputs if NUMBERED.fullmatch(name)]
     if setting == "index" and 0 not in map(_number, numbered):
-        return None  # nobody knows whether it counts from none or from one
+        return None  # it may count from none or from one
     return next((name for name in numbered if _number(name) == value), None)
 
 

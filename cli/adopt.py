@@ -1,6 +1,6 @@
 """--adopt: an exported workflow becomes one that /gen drives.
 
-Owns the command: it reads the file, writes the workflow's folder, and tells the owner what was
+Owns the command: it reads the file, writes the workflow's folder, and prints what was
 found, what it is not sure of, and what the server lacks. Needs no connection to Discord.
 """
 
@@ -59,7 +59,7 @@ def write(
     loaded: binder.Workflow,
     info: ObjectInfo | None,
 ) -> None:
-    """Write the folder and tell what is in it; AdoptError if there is one of that name."""
+    """Write the folder and print what is in it. Raises AdoptError if there is one of that name."""
     name = options.name or _name_of(options.adopt)
     if not _is_name(name):
         raise AdoptError(f"{name!r} cannot be the name of a folder: give another with --name")

@@ -104,7 +104,7 @@ class OutOfMemory(NodeFailed):
 
 
 class BrokenModel(NodeFailed):
-    """A file of weights cannot be read; which one, only the workflow tells."""
+    """A file of weights cannot be read; which one, only the workflow says."""
 
     user_message = (
         "The file of a model is broken, so ComfyUI cannot load it. Choose another model, or tell"
@@ -214,9 +214,9 @@ def refusal_of_job(error: Rejected, param_of: Mapping[tuple[str, str], str]) -> 
     def named(fault: Fault) -> str:
         return param_of.get((fault.node, fault.name), fault.param if fault.param == LORA else "")
 
-    told = _refused(tuple(fault._replace(param=named(fault)) for fault in error.faults))
-    told.was_queued = error.was_queued
-    return told
+    explained = _refused(tuple(fault._replace(param=named(fault)) for fault in error.faults))
+    explained.was_queued = error.was_queued
+    return explained
 
 
 def _refused(faults: tuple[Fault, ...]) -> Rejected:

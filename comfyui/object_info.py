@@ -15,7 +15,7 @@ from comfyui.errors import ComfyError
 
 log = logging.getLogger(__name__)
 
-# The chains of architecture.md §6, each class with both of its spellings (comfyui.md).
+# Each class stands in LOADERS and EFFICIENT_SAMPLERS with both of its spellings.
 MIKEY_LOADER = ("CheckpointLoaderSimpleMikey", "Checkpoint Loader Simple Mikey")
 LOADERS = (*MIKEY_LOADER, "CheckpointLoaderSimple")
 ANY_LOADER = "CheckpointLoader"

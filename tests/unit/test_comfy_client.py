@@ -155,7 +155,7 @@ def test_a_proxy_for_the_web_is_not_asked_for_a_server_on_this_machine(comfyui, 
         assert client.ping()
 
 
-# The option lists (architecture.md §6, comfyui.md)
+# The option lists
 
 LOADERS = ["CheckpointLoaderSimpleMikey", "Checkpoint Loader Simple Mikey"]
 LOADERS += ["CheckpointLoaderSimple", "A CheckpointLoader of others", "AnotherCheckpointLoader"]
