@@ -1,4 +1,4 @@
-"""The stand-in for ComfyUI behaves as comfyui.md says of the real one."""
+"""The stand-in for ComfyUI behaves as docs/comfyui.md says of the real one."""
 
 from __future__ import annotations
 
