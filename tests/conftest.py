@@ -14,6 +14,12 @@ from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+WORKERS = 4  # more than most machines have cores for: the tests wait more than they work
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes run the tests: one, with --pdb and -s, if a file is named."""
+    return 0 if any(".py" in argument for argument in config.args) else WORKERS
 
 
 @pytest.fixture
