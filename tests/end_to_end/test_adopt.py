@@ -118,7 +118,8 @@ def test_what_is_sure_is_written_with_a_line_for_each_param_and_how_to_try_it(
     assert [line.split()[0] for line in bot.lines[: len(PARAMS)]] == list(PARAMS)
     assert bot.lines[0] == "model      4.ckpt_name: the model that KSampler 3 samples with"
     (line,) = [line for line in bot.lines if "--once" in line]
-    assert re.fullmatch(r'  \S*python\S* comfygen.py --once "a red fox" --workflow My-fox', line)
+    python = r'("[^"]*python[^"]*"|\S*python\S*)'  # quoted, if a folder has a space in its name
+    assert re.fullmatch(rf'  {python} comfygen.py --once "a red fox" --workflow My-fox', line)
     assert not any(line.startswith(("not sure", "warning")) for line in bot.lines)
 
 

@@ -26,6 +26,7 @@ from tests.standins.discord.server import DiscordStandIn
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOMS = ("cli", "bot", "jobs", "adopt", "comfyui")
 PROGRAM = sorted(REPOSITORY.glob("*.py"))
+SHIPPED_WORKFLOW = "workflows/multisampler"  # beside it stand those that the owner has adopted
 SETTINGS = {
     line.partition("=")[0].lstrip("# ")
     for line in (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
@@ -52,8 +53,8 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         shutil.copytree(compiled_program(), folder, dirs_exist_ok=True)
-        shutil.copytree(REPOSITORY / "workflows", folder / "workflows")
-        self.workflow = folder / "workflows/multisampler/base.json"
+        shutil.copytree(REPOSITORY / SHIPPED_WORKFLOW, folder / SHIPPED_WORKFLOW)
+        self.workflow = folder / SHIPPED_WORKFLOW / "base.json"
         self.database = folder / "data/comfygen.db"
 
     def add_workflow(
@@ -119,6 +120,7 @@ class Bot:
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",
             },
+            installation.folder.parent,  # not where the program is: services start elsewhere
             forks,
         )
         self.lines: list[str] = []
@@ -176,11 +178,10 @@ class Bot:
 
 
 def start(
-    command: list[str], environment: Mapping[str, str], forks: ForkServer | None
+    command: list[str], environment: Mapping[str, str], folder: Path, forks: ForkServer | None
 ) -> subprocess.Popen[str] | ForkedProcess:
-    """Start Python with this command line."""
-    folder = REPOSITORY.anchor  # not where the program is: services start elsewhere
-    if forks and (forked := forks.start(command, folder, environment)):
+    """Start Python with this command line in a folder."""
+    if forks and (forked := forks.start(command, str(folder), environment)):
         return forked
     return subprocess.Popen(
         [sys.executable, *command],

@@ -56,7 +56,7 @@ def run(
     (folder / "program.py").write_text(source, "utf-8")
     changes = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **environment}
     command = [str(folder / "program.py"), "one", "two words"]
-    process = start(command, {**os.environ, **changes}, forks)
+    process = start(command, {**os.environ, **changes}, folder, forks)
     assert process.stdout
     with process.stdout as stdout:
         text = stdout.read()
@@ -94,7 +94,7 @@ def test_a_signal_reaches_it_and_nobody_else_holds_its_files(
     program.write_text(source, "utf-8")
     changes = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     for number in (signal.SIGTERM, signal.SIGKILL):
-        process = start([str(program)], {**os.environ, **changes}, forks)
+        process = start([str(program)], {**os.environ, **changes}, tmp_path, forks)
         assert process.stdout
         with process.stdout as stdout:
             assert stdout.readline() == "locked\n"  # the second time only if the lock is free
