@@ -39,7 +39,8 @@ import discord
 from discord import app_commands
 
 from bot.alerts import Alerts
-from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, BotContext, answer_unknown
+from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, answer_unknown
+from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.messages import DISCORD_ERRORS, TRY_SECONDS, log_exception, may_work_later
 from bot.report import Reporter

@@ -269,7 +269,7 @@ class Forms:
         draft = self._drafts.find(interaction.user.id, key)
         await interaction.response.send_modal(prompt_modal(draft, origin))
 
-    async def take_modal(
+    async def on_modal(
         self,
         interaction: Interaction,
         key: str,

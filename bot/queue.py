@@ -1,108 +1,103 @@
-"""/queue: what is being made, who waits, and who may cancel what of it.
+"""/queue: the running job, the waiting ones, and Cancel for those a person may cancel.
 
-Owns the message of /queue with its buttons and its menu for moderators, and what members are called
-in it. Everything here runs on the event loop; what blocks goes to a thread.
+The command, its controls and its message. Runs on the event loop; the database is read in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import discord
+from discord import app_commands
 
-from bot.controls import ControlId, Controls, Interaction, job_button
-from bot.messages import DISCORD_ERRORS
+from bot.actions import cancel_job, tidy
+from bot.context import BotContext
+from bot.controls import BUTTONS, ControlId, Controls, Interaction, button
 from bot.permissions import is_moderator
 from jobs.names import MENU_LIMIT
 from store import Job, JobStatus, Store
-from text import duration, escape, truncate
-
-log = logging.getLogger(__name__)
+from text import OPTION_LIMIT, duration, escape, truncate
 
 QUEUE_TITLE = "The queue"
 OTHERS_MENU = "Cancel a job of somebody else"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
 OWN_SHOWN = 20  # of a person's own jobs, with a button each
-NAME_SECONDS = 2.0  # within which Discord tells what somebody is called, or it goes without
-NAMES_KEPT = 1000
+
+Place = tuple[str, Job]  # a job, and "running" or its number in the queue
 
 
-class MemberNames:
-    """What people are called in a server, of which the bot knows nothing before it asks."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, str], str] = {}
-
-    async def of(self, guild: discord.Guild, user_ids: set[str]) -> dict[str, str]:
-        """Names by user id, at least of these; without those that Discord does not tell soon."""
-        if len(self._known) > NAMES_KEPT:
-            self._known.clear()
-        await asyncio.gather(*(self._learn(guild, user_id) for user_id in user_ids))
-        return {user_id: name for (at, user_id), name in self._known.items() if at == guild.id}
-
-    async def _learn(self, guild: discord.Guild, user_id: str) -> None:
-        if (guild.id, user_id) in self._known:
-            return
-        try:
-            member = await asyncio.wait_for(guild.fetch_member(int(user_id)), NAME_SECONDS)
-        except DISCORD_ERRORS as error:
-            log.debug("the name of user %s is not known: %s", user_id, error)
-        else:
-            self._known[guild.id, user_id] = member.display_name
+@app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")
+async def show_queue(interaction: Interaction) -> None:
+    """Show the queue, for the caller's eyes alone."""
+    context: BotContext = interaction.client.context
+    context.check_place(interaction)
+    await interaction.response.defer(ephemeral=True)
+    embed, view = await queue_message(context.store, interaction)
+    await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
-class Waiting:
-    """What waits, as /queue shows it."""
+async def cancel(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+    """Cancel the job of a button, or the one chosen from the moderator's menu, and show the queue
+    as it is now."""
+    data: Any = interaction.data
+    await interaction.response.defer()
+    await cancel_job(context, interaction, control.key or data["values"][0])
+    embed, view = await queue_message(context.store, interaction)
+    await tidy(interaction.edit_original_response(content="Cancelled.", embed=embed, view=view))
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._names = MemberNames()
 
-    async def message(self, interaction: Interaction) -> tuple[discord.Embed, Controls]:
-        """What runs, who waits, and what the person may cancel: their own jobs, each with a button,
-        and for a moderator a menu of the others."""
-        # In this order: a job that starts in between is then in both, and not in neither.
-        queued = await asyncio.to_thread(self._store.by_status, JobStatus.QUEUED)
-        running = await asyncio.to_thread(self._store.by_status, JobStatus.RUNNING)
-        queued = [job for job in queued if job.id not in {other.id for other in running}]
-        embed = queue_embed(running, queued)
-        if queued and (estimate := await asyncio.to_thread(self._store.estimate, len(queued))):
-            embed.set_footer(text=f"all done in about {duration(estimate)}")
-        places = [(" the one now", job) for job in running]
-        places += [(f" number {number}", job) for number, job in enumerate(queued, 1)]
-        user_id = str(interaction.user.id)
-        own = [(place, job) for place, job in places if job.user_id == user_id][:OWN_SHOWN]
-        for place, job in own:
-            prompt = escape(truncate(job.positive_prompt, 100))
-            embed.add_field(name=f"Yours:{place}", value=prompt, inline=False)
-        buttons = [job_button(job.id, "cancel", place) for place, job in own]
-        others = [(place, job) for place, job in places if job.user_id != user_id]
-        others = [(place, job) for place, job in others if is_moderator(interaction, job.guild_id)]
-        if not others or interaction.guild is None:
-            return embed, Controls(*buttons)
-        return embed, Controls(*buttons, await self._others_menu(interaction.guild, others))
+async def queue_message(store: Store, interaction: Interaction) -> tuple[discord.Embed, Controls]:
+    """Return the queue and what the person may cancel: their own jobs, each with a button, and for
+    a moderator a menu of the others."""
+    # In this order: a job that starts in between is then in both, and not in neither.
+    queued = await asyncio.to_thread(store.by_status, JobStatus.QUEUED)
+    running = await asyncio.to_thread(store.by_status, JobStatus.RUNNING)
+    queued = [job for job in queued if job.id not in {other.id for other in running}]
+    embed = queue_embed(running, queued)
+    if queued and (estimate := await asyncio.to_thread(store.estimate, len(queued))):
+        embed.set_footer(text=f"all done in about {duration(estimate)}")
+    places = [("running", job) for job in running]
+    places += [(f"number {number}", job) for number, job in enumerate(queued, 1)]
+    user_id = str(interaction.user.id)
+    own = [(place, job) for place, job in places if job.user_id == user_id][:OWN_SHOWN]
+    for place, job in own:
+        prompt = escape(truncate(job.positive_prompt, OPTION_LIMIT))
+        is_running = job.status is JobStatus.RUNNING
+        name = "Yours, running" if is_running else f"Yours: {place}"
+        embed.add_field(name=name, value=prompt, inline=False)
+    others = [(place, job) for place, job in places if job.user_id != user_id]
+    others = [(place, job) for place, job in others if is_moderator(interaction, job.guild_id)]
+    menus = [others_menu(others)] if others else []
+    return embed, Controls(*map(cancel_button, own), *menus)
 
-    async def _others_menu(
-        self, guild: discord.Guild, others: Sequence[tuple[str, Job]]
-    ) -> discord.ui.Select[Any]:
-        """A moderator's menu of these jobs, each with its place in the queue, to cancel one."""
-        shown = others[:MENU_LIMIT]
-        names = await self._names.of(guild, {job.user_id for _, job in shown})
-        some = f" (the first {len(shown)} of {len(others)})" if len(others) > len(shown) else ""
-        menu: discord.ui.Select[Any] = discord.ui.Select(
-            custom_id=str(ControlId("queue", "cancel", "")), placeholder=OTHERS_MENU + some
+
+def cancel_button(own: Place) -> discord.ui.Button[Any]:
+    """Return the button that cancels one of the person's own jobs."""
+    place, job = own
+    label, style = BUTTONS["cancel"]
+    end = "the running one" if job.status is JobStatus.RUNNING else place
+    return button("queue", "cancel", job.id, f"{label} {end}", style)
+
+
+def others_menu(others: Sequence[Place]) -> discord.ui.Select[Any]:
+    """Return a moderator's menu of other people's jobs, each with the first words of its prompt."""
+    shown = others[:MENU_LIMIT]
+    some = f" (the first {len(shown)} of {len(others)})" if len(others) > len(shown) else ""
+    menu: discord.ui.Select[Any] = discord.ui.Select(
+        custom_id=str(ControlId("queue", "cancel", "")), placeholder=OTHERS_MENU + some
+    )
+    for place, job in shown:
+        words = " ".join(job.positive_prompt.split())
+        menu.add_option(
+            label=place.capitalize(), value=job.id, description=truncate(words, OPTION_LIMIT)
         )
-        for place, job in shown:
-            name = f": {names[job.user_id]}" if job.user_id in names else ""
-            menu.add_option(label=place.strip().capitalize() + name, value=job.id)
-        return menu
+    return menu
 
 
 def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
-    """What runs and who waits."""
+    """Return the running job and the waiting ones, in their order."""
     lines = [
         f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
         for job in running
@@ -112,6 +107,6 @@ def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
         lines.append(f"and {len(queued) - QUEUE_SHOWN} more")
     return discord.Embed(
         title=QUEUE_TITLE,
-        description="\n".join(lines) or "Nothing is being made, and nobody waits.",
+        description="\n".join(lines) or "The queue is empty.",
         colour=discord.Colour.blurple(),
     )

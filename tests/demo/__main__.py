@@ -281,7 +281,7 @@ class Play:
         self.generate(zed, form.message)
         queue = self.look_at_the_queue(kim)
         chat.does(kim, "chooses zed's job in the menu: it is cancelled, and the list up to date")
-        reply = kim.select(queue, OTHERS_MENU, "Number 4: zed").wait()
+        reply = kim.select(queue, OTHERS_MENU, "Number 4").wait()
         cancelled = reply.wait_message(lambda m: m["content"] == "Cancelled.")
         chat.says(cancelled, alone_to=kim)
         chat.says(

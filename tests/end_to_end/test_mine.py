@@ -197,7 +197,7 @@ def test_pages_and_buttons_work_after_a_restart_and_retention(house: House) -> N
     house.bots[-1].stop()
     house.run().wait_for_line("1 jobs older than 9 days")
     gone = person.press(page, "Again 11").wait()
-    gone.wait_message(lambda m: m["content"].startswith("This job is so old"))
+    gone.wait_message(lambda m: m["content"].startswith("This job is too old"))
     assert jobs_of(house, person) == 10
     turned = person.press(first, "Older").wait()  # there is no such page any more
     page = turned.wait_message(lambda m: footer(m) == "1 to 10 of 10")

@@ -166,7 +166,7 @@ def main() -> None:
     if os.environ.get("SHORT_WAITS"):
         shorten_waits()
     if age := os.environ.get("LISTS_AGE"):
-        vars(importlib.import_module("bot.commands"))["LISTS_AGE"] = float(age)
+        vars(importlib.import_module("bot.gen"))["LISTS_AGE"] = float(age)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
     if point := os.environ.get("PAUSE_AT"):

@@ -1095,7 +1095,7 @@ class House:
             for name, text in {**TYPED, **texts}.items()
         ]
         control = ControlId.parse(modal.custom_id)
-        await self.forms.take_modal(interaction, control.key, control.action, components)
+        await self.forms.on_modal(interaction, control.key, control.action, components)
         return interaction  # type: ignore[no-any-return]
 
     def draft(self, key: str) -> Draft:

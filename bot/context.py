@@ -1,0 +1,91 @@
+"""The bot's context: what every command, button and modal is handed.
+
+Holds the parts of the bot and the rules that apply to all commands. Runs on the event loop; what
+blocks goes to a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from bot.blocked import BlockedPrompt, BlockedWords
+from bot.controls import Interaction
+from bot.form import Forms
+from bot.permissions import check_place
+from bot.report import Reporter
+from jobs.catalog import Catalog
+from jobs.worker import Queued, Worker
+from settings import Settings
+from store import Job, JobParams, Store
+from text import UserError
+
+DOUBLE_CLICK_SECONDS = 2.0  # within which a second press is part of the first
+RESTARTING = "The bot is restarting. Please try again in a minute."
+
+
+class DoubleClickGuard:
+    """Recognizes the second press of a double click."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, str], float] = {}  # when, by person and job
+
+    def is_repeat(self, user_id: int, job_id: str) -> bool:
+        """Return whether this person has just pressed the same button; if not, note the press."""
+        now = time.monotonic()
+        self._first = {
+            press: at for press, at in self._first.items() if now - at < DOUBLE_CLICK_SECONDS
+        }
+        is_repeat = (user_id, job_id) in self._first
+        self._first.setdefault((user_id, job_id), now)
+        return is_repeat
+
+    def forget(self, user_id: int, job_id: str) -> None:
+        """Let the next press count: this one failed."""
+        self._first.pop((user_id, job_id), None)
+
+
+class BotContext:
+    """The parts of the bot that every command and button works with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        catalog: Catalog,
+        worker: Worker,
+        reporter: Reporter,
+        comfyui_threads: ThreadPoolExecutor,
+    ) -> None:
+        """`comfyui_threads` are for calls that wait for ComfyUI, which may hang for long."""
+        self.settings = settings
+        self.store = store
+        self.catalog = catalog
+        self.worker = worker
+        self.reporter = reporter
+        self.comfyui_threads = comfyui_threads
+        self.again_guard = DoubleClickGuard()
+        self.words = BlockedWords(store)
+        self.forms = Forms(settings, catalog, self.check_place)
+
+    def check_place(self, interaction: Interaction) -> None:
+        """Raise UserError while the bot shuts down, and where this person may not use it."""
+        if self.worker.stopping:
+            raise UserError(RESTARTING)
+        check_place(self.settings, interaction)
+
+    async def accept(self, params: JobParams) -> Queued:
+        """Queue a job. Raises BlockedPrompt if the server's moderators block its prompt."""
+        prompt = params.positive_prompt
+        found = await asyncio.to_thread(self.words.found, params.guild_id, prompt)
+        if found:
+            raise BlockedPrompt(found)
+        return await asyncio.to_thread(self.worker.accept, params)
+
+    async def job(self, job_id: str) -> Job:
+        """Return the job that a button is about. Raises UserError if retention has removed it."""
+        job = await asyncio.to_thread(self.store.get, job_id)
+        if job is None:
+            raise UserError("This job is too old: the bot no longer has its details.")
+        return job

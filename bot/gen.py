@@ -1,0 +1,137 @@
+"""/gen: the command, its autocomplete, and the controls of its form up to Generate.
+
+The form's looks and drafts are bot/form.py's. Runs on the event loop; what blocks goes to a thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from discord import app_commands
+
+import binder
+from bot.actions import say_queued, tidy
+from bot.blocked import BlockedPrompt
+from bot.context import BotContext
+from bot.controls import ControlId, Interaction
+from bot.form import Forms, form_embed, retry_view
+from jobs.catalog import LISTS_AGE
+from jobs.draft import AS_IN_FILE, FormError, Stage, check_offered
+from jobs.names import names_of
+from settings import PROMPT_LIMIT
+from text import UserError, drop_lone_surrogates
+
+
+@app_commands.command(name="gen", description="Make a picture on this server's own GPU")
+@app_commands.describe(
+    prompt="What the picture shows",
+    model="Type any part of a model's name",
+    seed="The same seed and settings give the same picture",
+    workflow="What makes the picture, where there is a choice",
+    shape="Square, portrait, landscape, wide or tall",
+    lora="Type any part of a LoRA's name: its tag is added to the prompt",
+)
+@app_commands.choices(
+    shape=[app_commands.Choice(name=name, value=name) for name in (AS_IN_FILE, *binder.SHAPES)]
+)
+async def gen(
+    interaction: Interaction,
+    prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
+    model: str | None = None,
+    seed: str | None = None,
+    workflow: str | None = None,
+    shape: str | None = None,
+    lora: str | None = None,
+) -> None:
+    """Open a form; what the options say is filled in."""
+    context: BotContext = interaction.client.context
+    context.catalog.refresh_if_older(time.monotonic() - LISTS_AGE)
+    given = (
+        drop_lone_surrogates(text or "") for text in (prompt, model, seed, workflow, shape, lora)
+    )
+    await context.forms.open(interaction, *given)
+
+
+@gen.autocomplete("model")
+async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+    """Suggest models of the workflow that the command names, or of the one its form will have."""
+    forms: Forms = interaction.client.context.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.catalog.offer(workflow).options.models, current)
+
+
+@gen.autocomplete("lora")
+async def complete_lora(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+    """Suggest LoRAs."""
+    forms: Forms = interaction.client.context.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return choices_of(forms.catalog.offer(workflow).loras, current)
+
+
+@gen.autocomplete("workflow")
+async def complete_workflow(
+    interaction: Interaction, current: str
+) -> list[app_commands.Choice[str]]:
+    """Suggest workflows."""
+    return choices_of(tuple(interaction.client.context.catalog.offers), current)
+
+
+def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
+    """Return the entries of a list that match a text, for autocomplete."""
+    choices = names_of(values).choices(text)
+    return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
+
+
+async def choose(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+    """Take a choice from a menu of the form."""
+    data: Any = interaction.data
+    await context.forms.choose(interaction, control.key, control.action, data["values"][0])
+
+
+async def show_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+    """Open the window of Edit Prompts & Settings, or of Correct it."""
+    await context.forms.show_modal(interaction, control.key, control.action)
+
+
+async def on_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+    """Take the texts of a submitted window."""
+    data: Any = interaction.data
+    await context.forms.on_modal(interaction, control.key, control.action, data["components"])
+
+
+async def generate(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+    """Turn the draft into a job."""
+    draft = context.forms.draft(interaction, control.key)
+    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
+        await interaction.response.defer()
+        return
+    context.check_place(interaction)
+    if missing := draft.missing():
+        raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
+    params = draft.job_params(
+        interaction.user.id,
+        interaction.guild_id,
+        interaction.channel_id,
+        random_seeds=context.settings.random_seeds,
+    )
+    try:
+        params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
+    except FormError as gone:
+        await context.forms.show_anew(interaction, draft, gone.user_message)
+        return
+    draft.stage = Stage.SENDING  # before the first await
+    try:
+        await interaction.response.defer()
+        queued = await context.accept(params)
+        draft.sent()
+    except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
+        draft.stage = Stage.OPEN  # before the person can have read it and typed again
+        sentence = blocked_prompt.user_message
+        await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
+        return
+    finally:
+        if draft.stage is Stage.SENDING:
+            draft.stage = Stage.OPEN
+    await say_queued(context, interaction, queued, *notes)
+    await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))
