@@ -312,40 +312,25 @@ class _Analysis:
 
     def _split(self) -> Place | None:
         """Return a number of steps that a schedule is cut at, apart from the steps themselves."""
-        return next(filter(None, map(self._cut, self._passes.every)), None)
-
-    def _cut(self, p: Pass) -> Place | None:
-        """Return the number of steps that the schedule of a pass is cut at."""
-        for node in tracing.along(self._graph, p.node.id, lambda _, n: n.startswith("sigmas")):
-            if isinstance(node.values.get("step"), int) and node.values["step"]:
-                return Place(node.id, "step")
-        return None
+        return next(filter(None, (_cut(self._graph, p) for p in self._passes.every)), None)
 
     def _goes_on(self, p: Pass) -> bool:
         """Return whether a later pass begins late: it may well go on with what the base pass
         began."""
-        return bool(self._step(p, "start_at_step") or self._cut(p))
+        return bool(_step(self._graph, p, "start_at_step") or _cut(self._graph, p))
 
     def _stages(self) -> list[Pass]:
         """Return the base pass, and those that go on with its steps from where it ends."""
-        chain = [self._passes.base]
+        chain, step = [self._passes.base], partial(_step, self._graph)
         for later in self._passes.later:
             last = chain[-1]
-            begins, ends = self._step(later, "start_at_step"), self._step(last, "end_at_step")
-            steps, same = self._step(last, "steps"), self._step(later, "steps")
+            begins, ends = step(later, "start_at_step"), step(last, "end_at_step")
+            steps, same = step(last, "steps"), step(later, "steps")
             if not begins or ends is None or steps != same or last.node.id not in later.before:
                 continue
             if begins == ends or (steps is not None and ends < steps):
                 chain.append(later)
         return chain
-
-    def _step(self, p: Pass, name: str) -> float | None:
-        """Return the number behind an input that counts steps."""
-        names = (*NAMES["steps"],) if name == "steps" else (name, "value")
-        place = tracing.find_input(self._graph, p.node.id, "steps") if name == "steps" else None
-        traced = tracing.literal(self._graph, place or Place(p.node.id, name), "number", names)
-        value = self._graph.value(traced.places[0]) if traced.places else None
-        return value if isinstance(value, int | float) else None
 
     def _cfg(self) -> Finding:
         finding = self._of_base("cfg")
@@ -441,6 +426,23 @@ def _shared(every: Iterable[Finding], finding: Finding) -> Finding:
         return finding
     why = f"{finding.why}; something else comes from there too"
     return Finding(finding.param, finding.places, why, finding.places)
+
+
+def _cut(graph: Graph, p: Pass) -> Place | None:
+    """Return the number of steps that the schedule of a pass is cut at."""
+    for node in tracing.along(graph, p.node.id, lambda _, n: n.startswith("sigmas")):
+        if isinstance(node.values.get("step"), int) and node.values["step"]:
+            return Place(node.id, "step")
+    return None
+
+
+def _step(graph: Graph, p: Pass, name: str) -> float | None:
+    """Return the number behind an input that counts steps."""
+    names = (*NAMES["steps"],) if name == "steps" else (name, "value")
+    place = tracing.find_input(graph, p.node.id, "steps") if name == "steps" else None
+    traced = tracing.literal(graph, place or Place(p.node.id, name), "number", names)
+    value = graph.value(traced.places[0]) if traced.places else None
+    return value if isinstance(value, int | float) else None
 
 
 def _preset(node: Node) -> Place | None:

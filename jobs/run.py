@@ -1,8 +1,8 @@
-"""One prompt on the server, from its submission to its pictures.
+"""One prompt on the server, from the workflow it is bound to until its pictures are there.
 
-Owns the wait: when it is submitted (again), how its end is noticed, how long it may take, and that
-it is never run twice. Blocks in the worker's thread; knows no store and no Discord, asks through
-callbacks.
+Owns the order of the steps that write a job into a workflow, and the wait: when the prompt is
+submitted (again), how its end is noticed, how long it may take, and that it is never run twice.
+Blocks in the worker's thread; without the store and Discord, which it reaches through callbacks.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PromptRun:
 
     `/history` is the truth. A prompt in neither `/history` nor `/queue` is absent: not yet
     submitted, forgotten by a ComfyUI that restarted, or removed by its owner. An id posted twice
-    would run twice, so after anything unclear both are asked before posting (comfyui.md).
+    would run twice, so after anything unclear both are asked before posting (docs/comfyui.md).
     """
 
     MAX_SUBMISSIONS = 3  # should ComfyUI forget it by restarting
@@ -138,7 +138,7 @@ class PromptRun:
 
     def pictures(self) -> tuple[Sequence[ImageRef], list[bytes]]:
         """Wait for the pictures and fetch them. A run from ComfyUI's cache names the file of an
-        earlier one; if that is gone, it is made once more under another name (comfyui.md)."""
+        earlier one; if that is gone, it is made once more under another name (docs/comfyui.md)."""
         refs = self.wait()
         try:
             return refs, self.download(refs)
@@ -229,7 +229,7 @@ class PromptRun:
 
     def _missed(self, now: float) -> None:
         """ComfyUI has it no more. It has restarted and forgotten it, unless the feed was connected
-        all the while: then somebody took it out of the queue."""
+        all the while: then its owner took it out of the queue."""
         since = self._unanswered_since
         if since is not None and now - since < LATE_SECONDS:
             return  # twice submitted, it would run twice
