@@ -31,7 +31,7 @@ from bot.report import Reporter
 from bot.running import place_in_queue
 from jobs.catalog import LISTS_AGE, Catalog, Offer
 from jobs.draft import AS_IN_FILE, ExpiredForm, FormError, Stage, check_offered, new_seed
-from jobs.names import names_of
+from jobs.names import OptionNames
 from jobs.worker import Queued, Worker
 from settings import PROMPT_LIMIT, Settings
 from store import Job, JobParams, Store, StoreError
@@ -153,7 +153,7 @@ async def complete_model(interaction: Interaction, current: str) -> list[app_com
     the one they will get."""
     forms: Forms = interaction.client.context.forms
     workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.catalog.offer(workflow).options.models, current)
+    return choices_of(forms.catalog.offer(workflow).models, current)
 
 
 @gen.autocomplete("lora")
@@ -169,13 +169,12 @@ async def complete_workflow(
     interaction: Interaction, current: str
 ) -> list[app_commands.Choice[str]]:
     """The workflows that a person may mean."""
-    return choices_of(tuple(interaction.client.context.catalog.offers), current)
+    return choices_of(interaction.client.context.catalog.names, current)
 
 
-def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
-    """What autocomplete offers out of a list."""
-    choices = names_of(values).choices(text)
-    return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
+def choices_of(names: OptionNames, text: str) -> list[app_commands.Choice[str]]:
+    """Return what autocomplete offers out of a list."""
+    return [app_commands.Choice(name=name, value=value) for name, value in names.choices(text)]
 
 
 @app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")
@@ -212,11 +211,10 @@ async def refresh(interaction: Interaction) -> None:
 
 def all_options(offers: Mapping[str, Offer]) -> tuple[set[str], set[str], set[str]]:
     """The models, samplers and schedulers of all workflows."""
-    options = [offer.options for offer in offers.values()]
     return (
-        {model for each in options for model in each.models},
-        {sampler for each in options for sampler in each.samplers},
-        {scheduler for each in options for scheduler in each.schedulers},
+        {model for offer in offers.values() for model in offer.models.values},
+        {sampler for offer in offers.values() for sampler in offer.samplers.values},
+        {scheduler for offer in offers.values() for scheduler in offer.schedulers.values},
     )
 
 
@@ -266,7 +264,7 @@ async def show_modal(context: BotContext, interaction: Interaction, control: Con
 async def take_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
     """A modal that was submitted."""
     data: Any = interaction.data
-    await context.forms.take_modal(interaction, control.key, control.action, data["components"])
+    await context.forms.on_modal(interaction, control.key, control.action, data["components"])
 
 
 async def generate(context: BotContext, interaction: Interaction, control: ControlId) -> None:
