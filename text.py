@@ -37,7 +37,7 @@ class PublicError(Exception):
 
 
 class UserError(PublicError):
-    """The bot does not do what a person asks, and says why."""
+    """Refusal of what a person asks, with the reason."""
 
 
 @contextlib.contextmanager

@@ -197,7 +197,6 @@ def workflow_gone(workflow: str, instead: str) -> str:
 # ---------------------------------------------------------------------------------------------
 # The modal
 
-
 USUAL_STEPS = (20, 30)
 USUAL_CFG = (4, 8)
 
@@ -259,24 +258,18 @@ class PromptModal(discord.ui.Modal):
     would forget an open modal, and the texts with it, at a restart or after its time.
     """
 
-    def __init__(
-        self,
-        custom_id: str,
-        texts: Mapping[str, str],
-        most_steps: int,
-        own: Mapping[str, float],
-    ) -> None:
-        """Make the inputs. `most_steps` is what the owner allows; `own` are the numbers of the
-        workflow's file, by the names of INPUTS."""
-        super().__init__(title="Prompts & Settings", custom_id=custom_id)
-        styles = discord.TextStyle
+    def __init__(self, draft: Draft, origin: str) -> None:
+        """Show the draft's texts; `origin` is the button that opens it, `edit` or `retry`."""
+        control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
+        super().__init__(title="Prompts & Settings", custom_id=str(control_id))
+        styles, texts = discord.TextStyle, draft.texts()
         for name, given in INPUTS.items():
             if name not in texts:
                 continue
             self.add_item(
                 discord.ui.Label(
                     text=given.label,
-                    description=hint_of(name, most_steps, own),
+                    description=hint_of(name, draft),
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
@@ -301,22 +294,22 @@ class PromptModal(discord.ui.Modal):
         return texts
 
 
-def hint_of(name: str, most_steps: int, own: Mapping[str, float]) -> str:
+def hint_of(name: str, draft: Draft) -> str:
     """Return the hint below the label of one of INPUTS, with the usual values of most workflows, or
     this workflow's own where they are unusual."""
-    hint = INPUTS[name].hint
+    hint, own = INPUTS[name].hint, numbers_of(draft.offer.defaults)
     if name == "cfg":
         return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
     if name != "steps":
         return hint
     about = usual(own.get(name), USUAL_STEPS)
-    more = f"{about}; more" if most_steps >= USUAL_STEPS[1] else "More"
-    return hint.format(STEPS_RANGE[0], most_steps, more)
+    more = f"{about}; more" if draft.most_steps >= USUAL_STEPS[1] else "More"
+    return hint.format(STEPS_RANGE[0], draft.most_steps, more)
 
 
-def usual(own: float | None, most: tuple[int, int]) -> str:
+def usual(own: float | None, of_most: tuple[int, int]) -> str:
     """Return which values make good pictures: those of most workflows or this workflow's own."""
-    low, high = most
+    low, high = of_most
     if own is None or low <= own <= high:
         return f"{low} to {high} is usual"
     return f"This workflow's own is {own:g}"
@@ -334,14 +327,6 @@ def given_back(typed: Mapping[str, str]) -> dict[str, Any]:
         return {"embed": embed}
     whole = "\n\n".join(f"{label}:\n{text}" for label, text in texts)
     return {"file": discord.File(io.BytesIO(whole.encode()), "what-you-typed.txt")}
-
-
-def prompt_modal(draft: Draft, origin: str) -> PromptModal:
-    """Return the modal with the draft's texts; `origin` is the button that opens it, `edit` or
-    `retry`."""
-    control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
-    own = numbers_of(draft.offer.defaults)
-    return PromptModal(str(control_id), draft.texts(), draft.most_steps, own)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -428,7 +413,7 @@ class Forms:
         """Open the modal for the button `edit` of the form, or `retry` below a refusal; also of a
         form that was sent since, so that the refused texts are not lost."""
         draft = self._drafts.find(interaction.user.id, key)
-        await interaction.response.send_modal(prompt_modal(draft, origin))
+        await interaction.response.send_modal(PromptModal(draft, origin))
 
     async def on_modal(
         self,

@@ -39,9 +39,9 @@ class WorkflowError(PublicError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a person may choose from with one workflow, the values of its file, and the params that
-    have a control. `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty
-    where there is no model to use them with."""
+    """The choices of one workflow, the values of its file, and the params that have a control.
+    `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty where there is
+    no model to use them with."""
 
     models: OptionNames
     samplers: OptionNames
@@ -53,7 +53,7 @@ class Offer:
 
     @property
     def fields(self) -> list[str]:
-        """The params with a value from a list that the workflow has."""
+        """Return those of OPTION_PARAMS that the workflow has."""
         return [name for name in binder.OPTION_PARAMS if name in self.params]
 
     def offered(self, name: str) -> OptionNames:
@@ -127,8 +127,8 @@ class Workflows:
 
 
 class Catalog:
-    """What ComfyUI offers now, for each workflow: the last refresh holds. Safe to share between
-    threads; a refresh runs one at a time."""
+    """The offers of ComfyUI for each workflow, as of the last refresh. Safe to share between
+    threads; one refresh runs at a time."""
 
     def __init__(
         self, client: ComfyClient, workflows: Workflows, *, can_refresh: bool = True
@@ -150,7 +150,7 @@ class Catalog:
 
     @property
     def default(self) -> str:
-        """The name of the default workflow."""
+        """Return the name of the default workflow."""
         return self.workflows.default
 
     def offer(self, workflow: str) -> Offer:

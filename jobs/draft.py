@@ -46,13 +46,7 @@ FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept, those who opened one last
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
-PARAM_OF_INPUT = {  # the param that each text of the modal sets
-    "positive_prompt": "positive",
-    "negative_prompt": "negative",
-    "steps": "steps",
-    "cfg": "cfg",
-    "seed": "seed",
-}
+PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
 UNBOUND = {  # the values of a job whose workflow has no place for them
     "model": "",
     "sampler": "",
@@ -67,12 +61,12 @@ Params = TypeVar("Params", bound=PictureParams)
 
 
 class FormError(UserError):
-    """Something that was filled in cannot be used."""
+    """Refusal of something that was filled in."""
 
 
 class StaleForm(FormError):
-    """The controls of a form that is of no use any more. `reason` begins the sentence of the new
-    form that opens for the texts of its modal."""
+    """Refusal of the controls of a form that is of no use any more. `reason` begins the sentence of
+    the new form that opens for the texts of its modal."""
 
     reason: str
 
@@ -92,7 +86,7 @@ class SentForm(StaleForm):
 
 
 class Stage(Enum):
-    """How far a draft is on its way to a job."""
+    """Stages of a draft on its way to a job."""
 
     OPEN = "being filled in"
     SENDING = "Generate was pressed and is being handled"
@@ -101,9 +95,8 @@ class Stage(Enum):
 
 @dataclass
 class Draft:
-    """What a person has filled in so far in one form: a picture's params over an offer, and what
-    was typed and not accepted. Lives in memory. A menu's values are indexes into the offer's
-    lists."""
+    """A form as far as a person has filled it in: a picture's params over an offer, and the texts
+    that were not accepted. Lives in memory. A menu's values are indexes into the offer's lists."""
 
     offer: Offer
     picture: PictureParams  # of OPTION_PARAMS, those that are not chosen are empty
@@ -135,7 +128,7 @@ class Draft:
 
     @property
     def workflow(self) -> str:
-        """The name of its workflow."""
+        """Return the name of its workflow."""
         return self.picture.workflow
 
     def change(self, **changes: Any) -> None:
@@ -261,7 +254,7 @@ class Draft:
         return {
             name: self.typed.get(name, text)
             for name, text in texts_of(self.picture).items()
-            if PARAM_OF_INPUT[name] in self.offer.params
+            if PARAM_NAMES.get(name, name) in self.offer.params
         }
 
     def fingerprint(self) -> str:
@@ -432,7 +425,7 @@ def shown_size(size: Size, shape: str) -> str:
 
 def without_unbound(params: Params, bound: Collection[str]) -> Params:
     """Return a job or picture without the params that its workflow has no place for."""
-    names = [name for name in UNBOUND if PARAM_OF_INPUT.get(name, name) not in bound]
+    names = [name for name in UNBOUND if PARAM_NAMES.get(name, name) not in bound]
     changes: dict[str, Any] = {name: UNBOUND[name] for name in names}
     return replace(params, **changes)
 

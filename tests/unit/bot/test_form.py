@@ -25,7 +25,6 @@ from bot.form import (
     form_view,
     given_back,
     menu_options,
-    prompt_modal,
     retry_view,
 )
 from jobs.catalog import Offer
@@ -106,7 +105,7 @@ def hints_of(draft: Draft) -> dict[str, str]:
     """What the modal says of each text."""
 
     async def read() -> dict[str, str]:
-        modal: Any = prompt_modal(draft, "edit")
+        modal: Any = PromptModal(draft, "edit")
         return {label.component.custom_id: label.description for label in modal.children}
 
     return asyncio.run(read())
@@ -945,7 +944,7 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
             assert view_faults(form_view(draft)) == []
             assert len(form_view(draft).to_components()) == 5  # all that Discord takes
             assert view_faults(retry_view(draft)) == []
-            assert modal_faults(prompt_modal(draft, "retry")) == []
+            assert modal_faults(PromptModal(draft, "retry")) == []
         assert embed_faults(form_embed(a_draft(many))) == []
 
     on_loop(check)
@@ -954,7 +953,7 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
 def test_discord_py_is_given_nothing_to_remember() -> None:
     def check() -> None:
         draft = a_draft()
-        controls = (form_view(draft), retry_view(draft), prompt_modal(draft, "edit"))
+        controls = (form_view(draft), retry_view(draft), PromptModal(draft, "edit"))
         assert all(control.is_finished() for control in controls)
         assert all(control.timeout is None for control in controls[:2])  # that is a timer
 
@@ -971,7 +970,7 @@ def values_in(modal: PromptModal) -> dict[str, str | None]:
 def test_the_modal_opens_with_the_draft_in_it() -> None:
     def check() -> None:
         draft = filled_draft(seed=0, cfg=7.0, key="k")
-        modal = prompt_modal(draft, "edit")
+        modal = PromptModal(draft, "edit")
         control = ControlId.parse(modal.custom_id)
         assert control == ControlId("modal", "edit", f"k.{draft.fingerprint()}")
         assert values_in(modal) == {
@@ -981,7 +980,7 @@ def test_the_modal_opens_with_the_draft_in_it() -> None:
             "cfg": "7",
             "seed": "0",
         }
-        empty = values_in(prompt_modal(a_draft(), "edit"))
+        empty = values_in(PromptModal(a_draft(), "edit"))
         assert (empty["positive_prompt"], empty["seed"]) == (None, None)
 
     on_loop(check)
@@ -991,14 +990,14 @@ def test_the_modal_opens_with_what_was_typed_before_even_where_that_was_nothing(
     def check() -> None:
         draft = filled_draft()
         draft.apply_typed({**TYPED, "steps": "abc", "seed": ""})
-        assert values_in(prompt_modal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
+        assert values_in(PromptModal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
 
     on_loop(check)
 
 
 def test_an_answer_is_demanded_only_where_the_bot_needs_one() -> None:
     def check() -> None:
-        shown: Any = prompt_modal(a_draft(), "edit").to_dict()
+        shown: Any = PromptModal(a_draft(), "edit").to_dict()
         fields = [label["component"] for label in shown["components"]]
         demanded = {field["custom_id"] for field in fields if field["required"]}
         assert demanded == {"positive_prompt", "steps", "cfg"}
