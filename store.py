@@ -122,15 +122,11 @@ class JobStatus(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobParams:
-    """What a person asked for. Ids are Discord snowflakes as text; `seed` is 0 to 2**64 - 1, or
-    None for the seeds of the workflow file. `workflow` is a name as workflows.py has it, empty for
-    the default; `shape` is one of binder.SHAPES, empty for the size of the file. What the workflow
-    has no place for is empty, or 0."""
+class PictureParams:
+    """What a person asks for. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
+    `workflow` is the name of its folder, empty for the default; `shape` is one of binder.SHAPES,
+    empty for the size of the file. What the workflow has no place for is empty, or 0."""
 
-    user_id: str
-    guild_id: str
-    channel_id: str
     model: str
     sampler: str
     scheduler: str
@@ -141,6 +137,15 @@ class JobParams:
     seed: int | None = None
     workflow: str = ""
     shape: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobParams(PictureParams):
+    """What a person asks for, and where. Ids are Discord snowflakes as text."""
+
+    user_id: str
+    guild_id: str
+    channel_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,13 @@
-"""Text for people: how names and other people's words are shortened, quoted and escaped.
+"""Text for people: shortening, quoting and escaping of names and of other people's words.
 
 Owns the one error whose message people may read. Pure functions; imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MESSAGE_LIMIT = 2000
 FIELD_LIMIT = 1024
@@ -16,10 +17,10 @@ QUOTED_LIMIT = 40
 SEPARATOR = re.compile(r"[\\/]+")
 EXTENSION = re.compile(r"\.(safetensors|ckpt|pth?|bin|sft|gguf)$", re.IGNORECASE)
 
-# Where markdown begins: styles, code, spoilers, masked links; mentions, times, custom emoji; links
-# and emoji by name; pings.
+# The beginnings of markdown: styles, code, spoilers, masked links; mentions, times, custom emoji;
+# links and emoji by name; pings.
 MARKUP = re.compile(r"[\\*_~`|\[<]|:(?=//|[^\s:]*:)|@(?=everyone|here)")
-# And at the start of a line: lists, headings, small print, block quotes.
+# Markdown that only works at the start of a line: lists, headings, small print, block quotes.
 LINE_START = re.compile(r"(^|[\r\f])([ \t]*(?:[0-9]+(?=\.\s))?)([-#>]|(?<=[0-9])\.)", re.MULTILINE)
 
 
@@ -36,11 +37,20 @@ class PublicError(Exception):
 
 
 class UserError(PublicError):
-    """The bot does not do what a person asks, and says why."""
+    """Refusal of what a person asks, with the reason."""
+
+
+@contextlib.contextmanager
+def collecting(problems: list[str]) -> Iterator[None]:
+    """Add the sentence of a UserError to a list, and go on after the block."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(error.user_message)
 
 
 def display_name(name: str) -> str:
-    """A model's file without its folders and its extension."""
+    """Return a path without its folders and its extension."""
     return without_extension(file_of(name)) or name
 
 
@@ -50,12 +60,12 @@ def file_of(path: str) -> str:
 
 
 def without_extension(path: str) -> str:
-    """A model's path as people read it."""
+    """Return a path without the extension of a model's file."""
     return EXTENSION.sub("", path).strip()
 
 
 def shorten_middle(text: str, limit: int) -> str:
-    """Shortened in the middle: the ends of a name tell more than its middle."""
+    """Cut a text in its middle, since the ends of a name tell more."""
     if len(text) <= limit:
         return text
     left = (limit - 1) // 2
@@ -63,18 +73,18 @@ def shorten_middle(text: str, limit: int) -> str:
 
 
 def truncate(text: str, limit: int) -> str:
-    """Cut at the end, with an ellipsis within the limit."""
+    """Cut a text at its end, with an ellipsis within the limit."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def drop_lone_surrogates(text: str) -> str:
-    """The text without lone surrogates, which are valid in JSON and nowhere else."""
+    """Replace lone surrogates, which are valid in JSON and nowhere else."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def escape(text: str, limit: int = FIELD_LIMIT) -> str:
-    """Text of people or servers for an embed or a message: it is read as it was typed, and pings
-    nobody. Its length is bounded.
+    """Escape a text of people or servers for an embed or a message, so that it reads as it was
+    typed and pings no one. At most `limit` characters long.
 
     Discord takes a backslash before any ASCII mark for that mark alone, and `http\\://` for no link
     (github.com/LyricLy/parse-discord, which is held against its client).
@@ -86,7 +96,7 @@ def escape(text: str, limit: int = FIELD_LIMIT) -> str:
 
 
 def quote(text: str) -> str:
-    """What a person typed, within a sentence."""
+    """Quote what a person typed, for use within a sentence."""
     if not text.strip():
         return "empty"
     short = " ".join(shorten_middle(text, QUOTED_LIMIT).splitlines())
@@ -94,13 +104,13 @@ def quote(text: str) -> str:
 
 
 def in_lines(texts: Iterable[str | None]) -> str | None:
-    """The text of a message, a line for each that is not empty, cut to what Discord takes; None
-    if there is none."""
+    """Join the texts that are not empty to a message of at most MESSAGE_LIMIT characters, a line
+    each; None if there is none."""
     return truncate("\n".join(filter(None, texts)), MESSAGE_LIMIT) or None
 
 
 def duration(seconds: float) -> str:
-    """A time in the words of an estimate: `40 s`, `3 min`, `2 h`."""
+    """Return a rounded time for an estimate: `40 s`, `3 min`, `2 h`."""
     if seconds < 55:
         return f"{max(5, round(seconds / 5) * 5)} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"

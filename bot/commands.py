@@ -46,11 +46,10 @@ async def refresh(interaction: Interaction) -> None:
 
 def all_options(offers: Mapping[str, Offer]) -> tuple[set[str], set[str], set[str]]:
     """Return the models, samplers and schedulers of all workflows."""
-    options = [offer.options for offer in offers.values()]
     return (
-        {model for each in options for model in each.models},
-        {sampler for each in options for sampler in each.samplers},
-        {scheduler for each in options for scheduler in each.schedulers},
+        {model for offer in offers.values() for model in offer.models.values},
+        {sampler for offer in offers.values() for sampler in offer.samplers.values},
+        {scheduler for offer in offers.values() for scheduler in offer.schedulers.values},
     )
 
 

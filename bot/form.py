@@ -1,41 +1,63 @@
-"""The forms: their menus and buttons, and what becomes of what is chosen and typed.
+"""The forms of /gen: their menus, buttons and modal, and the changes they make to a draft.
 
-Owns the messages of a form: each form has a draft of its own (draft.py), and what is typed comes
-back whatever has become of the form. Runs on the event loop. What lies behind Generate is not known
-here.
+Owns the messages of a form. Each form has a draft of its own, and texts of its modal come back
+whatever has become of the form. Queues no job. Runs on the event loop.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import discord
 
-from binder import SHAPES
+from binder import SHAPES, Size
 from bot.controls import ControlId, Controls, Interaction, button
-from bot.modal import PromptModal, given_back
 from bot.permissions import cannot_post
 from jobs.catalog import Catalog
-from jobs.draft import Draft, Drafts, SentForm, Stage, StaleForm, blank
-from jobs.names import MENU_LIMIT, names_of, nearest
-from settings import Settings
+from jobs.draft import (
+    CFG_RANGE,
+    NUMBER_LIMIT,
+    SEED_LIMIT,
+    STEPS_RANGE,
+    Draft,
+    Drafts,
+    SentForm,
+    Stage,
+    StaleForm,
+    numbers_of,
+    shown_size,
+)
+from jobs.names import MENU_LIMIT, OptionNames, find_named
+from settings import PROMPT_LIMIT, Settings
 from store import JobParams
-from text import OPTION_LIMIT, UserError, escape, in_lines, quote, shorten_middle
+from text import (
+    FIELD_LIMIT,
+    OPTION_LIMIT,
+    UserError,
+    collecting,
+    drop_lone_surrogates,
+    escape,
+    in_lines,
+    quote,
+    shorten_middle,
+)
 
-CHANGED = "The other form was changed meanwhile"  # why a modal becomes a form of its own
+CHANGED = "That form has changed in the meantime"  # why a modal becomes a form of its own
 
 
 # ---------------------------------------------------------------------------------------------
-# A form's looks
+# The message of a form
 
 
 def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
-    """The menu for one of FORM_FIELDS, as the draft stands. A closed menu shows the chosen entry
-    alone, so that one says which menu it is."""
-    options = menu_options(draft.offered(name), getattr(draft, name), draft.pages.get(name, 0))
+    """Return the menu for one of OPTION_PARAMS. A closed menu shows the chosen entry alone, so that
+    entry names the menu."""
+    chosen, page = getattr(draft.picture, name), draft.pages.get(name, 0)
+    options = menu_options(draft.offer.offered(name), chosen, page)
     for option in options:
         if option.default:
             option.label = shorten_middle(f"{name.capitalize()}: {option.label}", OPTION_LIMIT)
@@ -46,102 +68,102 @@ def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
     )
 
 
-def shape_menu(draft: Draft) -> discord.ui.Select[Any]:
-    """The menu of the shapes, each with its size."""
+def shape_menu(size: Size, chosen: str, key: str) -> discord.ui.Select[Any]:
+    """Return the menu of the shapes, each with its size."""
     options = []
     for shape in ("", *SHAPES):
-        shown = replace(draft, shape=shape).shown_size()
-        label = shown[0].upper() + shown[1:]
-        if is_chosen := shape == draft.shape:
-            label = f"Shape: {shown}"
-        options.append(discord.SelectOption(label=label, value=f"shape:{shape}", default=is_chosen))
+        shown = shown_size(size, shape)
+        label = f"Shape: {shown}" if shape == chosen else shown[0].upper() + shown[1:]
+        value = f"shape:{shape}"
+        options.append(discord.SelectOption(label=label, value=value, default=shape == chosen))
     return discord.ui.Select(
-        custom_id=str(ControlId("form", "shape", draft.key)), placeholder="Shape", options=options
+        custom_id=str(ControlId("form", "shape", key)), placeholder="Shape", options=options
     )
 
 
 def form_view(draft: Draft) -> Controls:
-    """The controls of the form (architecture.md §3.1). The button that is needed next has a colour;
-    the other works, too."""
+    """Return the controls of the form. Of its buttons, which both work, the one that is needed next
+    has a color."""
     styles = discord.ButtonStyle
     edit, generate = styles.primary, styles.secondary
     if "a prompt" not in draft.missing():
         edit, generate = styles.secondary, styles.success
+    size = draft.offer.size
     return Controls(
-        *(form_menu(draft, name) for name in draft.fields),
-        *([shape_menu(draft)] if draft.size else []),
+        *(form_menu(draft, name) for name in draft.offer.fields),
+        *([shape_menu(size, draft.picture.shape, draft.key)] if size else []),
         button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
         button("form", "generate", draft.key, "Generate", generate),
     )
 
 
 def retry_view(draft: Draft) -> Controls:
-    """The way back into a refused modal."""
+    """Return the button that opens a refused modal again."""
     return Controls(button("form", "retry", draft.key, "Correct it", discord.ButtonStyle.primary))
 
 
 def form_embed(draft: Draft) -> discord.Embed:
-    """The draft as it stands. At most some 3,500 characters of the 6,000 an embed may have."""
+    """Return the draft as an embed: at most some 3,500 of the 6,000 characters it may have."""
+    offer, picture = draft.offer, draft.picture
     embed = discord.Embed(
         title="Your picture",
         description="\n".join(hints(draft)) or None,
         colour=discord.Colour.blurple(),
     )
-    positive = draft.positive_prompt or "not written yet: press Edit Prompts & Settings"
+    positive = picture.positive_prompt or "not written yet: press Edit Prompts & Settings"
     embed.add_field(name="Prompt", value=escape(positive), inline=False)
-    if "negative" in draft.params:
-        negative = draft.negative_prompt or "none"
+    if "negative" in offer.params:
+        negative = picture.negative_prompt or "none"
         embed.add_field(name="Negative prompt", value=escape(negative), inline=False)
     if draft.shows_workflow:
         embed.add_field(name="Workflow", value=escape(shorten_middle(draft.workflow, OPTION_LIMIT)))
-    for name in draft.fields:
-        value = getattr(draft, name)
-        shown = value or "not chosen"
-        if value and name == "model":
-            shown = names_of(draft.options.models).shown(value)
+    for name in offer.fields:
+        shown = getattr(picture, name) or "not chosen"
+        if picture.model and name == "model":
+            shown = offer.models.shown(picture.model)
         embed.add_field(name=name.capitalize(), value=escape(shorten_middle(shown, 200)))
-    if draft.size:
-        embed.add_field(name="Shape", value=draft.shown_size())
-    seed = "random" if draft.seed is None else str(draft.seed)
-    numbers = {"steps": ("Steps", str(draft.steps)), "cfg": ("CFG", f"{draft.cfg:g}")}
+    if offer.size:
+        embed.add_field(name="Shape", value=shown_size(offer.size, picture.shape))
+    seed = "random" if picture.seed is None else str(picture.seed)
+    numbers = {"steps": ("Steps", str(picture.steps)), "cfg": ("CFG", f"{picture.cfg:g}")}
     for param, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
-        if param in draft.params:
+        if param in offer.params:
             embed.add_field(name=name, value=value)
     return embed
 
 
 def hints(draft: Draft) -> list[str]:
-    """What helps a person with the form as it stands; nothing once it was sent."""
+    """Return the lines that help a person with the form; none once it was sent."""
     lines: list[str] = []
     if draft.stage is not Stage.OPEN:
         return lines
     if draft.place_note:
         lines.append(draft.place_note)
     if draft.typed:
-        lines.append("What you typed was not all taken: Edit Prompts & Settings still has it.")
+        lines.append(
+            "Some of what you typed was not accepted; it is still there under Edit Prompts &"
+            " Settings."
+        )
     elif draft.missing() == ["a prompt"]:
-        lines.append("Only the prompt is needed; all else may stay as it is.")
-    if len(draft.options.models) > MENU_LIMIT:
-        lines.append(f"{len(draft.options.models)} models: `/gen model:` searches them.")
+        lines.append("Only the prompt is required; everything else has a default.")
+    if len(draft.offer.models) > MENU_LIMIT:
+        lines.append(f"{len(draft.offer.models)} models: `/gen model:` searches them.")
     return lines
 
 
-def menu_options(
-    values: Sequence[str], chosen: str | None, page: int
-) -> list[discord.SelectOption]:
-    """The entries of a menu. A list that does not fit is paged: Back first, More… last, and the
-    chosen value on every page."""
-    names = names_of(values)
+def menu_options(names: OptionNames, chosen: str, page: int) -> list[discord.SelectOption]:
+    """Return the entries of a menu. A list that does not fit is paged: Back first, More… last, and
+    the chosen value on every page."""
+    values = names.values
 
     def option(index: int) -> discord.SelectOption:
-        name = names.shown(values[index])
+        value = values[index]
+        name = names.shown(value)
         return discord.SelectOption(
             label=name,
             value=f"index:{index}",
-            description=shorten_middle(values[index], OPTION_LIMIT)
-            if name != values[index]
-            else None,
-            default=values[index] == chosen,
+            description=shorten_middle(value, OPTION_LIMIT) if name != value else None,
+            default=value == chosen,
         )
 
     if len(values) <= MENU_LIMIT:
@@ -149,7 +171,7 @@ def menu_options(
     size = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
     first, last = page * size, min((page + 1) * size, len(values))
     shown = [option(index) for index in range(first, last)]
-    if chosen in values and not first <= values.index(chosen) < last:
+    if chosen in names and not first <= values.index(chosen) < last:
         shown.insert(0, option(values.index(chosen)))
     if page > 0:
         back = f"{first - size + 1} to {first} of {len(values)}"
@@ -164,14 +186,8 @@ def menu_options(
     return shown
 
 
-def prompt_modal(draft: Draft, origin: str) -> PromptModal:
-    """The modal with the draft's texts; `origin` is what opened it, `edit` or `retry`."""
-    control_id = ControlId("modal", origin, f"{draft.key}.{draft.mark()}")
-    return PromptModal(str(control_id), draft.texts(), draft.most_steps, draft.own)
-
-
 def workflow_gone(workflow: str, instead: str) -> str:
-    """A sentence about a form that is over another workflow than it was."""
+    """Return a sentence about a form that is over another workflow than before."""
     return (
         f"The workflow {quote(workflow)} is not offered any more: {quote(instead)} stands in the"
         " form instead."
@@ -179,35 +195,164 @@ def workflow_gone(workflow: str, instead: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------
+# The modal
+
+USUAL_STEPS = (20, 30)
+USUAL_CFG = (4, 8)
+
+
+class ModalInput(NamedTuple):
+    """A text input of the modal. `hint` stands below its label, completed by `hint_of()`; `example`
+    stands in it while it is empty; `limit` is in characters."""
+
+    label: str
+    hint: str
+    example: str
+    limit: int
+    is_required: bool
+
+
+INPUTS: Mapping[str, ModalInput] = {
+    "positive_prompt": ModalInput(
+        "Prompt",
+        "What the picture shows: who or what, where, in which light or style",
+        "a red fox asleep in fresh snow, morning light",
+        PROMPT_LIMIT,
+        True,
+    ),
+    "negative_prompt": ModalInput(
+        "Negative prompt",
+        "What to keep out of it, in plain words; may be empty",
+        "blurry, text, watermark",
+        PROMPT_LIMIT,
+        False,
+    ),
+    "steps": ModalInput(
+        "Steps",
+        "A whole number from {} to {}. {}: finer and slower",
+        "for example 25",
+        NUMBER_LIMIT,
+        True,
+    ),
+    "cfg": ModalInput(
+        "CFG",
+        "A number from {:g} to {:g}. {}; higher: closer to the prompt",
+        "for example 7.5",
+        NUMBER_LIMIT,
+        True,
+    ),
+    "seed": ModalInput(
+        "Seed",
+        "Empty: random, a new picture each time. The same seed and settings: the same picture",
+        "random",
+        SEED_LIMIT,
+        False,
+    ),
+}
+
+
+class PromptModal(discord.ui.Modal):
+    """The modal with the inputs that have a text, by the names of INPUTS.
+
+    It is only a description: the submitted texts arrive at the bot's router, because discord.py
+    would forget an open modal, and the texts with it, at a restart or after its time.
+    """
+
+    def __init__(self, draft: Draft, origin: str) -> None:
+        """Show the draft's texts; `origin` is the button that opens it, `edit` or `retry`."""
+        control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
+        super().__init__(title="Prompts & Settings", custom_id=str(control_id))
+        styles, texts = discord.TextStyle, draft.texts()
+        for name, given in INPUTS.items():
+            if name not in texts:
+                continue
+            self.add_item(
+                discord.ui.Label(
+                    text=given.label,
+                    description=hint_of(name, draft),
+                    component=discord.ui.TextInput(
+                        custom_id=name,
+                        style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
+                        placeholder=given.example,
+                        default=texts[name] or None,
+                        required=given.is_required,
+                        max_length=given.limit,
+                    ),
+                )
+            )
+        self.stop()  # keeps discord.py from storing it
+
+    @staticmethod
+    def texts(components: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Return the typed texts by custom id, from the data of a modal's interaction."""
+        texts: dict[str, str] = {}
+        for component in components:
+            inner = component.get("components") or [component.get("component") or {}]
+            for item in inner:
+                if "custom_id" in item:
+                    texts[item["custom_id"]] = drop_lone_surrogates(str(item.get("value") or ""))
+        return texts
+
+
+def hint_of(name: str, draft: Draft) -> str:
+    """Return the hint below the label of one of INPUTS, with the usual values of most workflows, or
+    this workflow's own where they are unusual."""
+    hint, own = INPUTS[name].hint, numbers_of(draft.offer.defaults)
+    if name == "cfg":
+        return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
+    if name != "steps":
+        return hint
+    about = usual(own.get(name), USUAL_STEPS)
+    more = f"{about}; more" if draft.most_steps >= USUAL_STEPS[1] else "More"
+    return hint.format(STEPS_RANGE[0], draft.most_steps, more)
+
+
+def usual(own: float | None, of_most: tuple[int, int]) -> str:
+    """Return which values make good pictures: those of most workflows or this workflow's own."""
+    low, high = of_most
+    if own is None or low <= own <= high:
+        return f"{low} to {high} is usual"
+    return f"This workflow's own is {own:g}"
+
+
+def given_back(typed: Mapping[str, str]) -> dict[str, Any]:
+    """Return typed texts as arguments of a reply: an embed, or a file where one is too long."""
+    texts = [
+        (given.label, typed[name]) for name, given in INPUTS.items() if typed.get(name, "").strip()
+    ]
+    embed = discord.Embed(description="This is what you typed:")
+    for label, text in texts:
+        embed.add_field(name=label, value=escape(text, 3 * PROMPT_LIMIT), inline=False)
+    if all(len(field.value or "") <= FIELD_LIMIT for field in embed.fields):
+        return {"embed": embed}
+    whole = "\n\n".join(f"{label}:\n{text}" for label, text in texts)
+    return {"file": discord.File(io.BytesIO(whole.encode()), "what-you-typed.txt")}
+
+
+# ---------------------------------------------------------------------------------------------
 # The forms of all people
 
 
 class Forms:
-    """Opens forms, and keeps each in step with its draft."""
+    """The forms of all people: opens them, and keeps each in step with its draft."""
 
     def __init__(
         self, settings: Settings, catalog: Catalog, check_place: Callable[[Interaction], None]
     ) -> None:
-        """`check_place` raises UserError where there may be no form."""
+        """Start without forms. `check_place` raises UserError where there may be none."""
         self.catalog = catalog
         self._settings = settings
         self._check_place = check_place
         self._drafts = Drafts()
 
     def workflow_of(self, user_id: int, text: str) -> str:
-        """The workflow that a person means with a text, or used last, or the default."""
+        """Return the workflow that a person names, or used last, or the default."""
         last = self._drafts.last(user_id)
-        name = (
-            names_of(tuple(self.catalog.offers)).find(text)
-            if text
-            else last.workflow
-            if last
-            else None
-        )
+        name = self.catalog.names.find(text) if text else last.workflow if last else None
         return name if name is not None and name in self.catalog.offers else self.catalog.default
 
     def draft(self, interaction: Interaction, key: str) -> Draft:
-        """The draft behind a control that was used; StaleForm if it is of no use any more."""
+        """Return the draft behind a control that was used. Raises StaleForm."""
         return self._drafts.get(interaction.user.id, key)
 
     async def open(
@@ -216,30 +361,31 @@ class Forms:
         prompt: str,
         model: str,
         seed: str,
-        workflow: str = "",
-        shape: str = "",
-        lora: str = "",
+        workflow: str,
+        shape: str,
+        lora: str,
     ) -> None:
-        """/gen: an ephemeral form over a new draft, with the command's options in it; above it what
-        is wrong with them."""
+        """Answer /gen with an ephemeral form over a new draft, with the command's options in it;
+        above it a line for each option that is wrong."""
         self._check_place(interaction)
         draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
-        problems = draft.take_options(prompt, model, seed, shape, lora)
-        if workflow and names_of(tuple(self.catalog.offers)).find(workflow) is None:
-            near = nearest(workflow, tuple(self.catalog.offers))
-            problems.insert(0, f"There is no workflow {quote(workflow)}.{near}")
+        problems: list[str] = []
+        if workflow:
+            with collecting(problems):
+                find_named("workflow", workflow, self.catalog.names)
+        problems += draft.apply_options(prompt, model, seed, shape, lora)
         await self._send(interaction, draft, in_lines(problems))
 
     async def open_from(self, interaction: Interaction, job: JobParams, note: str = "") -> None:
-        """Edit: a form filled from a job, in place of the answer that was deferred. It says what is
-        not as it was in the job, and then the note."""
+        """Replace the deferred reply by a form filled from a job, with a line for each setting that
+        is not as it was in the job, and then the note."""
         workflow = job.workflow or self.catalog.default
         draft = self._new_draft(interaction, workflow)
-        notes = draft.take_settings(replace(job, workflow=workflow))
+        notes = draft.copy_settings_from(replace(job, workflow=workflow))
         if draft.workflow != workflow:
             notes.insert(0, workflow_gone(workflow, draft.workflow))
         draft.typed = {}
-        draft.positive_prompt, draft.seed = job.positive_prompt, job.seed
+        draft.change(positive_prompt=job.positive_prompt, seed=job.seed)
         draft.shown_by = interaction
         notes += [*draft.lora_problems(), note]
         await interaction.edit_original_response(
@@ -249,8 +395,8 @@ class Forms:
         )
 
     async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
-        """The form with the lists as they are now, and a note; what was chosen stays. Where its
-        workflow is gone, it is over the default."""
+        """Show the form with the current lists and a note, over the default if its workflow is
+        gone. What was chosen stays."""
         workflow = draft.workflow if draft.workflow in self.catalog.offers else self.catalog.default
         if workflow != draft.workflow:
             note = workflow_gone(draft.workflow, workflow)
@@ -258,16 +404,16 @@ class Forms:
         await self._show(interaction, draft, in_lines([note]))
 
     async def choose(self, interaction: Interaction, key: str, name: str, token: str) -> None:
-        """A menu: merge the choice, show the form again."""
+        """Apply the choice of a menu and show the form again."""
         draft = self.draft(interaction, key)
         note = draft.choose(name, token)
         await self._show(interaction, draft, note)
 
     async def show_modal(self, interaction: Interaction, key: str, origin: str) -> None:
-        """The button `edit` of the form, or `retry` of the answer to a refused modal; also of a
-        form that was sent meanwhile, so that what was refused can still be had."""
+        """Open the modal for the button `edit` of the form, or `retry` below a refusal; also of a
+        form that was sent since, so that the refused texts are not lost."""
         draft = self._drafts.find(interaction.user.id, key)
-        await interaction.response.send_modal(prompt_modal(draft, origin))
+        await interaction.response.send_modal(PromptModal(draft, origin))
 
     async def on_modal(
         self,
@@ -276,10 +422,10 @@ class Forms:
         origin: str,
         components: Sequence[Mapping[str, Any]],
     ) -> None:
-        """A submitted modal: merge its texts and show the form again, or say what is wrong. Where
-        the form cannot take them, a new one does; where there may be none, they are given back."""
+        """Apply the texts of a submitted modal and show the form again, or say what is wrong. Where
+        the form cannot take them, open a new one; where there may be none, give them back."""
         typed = PromptModal.texts(components)
-        key, _, mark = key.partition(".")
+        key, _, fingerprint = key.partition(".")
         try:
             self._check_place(interaction)
             draft = self._drafts.find(interaction.user.id, key)
@@ -292,7 +438,7 @@ class Forms:
         else:
             if draft.stage is not Stage.OPEN:
                 await self._open_instead(interaction, SentForm.reason, typed, draft, origin)
-            elif draft.would_lose(typed, mark):
+            elif draft.would_lose(typed, fingerprint):
                 await self._open_instead(interaction, CHANGED, typed, draft, origin)
             else:
                 await self._merge(interaction, draft, origin, typed)
@@ -304,7 +450,7 @@ class Forms:
         origin: str,
         typed: Mapping[str, str],
     ) -> None:
-        problems = draft.take(typed)
+        problems = draft.apply_typed(typed)
         if not problems and origin == "edit":
             await self._show(interaction, draft)
         elif not problems:
@@ -326,60 +472,60 @@ class Forms:
         old: Draft | None = None,
         origin: str = "",
     ) -> None:
-        """A new form for the texts of a modal that its own one (`old`, if it is still known) cannot
-        take. It takes the place of a form that is of no use, or of the complaint."""
+        """Open a new form for the texts of a modal whose own form (`old`, if its draft is left)
+        cannot take them. It replaces a form that is of no use, or the refusal."""
         workflow = old.workflow if old else self.workflow_of(interaction.user.id, "")
         draft = self._new_draft(interaction, workflow, old)
-        problems = draft.take(typed)
-        note = f"{reason}, so this form is new; what you typed is in it."
-        answer = self._send if old and origin == "edit" else self._show
-        await answer(interaction, draft, in_lines([note, *problems]))
+        problems = draft.apply_typed(typed)
+        note = f"{reason}, so here is a new one with what you typed."
+        reply = self._send if old and origin == "edit" else self._show
+        await reply(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(
         self, interaction: Interaction, workflow: str, source: Draft | None = None
     ) -> Draft:
-        """A draft over a workflow with the settings of another one, the person's last, or the
-        workflow file's, as far as the server offers them. What was typed into it is kept, too,
-        unless it was sent."""
+        """Return a draft over a workflow with the settings of `source`, the person's last draft, or
+        the workflow's file, as far as they are offered; and with the texts of an unsent one."""
         if workflow not in self.catalog.offers:
             workflow = self.catalog.default
-        draft = blank(workflow, self.catalog.offers[workflow], self._settings.max_steps)
-        draft.negative_prompt = self._settings.default_negative_prompt
+        offer = self.catalog.offers[workflow]
+        draft = Draft.from_file(workflow, offer, self._settings.max_steps)
+        draft.change(negative_prompt=self._settings.default_negative_prompt)
         draft.shows_workflow = len(self.catalog.offers) > 1
         last = source or self._drafts.last(interaction.user.id)
         if last is not None:
             same = self._drafts.last(interaction.user.id, workflow)
-            draft.take_settings(source or same or last)
+            draft.copy_settings_from((source or same or last).picture)
             if last.stage is not Stage.SENT:
-                draft.take_over(last)
+                draft.resume(last)
         draft.place_note = cannot_post(interaction)
         self._drafts.put(interaction.user.id, draft)
         return draft
 
     async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
-        """Answer with the form, for the person's eyes alone."""
+        """Reply with the form, ephemerally."""
         draft.shown_by = interaction
         await interaction.response.send_message(
             note, embed=form_embed(draft), view=form_view(draft), ephemeral=True
         )
 
     async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
-        """Turn the message that the interaction came from into the form as it now stands."""
+        """Replace the message that the interaction came from by the form."""
         draft.shown_by = interaction
         await interaction.response.edit_message(
             content=note, embed=form_embed(draft), view=form_view(draft)
         )
 
     async def _show_behind(self, interaction: Interaction, draft: Draft) -> None:
-        """After a corrected modal: update the form, and take the complaint away."""
+        """Update the form after a corrected modal, and delete the refusal."""
         shown_by = draft.shown_by
-        assert shown_by is not None  # until it is sent, which may happen during the next line
+        assert shown_by is not None  # read here, because Generate may release it meanwhile
         await interaction.response.defer()
         form: dict[str, Any] = {"embed": form_embed(draft), "view": form_view(draft)}
         try:
             await shown_by.edit_original_response(**form)
         except discord.HTTPException:
-            # That token's 15 minutes are over: the complaint becomes the form.
+            # That token's 15 minutes are over, so the form replaces the refusal.
             draft.shown_by = interaction
             await interaction.edit_original_response(content=None, **form)
         else:

@@ -18,7 +18,7 @@ from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
 from jobs.catalog import LISTS_AGE
 from jobs.draft import AS_IN_FILE, FormError, Stage, check_offered
-from jobs.names import names_of
+from jobs.names import OptionNames
 from settings import PROMPT_LIMIT
 from text import UserError, drop_lone_surrogates
 
@@ -58,7 +58,7 @@ async def complete_model(interaction: Interaction, current: str) -> list[app_com
     """Suggest models of the workflow that the command names, or of the one its form will have."""
     forms: Forms = interaction.client.context.forms
     workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.catalog.offer(workflow).options.models, current)
+    return choices_of(forms.catalog.offer(workflow).models, current)
 
 
 @gen.autocomplete("lora")
@@ -74,13 +74,12 @@ async def complete_workflow(
     interaction: Interaction, current: str
 ) -> list[app_commands.Choice[str]]:
     """Suggest workflows."""
-    return choices_of(tuple(interaction.client.context.catalog.offers), current)
+    return choices_of(interaction.client.context.catalog.names, current)
 
 
-def choices_of(values: tuple[str, ...], text: str) -> list[app_commands.Choice[str]]:
+def choices_of(names: OptionNames, text: str) -> list[app_commands.Choice[str]]:
     """Return the entries of a list that match a text, for autocomplete."""
-    choices = names_of(values).choices(text)
-    return [app_commands.Choice(name=choice.name, value=choice.value) for choice in choices]
+    return [app_commands.Choice(name=name, value=value) for name, value in names.choices(text)]
 
 
 async def choose(context: BotContext, interaction: Interaction, control: ControlId) -> None:

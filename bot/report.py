@@ -44,7 +44,7 @@ from comfyui.errors import NoPictures, NoPreview
 from comfyui.metadata import without_metadata
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer
-from jobs.names import names_of
+from jobs.names import OptionNames
 from settings import DAY_MS, Settings
 from store import Job, JobStatus, Store, unix_ms
 from text import escape, shorten_middle
@@ -88,7 +88,7 @@ def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord
     offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     offer = offers.get(job.workflow) or next(iter(offers.values()), None)
-    model = names_of(offer.options.models if offer else ()).shown(job.model) if job.model else ""
+    model = (offer.models if offer else OptionNames(())).shown(job.model) if job.model else ""
     fields = {
         "Workflow": escape(shorten_middle(job.workflow, 100)) if len(offers) > 1 else "",
         "Model": escape(model),

@@ -23,7 +23,7 @@ from bot.messages import DISCORD_ERRORS
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError, Unreachable
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
-from jobs.catalog import Catalog, WorkflowError, Workflows, lacking
+from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, lacking
 from settings import Settings, redact
 from store import LOW_DISK_BYTES, MIGRATIONS, Store, StoreError
 
@@ -129,6 +129,7 @@ class StartupChecks:
             waiting = len(self._with_retries(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
             self.info = info = self._with_retries(self.client.object_info)
+            options: ComfyOptions | Offer
             options = info.options({}) if not self.workflow.ok else self._offered(info)
             counts = len(options.models), len(options.samplers), len(options.schedulers)
             self._note("options", "ok", "{} models, {} samplers, {} schedulers".format(*counts))
@@ -151,11 +152,11 @@ class StartupChecks:
                     raise
                 time.sleep(TRY_EVERY)
 
-    def _offered(self, info: ObjectInfo) -> ComfyOptions:
+    def _offered(self, info: ObjectInfo) -> Offer:
         self.catalog.update(info)
         for name, reason in self.catalog.left_out.items():
             self._note("workflow", "warning", f"{name} is left out: {reason}")
-        return self.catalog.offers[self.workflows.default].options
+        return self.catalog.offers[self.workflows.default]
 
     def _workflow(self) -> None:
         path = self.settings.workflow_path

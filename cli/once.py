@@ -1,7 +1,7 @@
-"""--once: one picture without Discord.
+"""The command --once: one picture without Discord.
 
 Owns the job of the command line and its way through store, client and worker, in a database of its
-own; the pictures are saved in a folder. Needs no connection to Discord.
+own; saves the pictures in a folder.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from contextlib import closing
 from pathlib import Path
 
 import binder
-from binder import SEED_MAX
+from binder import OPTION_PARAMS, SEED_MAX
 from cli.checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, ProgressFeed
 from comfyui.errors import ComfyError, TimedOut, Unreachable
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
-from jobs.draft import CFG_RANGE, FORM_FIELDS, STEPS_RANGE, Draft, FormError, blank
-from jobs.names import find_model, names_of, nearest
+from jobs.draft import CFG_RANGE, STEPS_RANGE, Draft, FormError
+from jobs.names import NamesByList, OptionNames, find_named, nearest
 from jobs.worker import Worker
 from settings import Settings, redact
-from store import Job, JobParams, Store
-from text import UserError, escape
+from store import Job, JobParams, PictureParams, Store
+from text import UserError, collecting, escape
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
-PROGRESS_EVERY = 0.5  # seconds between two looks at the progress
+PROGRESS_EVERY = 0.5  # seconds between two updates of the progress
 NAMES_SHOWN = 5  # of a list to choose from
 
 
 class OnceError(Exception):
-    """Why there is no picture; `str()` is for the owner."""
+    """There is no picture; `str()` is the reason, for the owner."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of one picture to the command line; their names."""
+    """Add the options of one picture to the command line, and return their names."""
     group = parser.add_argument_group("with --once (default: as the workflow file says)")
     options = [
         group.add_argument("--workflow", help="any part of a workflow's name"),
@@ -61,12 +61,12 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def run_once(settings: Settings, options: argparse.Namespace) -> int:
-    """One picture, from the command line's options to its file; the exit code."""
+    """Make one picture as the command line says, and return the exit code."""
     try:
         return asyncio.run(make_one_picture(settings, options))
     except Unreachable as error:
         text = unusable_comfyui(settings, error)
-    except (FormError, UserError) as error:  # a sentence with Discord's markdown
+    except UserError as error:  # a sentence with Discord's markdown
         text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
     except (OnceError, WorkflowError, ComfyError) as error:
         text = str(error)
@@ -75,8 +75,8 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
-    """One job with these arguments; the exit code is 0 if its pictures are saved. Raises OnceError,
-    or what the layers below raise."""
+    """Make the pictures of one job, save them, and return the exit code 0. Raises OnceError, or the
+    errors of the layers below."""
     workflows = Workflows(settings.workflow_path)
     workflow = workflow_named(workflows, arguments.workflow)
     loaded = workflows.load(workflow)
@@ -86,10 +86,11 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(client.object_info)
-        params = once_params(settings, arguments, workflow, offer(loaded, info))
+        lists = NamesByList({})
+        params = once_params(settings, arguments, workflow, offer(loaded, info, lists))
         print(summary(params), flush=True)
         catalog = Catalog(client, workflows, can_refresh=False)
-        catalog.server = info.capabilities(binder.SEED_INPUTS)
+        catalog.update_server(info, lists)
         with closing(Store(Path(folder) / "once.db")) as store:
             job, report = await run_job(settings, client, catalog, store, params)
     if not report.pictures:
@@ -107,16 +108,16 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
 
 
 def workflow_named(workflows: Workflows, text: str | None) -> str:
-    """The workflow that the owner names; OnceError if there is none."""
+    """Return the workflow that the owner names. Raises OnceError if there is none."""
     names = workflows.names()
-    found = names_of(names).find(text) if text else workflows.default
+    found = OptionNames(names).find(text) if text else workflows.default
     if found is None:
         raise OnceError(f"There is no workflow {text}. There are: {', '.join(names)}.")
     return found
 
 
-def summary(params: JobParams) -> str:
-    """What is made, as far as the workflow has it."""
+def summary(params: PictureParams) -> str:
+    """Return a line about the settings, as far as the workflow has them."""
     seed = "of the file" if params.seed is None else params.seed
     parts = (
         params.model,
@@ -131,7 +132,7 @@ def summary(params: JobParams) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """OnceError, before the GPU has worked, if no picture can be saved there. Makes no folder."""
+    """Raise OnceError, before the GPU works, if no picture can be saved there. Makes no folder."""
     place = next(there for there in (folder, *folder.parents) if there.exists())
     if not place.is_dir():
         raise OnceError(f"--out: {place} is a file, not a folder. Name a folder.")
@@ -140,7 +141,7 @@ def check_folder(folder: Path) -> None:
 
 
 def save(folder: Path, filename: str, data: bytes) -> Path:
-    """Write a new file, with a number in its name if there is one of that name; its path."""
+    """Write a new file, with a number in its name if the name is taken, and return its path."""
     path, number = folder / filename, 1
     while True:
         with contextlib.suppress(FileExistsError), path.open("xb") as file:
@@ -151,7 +152,7 @@ def save(folder: Path, filename: str, data: bytes) -> Path:
 
 
 def explanation(job: Job, timeout: float) -> str:
-    """Why a job has no picture, for the owner; `timeout` is of one job, in seconds."""
+    """Return why a job has no picture, for the owner; `timeout` is of one job, in seconds."""
     reason = job.error_message or "There is no picture."
     if reason == TimedOut.user_message:
         reason += f" COMFY_TIMEOUT_MS allows it {timeout * 1000:.0f} ms: set it higher."
@@ -159,7 +160,7 @@ def explanation(job: Job, timeout: float) -> str:
 
 
 class Report:
-    """What the worker reports of the one job."""
+    """The worker's reports about the one job."""
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
@@ -182,14 +183,14 @@ class Report:
 async def run_job(
     settings: Settings, client: ComfyClient, catalog: Catalog, store: Store, params: JobParams
 ) -> tuple[Job, Report]:
-    """Run one step of a worker, with a line of progress meanwhile."""
+    """Run one step of a worker, and show its progress meanwhile."""
     report = Report()
     shown = ""
     feed = ProgressFeed(client)
     worker = Worker(settings, store, client, catalog, feed, report)
     job_id = store.insert(params)
     listening = asyncio.create_task(feed.run(worker))
-    # No task: Ctrl+C cancels those on Python 3.10, and this has to end before the store closes.
+    # Not a task: Python 3.10 cancels tasks at Ctrl+C, and this must end before the store closes.
     loop = asyncio.get_running_loop()
     work = loop.run_in_executor(None, worker.step, job_id)
     try:
@@ -201,7 +202,7 @@ async def run_job(
         if sys.stdout.isatty():
             print()
         listening.cancel()
-        worker.cancel(job_id)  # after Ctrl+C the GPU is free again; later it changes nothing
+        worker.cancel(job_id)  # frees the GPU after Ctrl+C, and does nothing after the end
         await work
         await loop.run_in_executor(None, worker.sweeper.finish, STOP_SECONDS)
     job = store.get(job_id)
@@ -210,8 +211,8 @@ async def run_job(
 
 
 def show_progress(progress: Progress, shown: str) -> str:
-    """Show how far a job is: in place on a terminal, elsewhere in a new line where that is not what
-    is `shown` already. What is shown now."""
+    """Print the progress of a job and return the line: in place on a terminal, elsewhere as a new
+    line unless it is the one `shown` last."""
     line = f"{progress.fraction:5.0%}  pass {progress.current_pass} of {progress.passes}"
     if sys.stdout.isatty():
         print(f"\r{line}", end="", flush=True)
@@ -223,44 +224,45 @@ def show_progress(progress: Progress, shown: str) -> str:
 def once_params(
     settings: Settings, arguments: argparse.Namespace, workflow: str, offer: Offer
 ) -> JobParams:
-    """The job of `--once`: what the arguments say, else what the workflow file says."""
-    draft = blank(workflow, offer, settings.max_steps)
+    """Return the job of --once: what the arguments say, else what the workflow file says."""
+    draft = Draft.from_file(workflow, offer, settings.max_steps)
     texts = {
         **draft.texts(),
         "positive_prompt": arguments.once,
         "negative_prompt": arguments.negative or settings.default_negative_prompt,
     }
-    asked = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
-    problems = draft.take({**texts, **{name: text for name, text in asked.items() if text}})
-    for name, wanted in (*asked.items(), ("negative", arguments.negative)):
-        if wanted and name not in draft.params:
+    typed = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
+    problems = draft.apply_typed({**texts, **{name: text for name, text in typed.items() if text}})
+    chosen = {name: getattr(arguments, name) for name in OPTION_PARAMS}
+    for name, wanted in {**typed, "negative": arguments.negative, **chosen}.items():
+        if wanted and name not in offer.params:
             problems.append(f"The workflow {escape(workflow)} has no {name} to set.")
-    for name in FORM_FIELDS:
-        wanted = getattr(arguments, name)
-        if name not in draft.fields:
-            if wanted:
-                problems.append(f"The workflow {escape(workflow)} has no {name} to set.")
-        elif wanted and name == "model":
-            draft.model = find_model(wanted, draft.options.models)
-        elif wanted and not draft.adopt(name, wanted):
-            problems.append(f"There is no {name} {wanted}.{nearest(wanted, draft.offered(name))}")
-        elif not getattr(draft, name):
-            problems += choose_only(draft, name, getattr(offer.defaults, name))
-    draft.adopt_shape(arguments.shape or "", problems)
+    for name in offer.fields:
+        wanted = chosen[name]
+        if wanted and name == "model":
+            draft.change(model=find_named("model", wanted, offer.models))
+        elif wanted and not draft.set_if_offered(name, wanted):
+            near = nearest(wanted, offer.offered(name))
+            problems.append(f"There is no {name} {wanted}.{near}")
+        elif not getattr(draft.picture, name):
+            with collecting(problems):
+                choose_only(draft, name, getattr(offer.defaults, name))
+    with collecting(problems):
+        draft.set_shape(arguments.shape or "")
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)
 
 
-def choose_only(draft: Draft, name: str, missing: str) -> list[str]:
-    """In place of the workflow file's value for one of FORM_FIELDS, which ComfyUI does not offer,
-    take the only one there is; what to do if there are several."""
-    offered = draft.offered(name)
-    names = [names_of(offered).shown(value) for value in offered[:NAMES_SHOWN]]
+def choose_only(draft: Draft, name: str, missing: str) -> None:
+    """Choose the only value there is for one of OPTION_PARAMS, since ComfyUI does not offer that of
+    the workflow file. Raises FormError if there are several."""
+    offered = draft.offer.offered(name)
+    names = [offered.shown(value) for value in offered.values[:NAMES_SHOWN]]
     why = f"ComfyUI does not have the workflow file's {name}, {missing}"
     if len(offered) == 1:
-        draft.adopt(name, offered[0])
+        draft.set_if_offered(name, offered.values[0])
         print(f"{why}. Used instead is its only one, {names[0]}.")
-        return []
+        return
     more = f" and {len(offered) - NAMES_SHOWN} more" if len(offered) > NAMES_SHOWN else ""
-    return [escape(f"{why}. Choose one with --{name}: {', '.join(names)}{more}.")]
+    raise FormError(escape(f"{why}. Choose one with --{name}: {', '.join(names)}{more}."))

@@ -1,4 +1,4 @@
-"""The catalog: which workflows there are, and what ComfyUI offers now for each of them.
+"""The catalog: the workflows, and what ComfyUI offers now for each of them.
 
 Reads the folder of folders, `workflows/NAME/base.json`, and ComfyUI's lists; writes nothing. Forms,
 messages and the worker share one `Catalog`, from any thread.
@@ -16,8 +16,8 @@ from pathlib import Path
 import binder
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
-from comfyui.object_info import Capabilities, ComfyOptions, ObjectInfo, OptionsMissing
-from jobs.names import names_of
+from comfyui.object_info import Capabilities, ObjectInfo, OptionsMissing
+from jobs.names import NamesByList, OptionNames, moved_model
 from text import PublicError
 
 log = logging.getLogger(__name__)
@@ -39,33 +39,51 @@ class WorkflowError(PublicError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a person may choose from with one workflow, what stands in its file, and the params that
-    have a control. `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty
-    where there is no model to use them with."""
+    """The choices of one workflow, the values of its file, and the params that have a control.
+    `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty where there is
+    no model to use them with."""
 
-    options: ComfyOptions
+    models: OptionNames
+    samplers: OptionNames
+    schedulers: OptionNames
+    loras: OptionNames
     defaults: binder.Defaults
     params: frozenset[str]
     size: binder.Size | None = None
-    loras: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> list[str]:
+        """Return those of OPTION_PARAMS that the workflow has."""
+        return [name for name in binder.OPTION_PARAMS if name in self.params]
+
+    def offered(self, name: str) -> OptionNames:
+        """Return the values to choose from for one of OPTION_PARAMS."""
+        names: OptionNames = getattr(self, f"{name}s")
+        return names
+
+    def find(self, name: str, value: str) -> str | None:
+        """Return a value for one of OPTION_PARAMS as it is offered now, also a model that has moved
+        to another folder; None if it is not offered."""
+        if value in self.offered(name):
+            return value
+        return moved_model(value, self.models) if name == "model" else None
 
 
 class Workflows:
-    """The default workflow, and those in the folders beside its folder. They are called by the
-    names of their folders; an empty name is the default, also of jobs from before there were
-    others."""
+    """The default workflow, and those in the folders beside its folder. A workflow has the name of
+    its folder; an empty name is the default, as in jobs from before there were others."""
 
     def __init__(self, default_path: Path) -> None:
-        """`default_path` is WORKFLOW_PATH."""
+        """Use the workflow at `default_path`, which is WORKFLOW_PATH, as the default."""
         self._default_path = default_path
         self.default = default_path.parent.name
 
     def names(self) -> list[str]:
-        """All there are now, usable or not, the default first."""
+        """Return the names of all workflows, usable or not, the default first."""
         return [self.default, *(name for name in self._beside() if name.isprintable())]
 
     def _beside(self) -> list[str]:
-        """The folders with a workflow beside the default's, without hidden ones."""
+        """Return the folders with a workflow beside the default's, without hidden ones."""
         try:
             found = list(self._default_path.parent.parent.glob(f"*/{FILE_NAME}"))
         except OSError as error:
@@ -75,31 +93,32 @@ class Workflows:
         return [name for name in names if name != self.default and not name.startswith(".")]
 
     def path(self, name: str) -> Path:
-        """The file of one of `names()`."""
+        """Return the file of one of `names()`."""
         if name in ("", self.default):
             return self._default_path
         return self._default_path.parent.parent / name / FILE_NAME
 
     def load(self, name: str = "") -> binder.LoadResult:
-        """The file of a workflow as it is now, validated: an owner may edit it while the bot
-        runs."""
-        # It comes out of a database or from Discord, and may not lead out of the folder.
+        """Read and validate the file of a workflow; its owner may edit it while the bot runs."""
+        # A name out of the database or from Discord may not lead out of the folder.
         if name and name not in self.names():
             return binder.Invalid(f"there is no workflow {name} any more")
         return binder.load(self.path(name))
 
-    def offers(self, info: ObjectInfo) -> tuple[dict[str, Offer], dict[str, str]]:
-        """What each usable workflow offers on this server, the default first, and why each of the
-        others is left out. WorkflowError or OptionsMissing if the default cannot be used."""
+    def offers(
+        self, info: ObjectInfo, names: NamesByList
+    ) -> tuple[dict[str, Offer], dict[str, str]]:
+        """Return the offer of each usable workflow, the default first, and why each of the others
+        is left out. Raises WorkflowError or OptionsMissing if the default cannot be used."""
         found: dict[str, Offer] = {}
         unshown = [ascii(name) for name in self._beside() if not name.isprintable()]
         left_out = dict.fromkeys(unshown, "its name cannot be shown: rename the folder")
         for name in self.names():
             try:
                 loaded = self.load(name)
-                if name != self.default:  # of a locked default, a start only warns of that
+                if name != self.default:  # a start only warns of that in a locked default
                     check_classes(loaded, info)
-                found[name] = offer(loaded, info)
+                found[name] = offer(loaded, info, names)
             except (WorkflowError, OptionsMissing) as error:
                 if name == self.default:
                     raise
@@ -108,17 +127,20 @@ class Workflows:
 
 
 class Catalog:
-    """What ComfyUI offers now, for each workflow: the last refresh holds. Safe to share between
-    threads; a refresh runs one at a time."""
+    """The offers of ComfyUI for each workflow, as of the last refresh. Safe to share between
+    threads; one refresh runs at a time."""
 
     def __init__(
         self, client: ComfyClient, workflows: Workflows, *, can_refresh: bool = True
     ) -> None:
-        """Without `can_refresh` only `update()` changes it."""
+        """Start empty. Without `can_refresh` only `update()` and `update_server()` change it."""
         self.workflows = workflows
         self.offers: Mapping[str, Offer] = {}  # of the usable workflows, the default first
+        self.names = OptionNames(())  # of the usable workflows
         self.left_out: Mapping[str, str] = {}  # why each of the others cannot be used
         self.server = Capabilities({}, {}, ())
+        self.loras = OptionNames(())  # of the server
+        self._lists = NamesByList({})  # the names of every list in use
         self._client = client
         self._can_refresh = can_refresh
         self._refreshing = threading.Lock()
@@ -128,7 +150,7 @@ class Catalog:
 
     @property
     def default(self) -> str:
-        """The name of the default workflow."""
+        """Return the name of the default workflow."""
         return self.workflows.default
 
     def offer(self, workflow: str) -> Offer:
@@ -136,14 +158,18 @@ class Catalog:
         return self.offers.get(workflow) or self.offers[self.default]
 
     def update(self, info: ObjectInfo) -> None:
-        """Replace everything by what these node classes accept. Raises WorkflowError or
-        OptionsMissing if the default workflow cannot be used."""
+        """Replace everything by what these node classes accept. Blocks for some milliseconds;
+        raises WorkflowError or OptionsMissing if the default workflow cannot be used."""
+        lists = NamesByList(self._lists)
+        self.update_server(info, lists)
+        offers, left_out = self.workflows.offers(info, lists)
+        self.names = lists[tuple(offers)]
+        self.offers, self.left_out, self._lists = offers, left_out, lists
+
+    def update_server(self, info: ObjectInfo, lists: NamesByList) -> None:
+        """Replace what holds for all workflows: seed limits, model loaders and LoRAs."""
         self.server = info.capabilities(binder.SEED_INPUTS)
-        offers, left_out = self.workflows.offers(info)
-        for offer in offers.values():  # here, since it takes too long for the event loop
-            names_of(offer.options.models)
-            names_of(offer.loras)
-        self.offers, self.left_out = offers, left_out
+        self.loras = lists[self.server.loras]
 
     def refresh(self) -> Mapping[str, Offer]:
         """Ask ComfyUI again and return the new offers. Blocks; raises ComfyError or
@@ -181,15 +207,15 @@ class Catalog:
     def _refresh_as_planned(self) -> None:
         try:
             self.try_refresh()
-        except Exception:  # it would end in the thread, unseen
+        except Exception:  # else it would end unseen in the thread
             log.exception("ComfyUI's lists cannot be read again")
         finally:
             self._planned.release()
 
 
-def offer(loaded: binder.LoadResult, info: ObjectInfo) -> Offer:
-    """What one workflow offers on this server. WorkflowError if it cannot be used, OptionsMissing
-    if it offers nothing to choose from."""
+def offer(loaded: binder.LoadResult, info: ObjectInfo, names: NamesByList) -> Offer:
+    """Return what one workflow offers on this server. Raises WorkflowError if it cannot be used,
+    and OptionsMissing if it offers nothing to choose from."""
     if not loaded.ok:
         raise WorkflowError(loaded.reason)
     params = loaded.params
@@ -201,11 +227,12 @@ def offer(loaded: binder.LoadResult, info: ObjectInfo) -> Offer:
         check_classes(loaded, info)
     server = info.capabilities(binder.SEED_INPUTS)
     loras = server.loras if loaded.model_slots(server.outputs) else ()
-    return Offer(options, loaded.defaults, params, loaded.size, loras)
+    lists = names[options.models], names[options.samplers], names[options.schedulers], names[loras]
+    return Offer(*lists, loaded.defaults, params, loaded.size)
 
 
 def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:
-    """WorkflowError if the server lacks a node class of a workflow: it would refuse every job."""
+    """Raise WorkflowError if the server lacks a node class: it would refuse every job."""
     names = loaded.classes.values() if loaded.ok else ()
     missing = sorted({name for name in names if name not in info})
     if missing:
@@ -213,7 +240,7 @@ def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:
 
 
 def lacking(loaded: binder.Workflow, info: ObjectInfo) -> Iterator[str]:
-    """What a server does not have of a workflow: a line each, with what to do."""
+    """Yield a line, with what to do, for each thing in a workflow that a server does not have."""
     for node, class_type in loaded.classes.items():
         if class_type not in info:
             close = info.nearest(class_type)
@@ -237,5 +264,5 @@ def lacking(loaded: binder.Workflow, info: ObjectInfo) -> Iterator[str]:
 
 
 def pack_of(class_type: str) -> str | None:
-    """The node pack that a class is likely of, by the way its author names things."""
+    """Return the node pack that a class is probably part of, by its author's naming."""
     return next((pack for mark, pack in PACKS.items() if mark in class_type), None)

@@ -1,14 +1,12 @@
-"""What one person has filled in: the draft of a form, what may be typed into it, what is still
-offered of it.
+"""Drafts: what a person has filled in in a form, and the parsers of what they type.
 
-Owns the drafts in memory and their way to a job. Used on the event loop and by --once; knows no
-Discord: what a form looks like, form.py knows.
+Owns the drafts in memory and their way to a job. Used on the event loop and by --once; imports
+nothing of Discord.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import re
 import secrets
@@ -17,17 +15,25 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import binder
-from binder import PARAMS, SEED_MAX, SHAPES, Size, in_shape
-from comfyui.object_info import ComfyOptions
+from binder import OPTION_PARAMS, SEED_MAX, SHAPES, Size, in_shape
 from jobs import lora
 from jobs.catalog import Offer
-from jobs.names import find_model, moved_model, names_of, nearest
+from jobs.names import find_named, nearest
 from settings import MOST_STEPS, PROMPT_LIMIT
-from store import JobParams
-from text import UserError, display_name, escape, quote, shorten_middle, without_extension
+from store import JobParams, PictureParams
+from text import (
+    OPTION_LIMIT,
+    UserError,
+    collecting,
+    display_name,
+    escape,
+    quote,
+    shorten_middle,
+    without_extension,
+)
 
 STEPS_RANGE = (1, MOST_STEPS)
 CFG_RANGE = (1.0, 30.0)
@@ -37,370 +43,310 @@ RANDOM_SEEDS = 2**32
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
 FORM_LIMIT = 10  # forms of one person that are kept in memory
-DRAFT_LIMIT = 1000  # people whose forms are kept; who has opened none for the longest goes first
-FORM_FIELDS = ("model", "sampler", "scheduler")
+DRAFT_LIMIT = 1000  # people whose forms are kept, those who opened one last
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
-PARAM_OF_INPUT = {  # what each text of the modal is of a job
-    "positive_prompt": "positive",
-    "negative_prompt": "negative",
-    "steps": "steps",
-    "cfg": "cfg",
-    "seed": "seed",
+PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
+UNBOUND = {  # the values of a job whose workflow has no place for them
+    "model": "",
+    "sampler": "",
+    "scheduler": "",
+    "steps": 0,
+    "cfg": 0.0,
+    "negative_prompt": "",
+    "seed": None,
 }
+
+Params = TypeVar("Params", bound=PictureParams)
 
 
 class FormError(UserError):
-    """What is wrong with something filled in."""
+    """Refusal of something that was filled in."""
 
 
 class StaleForm(FormError):
-    """The controls of a form that is of no use any more. `reason` begins the sentence that says
-    why what was typed into its modal stands in another form."""
+    """Refusal of the controls of a form that is of no use any more. `reason` begins the sentence of
+    the new form that opens for the texts of its modal."""
 
-    sentence: str
     reason: str
-
-    def __init__(self) -> None:
-        super().__init__(self.sentence)
 
 
 class ExpiredForm(StaleForm):
-    """A form from before a restart: its draft is gone."""
+    """A form whose draft is gone: by a restart of the bot, or to make room for newer ones."""
 
-    sentence = "This form is from before a restart of the bot. Please run /gen again."
-    reason = "The bot was restarted"
-
-
-class ForgottenForm(StaleForm):
-    """A form of this run whose draft has made room for newer ones."""
-
-    sentence = "You have opened many forms since: please use a newer one, or run /gen again."
-    reason = "You have opened many forms since"
+    user_message = "The bot no longer has this form. Please run /gen again."
+    reason = "The bot no longer had that form"
 
 
 class SentForm(StaleForm):
     """A form that has become a job."""
 
-    sentence = "This form has been sent already. Run /gen for another picture."
-    reason = "The other form was sent already"
+    user_message = "This form has been sent already. Run /gen for another picture."
+    reason = "That form was sent already"
 
 
 class Stage(Enum):
-    """How far a draft is on its way to a job."""
+    """Stages of a draft on its way to a job."""
 
     OPEN = "being filled in"
-    SENDING = "Generate was pressed, and is being worked on"
+    SENDING = "Generate was pressed and is being handled"
     SENT = "it became a job: the form is read-only"
 
 
 @dataclass
 class Draft:
-    """What a person has filled in so far in one form; lives in memory (architecture.md §3.1). `key`
-    ties the form's controls to it; Drafts gives it."""
+    """A form as far as a person has filled it in: a picture's params over an offer, and the texts
+    that were not accepted. Lives in memory. A menu's values are indexes into the offer's lists."""
 
-    options: ComfyOptions  # as offered in this form: the menus' values are indexes into it
-    params: frozenset[str] = frozenset(PARAMS)  # what of a job the workflow has a place for
-    workflow: str = ""
+    offer: Offer
+    picture: PictureParams  # of OPTION_PARAMS, those that are not chosen are empty
+    most_steps: int  # that the owner allows
     shows_workflow: bool = False  # there is more than one
-    size: Size | None = None  # of the file's pictures, if it can be chosen
-    loras: tuple[str, ...] = ()  # offered
-    most_steps: int = STEPS_RANGE[1]  # that the owner allows
-    own: Mapping[str, float] = field(default_factory=dict)  # numbers of the workflow's file
-    model: str | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    shape: str = ""  # of SHAPES; empty: the size of the file
-    steps: int = DEFAULT_STEPS
-    cfg: float = DEFAULT_CFG
-    positive_prompt: str = ""
-    negative_prompt: str = ""
-    seed: int | None = None  # None: a new one for each job
-    key: str = ""
-    pages: dict[str, int] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)  # what was refused, to be shown again
+    key: str = ""  # ties the form's controls to it; given by Drafts
+    pages: dict[str, int] = field(default_factory=dict)  # of the menus
+    typed: dict[str, str] = field(default_factory=dict)  # refused texts, to be shown again
     stage: Stage = Stage.OPEN
-    place_note: str = ""  # what there is to know about the place that the form is in
-    shown_by: Any = None  # the last interaction whose answer is the form
+    place_note: str = ""  # a hint about the channel that the form is in
+    shown_by: Any = None  # the last interaction whose reply is the form
+
+    @classmethod
+    def from_file(cls, workflow: str, offer: Offer, most_steps: int) -> Draft:
+        """Return a draft with the values of the workflow's file, as far as they are offered and in
+        range."""
+        values: dict[str, Any] = dict.fromkeys(OPTION_PARAMS, "")
+        for name in offer.fields:
+            values[name] = offer.find(name, getattr(offer.defaults, name) or "") or ""
+        numbers = numbers_of(offer.defaults)
+        picture = PictureParams(
+            **values,
+            steps=min(max(int(numbers.get("steps", DEFAULT_STEPS)), STEPS_RANGE[0]), most_steps),
+            cfg=min(max(numbers.get("cfg", DEFAULT_CFG), CFG_RANGE[0]), CFG_RANGE[1]),
+            positive_prompt="",
+            workflow=workflow,
+        )
+        return cls(offer, picture, most_steps)
 
     @property
-    def fields(self) -> list[str]:
-        """Those of FORM_FIELDS that the workflow has."""
-        return [name for name in FORM_FIELDS if name in self.params]
+    def workflow(self) -> str:
+        """Return the name of its workflow."""
+        return self.picture.workflow
 
-    def offered(self, name: str) -> tuple[str, ...]:
-        """The values to choose from for one of FORM_FIELDS."""
-        values: tuple[str, ...] = getattr(self.options, f"{name}s")
-        return values
+    def change(self, **changes: Any) -> None:
+        """Replace some of the picture's params."""
+        self.picture = replace(self.picture, **changes)
 
-    def adopt(self, name: str, value: str) -> bool:
-        """Take a value for one of FORM_FIELDS if the server offers it; whether it does."""
-        is_offered = value in self.offered(name)
+    def set_if_offered(self, name: str, value: str) -> bool:
+        """Choose a value for one of OPTION_PARAMS if it is offered, and return whether it is."""
+        is_offered = value in self.offer.offered(name)
         if is_offered:
-            setattr(self, name, value)
+            self.change(**{name: value})
         return is_offered
 
     def find_again(self, name: str, value: str) -> str | None:
-        """Take a value that was offered once for one of FORM_FIELDS, or the model that it has
-        become; None if it is as it was, else a sentence about what stands there now."""
-        if self.adopt(name, value):
-            return None
-        offered = self.offered(name)
-        moved = moved_model(value, offered) if name == "model" else None
-        if moved is not None and self.adopt(name, moved):
-            was, now = (
-                escape(shorten_middle(without_extension(path), 100)) for path in (value, moved)
-            )
-            return f"The model {was} has moved to {now}."
-        gone = f"The {name} {quote(display_name(value))} is not offered any more"
-        if (instead := getattr(self, name)) in offered:
-            return f"{gone}: {quote(display_name(instead))} stands in the form instead."
-        return f"{gone}.{nearest(value, offered)} Choose another in the form."
+        """Choose a value of an earlier picture for one of OPTION_PARAMS, or the model that it has
+        moved to. Return None if it is unchanged, else a sentence about the current value."""
+        found = self.offer.find(name, value)
+        if found is None:
+            return not_offered(name, value, self.offer, getattr(self.picture, name))
+        self.change(**{name: found})
+        return moved_note(value, found)
 
     def choose(self, name: str, token: str) -> str | None:
-        """Take the value of a menu: `page:N` turns the page, an index chooses. Returns what to tell
-        the person if that has changed more than they chose."""
-        kind, _, number = token.partition(":")
+        """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose.
+        Return a sentence if that has changed more than the person chose."""
+        kind, _, value = token.partition(":")
         if name == "shape":
-            self.shape = number if number in SHAPES and self.size else ""
+            self.change(shape=value if value in SHAPES and self.offer.size else "")
             return None
         if kind == "page":
-            self.pages[name] = int(number)
+            self.pages[name] = int(value)
             return None
-        setattr(self, name, self.offered(name)[int(number)])
-        before = self.scheduler
-        if name == "sampler" and self.options.schedulers:  # architecture.md §3.2.4
-            self.scheduler = self.options.schedulers[0]
-        if self.scheduler == before or self.scheduler is None:
+        self.change(**{name: self.offer.offered(name).values[int(value)]})
+        before, schedulers = self.picture.scheduler, self.offer.schedulers.values
+        if name != "sampler" or not schedulers or schedulers[0] == before:
             return None
-        return (
-            f"Scheduler was set to {escape(shorten_middle(self.scheduler, 100))} with this sampler."
-        )
+        self.change(scheduler=schedulers[0])
+        shown = escape(shorten_middle(schedulers[0], OPTION_LIMIT))
+        return f"Scheduler was set to {shown} with this sampler."
 
     def move_to(self, workflow: str, offer: Offer) -> None:
-        """Go on over a workflow as it is now. Of what this one had no place for so far, the values
-        are the file's."""
-        had = self.params if workflow == self.workflow else frozenset()
-        fresh = blank(workflow, offer, self.most_steps)
-        for param in binder.Defaults._fields:
-            if param not in had:
-                setattr(self, param, getattr(fresh, param))
-                self.typed.pop(param, None)
-        self.workflow, self.options, self.params = workflow, offer.options, offer.params
-        self.size, self.loras, self.pages = offer.size, offer.loras, {}
-        self.shape = self.shape if self.size else ""
+        """Go on over a workflow as it is offered now. The values that had no place so far become
+        those of its file."""
+        had = self.offer.params if workflow == self.workflow else frozenset()
+        fresh = Draft.from_file(workflow, offer, self.most_steps).picture
+        new = [param for param in binder.Defaults._fields if param not in had]
+        self.typed = {name: text for name, text in self.typed.items() if name not in new}
+        self.change(
+            **{param: getattr(fresh, param) for param in new},
+            workflow=workflow,
+            shape=self.picture.shape if offer.size else "",
+        )
+        self.offer, self.pages = offer, {}
 
-    def take_options(
-        self, prompt: str, model: str, seed: str, shape: str = "", lora_name: str = ""
+    def apply_options(
+        self, prompt: str, model: str, seed: str, shape: str, lora_name: str
     ) -> list[str]:
-        """Take the options of /gen that were given, or say what is wrong with each. A wrong seed is
-        kept as typed, for the modal."""
+        """Apply the options of /gen that were given, and return a sentence for each that is wrong.
+        A wrong seed is kept as typed, for the modal."""
         problems: list[str] = []
         if prompt.strip():  # another picture than the one that was not sent
-            self.seed = None
+            self.change(positive_prompt=prompt.strip(), seed=None)
             self.typed.pop("seed", None)
-            self.positive_prompt = prompt.strip()
             self.typed.pop("positive_prompt", None)
-        given = {"model": model, "seed": seed}
-        for name in [name for name in given if given[name] and name not in self.params]:
-            problems.append(f"The workflow {quote(self.workflow)} has no {name} to choose.")
-        self.adopt_shape(shape, problems)
-        self.add_lora(lora_name, problems)
-        if model and "model" in self.params:
-            try:
-                self.model = find_model(model, self.options.models)
-            except UserError as unknown:
-                problems.append(unknown.user_message)
-        if seed and "seed" in self.params:
-            self.typed.pop("seed", None)
-            try:
-                self.seed = parse_seed(seed)
-            except ValueError:
-                self.typed["seed"] = seed[:SEED_LIMIT]
-                problems.append(
-                    f"The seed {quote(seed)} is not a whole number from 0 to {SEED_MAX}."
-                )
+        for name, text in (("model", model), ("seed", seed)):
+            if text and name not in self.offer.params:
+                problems.append(f"The workflow {quote(self.workflow)} has no {name} to choose.")
+        with collecting(problems):
+            self.set_shape(shape)
+        with collecting(problems):
+            self.add_lora(lora_name)
+        if model and "model" in self.offer.params:
+            with collecting(problems):
+                self.change(model=find_named("model", model, self.offer.models))
+        if seed and "seed" in self.offer.params:
+            with collecting(problems):
+                self.set_seed(seed)
         return problems + self.lora_problems()
 
-    def adopt_shape(self, shape: str, problems: list[str]) -> None:
-        """Take a shape by its name, or note why not."""
-        name = shape.strip().lower()
-        if name and self.size is None:
-            problems.append("The shape cannot be chosen with this workflow.")
-        elif name in SHAPES or name == AS_IN_FILE:
-            self.shape = name if name in SHAPES else ""
-        elif name:
-            known = ", ".join(SHAPES)
-            problems.append(f"There is no shape {quote(shape)}. There are: {known}.")
-
-    def add_lora(self, name: str, problems: list[str]) -> None:
-        """Add a tag for a LoRA to the prompt, also to one that was refused, or note why not."""
+    def set_shape(self, text: str) -> None:
+        """Choose a shape by its name, if one is given. Raises FormError."""
+        name = text.strip().lower()
         if not name:
             return
-        found = names_of(self.loras).find(name)
-        if found is None:
-            why = f"There is no LoRA {quote(name)}.{nearest(name, self.loras)}"
-            problems.append(why if self.loras else "There are no LoRAs here.")
+        if self.offer.size is None:
+            raise FormError("The shape cannot be chosen with this workflow.")
+        if name not in SHAPES and name != AS_IN_FILE:
+            raise FormError(f"There is no shape {quote(text)}. There are: {', '.join(SHAPES)}.")
+        self.change(shape=name if name in SHAPES else "")
+
+    def set_seed(self, text: str) -> None:
+        """Set the seed, or keep a wrong one as typed. Raises FormError."""
+        self.typed.pop("seed", None)
+        try:
+            self.change(seed=parse_seed(text))
+        except FormError:
+            self.typed["seed"] = text[:SEED_LIMIT]
+            sentence = f"The seed {quote(text)} is not a whole number from 0 to {SEED_MAX}."
+            raise FormError(sentence) from None
+
+    def add_lora(self, name: str) -> None:
+        """Add a tag for a LoRA, if one is given, to the prompt or to the refused prompt. Raises
+        UserError."""
+        if not name:
             return
-        prompt = self.typed.get("positive_prompt", self.positive_prompt)
-        tagged = lora.with_tag(prompt, found, self.loras)
+        prompt = self.typed.get("positive_prompt", self.picture.positive_prompt)
+        tagged = lora.with_tag(prompt, name, self.offer.loras)
         if len(tagged) > PROMPT_LIMIT:
-            problems.append("The prompt has no room for the tag of a LoRA: shorten it first.")
-        elif "positive_prompt" in self.typed:
+            raise FormError("The prompt has no room for the tag of a LoRA: shorten it first.")
+        if "positive_prompt" in self.typed:
             self.typed["positive_prompt"] = tagged
         else:
-            self.positive_prompt = tagged
+            self.change(positive_prompt=tagged)
 
     def lora_problems(self) -> list[str]:
-        """What is wrong with the tags in the prompts as they stand."""
-        negative = self.negative_prompt if "negative" in self.params else ""
-        return lora.problems(self.positive_prompt, negative, self.loras)
-
-    def shown_size(self) -> str:
-        """The shape with its size, as people read it."""
-        if self.size is None:
-            return ""
-        size = in_shape(self.size, self.shape) if self.shape else self.size
-        return f"{self.shape or AS_IN_FILE} ({size})"
+        """Return a sentence for each wrong LoRA tag in the prompts."""
+        negative = self.picture.negative_prompt if "negative" in self.offer.params else ""
+        return lora.problems(self.picture.positive_prompt, negative, self.offer.loras)
 
     def texts(self) -> dict[str, str]:
-        """What the modal shows: the draft's own, and what was refused as it was typed; without
-        what the workflow has no place for."""
-        values = {
-            "positive_prompt": self.positive_prompt,
-            "negative_prompt": self.negative_prompt,
-            "steps": str(self.steps),
-            "cfg": f"{self.cfg:g}",
-            "seed": "" if self.seed is None else str(self.seed),
-        }
+        """Return the texts of the modal: those of the picture, or as they were typed where they
+        were refused; without those that the workflow has no place for."""
         return {
-            name: self.typed.get(name, value)
-            for name, value in values.items()
-            if PARAM_OF_INPUT[name] in self.params
+            name: self.typed.get(name, text)
+            for name, text in texts_of(self.picture).items()
+            if PARAM_NAMES.get(name, name) in self.offer.params
         }
 
-    def mark(self) -> str:
-        """Eight digits that change with `texts()`; a modal carries those it was opened with."""
+    def fingerprint(self) -> str:
+        """Return eight digits that change with `texts()`; a modal carries those it opened with."""
         return f"{zlib.crc32(repr(self.texts()).encode()):08x}"
 
-    def would_lose(self, typed: Mapping[str, str], mark: str) -> bool:
-        """Whether the texts of a modal that was opened with this mark would overwrite what another
-        one has brought since. The same texts a second time lose nothing."""
+    def would_lose(self, typed: Mapping[str, str], fingerprint: str) -> bool:
+        """Return whether the texts of a modal that opened with this fingerprint would overwrite
+        those of another modal. The same texts a second time lose nothing."""
         after = replace(self)
-        after.take(typed)
-        return mark != self.mark() and after.texts() != self.texts()
+        after.apply_typed(typed)
+        return fingerprint != self.fingerprint() and after.texts() != self.texts()
 
-    def take(self, typed: Mapping[str, str]) -> list[str]:
-        """Merge the texts of the modal, or say what is wrong with each and keep them as typed."""
-        problems: list[str] = []
-        given, typed = typed, self._completed(typed)
-        steps = parse_steps(typed.get("steps", ""), self.most_steps)
-        cfg = parse_cfg(typed.get("cfg", ""))
-        positive = typed.get("positive_prompt", "").strip()
-        if not lora.text_of(positive):
-            problems.append("**Prompt** is empty: describe the picture in a few words.")
-        problems += lora.problems(positive, given.get("negative_prompt", ""), self.loras)
-        if steps is None:
-            low, high = STEPS_RANGE[0], self.most_steps
-            problems.append(
-                f"**Steps** is {quote(typed.get('steps', ''))}:"
-                f" give a whole number from {low} to {high}."
-            )
-        if cfg is None:
-            problems.append(
-                f"**CFG** is {quote(typed.get('cfg', ''))}: give a number from {CFG_RANGE[0]:g}"
-                f" to {CFG_RANGE[1]:g}, for example 7 or 7.5."
-            )
-        try:
-            seed = parse_seed(typed.get("seed", ""))
-        except ValueError:
-            problems.append(
-                f"**Seed** is {quote(typed['seed'])}: give a whole number from 0 to"
-                f" {SEED_MAX}, or leave it empty for a random one."
-            )
-        if steps is None or cfg is None or problems:  # the first two again for mypy
-            self.typed = dict(given)
-            return problems
-        self.steps, self.cfg, self.seed, self.positive_prompt = steps, cfg, seed, positive
-        self.negative_prompt = typed.get("negative_prompt", "").strip()
-        self.typed = {}
-        return []
-
-    def _completed(self, typed: Mapping[str, str]) -> dict[str, str]:
-        """The texts of a modal, which may be that of another workflow: what it did not ask for is
-        as it was, and so are numbers that this workflow has no place for."""
-        everything = replace(self, params=frozenset(PARAMS), typed={}).texts()
+    def apply_typed(self, typed: Mapping[str, str]) -> list[str]:
+        """Apply the texts of the modal; or return a sentence for each that is wrong, and keep all
+        of them as typed. What the modal of another workflow did not ask for stays as it is, and so
+        do numbers that this workflow has no place for."""
         asked = {"negative_prompt", *self.texts()}
-        return {**everything, **{name: text for name, text in typed.items() if name in asked}}
+        texts = texts_of(self.picture)
+        texts.update({name: text for name, text in typed.items() if name in asked})
+        parsed: dict[str, Any] = {"negative_prompt": texts["negative_prompt"].strip()}
+        problems: list[str] = []
+        with collecting(problems):
+            parsed["positive_prompt"] = parse_prompt(texts["positive_prompt"])
+        positive, negative = texts["positive_prompt"].strip(), typed.get("negative_prompt", "")
+        problems += lora.problems(positive, negative, self.offer.loras)
+        with collecting(problems):
+            parsed["steps"] = parse_steps(texts["steps"], self.most_steps)
+        with collecting(problems):
+            parsed["cfg"] = parse_cfg(texts["cfg"])
+        with collecting(problems):
+            parsed["seed"] = parse_seed(texts["seed"])
+        if problems:
+            self.typed = dict(typed)
+        else:
+            self.typed = {}
+            self.change(**parsed)
+        return problems
 
-    def start_from(self, defaults: binder.Defaults) -> None:
-        """Start from the workflow file's own values, as far as they are offered and in range."""
-        for name in self.fields:
-            value = getattr(defaults, name) or ""
-            if not self.adopt(name, value) and name == "model":  # it may be in another folder
-                self.model = moved_model(value, self.options.models)
-        numbers = numbers_of(defaults)
-        low, high = STEPS_RANGE[0], self.most_steps
-        self.steps = min(max(int(numbers.get("steps", DEFAULT_STEPS)), low), high)
-        self.cfg = min(max(numbers.get("cfg", DEFAULT_CFG), CFG_RANGE[0]), CFG_RANGE[1])
-
-    def take_settings(self, source: Draft | JobParams) -> list[str]:
-        """Start from settings used before, as far as they are still offered; a sentence for each
-        that is another now. Of another workflow's, only the negative prompt is of use."""
-        if "negative" in self.params or isinstance(source, Draft):  # else the job just has none
-            self.negative_prompt = source.negative_prompt
+    def copy_settings_from(self, source: PictureParams) -> list[str]:
+        """Copy the settings of an earlier picture, as far as they are still offered, and return a
+        sentence for each that differs. Of another workflow's, only the negative prompt is of
+        use."""
+        # A job has no negative prompt where its workflow has no place for one; a draft keeps it.
+        if "negative" in self.offer.params or not isinstance(source, JobParams):
+            self.change(negative_prompt=source.negative_prompt)
         if source.workflow != self.workflow:
             return []
-        given = {name: getattr(source, name) for name in self.fields}
-        notes = [self.find_again(name, value) for name, value in given.items() if value]
+        values = {name: getattr(source, name) for name in self.offer.fields}
+        notes = [self.find_again(name, value) for name, value in values.items() if value]
         notes.append(too_many_steps(source.steps, self.most_steps))
-        self.steps = min(source.steps or self.steps, self.most_steps)
-        self.cfg = source.cfg or self.cfg
-        self.shape = source.shape if self.size else ""
-        notes.append(NO_SHAPE if source.shape and not self.size else None)
+        self.change(
+            steps=min(source.steps or self.picture.steps, self.most_steps),
+            cfg=source.cfg or self.picture.cfg,
+            shape=source.shape if self.offer.size else "",
+        )
+        notes.append(NO_SHAPE if source.shape and not self.offer.size else None)
         return [note for note in notes if note]
 
-    def take_over(self, unsent: Draft) -> None:
-        """Go on with what was filled in for one picture and never sent. Numbers that were refused
-        are of their own workflow alone."""
-        self.positive_prompt, self.seed = unsent.positive_prompt, unsent.seed
+    def resume(self, unsent: Draft) -> None:
+        """Go on with what was filled in for a picture that was never sent. Numbers that were
+        refused belong to their own workflow alone."""
+        self.change(positive_prompt=unsent.picture.positive_prompt, seed=unsent.picture.seed)
         if unsent.workflow == self.workflow:
             self.typed = dict(unsent.typed)
         elif unsent.typed:
             words = ("positive_prompt", "negative_prompt", "seed")
-            self.take({name: unsent.typed[name] for name in words if name in unsent.typed})
+            self.apply_typed({name: unsent.typed[name] for name in words if name in unsent.typed})
 
     def sent(self) -> None:
-        """It became a job. What the form was shown by, a message with all its parts, is let go."""
+        """Note that it became a job, and release the interaction, which holds a whole message."""
         self.stage, self.shown_by = Stage.SENT, None
 
     def missing(self) -> list[str]:
-        """What still has to be filled in before Generate."""
-        parts = {f"a {name}": getattr(self, name) for name in self.fields}
-        parts["a prompt"] = lora.text_of(self.positive_prompt)
+        """Return what still has to be filled in before Generate."""
+        parts = {f"a {name}": getattr(self.picture, name) for name in self.offer.fields}
+        parts["a prompt"] = lora.text_of(self.picture.positive_prompt)
         return [name for name, value in parts.items() if not value]
 
     def job_params(
         self, user_id: object, guild_id: object, channel_id: object, *, random_seeds: bool
     ) -> JobParams:
-        """The finished draft as a job; the ids are Discord's. What the workflow has no place for is
-        empty."""
-        params = JobParams(
+        """Return the finished draft as a job; the ids are Discord's."""
+        picture = self.picture
+        if random_seeds and picture.seed is None:
+            picture = replace(picture, seed=new_seed())
+        return JobParams(
+            **vars(without_unbound(picture, self.offer.params)),
             user_id=str(user_id),
             guild_id=str(guild_id),
             channel_id=str(channel_id),
-            model=self.model or "",
-            sampler=self.sampler or "",
-            scheduler=self.scheduler or "",
-            steps=self.steps,
-            cfg=self.cfg,
-            positive_prompt=self.positive_prompt,
-            negative_prompt=self.negative_prompt,
-            seed=new_seed() if random_seeds and self.seed is None else self.seed,
-            workflow=self.workflow,
-            shape=self.shape,
         )
-        return within(params, self.params)
 
 
 class Drafts:
@@ -408,14 +354,11 @@ class Drafts:
 
     def __init__(self) -> None:
         self._by_user: OrderedDict[int, dict[str, Draft]] = OrderedDict()
-        # Begins each key, so that a form from before a restart is told from one that was forgotten.
-        self._run = secrets.token_hex(4)
-        self._numbers = itertools.count(1)
 
     def put(self, user_id: int, draft: Draft) -> None:
-        """Keep a new draft, and give it its key. Where there are too many, one that was sent goes,
+        """Keep a new draft, and give it its key. Where there are too many, drop one that was sent,
         or else the oldest."""
-        draft.key = f"{self._run}-{next(self._numbers)}"
+        draft.key = secrets.token_hex(8)  # unlike every key from before a restart
         forms = self._by_user.setdefault(user_id, {})
         self._by_user.move_to_end(user_id)
         forms[draft.key] = draft
@@ -426,45 +369,37 @@ class Drafts:
             self._by_user.popitem(last=False)
 
     def last(self, user_id: int, workflow: str | None = None) -> Draft | None:
-        """The person's newest draft, or that over a workflow, whether or not it was sent."""
+        """Return the person's newest draft, or that over a workflow, sent or not."""
         newest = reversed(self._by_user.get(user_id, {}).values())
         return next((draft for draft in newest if workflow in (None, draft.workflow)), None)
 
     def find(self, user_id: int, key: str) -> Draft:
-        """The draft with this key, also one that was sent; StaleForm if it is gone."""
+        """Return the draft with this key, sent or not. Raises ExpiredForm if it is gone."""
         draft = self._by_user.get(user_id, {}).get(key)
-        if draft is not None:
-            return draft
-        raise ForgottenForm if key.startswith(f"{self._run}-") else ExpiredForm
+        if draft is None:
+            raise ExpiredForm
+        return draft
 
     def get(self, user_id: int, key: str) -> Draft:
-        """The draft behind a form's controls; StaleForm if they are of no use any more."""
+        """Return the draft behind a form's controls. Raises StaleForm if it is gone or was
+        sent."""
         draft = self.find(user_id, key)
         if draft.stage is Stage.SENT:
             raise SentForm
         return draft
 
 
+# ---------------------------------------------------------------------------------------------
+# The values of a draft and of a job
+
+
 def new_seed() -> int:
-    """A random seed, short enough for a phone and for every node (design.md)."""
+    """Return a random seed, short enough for a phone and in the range of every node."""
     return secrets.randbelow(RANDOM_SEEDS)
 
 
-def over(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft:
-    """An empty draft over a workflow; the owner allows so many steps."""
-    return Draft(
-        offer.options,
-        params=offer.params,
-        workflow=workflow,
-        size=offer.size,
-        loras=offer.loras,
-        most_steps=most_steps,
-        own=numbers_of(offer.defaults),
-    )
-
-
 def numbers_of(defaults: binder.Defaults) -> dict[str, float]:
-    """The steps and the CFG of a workflow's file, as far as it has such numbers."""
+    """Return the steps and the CFG of a workflow's file, as far as it has such numbers."""
     found = {}
     for name in ("steps", "cfg"):
         with contextlib.suppress(ValueError, TypeError):
@@ -472,76 +407,120 @@ def numbers_of(defaults: binder.Defaults) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def blank(workflow: str, offer: Offer, most_steps: int = STEPS_RANGE[1]) -> Draft:
-    """A draft over a workflow, with the values of its file as far as they are offered."""
-    draft = over(workflow, offer, most_steps)
-    draft.start_from(offer.defaults)
-    return draft
+def texts_of(picture: PictureParams) -> dict[str, str]:
+    """Return the params that a person types, as texts."""
+    return {
+        "positive_prompt": picture.positive_prompt,
+        "negative_prompt": picture.negative_prompt,
+        "steps": str(picture.steps),
+        "cfg": f"{picture.cfg:g}",
+        "seed": "" if picture.seed is None else str(picture.seed),
+    }
 
 
-def within(params: JobParams, bound: Collection[str]) -> JobParams:
-    """A job without what its workflow has no place for."""
-    return replace(
-        params,
-        model=params.model if "model" in bound else "",
-        sampler=params.sampler if "sampler" in bound else "",
-        scheduler=params.scheduler if "scheduler" in bound else "",
-        steps=params.steps if "steps" in bound else 0,
-        cfg=params.cfg if "cfg" in bound else 0.0,
-        negative_prompt=params.negative_prompt if "negative" in bound else "",
-        seed=params.seed if "seed" in bound else None,
-    )
+def shown_size(size: Size, shape: str) -> str:
+    """Return a shape with its size, for people; `size` is of the workflow's file."""
+    return f"{shape or AS_IN_FILE} ({in_shape(size, shape) if shape else size})"
+
+
+def without_unbound(params: Params, bound: Collection[str]) -> Params:
+    """Return a job or picture without the params that its workflow has no place for."""
+    names = [name for name in UNBOUND if PARAM_NAMES.get(name, name) not in bound]
+    changes: dict[str, Any] = {name: UNBOUND[name] for name in names}
+    return replace(params, **changes)
 
 
 def check_offered(
-    params: JobParams, offers: Mapping[str, Offer], most_steps: int = STEPS_RANGE[1]
-) -> tuple[JobParams, list[str]]:
-    """The job as ComfyUI can make it now, and a sentence for what has another name since (after
-    /refresh, or from an old job). FormError for what is not offered any more. What the workflow
-    takes only since then stays as in its file."""
+    params: Params, offers: Mapping[str, Offer], most_steps: int
+) -> tuple[Params, list[str]]:
+    """Return the job as ComfyUI can make it now, and a sentence for each model that has moved since
+    (before a refresh, or in an old job). Raises FormError for what is not offered any more. Params
+    that only the workflow of now has keep the values of its file."""
     workflow = params.workflow or next(iter(offers))
     if workflow not in offers:
         raise FormError(f"The workflow {quote(workflow)} is not offered any more.")
-    draft = over(workflow, offers[workflow])
-    chosen = {name: getattr(params, name) for name in draft.fields if getattr(params, name)}
-    notes = {name: draft.find_again(name, value) for name, value in chosen.items()}
-    gone = [note for name, note in notes.items() if note and not getattr(draft, name)]
-    gone += lora.problems(params.positive_prompt, params.negative_prompt, draft.loras)
-    gone += filter(None, [too_many_steps(params.steps, most_steps)])
-    if params.shape and draft.size is None:
-        gone.append(NO_SHAPE)
-    if gone:
-        raise FormError("\n".join(gone))
-    params = within(replace(params, model=draft.model or ""), draft.params)
-    return params, [note for note in notes.values() if note]
+    offer = offers[workflow]
+    notes: list[str | None] = []
+    gone: list[str | None] = []
+    changes: dict[str, Any] = {}
+    for name in offer.fields:
+        if value := getattr(params, name):
+            changes[name] = found = offer.find(name, value)
+            notes.append(moved_note(value, found) if found else None)
+            gone.append(None if found else not_offered(name, value, offer, instead=""))
+    gone += lora.problems(params.positive_prompt, params.negative_prompt, offer.loras)
+    gone.append(too_many_steps(params.steps, most_steps))
+    gone.append(NO_SHAPE if params.shape and offer.size is None else None)
+    if any(gone):
+        raise FormError("\n".join(filter(None, gone)))
+    return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
+
+
+def moved_note(before: str, now: str) -> str | None:
+    """Return a sentence about a model that has moved; None if it has not."""
+    if before == now:
+        return None
+    was, now = (
+        escape(shorten_middle(without_extension(path), OPTION_LIMIT)) for path in (before, now)
+    )
+    return f"The model {was} has moved to {now}."
+
+
+def not_offered(name: str, value: str, offer: Offer, instead: str) -> str:
+    """Return a sentence about a value of one of OPTION_PARAMS that is not offered any more;
+    `instead` is the current value."""
+    offered = offer.offered(name)
+    gone = f"The {name} {quote(display_name(value))} is not offered any more"
+    if instead in offered:
+        return f"{gone}: {quote(display_name(instead))} stands in the form instead."
+    return f"{gone}.{nearest(value, offered)} Choose another in the form."
 
 
 def too_many_steps(steps: int, most: int) -> str | None:
-    """A sentence if these steps of an earlier job are more than the owner allows now."""
+    """Return a sentence if an earlier job has more steps than the owner allows now."""
     return f"At most {most} steps are allowed now; these were {steps}." if steps > most else None
 
 
-def parse_steps(text: str, most: int = STEPS_RANGE[1]) -> int | None:
-    """A whole number in STEPS_RANGE, and no more than `most`, in plain ASCII digits, or None."""
-    text = text.strip()
-    if not re.fullmatch(r"\+?[0-9]{1,4}", text):
-        return None
-    return int(text) if STEPS_RANGE[0] <= int(text) <= min(most, STEPS_RANGE[1]) else None
+# ---------------------------------------------------------------------------------------------
+# Parsers: each raises FormError with a finished sentence
 
 
-def parse_cfg(text: str) -> float | None:
-    """A decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma, or None."""
-    text = text.strip().replace(",", ".")
-    if not re.fullmatch(r"\+?[0-9]{1,4}(\.[0-9]{1,10})?", text):
-        return None
-    return float(text) if CFG_RANGE[0] <= float(text) <= CFG_RANGE[1] else None
+def parse_prompt(text: str) -> str:
+    """Return a prompt that has more in it than LoRA tags."""
+    if not lora.text_of(text.strip()):
+        raise FormError("**Prompt** is empty: describe the picture in a few words.")
+    return text.strip()
+
+
+def parse_steps(text: str, most: int) -> int:
+    """Return a whole number from 1 to `most` in plain ASCII digits."""
+    low, number = STEPS_RANGE[0], text.strip()
+    if not re.fullmatch(r"\+?[0-9]{1,4}", number) or not low <= int(number) <= most:
+        raise FormError(f"**Steps** is {quote(text)}: give a whole number from {low} to {most}.")
+    return int(number)
+
+
+def parse_cfg(text: str) -> float:
+    """Return a decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma."""
+    low, high = CFG_RANGE
+    number = text.strip().replace(",", ".")
+    pattern = r"\+?[0-9]{1,4}(\.[0-9]{1,10})?"
+    if not re.fullmatch(pattern, number) or not low <= float(number) <= high:
+        raise FormError(
+            f"**CFG** is {quote(text)}: give a number from {low:g} to {high:g},"
+            " for example 7 or 7.5."
+        )
+    return float(number)
 
 
 def parse_seed(text: str) -> int | None:
-    """A seed in plain ASCII digits; None for an empty text. ValueError for anything else."""
-    text = text.strip()
-    if not text:
+    """Return a seed in plain ASCII digits; None for an empty text."""
+    number = text.strip()
+    if not number:
         return None
-    if not re.fullmatch(r"\+?[0-9]{1,20}", text) or int(text) > SEED_MAX:
-        raise ValueError(text)
-    return int(text)
+    if not re.fullmatch(r"\+?[0-9]{1,20}", number) or int(number) > SEED_MAX:
+        raise FormError(
+            f"**Seed** is {quote(text)}: give a whole number from 0 to {SEED_MAX}, or leave it"
+            " empty for a random one."
+        )
+    return int(number)

@@ -1,7 +1,7 @@
-"""Names and texts of people and servers: how they are shown, and how a name is found.
+"""The names of models, LoRAs and workflows: how they are shown, and how one is found.
 
-Owns what a model is called in a sentence, which one somebody means by what they type, and how text
-that others wrote is quoted. Pure functions; imports nothing of ours and knows no form.
+Owns what a value of a list is called, which one a person means by what they type, and which names
+resemble it. Pure; any thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from text import (
@@ -25,12 +25,11 @@ from text import (
 )
 
 MENU_LIMIT = 25
-TYPED_LIMIT = 400  # characters of what somebody types that are searched for
+TYPED_LIMIT = 400  # characters of a typed text that are searched for
 NEAREST_SHOWN = 3
-NEAREST_KEPT = 100  # mistyped names whose nearest are known
-LEAST_RESEMBLANCE = 0.4
-LEAST_CUT = 20  # characters below which nothing can be cut out of a text
-MARK_LENGTH = 9
+NEAREST_KEPT = 100  # mistyped names whose nearest names are cached
+MIN_RESEMBLANCE = 0.4
+HASH_LENGTH = 8
 
 WORD = re.compile(r"[^\W_]+")
 
@@ -40,14 +39,14 @@ WORD = re.compile(r"[^\W_]+")
 
 
 class Choice(NamedTuple):
-    """An entry of autocomplete: what people see, and what stands for its value when chosen."""
+    """An entry of autocomplete: what people see, and what is sent when they choose it."""
 
     name: str
     value: str
 
 
 class _Entry(NamedTuple):
-    """A value of a list, and the words it is found by, as `_spoken()` gives them."""
+    """A value of a list, and the words it is found by, in the form of `_words()`."""
 
     value: str
     choice: Choice
@@ -57,15 +56,16 @@ class _Entry(NamedTuple):
 
 
 class OptionNames:
-    """What the values of one list are called, and which of them somebody means.
+    """The values of one list and their names.
 
     A model is called by the shortest ending of its path that no other has: `fox`, else `anime/fox`.
-    Whatever is shown is within OPTION_LIMIT, and no two values look the same.
+    Every name is within OPTION_LIMIT, and no two values look the same. Making one takes several
+    milliseconds for a long list: too long for the event loop.
     """
 
     def __init__(self, values: Sequence[str]) -> None:
-        """The order is that of matches that are equally good."""
-        values = list(dict.fromkeys(values))
+        """Index the values; matches that are equally good keep their order."""
+        self.values = values = tuple(dict.fromkeys(values))
         endings = _unique_endings(values)
         shown = disambiguate(endings)
         choices = disambiguate(_files_before_folders(values, endings))
@@ -83,63 +83,70 @@ class OptionNames:
             for name in called:
                 self._lower.setdefault(name.lower(), value)
 
+    def __contains__(self, value: object) -> bool:
+        return value in self._shown
+
+    def __len__(self) -> int:
+        return len(self.values)
+
     def shown(self, value: str) -> str:
-        """What a value is called; one that is not in the list, by its file."""
+        """Return the name of a value; of one that is not in the list, that of its file."""
         return self._shown.get(value) or shorten_middle(display_name(value), OPTION_LIMIT)
 
     def find(self, text: str) -> str | None:
-        """The value that somebody names, as it is shown anywhere or by words of its path."""
+        """Return the value that a person means, by any of its names or by words of its path."""
         called = self._exact.get(text) or self._lower.get(text.strip().lower())
         return called or next((entry.value for entry in self._matches(text, 1)), None)
 
     def choices(self, text: str) -> list[Choice]:
-        """What autocomplete offers, the best match first; while nothing is typed, the first."""
-        found = self._matches(text, MENU_LIMIT) if _spoken(text) else self._entries
+        """Return what autocomplete offers, the best match first; the first ones for no text."""
+        found = self._matches(text, MENU_LIMIT) if _words(text) else self._entries
         return [entry.choice for entry in found[:MENU_LIMIT]]
 
     def nearest(self, text: str) -> list[str]:
-        """What those are called whose files resemble a text, at most NEAREST_SHOWN."""
+        """Return the names of values whose files resemble a text, at most NEAREST_SHOWN."""
         wanted = display_name(text).lower()[:OPTION_LIMIT]
-        if wanted not in self._nearest:  # a form asks several times, and it takes long
-            if len(self._nearest) == NEAREST_KEPT:
+        found = self._nearest.get(wanted)
+        if found is None:  # cached, because it is slow and a form asks several times
+            if len(self._nearest) >= NEAREST_KEPT:
                 self._nearest.clear()
-            self._nearest[wanted] = self._resembling(wanted)
-        return self._nearest[wanted]
+            found = self._nearest[wanted] = self._resembling(wanted)
+        return found
 
     def _resembling(self, wanted: str) -> list[str]:
-        from difflib import SequenceMatcher  # not before somebody mistypes a name
+        from difflib import SequenceMatcher  # only a mistyped name needs it
 
         pairs = {wanted[at : at + 2] for at in range(len(wanted) - 1)}
 
         def unlikeness(file: str) -> float:
             return -sum(map(file.__contains__, pairs)) / (len(file) + len(wanted))
 
-        # A matcher takes long for a long list: pairs of letters in common say who is likely.
+        # The matcher is slow, so it only gets the files that share most pairs of letters.
         likely = sorted(self._files, key=unlikeness)
         near = [
             (SequenceMatcher(a=file, b=wanted).ratio(), file)
             for file in likely[: 3 * NEAREST_SHOWN]
         ]
         near.sort(key=lambda pair: -pair[0])
-        files = [file for ratio, file in near if ratio >= LEAST_RESEMBLANCE]
+        files = [file for ratio, file in near if ratio >= MIN_RESEMBLANCE]
         return [self._shown[value] for file in files for value in self._files[file]][:NEAREST_SHOWN]
 
     @functools.cached_property
     def _files(self) -> dict[str, list[str]]:
-        """The values by their files' names, as `nearest()` compares them."""
+        """Group the values by their files' names, as `nearest()` compares them."""
         files: defaultdict[str, list[str]] = defaultdict(list)
         for value in self._shown:
             files[display_name(value).lower()[:OPTION_LIMIT]].append(value)
         return files
 
     def _matches(self, text: str, limit: int) -> list[_Entry]:
-        """Of the entries that have every word of a text in any order, so many of the best, the best
-        first."""
-        spoken = _spoken(text[:TYPED_LIMIT])
-        if not spoken:
+        """Return the entries that have every word of a text in any order, the best first and at
+        most `limit`."""
+        query = _words(text[:TYPED_LIMIT])
+        if not query:
             return []
         found: dict[str, _Entry] = {}
-        for group in _by_rank(self._entries, spoken):
+        for group in _by_rank(self._entries, query):
             for entry in group:
                 found.setdefault(entry.value, entry)
             if len(found) >= limit:
@@ -147,37 +154,44 @@ class OptionNames:
         return list(found.values())[:limit]
 
 
-@functools.lru_cache(maxsize=16)  # lists that are in use, of forms opened before a /refresh too
-def _names_of(values: tuple[str, ...]) -> OptionNames:
-    return OptionNames(values)
+class NamesByList(dict[tuple[str, ...], OptionNames]):
+    """The names of each list, made at its first use; equal lists share them, also with those of
+    `before`, which are not used otherwise."""
+
+    def __init__(self, before: Mapping[tuple[str, ...], OptionNames]) -> None:
+        super().__init__()
+        self._before = dict(before)
+
+    def __missing__(self, values: tuple[str, ...]) -> OptionNames:
+        names = self[values] = self._before.get(values) or OptionNames(values)
+        return names
 
 
-def names_of(values: Sequence[str]) -> OptionNames:
-    """The names of a list: made once as long as the list is in use."""
-    return _names_of(tuple(values))
-
-
-def moved_model(name: str, offered: Sequence[str]) -> str | None:
-    """The one offered model of the same file name, in whatever folder; None if there is none, or
-    if several are called so."""
-    file = file_of(name).lower()
-    same = [model for model in offered if file_of(model).lower() == file]
+def moved_model(path: str, models: OptionNames) -> str | None:
+    """Return the one offered model of the same file name, in whatever folder; None if there is
+    none, or if several have that name."""
+    file = file_of(path).lower()
+    same = [model for model in models.values if file_of(model).lower() == file]
     return same[0] if len(same) == 1 else None
 
 
-def nearest(name: str, offered: Sequence[str]) -> str:
-    """A finished sentence with the offered names that resemble one, or none."""
-    names = ", ".join(map(escape, names_of(offered).nearest(name)))
+def nearest(name: str, offered: OptionNames) -> str:
+    """Return a finished sentence with the names that resemble one; empty if none does."""
+    names = ", ".join(map(escape, offered.nearest(name)))
     return f" The nearest: {names}." if names else ""
 
 
-def find_model(text: str, models: Sequence[str]) -> str:
-    """The model that a person names: as it is shown anywhere, or the best match of autocomplete.
-    UserError, with the nearest names, if there is none."""
-    found = names_of(models).find(text)
+def find_named(kind: str, text: str, offered: OptionNames) -> str:
+    """Return the model, LoRA or workflow (`kind`) that a person names: by any of its names, or the
+    best match of autocomplete. Raises UserError with the nearest names if there is none."""
+    found = offered.find(text)
     if found is None:
-        raise UserError(f"There is no model {quote(text)}.{nearest(text, models)}")
+        raise UserError(f"There is no {kind} {quote(text)}.{nearest(text, offered)}")
     return found
+
+
+# ---------------------------------------------------------------------------------------------
+# How the names are made
 
 
 def _folders_and_file(path: str) -> tuple[list[str], str]:
@@ -186,8 +200,8 @@ def _folders_and_file(path: str) -> tuple[list[str], str]:
 
 
 def _unique_endings(paths: Sequence[str]) -> list[str]:
-    """For each path its shortest ending that no other one has, whatever its case: without the
-    extension if that will do. The path itself if there is none."""
+    """Return for each path the shortest ending that no other one has, whatever its case: without
+    the extension if that will do, and the path itself if there is no such ending."""
     endings = [list(dict.fromkeys(_endings(path))) for path in paths]
     count = Counter(name for names in endings for name in {ending.lower() for ending in names})
     return [
@@ -197,7 +211,8 @@ def _unique_endings(paths: Sequence[str]) -> list[str]:
 
 
 def _endings(path: str) -> Iterator[str]:
-    """The endings of a path. The longest begins with a `/`: it is no ending of another path."""
+    """Yield the endings of a path, the shortest first. The longest begins with a `/`, so that it is
+    no ending of another path."""
     folders, file = _folders_and_file(f"/{path}")
     for name in (display_name(file), file):
         if name.strip():
@@ -206,7 +221,7 @@ def _endings(path: str) -> Iterator[str]:
 
 
 def _files_before_folders(paths: Sequence[str], endings: Sequence[str]) -> list[str]:
-    """`fox (anime)` for each path, with the extension where its ending has it."""
+    """Return `fox (anime)` for each path, with the extension where its ending has it."""
     shown: list[str] = []
     for path, ending in zip(paths, endings, strict=True):
         folders = "/".join(_folders_and_file(path)[0])
@@ -217,32 +232,34 @@ def _files_before_folders(paths: Sequence[str], endings: Sequence[str]) -> list[
 
 
 def _entry(value: str, ending: str, choice: str) -> _Entry:
-    token = value if len(value) <= OPTION_LIMIT else _with_hash(value, OPTION_LIMIT)
-    exact = frozenset(map(_spoken, (value, ending, choice, display_name(value))))
-    name = _spoken(display_name(value))
-    return _Entry(value, Choice(choice, token), exact, name, _spoken(value))
+    token = value if len(value) <= OPTION_LIMIT else _with_hash(value)
+    exact = frozenset(map(_words, (value, ending, choice, display_name(value))))
+    name = _words(display_name(value))
+    return _Entry(value, Choice(choice, token), exact, name, _words(value))
 
 
-def _spoken(text: str) -> str:
-    """The words of a text, with a space before each: `-`, `_`, `.`, `/` and spaces are alike."""
+def _words(text: str) -> str:
+    """Return the words of a text in lower case, with a space before each: `-`, `_`, `.`, `/` and
+    spaces are alike."""
     return " ".join(("", *WORD.findall(text.lower())))
 
 
-def _with_hash(text: str, limit: int) -> str:
-    """Shortened, with a mark that no other text has; the same after a restart."""
-    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[: MARK_LENGTH - 1]
-    return f"{shorten_middle(text, limit - MARK_LENGTH)}#{mark}"
+def _with_hash(text: str) -> str:
+    """Shorten a text to OPTION_LIMIT with its hash at the end, which is the same after a
+    restart."""
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:HASH_LENGTH]
+    return f"{shorten_middle(text, OPTION_LIMIT - HASH_LENGTH - 1)}#{digest}"
 
 
-def _by_rank(entries: Sequence[_Entry], spoken: str) -> Iterator[Sequence[_Entry]]:
-    """Which entries have every word, the best matches first; an entry may come several times. The
-    event loop does this at each letter that somebody types: so in whole lists, and no further than
-    is asked for."""
-    words = list(dict.fromkeys(spoken.split()))
+def _by_rank(entries: Sequence[_Entry], query: str) -> Iterator[Sequence[_Entry]]:
+    """Yield the entries that have every word in groups, the best matches first; an entry may come
+    several times. The event loop does this at each letter that a person types: so it works on whole
+    lists, and no further than the caller asks."""
+    words = list(dict.fromkeys(query.split()))
     starts = [f" {word}" for word in words]
     having = _with_path(entries, words)
-    yield [entry for entry in having if spoken in entry.exact]
-    yield [entry for entry in having if entry.name.startswith(spoken)]
+    yield [entry for entry in having if query in entry.exact]
+    yield [entry for entry in having if entry.name.startswith(query)]
     yield _with_name(having, starts)
     yield _with_name(having, words)
     yield _with_path(having, starts)
@@ -261,38 +278,11 @@ def _with_path(entries: Sequence[_Entry], parts: Sequence[str]) -> Sequence[_Ent
     return entries
 
 
-def disambiguate(texts: Sequence[str], limit: int = OPTION_LIMIT) -> list[str]:
-    """Each text within the limit, and different ones different: of those that would look the same,
-    what is cut out is what they share."""
-    shown = {text: shorten_middle(text, limit) for text in texts}
-    alike: defaultdict[str, list[str]] = defaultdict(list)
+def disambiguate(texts: Sequence[str]) -> list[str]:
+    """Shorten each text to OPTION_LIMIT, and keep different ones different."""
+    shown = {text: shorten_middle(text, OPTION_LIMIT) for text in texts}
+    count = Counter(shown.values())
     for text, short in shown.items():
-        alike[short].append(text)
-    if len(alike) < len(shown) and limit >= LEAST_CUT:
-        for group in alike.values():
-            if len(group) > 1:
-                shown.update(zip(group, _without_shared(group, limit), strict=True))
-        count = Counter(shown.values())
-        for text, short in shown.items():
-            shown[text] = short if count[short] == 1 else _with_hash(text, limit)
+        if count[short] > 1 and short != text:
+            shown[text] = _with_hash(text)
     return [shown[text] for text in texts]
-
-
-def _without_shared(texts: Sequence[str], limit: int) -> list[str]:
-    """The beginning, where the texts differ, and the end of each."""
-    start = _agreeing(texts)
-    end = _agreeing([text[start:][::-1] for text in texts])
-    around, ends = limit // 8, limit // 4 - 1
-    differing = disambiguate([text[start : len(text) - end] for text in texts], limit // 4)
-    return [
-        f"{text[:ends]}…{text[start - around : start]}{middle}"
-        f"{text[len(text) - end :][:around]}…{text[len(text) - ends :]}"
-        for text, middle in zip(texts, differing, strict=True)
-    ]
-
-
-def _agreeing(texts: Sequence[str]) -> int:
-    """With how many characters all of them begin."""
-    first, last = min(texts), max(texts)
-    pairs = enumerate(zip(first, last, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), len(first))

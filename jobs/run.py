@@ -29,6 +29,7 @@ from comfyui.errors import (
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from jobs import lora
+from jobs.names import OptionNames
 from store import Job, JobStatus
 from text import PublicError
 
@@ -57,10 +58,12 @@ class PromptState(Enum):
     MISSED = "ComfyUI had it a moment ago, and has not restarted since"
 
 
-def build_prompt(job: Job, workflow: binder.Workflow, server: Capabilities) -> binder.Nodes:
+def build_prompt(
+    job: Job, workflow: binder.Workflow, server: Capabilities, loras: OptionNames
+) -> binder.Nodes:
     """Return the workflow bound to the job, with each further step that the job asks for. Raises
     JobError for what the server or the workflow does not have any more."""
-    text = lora.read(job.positive_prompt, server.loras)
+    text = lora.read(job.positive_prompt, loras)
     if text.problems:
         raise JobError(" ".join(text.problems))
     prompt = binder.bind(replace(job, positive_prompt=text.text), workflow)

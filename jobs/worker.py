@@ -22,6 +22,7 @@ from comfyui.errors import BrokenModel, NotOffered, Rejected, Removed, refusal_o
 from comfyui.progress import Preview, Progress
 from jobs import lora
 from jobs.catalog import Catalog
+from jobs.names import OptionNames
 from jobs.run import Cancelled, JobError, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
 from settings import Settings, redact
@@ -83,8 +84,8 @@ def failure_message(
         return Rejected.user_message  # a value of the workflow file's own
     if not is_fresh:
         return error.user_message
-    options = catalog.offer(job.workflow).options
-    if any(value in getattr(options, f"{name}s", ()) for name, value in error.values.items()):
+    offer = catalog.offer(job.workflow)
+    if any(value in getattr(offer, f"{name}s", ()) for name, value in error.values.items()):
         return f"ComfyUI refuses the {error.what}. Choose another, or tell the bot's owner."
     return f"{error.sentence}. The list has been refreshed: press Edit."
 
@@ -92,7 +93,7 @@ def failure_message(
 def _is_wanted(job: Job, name: str, value: str) -> bool:
     """Whether somebody has asked for a value that ComfyUI refused."""
     if name == "LoRA":
-        return bool(lora.read(job.positive_prompt, (value,)).loras)
+        return bool(lora.read(job.positive_prompt, OptionNames((value,))).loras)
     return bool(getattr(job, name) == value)
 
 
@@ -320,7 +321,7 @@ class Worker:
     def _prepared(self, job: Job) -> PromptRun:
         """The job bound to the workflow file, ready to be submitted."""
         loaded = self._usable(job.workflow)
-        workflow = build_prompt(job, loaded, self._catalog.server)
+        workflow = build_prompt(job, loaded, self._catalog.server, self._catalog.loras)
         self._wake.clear()  # what the feed still had to say about the prompt before
         return PromptRun(
             self._client,

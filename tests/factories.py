@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from binder import PARAMS, Defaults, Size
 from jobs.catalog import Catalog, Offer, Workflows
+from jobs.names import OptionNames
 from settings import Settings, load_settings
+
+NOTHING = Defaults(None, None, None, None, None)
 
 
 def settings(**changes: Any) -> Settings:
     """Return the settings of an owner who has only set what is required."""
     required = {"DISCORD_TOKEN": "x", "ALLOWED_CHANNEL_IDS": "1"}
     return replace(load_settings(required), **changes)
+
+
+def an_offer(
+    models: Sequence[str] = (),
+    samplers: Sequence[str] = (),
+    schedulers: Sequence[str] = (),
+    *,
+    loras: Sequence[str] = (),
+    defaults: Defaults = NOTHING,
+    params: frozenset[str] = frozenset(PARAMS),
+    size: Size | None = None,
+) -> Offer:
+    """Return the offer of a workflow that has a place for everything but a size."""
+    lists = OptionNames(models), OptionNames(samplers), OptionNames(schedulers), OptionNames(loras)
+    return Offer(*lists, defaults, params, size)
 
 
 def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:
@@ -24,5 +43,5 @@ def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:
     catalog = Catalog(
         client, Workflows(Path(default) / "base.json"), can_refresh=client is not None
     )
-    catalog.offers = offers
+    catalog.offers, catalog.names = offers, OptionNames(tuple(offers))
     return catalog

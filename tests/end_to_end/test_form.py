@@ -113,11 +113,11 @@ def test_the_button_that_is_needed_next_has_the_colour_and_the_other_works_too(
     form = open_form(person, shared.channel)
     assert form.message is not None
     assert styles_of(form.message) == {"Edit Prompts & Settings": 1, "Generate": 2}
-    assert "Only the prompt is needed" in text_of(form.message)
+    assert "Only the prompt is required" in text_of(form.message)
     assert any("a prompt" in text for text in generate(person, form).texts)
     fill_in(person, form, positive_prompt="a fox")
     assert styles_of(form.message) == {"Edit Prompts & Settings": 2, "Generate": 3}
-    assert "Only the prompt is needed" not in text_of(form.message)
+    assert "Only the prompt is required" not in text_of(form.message)
 
 
 def test_the_modal_names_usual_values_and_what_they_do(shared: House) -> None:
@@ -144,9 +144,9 @@ def test_what_was_not_taken_is_said_in_the_form_until_it_is_corrected(shared: Ho
     form = person.slash("gen", shared.channel, prompt="a fox", seed="lucky").wait()
     assert form.message is not None
     person.select(form.message, "Sampler", "heun").wait()
-    assert "not all taken" in text_of(form.message)
+    assert "was not accepted" in text_of(form.message)
     person.submit(opened_modal(person, form), seed="").wait()
-    assert "not all taken" not in text_of(form.message)
+    assert "was not accepted" not in text_of(form.message)
 
 
 def test_every_entry_of_a_long_list_can_be_reached_and_the_chosen_one_is_always_shown(
@@ -208,7 +208,7 @@ def test_every_open_form_of_a_person_goes_on_working_with_its_own_draft(shared: 
     assert prompts == ["an otter", "a heron"]
 
 
-def test_an_eleventh_form_makes_the_first_one_say_that_there_are_newer_ones(shared: House) -> None:
+def test_an_eleventh_form_takes_the_place_of_the_first_one(shared: House) -> None:
     person = shared.discord.person()
     first = open_form(person, shared.channel)
     assert first.message is not None
@@ -221,10 +221,10 @@ def test_an_eleventh_form_makes_the_first_one_say_that_there_are_newer_ones(shar
     assert fields(second.message)["Sampler"] == "heun"
     answer = person.submit(modal, **TYPED).wait()
     assert answer.message is not None
-    assert "many forms since" in answer.texts[0]
+    assert "The bot no longer had that form" in answer.texts[0]
     assert typed_in(opened_modal(person, answer)) == TYPED
     pressed = person.press(second.message, "Generate").wait()  # the new one has pushed it out
-    assert "many forms since" in pressed.texts[0]
+    assert "The bot no longer has this form" in pressed.texts[0]
     assert not second.message["components"]
 
 
@@ -276,7 +276,7 @@ def test_two_modals_of_a_form_at_once_lose_nothing_and_one_sent_twice_changes_no
         assert "a whole poem" in text_of(form.message)
         assert form.message["content"] == ""
     answer = person.submit(on_the_phone, positive_prompt="a fox").wait()
-    assert "changed meanwhile" in answer.texts[0]
+    assert "changed in the meantime" in answer.texts[0]
     assert typed_in(opened_modal(person, answer))["positive_prompt"] == "a fox"
     assert typed_in(opened_modal(person, form)) == TYPED
 
@@ -587,7 +587,7 @@ def test_what_was_typed_into_a_modal_survives_a_restart(house: House) -> None:
     bot.stop()
     house.start()
     answer = person.submit(modal, **TYPED).wait()
-    assert "The bot was restarted" in answer.texts[0]
+    assert "The bot no longer had that form" in answer.texts[0]
     assert typed_in(opened_modal(person, answer)) == TYPED
     assert form.message is not None
     person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()

@@ -132,7 +132,7 @@ def test_a_lost_database_is_told_at_generate_and_again_and_costs_no_job_that_run
     assert len(house.comfyui.posted) == 2
     # Put right by a restart: what was typed can still be read, and the bot works.
     house.run()
-    told(generate(late, form), "before a restart")
+    told(generate(late, form), "no longer has this form")
     assert form.message is not None
     assert "typed with care" in text_of(form.message)
     ask_for(late, house.channel, "typed again")

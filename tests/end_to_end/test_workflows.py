@@ -572,7 +572,7 @@ def test_after_a_restart_a_waiting_job_is_made_with_its_workflow_and_edit_knows_
     assert fields(form_of(edited))["Workflow"] == "flux"
     # A modal from before asks for less than the default workflow, whose form it becomes.
     answer = form_of(person.submit(modal, positive_prompt="typed before").wait())
-    assert answer["content"].endswith("so this form is new; what you typed is in it.")
+    assert answer["content"].endswith("so here is a new one with what you typed.")
     assert fields(answer)["Prompt"] == "typed before"
     house.settle()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import math
 import re
@@ -14,38 +15,43 @@ import discord
 import pytest
 
 import binder
+from binder import OPTION_PARAMS
 from bot.commands import HANDLERS
 from bot.controls import ControlId
-from bot.form import Forms, form_embed, form_view, menu_options, prompt_modal, retry_view
-from bot.modal import PromptModal, given_back
-from comfyui.object_info import ComfyOptions
+from bot.form import (
+    Forms,
+    PromptModal,
+    form_embed,
+    form_view,
+    given_back,
+    menu_options,
+    retry_view,
+)
 from jobs.catalog import Offer
 from jobs.draft import (
-    FORM_FIELDS,
     FORM_LIMIT,
     Draft,
     Drafts,
     ExpiredForm,
-    ForgottenForm,
     FormError,
     SentForm,
     Stage,
     StaleForm,
-    blank,
     check_offered,
     new_seed,
     parse_cfg,
     parse_seed,
     parse_steps,
 )
-from store import Job, JobParams, JobStatus
-from tests.factories import a_catalog, settings
+from jobs.names import OptionNames
+from store import Job, JobParams, JobStatus, PictureParams
+from tests.factories import a_catalog, an_offer, settings
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 from text import UserError
 
 SEED_MAX = 2**64 - 1
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
-OPTIONS = ComfyOptions(MODELS, ("euler", "heun", "dpmpp_2m"), ("normal", "karras"))
+OPTIONS = (MODELS, ("euler", "heun", "dpmpp_2m"), ("normal", "karras"))
 DEFAULTS = binder.Defaults("base_1.0.safetensors", "dpmpp_2m", "karras", "30", "5.5")
 TYPED = {
     "positive_prompt": " a fox ",
@@ -61,9 +67,24 @@ LORAS = ("style/ink.safetensors", "style/watercolor v2.safetensors")
 LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
 
 
-def offering(options: ComfyOptions, **more: Any) -> dict[str, Offer]:
+Lists = tuple[Sequence[str], Sequence[str], Sequence[str]]
+
+
+def offering(lists: Lists, **more: Any) -> dict[str, Offer]:
     """What is offered with one workflow that has everything, but for a size and LoRAs."""
-    return {"main": Offer(options, DEFAULTS, frozenset(binder.PARAMS), **more)}
+    return {"main": an_offer(*lists, defaults=DEFAULTS, **more)}
+
+
+def a_draft(lists: Lists = OPTIONS, **changes: Any) -> Draft:
+    """A draft in which nothing is filled in but these."""
+
+    def own(kind: Any) -> dict[str, Any]:
+        return {name: changes.pop(name) for name in kind.__dataclass_fields__ if name in changes}
+
+    picture: dict[str, Any] = dict.fromkeys(OPTION_PARAMS, "")
+    picture |= {"steps": 20, "cfg": 7.0, "positive_prompt": "", **own(PictureParams)}
+    offer = an_offer(*lists, **own(Offer))
+    return Draft(offer, PictureParams(**picture), **{"most_steps": 150, **changes})
 
 
 def filled_draft(**changes: Any) -> Draft:
@@ -77,14 +98,14 @@ def filled_draft(**changes: Any) -> Draft:
         "negative_prompt": "rain",
         "seed": 5,
     }
-    return Draft(OPTIONS, **{**values, **changes})
+    return a_draft(**{**values, **changes})
 
 
 def hints_of(draft: Draft) -> dict[str, str]:
     """What the modal says of each text."""
 
     async def read() -> dict[str, str]:
-        modal: Any = prompt_modal(draft, "edit")
+        modal: Any = PromptModal(draft, "edit")
         return {label.component.custom_id: label.description for label in modal.children}
 
     return asyncio.run(read())
@@ -92,8 +113,8 @@ def hints_of(draft: Draft) -> dict[str, str]:
 
 def settings_in(draft: Draft) -> tuple[Any, ...]:
     """Everything that a person chooses or types."""
-    texts = (draft.positive_prompt, draft.negative_prompt)
-    return (draft.model, draft.sampler, draft.scheduler, draft.steps, draft.cfg, *texts, draft.seed)
+    names = (*OPTION_PARAMS, "steps", "cfg", "positive_prompt", "negative_prompt", "seed")
+    return tuple(getattr(draft.picture, name) for name in names)
 
 
 def job(**changes: Any) -> Job:
@@ -136,9 +157,9 @@ def test_a_chosen_sampler_brings_the_first_scheduler_with_it() -> None:
     draft = filled_draft(scheduler="karras")
     told = draft.choose("sampler", "index:2")
     assert told == "Scheduler was set to normal with this sampler."
-    assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "normal")
+    assert (draft.picture.sampler, draft.picture.scheduler) == ("dpmpp_2m", "normal")
     assert draft.choose("scheduler", "index:1") is None
-    assert (draft.sampler, draft.scheduler) == ("dpmpp_2m", "karras")
+    assert (draft.picture.sampler, draft.picture.scheduler) == ("dpmpp_2m", "karras")
 
 
 def test_a_sampler_that_leaves_the_scheduler_as_it_is_says_nothing_of_it() -> None:
@@ -157,9 +178,13 @@ def test_a_page_token_turns_the_page_of_that_menu_and_chooses_nothing() -> None:
 
 
 def test_only_what_the_server_offers_is_adopted() -> None:
-    draft = Draft(OPTIONS)
-    assert [draft.adopt(name, "karras") for name in FORM_FIELDS] == [False, False, True]
-    assert (draft.model, draft.sampler, draft.scheduler) == (None, None, "karras")
+    draft = a_draft()
+    assert [draft.set_if_offered(name, "karras") for name in OPTION_PARAMS] == [False, False, True]
+    assert (draft.picture.model, draft.picture.sampler, draft.picture.scheduler) == (
+        "",
+        "",
+        "karras",
+    )
 
 
 # The draft: the modal's texts
@@ -167,7 +192,7 @@ def test_only_what_the_server_offers_is_adopted() -> None:
 
 def test_the_texts_of_the_modal_are_merged_without_the_space_around_them() -> None:
     draft = filled_draft(typed={"steps": "abc"})
-    assert draft.take(TYPED) == []
+    assert draft.apply_typed(TYPED) == []
     assert settings_in(draft)[3:] == (33, 7.5, "a fox", "fog", 9)
     assert draft.typed == {}
 
@@ -175,8 +200,8 @@ def test_the_texts_of_the_modal_are_merged_without_the_space_around_them() -> No
 def test_an_empty_seed_and_negative_prompt_are_fine() -> None:
     draft = filled_draft()
     typed = {"positive_prompt": "a fox", "negative_prompt": " ", "steps": "1", "cfg": "1"}
-    assert draft.take({**typed, "seed": " "}) == []
-    assert (draft.negative_prompt, draft.seed) == ("", None)
+    assert draft.apply_typed({**typed, "seed": " "}) == []
+    assert (draft.picture.negative_prompt, draft.picture.seed) == ("", None)
 
 
 @pytest.mark.parametrize(
@@ -202,69 +227,73 @@ def test_a_wrong_text_is_refused_with_its_sentence_and_all_texts_stay_as_typed(
 ) -> None:
     draft = filled_draft()
     typed = {**TYPED, name: text}
-    assert draft.take(typed) == [sentence]
+    assert draft.apply_typed(typed) == [sentence]
     assert settings_in(draft) == settings_in(filled_draft())
     assert draft.typed == typed
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     typed = {"positive_prompt": "", "steps": "x", "cfg": "y", "seed": "z"}
-    starts = [problem.split(" is ")[0] for problem in Draft(OPTIONS).take(typed)]
+    starts = [problem.split(" is ")[0] for problem in a_draft().apply_typed(typed)]
     assert starts == ["**Prompt**", "**Steps**", "**CFG**", "**Seed**"]
 
 
 # The draft: where it starts, what it lacks, what becomes of it
 
 
+def of_file(*values: str) -> tuple[Any, ...]:
+    """What a draft has of the values of a workflow's file."""
+    offer = an_offer(*OPTIONS, defaults=binder.Defaults(*values))
+    return settings_in(Draft.from_file("main", offer, 150))[:5]
+
+
 def test_a_draft_starts_from_the_workflow_files_own_values() -> None:
-    draft = Draft(OPTIONS)
-    draft.start_from(DEFAULTS)
-    assert settings_in(draft)[:5] == ("base_1.0.safetensors", "dpmpp_2m", "karras", 30, 5.5)
+    assert of_file(*map(str, DEFAULTS)) == ("base_1.0.safetensors", "dpmpp_2m", "karras", 30, 5.5)
 
 
 def test_values_of_the_file_that_make_no_sense_are_left_out_and_others_are_the_nearest() -> None:
-    draft = Draft(OPTIONS)
-    draft.start_from(binder.Defaults("gone.safetensors", "", "karras", "1000", "abc"))
-    assert settings_in(draft)[:5] == (None, None, "karras", 150, 7.0)
-    draft.start_from(binder.Defaults("SDXL/OLD.ckpt", "euler", "karras", "0", "0.8"))
-    assert settings_in(draft)[:5] == ("old.ckpt", "euler", "karras", 1, 1.0)
+    made = of_file("gone.safetensors", "", "karras", "1000", "abc")
+    assert made == ("", "", "karras", 150, 7.0)
+    made = of_file("SDXL/OLD.ckpt", "euler", "karras", "0", "0.8")
+    assert made == ("old.ckpt", "euler", "karras", 1, 1.0)
 
 
 def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -> None:
     draft = filled_draft(seed=5)
-    assert draft.take_options("", "", "") == []
-    assert draft.seed == 5
-    draft.take_options("a bear", "", "")
-    assert draft.seed is None
-    draft.take_options("a bear", "", "7")
-    assert draft.seed == 7
+    assert draft.apply_options("", "", "", "", "") == []
+    assert draft.picture.seed == 5
+    draft.apply_options("a bear", "", "", "", "")
+    assert draft.picture.seed is None
+    draft.apply_options("a bear", "", "7", "", "")
+    assert draft.picture.seed == 7
 
 
 def test_the_modal_names_the_workflows_own_numbers_where_they_are_not_the_usual_ones() -> None:
     flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5")
-    offer = Offer(OPTIONS, flux, frozenset(binder.PARAMS))
-    hints = hints_of(blank("flux", offer))
+    hints = hints_of(Draft.from_file("flux", an_offer(*OPTIONS, defaults=flux), 150))
     assert "This workflow's own is 4; more: finer" in hints["steps"]
     assert "This workflow's own is 3.5; higher: closer" in hints["cfg"]
 
 
-@pytest.mark.parametrize("source", [filled_draft(), job(cfg=3.5, steps=12, negative_prompt="rain")])
-def test_earlier_settings_come_without_their_prompt_and_seed(source: Draft | Job) -> None:
-    draft = Draft(OPTIONS, positive_prompt="mine", seed=1)
-    draft.take_settings(source)
+@pytest.mark.parametrize(
+    "source", [filled_draft().picture, job(cfg=3.5, steps=12, negative_prompt="rain")]
+)
+def test_earlier_settings_come_without_their_prompt_and_seed(source: PictureParams) -> None:
+    draft = a_draft(positive_prompt="mine", seed=1)
+    draft.copy_settings_from(source)
     expected = ("old.ckpt", "heun", source.scheduler, 12, 3.5, "mine", "rain", 1)
     assert settings_in(draft) == expected
 
 
 def test_earlier_settings_that_are_not_offered_any_more_change_nothing() -> None:
-    draft = Draft(OPTIONS, model="base_1.0.safetensors")
-    draft.take_settings(job(model="gone.safetensors", sampler="gone"))
-    assert settings_in(draft)[:4] == ("base_1.0.safetensors", None, "karras", 17)
+    draft = a_draft(model="base_1.0.safetensors")
+    draft.copy_settings_from(job(model="gone.safetensors", sampler="gone"))
+    assert settings_in(draft)[:4] == ("base_1.0.safetensors", "", "karras", 17)
 
 
 def test_what_is_missing_is_named() -> None:
-    assert Draft(OPTIONS).missing() == ["a model", "a sampler", "a scheduler", "a prompt"]
-    assert filled_draft(sampler=None, positive_prompt="").missing() == ["a sampler", "a prompt"]
+    assert a_draft().missing() == ["a model", "a sampler", "a scheduler", "a prompt"]
+    assert filled_draft(sampler="", positive_prompt="").missing() == ["a sampler", "a prompt"]
     assert filled_draft().missing() == []
 
 
@@ -320,16 +349,16 @@ def test_new_seeds_differ_and_are_in_range() -> None:
     ],
 )
 def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], sentence: str) -> None:
-    assert check_offered(job(), offering(OPTIONS)) == (job(), [])
+    assert check_offered(job(), offering(OPTIONS), 150) == (job(), [])
     with pytest.raises(FormError) as refused:
-        check_offered(job(**changes), offering(OPTIONS))
+        check_offered(job(**changes), offering(OPTIONS), 150)
     assert refused.value.user_message.startswith(sentence)
 
 
 def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
     with pytest.raises(FormError) as refused:
         check_offered(
-            job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), offering(OPTIONS)
+            job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), offering(OPTIONS), 150
         )
     assert [line.split(".")[0] for line in refused.value.user_message.splitlines()] == [
         "The sampler `a` is not offered any more",
@@ -339,29 +368,31 @@ def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
 
 def test_a_job_whose_model_moved_is_made_with_the_new_path_and_says_so() -> None:
     moved = job(model="old/folder_a/flux1-dev.safetensors")
-    found, notes = check_offered(moved, offering(OPTIONS))
+    found, notes = check_offered(moved, offering(OPTIONS), 150)
     assert found == job(model="Flux/flux1-dev.safetensors")
     assert notes == [r"The model old/folder\_a/flux1-dev has moved to Flux/flux1-dev."]
 
 
 def test_settings_used_before_say_what_stands_there_instead() -> None:
-    draft = filled_draft(model="base_1.0.safetensors", scheduler=None)
-    notes = draft.take_settings(job(model="gone.ckpt", sampler="euler", scheduler="zzz"))
+    draft = filled_draft(model="base_1.0.safetensors", scheduler="")
+    notes = draft.copy_settings_from(job(model="gone.ckpt", sampler="euler", scheduler="zzz"))
     assert notes == [
         "The model `gone` is not offered any more: `base_1.0` stands in the form instead.",
         "The scheduler `zzz` is not offered any more. Choose another in the form.",
     ]
-    assert settings_in(draft)[:3] == ("base_1.0.safetensors", "euler", None)
-    assert draft.take_settings(job()) == []
-    assert draft.take_settings(job(model="x\\OLD.ckpt")) == [r"The model x\\OLD has moved to old."]
-    assert draft.model == "old.ckpt"
+    assert settings_in(draft)[:3] == ("base_1.0.safetensors", "euler", "")
+    assert draft.copy_settings_from(job()) == []
+    assert draft.copy_settings_from(job(model="x\\OLD.ckpt")) == [
+        r"The model x\\OLD has moved to old."
+    ]
+    assert draft.picture.model == "old.ckpt"
 
 
 # The drafts of all people
 
 
 def put(drafts: Drafts, user_id: int = 1) -> Draft:
-    draft = Draft(OPTIONS)
+    draft = a_draft()
     drafts.put(user_id, draft)
     return draft
 
@@ -386,16 +417,24 @@ def test_every_form_of_a_person_has_its_own_draft_and_the_newest_is_the_last() -
 def test_a_form_of_another_run_is_expired() -> None:
     drafts = Drafts()
     assert drafts.last(1) is None
+    put(drafts)
     for key in (put(Drafts()).key, "0", ""):
-        with pytest.raises(ExpiredForm, match="from before a restart"):
+        with pytest.raises(ExpiredForm):
             drafts.get(1, key)
 
 
-def test_only_a_persons_newest_drafts_are_kept_and_an_older_form_is_said_to_be_that() -> None:
+def test_the_key_of_a_form_is_of_no_other_run() -> None:
+    keys = [put(Drafts()).key for _ in range(1000)]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 16 for key in keys)
+
+
+def test_only_a_persons_newest_drafts_are_kept() -> None:
     drafts = Drafts()
     forms = [put(drafts) for _ in range(FORM_LIMIT + 1)]
-    with pytest.raises(ForgottenForm, match="many forms since"):
+    with pytest.raises(ExpiredForm) as expired:
         drafts.get(1, forms[0].key)
+    assert expired.value.user_message == "The bot no longer has this form. Please run /gen again."
     assert [drafts.get(1, draft.key) for draft in forms[1:]] == forms[1:]
 
 
@@ -404,7 +443,7 @@ def test_a_form_that_was_sent_makes_room_before_one_that_was_not() -> None:
     forms = [put(drafts) for _ in range(FORM_LIMIT)]
     forms[3].stage = Stage.SENT
     put(drafts)
-    with pytest.raises(ForgottenForm):
+    with pytest.raises(ExpiredForm):
         drafts.find(1, forms[3].key)
     assert drafts.get(1, forms[0].key) is forms[0]
 
@@ -415,8 +454,9 @@ def test_a_sent_form_is_of_no_use_and_still_the_persons_last() -> None:
     draft.stage = Stage.SENDING
     assert drafts.get(1, draft.key) is draft  # it may come back, if sending fails
     draft.stage = Stage.SENT
-    with pytest.raises(SentForm, match="has been sent already"):
+    with pytest.raises(SentForm) as sent:
         drafts.get(1, draft.key)
+    assert "has been sent already" in sent.value.user_message
     assert drafts.last(1) is drafts.find(1, draft.key) is draft
 
 
@@ -436,6 +476,14 @@ def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.Monke
 
 
 # What is typed
+
+
+def parsed(parse: Callable[[str], Any], text: str) -> Any:
+    """What a text says; None if it is refused."""
+    try:
+        return parse(text)
+    except FormError:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -467,7 +515,7 @@ def test_only_the_drafts_of_the_newest_people_are_kept(monkeypatch: pytest.Monke
     ],
 )
 def test_steps_are_a_whole_number_in_range_in_plain_digits(text: str, steps: int | None) -> None:
-    assert parse_steps(text) == steps
+    assert parsed(lambda text: parse_steps(text, 150), text) == steps
 
 
 @pytest.mark.parametrize(
@@ -490,7 +538,7 @@ def test_steps_are_a_whole_number_in_range_in_plain_digits(text: str, steps: int
     ],
 )
 def test_cfg_is_a_number_in_range_in_plain_digits(text: str, cfg: float | None) -> None:
-    assert parse_cfg(text) == cfg
+    assert parsed(parse_cfg, text) == cfg
 
 
 @pytest.mark.parametrize(
@@ -506,7 +554,7 @@ def test_a_seed_is_a_whole_number_or_nothing(text: str, seed: int | None) -> Non
     [str(SEED_MAX + 1), "-1", "+-1", "1,5", "1.5", "abc", "１", "1 2", "0x1", "9" * 5000],  # noqa: RUF001
 )
 def test_any_other_seed_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(text)):
+    with pytest.raises(FormError, match="give a whole number from 0 to"):
         parse_seed(text)
 
 
@@ -517,13 +565,19 @@ def names(count: int) -> list[str]:
     return [f"{'deep/' * 30}{'n' * 120}-{number}.safetensors" for number in range(count)]
 
 
-def pages_of(values: Sequence[str], chosen: str | None) -> list[list[discord.SelectOption]]:
+@functools.lru_cache(maxsize=1)
+def named(values: tuple[str, ...]) -> OptionNames:
+    return OptionNames(values)
+
+
+def pages_of(values: Sequence[str], chosen: str) -> list[list[discord.SelectOption]]:
     """Every page of a menu, as More… leads from one to the next."""
-    pages = [menu_options(values, chosen, 0)]
+    offered = named(tuple(values))
+    pages = [menu_options(offered, chosen, 0)]
     while pages[-1][-1].value.startswith("page:"):
         assert pages[-1][-1].label == "More…"
         assert len(pages) < 50, "More… has no end"
-        pages.append(menu_options(values, chosen, int(pages[-1][-1].value.removeprefix("page:"))))
+        pages.append(menu_options(offered, chosen, int(pages[-1][-1].value.removeprefix("page:"))))
     return pages
 
 
@@ -535,7 +589,7 @@ def indexes(options: Sequence[discord.SelectOption]) -> list[int]:
 @pytest.mark.parametrize("count", [1, 25, 26, 44, 47, 300])
 def test_every_entry_of_a_menu_is_reachable_and_every_page_within_the_limits(count: int) -> None:
     values = names(count)
-    for chosen in (None, "not offered", values[0], values[count // 2], values[-1]):
+    for chosen in ("", "not offered", values[0], values[count // 2], values[-1]):
         pages = pages_of(values, chosen)
         assert [fault for page in pages for fault in menu_faults(page)] == []
         assert {index for page in pages for index in indexes(page)} == set(range(count))
@@ -548,13 +602,13 @@ def test_the_chosen_entry_is_on_every_page_and_nothing_else_is_chosen(count: int
     for chosen in range(count):
         for page in pages_of(values, values[chosen]):
             assert [o.value for o in page if o.default] == [f"index:{chosen}"]
-    assert not any(o.default for page in pages_of(values, None) for o in page)
+    assert not any(o.default for page in pages_of(values, "") for o in page)
 
 
 @pytest.mark.parametrize("count", [26, 47, 300])
 def test_back_leads_back_and_both_ways_tell_what_is_there(count: int) -> None:
     values = names(count)
-    pages = pages_of(values, None)
+    pages = pages_of(values, "")
     assert pages[0][0].value == "index:0"
     for number, page in enumerate(pages[1:], 1):
         assert (page[0].label, page[0].value) == ("Back", f"page:{number - 1}")
@@ -565,7 +619,7 @@ def test_back_leads_back_and_both_ways_tell_what_is_there(count: int) -> None:
 
 
 def test_an_entry_shows_its_name_and_where_it_differs_its_path() -> None:
-    short, long = menu_options(["euler", "Flux/flux1-dev.safetensors"], None, 0)
+    short, long = menu_options(OptionNames(["euler", "Flux/flux1-dev.safetensors"]), "", 0)
     assert (short.label, short.description) == ("euler", None)
     assert (long.label, long.description) == ("flux1-dev", "Flux/flux1-dev.safetensors")
 
@@ -586,7 +640,7 @@ def test_the_forms_controls_lead_to_their_handlers_and_name_their_draft() -> Non
     def check() -> None:
         draft = filled_draft(key="k")
         for view, actions in (
-            (form_view(draft), [*FORM_FIELDS, "edit", "generate"]),
+            (form_view(draft), [*OPTION_PARAMS, "edit", "generate"]),
             (retry_view(draft), ["retry"]),
         ):
             children: list[Any] = view.children
@@ -613,8 +667,8 @@ def test_any_custom_id_can_be_read(text: str, control: ControlId) -> None:
 
 def test_the_form_shows_in_each_menu_what_is_chosen_on_the_page_that_was_turned_to() -> None:
     def check() -> None:
-        many = ComfyOptions(tuple(names(300)), tuple(names(47)), tuple(names(26)))
-        draft = Draft(many, sampler=names(47)[1], pages={"sampler": 2})
+        many = (tuple(names(300)), tuple(names(47)), tuple(names(26)))
+        draft = a_draft(many, sampler=names(47)[1], pages={"sampler": 2})
         menus = {
             item.placeholder: item.options
             for item in form_view(draft).children
@@ -630,9 +684,9 @@ def test_the_form_shows_in_each_menu_what_is_chosen_on_the_page_that_was_turned_
 
 def test_the_chosen_entry_alone_says_which_menu_it_is_on_every_page() -> None:
     def check() -> None:
-        many = ComfyOptions(MODELS, tuple(f"sampler_{n}" for n in range(47)), ("normal", "karras"))
+        many = (MODELS, tuple(f"sampler_{n}" for n in range(47)), ("normal", "karras"))
         for page in range(3):
-            draft = Draft(many, sampler="sampler_1", scheduler="karras", pages={"sampler": page})
+            draft = a_draft(many, sampler="sampler_1", scheduler="karras", pages={"sampler": page})
             children: list[Any] = form_view(draft).children
             model, sampler, scheduler = ([o.label for o in menu.options] for menu in children[:3])
             assert model == ["base_1.0", "flux1-dev", "old"]
@@ -680,9 +734,9 @@ def test_a_workflow_with_a_size_has_a_fourth_menu_which_says_what_each_shape_is(
             size = {field.name: field.value for field in form_embed(draft).fields}["Shape"]
             assert shown == f"Shape: {size}"
             assert option.label.lower().endswith(size)
-        assert draft.shape == "tall"
+        assert draft.picture.shape == "tall"
         draft.choose("shape", "shape:oval")  # of another version of the bot
-        assert draft.shape == ""
+        assert draft.picture.shape == ""
 
     on_loop(check)
 
@@ -692,7 +746,7 @@ def test_the_coloured_button_takes_a_tag_for_no_prompt() -> None:
         draft = filled_draft(positive_prompt="<lora:ink>", loras=LORAS)
         children: list[Any] = form_view(draft).children
         assert children[3].style == discord.ButtonStyle.primary
-        assert "Only the prompt is needed" in str(form_embed(draft).description)
+        assert "Only the prompt is required" in str(form_embed(draft).description)
 
     on_loop(check)
 
@@ -713,38 +767,38 @@ def test_the_coloured_button_takes_a_tag_for_no_prompt() -> None:
 )
 def test_gen_takes_a_shape(given: str, shape: str, problem: str | None) -> None:
     draft = filled_draft(size=SIZE, shape="tall")
-    assert draft.take_options("", "", "", given) == [problem] * bool(problem)
-    assert draft.shape == shape
+    assert draft.apply_options("", "", "", given, "") == [problem] * bool(problem)
+    assert draft.picture.shape == shape
     draft = filled_draft()
-    problems = draft.take_options("", "", "", given)
+    problems = draft.apply_options("", "", "", given, "")
     assert problems == ["The shape cannot be chosen with this workflow."] * bool(given)
-    assert draft.shape == ""
+    assert draft.picture.shape == ""
 
 
 def test_gen_adds_a_loras_tag_to_the_prompt_that_there_is() -> None:
     draft = filled_draft(loras=LORAS)
-    assert draft.take_options("", "", "", "", "water") == []
-    assert draft.positive_prompt == "a bear <lora:watercolor v2:1>"
-    assert draft.take_options("", "", "", "", "ink") == []
-    assert draft.positive_prompt == "a bear <lora:watercolor v2:1> <lora:ink:1>"
-    assert draft.take_options("", "", "", "", "ink") == []  # it has that
-    assert draft.positive_prompt.count("ink") == 1
-    assert draft.take_options("a fox", "", "", "", "style/ink.safetensors") == []
-    assert draft.positive_prompt == "a fox <lora:ink:1>"
-    (problem,) = draft.take_options("", "", "", "", "watercolour")
+    assert draft.apply_options("", "", "", "", "water") == []
+    assert draft.picture.positive_prompt == "a bear <lora:watercolor v2:1>"
+    assert draft.apply_options("", "", "", "", "ink") == []
+    assert draft.picture.positive_prompt == "a bear <lora:watercolor v2:1> <lora:ink:1>"
+    assert draft.apply_options("", "", "", "", "ink") == []  # it has that
+    assert draft.picture.positive_prompt.count("ink") == 1
+    assert draft.apply_options("a fox", "", "", "", "style/ink.safetensors") == []
+    assert draft.picture.positive_prompt == "a fox <lora:ink:1>"
+    (problem,) = draft.apply_options("", "", "", "", "watercolour")
     assert problem == "There is no LoRA `watercolour`. The nearest: watercolor v2."
-    assert draft.positive_prompt == "a fox <lora:ink:1>"
+    assert draft.picture.positive_prompt == "a fox <lora:ink:1>"
     draft = filled_draft(loras=LORAS, positive_prompt="x" * 3990)
-    assert draft.take_options("", "", "", "", "ink") == [
+    assert draft.apply_options("", "", "", "", "ink") == [
         "The prompt has no room for the tag of a LoRA: shorten it first."
     ]
-    assert filled_draft().take_options("", "", "", "", "ink") == ["There are no LoRAs here."]
+    assert filled_draft().apply_options("", "", "", "", "ink") == ["There are no LoRAs here."]
 
 
 def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
     draft = filled_draft(loras=LORAS)
-    draft.take({**TYPED, "positive_prompt": "a whole poem", "steps": "abc"})
-    assert draft.take_options("", "", "", "", "ink") == []
+    draft.apply_typed({**TYPED, "positive_prompt": "a whole poem", "steps": "abc"})
+    assert draft.apply_options("", "", "", "", "ink") == []
     assert draft.texts()["positive_prompt"] == "a whole poem <lora:ink:1>"
     assert draft.texts()["steps"] == "abc"
 
@@ -752,25 +806,27 @@ def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
 def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() -> None:
     sentence = "There is no LoRA `inc`. The nearest: ink."
     draft = filled_draft(loras=LORAS)
-    assert draft.take_options("a fox <lora:inc>", "", "") == [sentence]
-    assert draft.positive_prompt == "a fox <lora:inc>"
+    assert draft.apply_options("a fox <lora:inc>", "", "", "", "") == [sentence]
+    assert draft.picture.positive_prompt == "a fox <lora:inc>"
     typed = {**TYPED, "positive_prompt": "a fox <lora:inc>", "negative_prompt": "<lora:ink:1>"}
     negative = "`<lora:ink:1>` does nothing in the negative prompt: move it to the prompt, or take"
     problems = [sentence, f"{negative} it out."]
-    assert draft.take(typed) == problems
+    assert draft.apply_typed(typed) == problems
     assert draft.texts() == typed
     params = draft.job_params(1, 2, 3, random_seeds=True)
     with pytest.raises(FormError, match=re.escape(sentence)):
-        check_offered(params, offering(OPTIONS, loras=LORAS))
-    (problem,) = draft.take({**TYPED, "positive_prompt": "<lora:ink>,"})
+        check_offered(params, offering(OPTIONS, loras=LORAS), 150)
+    (problem,) = draft.apply_typed({**TYPED, "positive_prompt": "<lora:ink>,"})
     assert problem == "**Prompt** is empty: describe the picture in a few words."
 
 
 def test_a_tag_where_no_negative_prompt_is_asked_for_is_nobodys_concern() -> None:
     params = frozenset(binder.PARAMS) - {"negative"}
     draft = filled_draft(loras=LORAS, params=params, negative_prompt="<lora:ink>")
-    assert draft.take({"positive_prompt": "a fox", "steps": "3", "cfg": "3", "seed": ""}) == []
-    assert draft.take_options("a fox", "", "") == []
+    assert (
+        draft.apply_typed({"positive_prompt": "a fox", "steps": "3", "cfg": "3", "seed": ""}) == []
+    )
+    assert draft.apply_options("a fox", "", "", "", "") == []
 
 
 def test_edit_says_what_is_gone_of_shape_and_loras() -> None:
@@ -806,12 +862,12 @@ def test_a_form_whose_workflow_has_lost_its_size_can_be_sent_without_a_shape() -
         house.forms.catalog.offers = offering(OPTIONS)
         params = draft.job_params(1, 2, 3, random_seeds=True)
         with pytest.raises(FormError, match="shape cannot be chosen with this workflow any more"):
-            check_offered(params, house.forms.catalog.offers)
+            check_offered(params, house.forms.catalog.offers, 150)
         press: Any = FakeInteraction()
         await house.forms.show_anew(press, draft, "It went.")
         assert "Shape" not in press.fields()
         params = draft.job_params(1, 2, 3, random_seeds=True)
-        check_offered(params, house.forms.catalog.offers)
+        check_offered(params, house.forms.catalog.offers, 150)
 
     play(story)
 
@@ -828,9 +884,12 @@ def test_the_form_shows_the_prompts_first_as_the_modal_does() -> None:
     ("changes", "sentence"),
     [
         ({}, None),
-        ({"positive_prompt": ""}, "Only the prompt is needed; all else may stay as it is."),
-        ({"positive_prompt": "", "model": None}, None),
-        ({"typed": {"seed": "x"}}, "What you typed was not all taken: Edit Prompts & Settings"),
+        ({"positive_prompt": ""}, "Only the prompt is required; everything else has a default."),
+        ({"positive_prompt": "", "model": ""}, None),
+        (
+            {"typed": {"seed": "x"}},
+            "Some of what you typed was not accepted",
+        ),
         ({"typed": {"seed": "x"}, "stage": Stage.SENT}, None),
     ],
 )
@@ -846,8 +905,8 @@ def test_the_form_says_what_helps_as_it_stands(
 def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
     count: int, is_long: bool
 ) -> None:
-    many = ComfyOptions(tuple(names(count)), ("euler",), ("normal",))
-    shown = form_embed(Draft(many, positive_prompt="a fox")).description
+    many = (tuple(names(count)), ("euler",), ("normal",))
+    shown = form_embed(a_draft(many, positive_prompt="a fox")).description
     assert shown == (f"{count} models: `/gen model:` searches them." if is_long else None)
 
 
@@ -864,9 +923,9 @@ def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed(
 
 def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
     def check() -> None:
-        many = ComfyOptions((LONG_NAME, *names(300)), tuple(names(47)), tuple(names(26)))
+        many = ((LONG_NAME, *names(300)), tuple(names(47)), tuple(names(26)))
         for text in LONG_TEXTS:
-            draft = Draft(
+            draft = a_draft(
                 many,
                 model=LONG_NAME,
                 sampler=names(47)[46],
@@ -885,16 +944,16 @@ def test_the_form_and_its_modal_stay_within_discords_limits() -> None:
             assert view_faults(form_view(draft)) == []
             assert len(form_view(draft).to_components()) == 5  # all that Discord takes
             assert view_faults(retry_view(draft)) == []
-            assert modal_faults(prompt_modal(draft, "retry")) == []
-        assert embed_faults(form_embed(Draft(many))) == []
+            assert modal_faults(PromptModal(draft, "retry")) == []
+        assert embed_faults(form_embed(a_draft(many))) == []
 
     on_loop(check)
 
 
 def test_discord_py_is_given_nothing_to_remember() -> None:
     def check() -> None:
-        draft = Draft(OPTIONS)
-        controls = (form_view(draft), retry_view(draft), prompt_modal(draft, "edit"))
+        draft = a_draft()
+        controls = (form_view(draft), retry_view(draft), PromptModal(draft, "edit"))
         assert all(control.is_finished() for control in controls)
         assert all(control.timeout is None for control in controls[:2])  # that is a timer
 
@@ -911,9 +970,9 @@ def values_in(modal: PromptModal) -> dict[str, str | None]:
 def test_the_modal_opens_with_the_draft_in_it() -> None:
     def check() -> None:
         draft = filled_draft(seed=0, cfg=7.0, key="k")
-        modal = prompt_modal(draft, "edit")
+        modal = PromptModal(draft, "edit")
         control = ControlId.parse(modal.custom_id)
-        assert control == ControlId("modal", "edit", f"k.{draft.mark()}")
+        assert control == ControlId("modal", "edit", f"k.{draft.fingerprint()}")
         assert values_in(modal) == {
             "positive_prompt": "a bear",
             "negative_prompt": "rain",
@@ -921,7 +980,7 @@ def test_the_modal_opens_with_the_draft_in_it() -> None:
             "cfg": "7",
             "seed": "0",
         }
-        empty = values_in(prompt_modal(Draft(OPTIONS), "edit"))
+        empty = values_in(PromptModal(a_draft(), "edit"))
         assert (empty["positive_prompt"], empty["seed"]) == (None, None)
 
     on_loop(check)
@@ -930,15 +989,15 @@ def test_the_modal_opens_with_the_draft_in_it() -> None:
 def test_the_modal_opens_with_what_was_typed_before_even_where_that_was_nothing() -> None:
     def check() -> None:
         draft = filled_draft()
-        draft.take({**TYPED, "steps": "abc", "seed": ""})
-        assert values_in(prompt_modal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
+        draft.apply_typed({**TYPED, "steps": "abc", "seed": ""})
+        assert values_in(PromptModal(draft, "retry")) == {**TYPED, "steps": "abc", "seed": None}
 
     on_loop(check)
 
 
 def test_an_answer_is_demanded_only_where_the_bot_needs_one() -> None:
     def check() -> None:
-        shown: Any = prompt_modal(Draft(OPTIONS), "edit").to_dict()
+        shown: Any = PromptModal(a_draft(), "edit").to_dict()
         fields = [label["component"] for label in shown["components"]]
         demanded = {field["custom_id"] for field in fields if field["required"]}
         assert demanded == {"positive_prompt", "steps", "cfg"}
@@ -1042,13 +1101,13 @@ class FakeResponse:
 class House:
     """`Forms`, and people who use them."""
 
-    def __init__(self, options: ComfyOptions = OPTIONS) -> None:
+    def __init__(self, options: Lists = OPTIONS) -> None:
         self.is_allowed = True
         self.messages_are_gone = False
         self.places: list[FakeInteraction] = []  # asked about
         self.forms = self.restarted(options)
 
-    def restarted(self, options: ComfyOptions = OPTIONS) -> Forms:
+    def restarted(self, options: Lists = OPTIONS) -> Forms:
         """New forms, without a memory."""
         self.forms = Forms(
             settings(default_negative_prompt="blurry"),
@@ -1067,7 +1126,7 @@ class House:
     ) -> FakeInteraction:
         """/gen."""
         interaction: Any = FakeInteraction(user_id)
-        await self.forms.open(interaction, prompt, model, seed)
+        await self.forms.open(interaction, prompt, model, seed, "", "", "")
         return interaction  # type: ignore[no-any-return]
 
     async def choose(self, key: str, name: str, token: str, user_id: int = 1) -> FakeInteraction:
@@ -1187,7 +1246,7 @@ def test_there_is_no_form_where_the_place_is_refused() -> None:
         house.is_allowed = False
         with pytest.raises(UserError):
             await house.open("a fox")
-        assert house.draft(older.key()).positive_prompt == "a bear"
+        assert house.draft(older.key()).picture.positive_prompt == "a bear"
 
     play(story)
 
@@ -1301,7 +1360,7 @@ def test_after_the_forms_token_is_over_the_complaint_becomes_the_form() -> None:
     play(story)
 
 
-NEW_FORM = "so this form is new; what you typed is in it."
+NEW_FORM = "so here is a new one with what you typed."
 
 
 @pytest.mark.parametrize("origin", ["edit", "retry"])
@@ -1314,7 +1373,7 @@ def test_a_modal_from_before_a_restart_becomes_a_new_form_with_what_was_typed(or
         taken = await house.submit(modal)
         assert house.places == [taken]
         assert taken.kinds == ["edit_message"]
-        assert taken.shown["content"] == f"The bot was restarted, {NEW_FORM}"
+        assert taken.shown["content"] == f"The bot no longer had that form, {NEW_FORM}"
         assert (taken.fields()["Prompt"], taken.fields()["Steps"]) == ("a fox", "33")
         assert taken.fields()["Sampler"] == r"dpmpp\_2m"
         assert taken.key() != key
@@ -1331,7 +1390,7 @@ def test_a_modal_of_a_forgotten_form_becomes_a_new_one_in_its_place(origin: str)
             await house.open(user_id=1)
         taken = await house.submit(modal)
         assert taken.kinds == ["edit_message"]
-        assert taken.shown["content"] == f"You have opened many forms since, {NEW_FORM}"
+        assert taken.shown["content"] == f"The bot no longer had that form, {NEW_FORM}"
         assert house.draft(taken.key()).texts() == {k: v.strip() for k, v in TYPED.items()}
 
     play(story)
@@ -1343,7 +1402,7 @@ def test_a_wrong_modal_from_before_a_restart_says_what_is_wrong_and_keeps_the_te
         house.restarted()
         taken = await house.submit(modal, steps="abc")
         note, problem = taken.shown["content"].splitlines()
-        assert note.startswith("The bot was restarted")
+        assert note.startswith("The bot no longer had that form")
         assert problem.startswith("**Steps** is `abc`")
         assert values_in(await house.modal(taken.key())) == {**TYPED, "steps": "abc"}
 
@@ -1366,7 +1425,7 @@ def test_a_modal_of_a_form_that_was_sent_opens_another_with_everything_in_it(
         assert taken.kinds == ["send_message"]  # the form that was sent stands for what was sent
         assert taken.shown["ephemeral"] is True
         note, *problems = taken.shown["content"].splitlines()
-        assert note == f"The other form was sent already, {NEW_FORM}"
+        assert note == f"That form was sent already, {NEW_FORM}"
         assert len(problems) == (steps == "abc")
         assert taken.fields()["Model"] == "old"
         values = values_in(await house.modal(taken.key()))
@@ -1374,7 +1433,7 @@ def test_a_modal_of_a_form_that_was_sent_opens_another_with_everything_in_it(
             **{k: v.strip() for k, v in TYPED.items()},
             "steps": steps,
         }
-        assert sent.positive_prompt == "a bear"
+        assert sent.picture.positive_prompt == "a bear"
 
     play(story)
 
@@ -1401,9 +1460,9 @@ def test_a_second_modal_of_a_form_does_not_overwrite_what_the_first_one_brought(
         await house.submit(at_the_desk, positive_prompt="a poem")
         taken = await house.submit(on_the_phone, positive_prompt="a fox")
         assert taken.kinds == ["send_message"]
-        assert taken.shown["content"] == f"The other form was changed meanwhile, {NEW_FORM}"
+        assert taken.shown["content"] == f"That form has changed in the meantime, {NEW_FORM}"
         assert taken.fields()["Prompt"] == "a fox"
-        assert house.draft(key).positive_prompt == "a poem"
+        assert house.draft(key).picture.positive_prompt == "a poem"
 
     play(story)
 
@@ -1467,7 +1526,7 @@ def test_where_there_may_be_no_form_a_modal_gives_all_five_texts_back(is_known: 
             "Seed": "9",
         }
         if is_known:
-            assert house.draft(key).positive_prompt == "a bear"
+            assert house.draft(key).picture.positive_prompt == "a bear"
 
     play(story)
 
@@ -1545,9 +1604,7 @@ def test_a_form_shown_anew_has_the_lists_of_now_and_what_was_filled_in() -> None
     async def story(house: House) -> None:
         form = await house.open()
         await house.submit(form.key())
-        house.forms.catalog.offers = offering(
-            ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
-        )
+        house.forms.catalog.offers = offering((("new.ckpt",), *OPTIONS[1:]))
         draft = house.draft(form.key())
         draft.pages["model"] = 7
         press: Any = FakeInteraction()
@@ -1622,9 +1679,7 @@ def test_a_form_after_a_sent_one_has_its_settings_and_not_its_prompt_and_seed() 
 def test_new_forms_offer_the_lists_of_the_last_refresh_and_older_ones_keep_theirs() -> None:
     async def story(house: House) -> None:
         older = await house.open()
-        house.forms.catalog.offers = offering(
-            ComfyOptions(("new.ckpt",), OPTIONS.samplers, OPTIONS.schedulers)
-        )
+        house.forms.catalog.offers = offering((("new.ckpt",), *OPTIONS[1:]))
         chosen = await house.choose(older.key(), "model", "index:1")
         assert chosen.fields()["Model"] == "flux1-dev"
         newer = await house.open()

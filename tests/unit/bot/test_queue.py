@@ -12,19 +12,16 @@ from typing import Any
 import discord
 import pytest
 
-from binder import Defaults
 from bot.blocked import BlockedPrompt
 from bot.context import DOUBLE_CLICK_SECONDS, DoubleClickGuard
 from bot.form import ControlId
 from bot.gen import generate
 from bot.permissions import check_may_change
 from bot.queue import OTHERS_MENU, queue_message
-from comfyui.object_info import ComfyOptions
-from jobs.catalog import Offer
 from jobs.draft import Draft, Stage
 from jobs.names import MENU_LIMIT
 from store import JobParams, Store
-from tests.factories import a_catalog
+from tests.factories import a_catalog, an_offer
 from tests.standins.discord.limits import embed_faults, view_faults
 from text import UserError
 
@@ -168,9 +165,9 @@ def test_presses_are_remembered_no_longer_than_they_matter(
 
 
 def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> None:
-    nothing = Defaults(None, None, None, None, None)
-    offer = Offer(ComfyOptions((), (), ()), nothing, frozenset())
-    draft = Draft(offer.options, params=offer.params, workflow="flux", positive_prompt="an otter")
+    offer = an_offer(params=frozenset())
+    draft = Draft.from_file("flux", offer, 150)
+    draft.change(positive_prompt="an otter")
     seen = []
 
     async def send(*_: object, **__: object) -> None:

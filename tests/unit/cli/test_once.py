@@ -11,9 +11,9 @@ import pytest
 
 from cli.once import OnceError, check_folder, choose_only, explanation, save, show_progress
 from comfyui.errors import Interrupted, TimedOut
-from comfyui.object_info import ComfyOptions
 from comfyui.progress import Progress
-from jobs.draft import Draft
+from jobs.draft import Draft, FormError
+from tests.factories import an_offer
 from tests.unit.bot.test_report import a_job
 
 
@@ -75,14 +75,17 @@ def test_the_only_value_is_taken_and_of_several_a_few_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     models = tuple(f"sd/model_{number}.ckpt" for number in range(7))
-    draft = Draft(ComfyOptions(models, ("euler",), ("normal", "karras")))
-    (problem,) = choose_only(draft, "model", "gone_1.ckpt")
-    assert problem == (
+    offer = an_offer(models, ("euler",), ("normal", "karras"))
+    draft = Draft.from_file("main", offer, 150)
+    with pytest.raises(FormError) as several:
+        choose_only(draft, "model", "gone_1.ckpt")
+    assert several.value.user_message == (
         r"ComfyUI does not have the workflow file's model, gone\_1.ckpt. Choose one with --model:"
         r" model\_0, model\_1, model\_2, model\_3, model\_4 and 2 more."
     )
-    (problem,) = choose_only(draft, "scheduler", "gone")
-    assert problem.endswith("Choose one with --scheduler: normal, karras.")
-    assert choose_only(draft, "sampler", "gone") == []
-    assert (draft.model, draft.scheduler, draft.sampler) == (None, None, "euler")
+    with pytest.raises(FormError, match=r"Choose one with --scheduler: normal, karras\.$"):
+        choose_only(draft, "scheduler", "gone")
+    choose_only(draft, "sampler", "gone")
+    chosen = draft.picture
+    assert (chosen.model, chosen.scheduler, chosen.sampler) == ("", "", "euler")
     assert "Used instead is its only one, euler." in capsys.readouterr().out

@@ -10,7 +10,8 @@ import pytest
 
 import binder
 from comfyui.object_info import ObjectInfo, OptionsMissing
-from jobs.catalog import WorkflowError, Workflows, offer
+from jobs.catalog import Catalog, WorkflowError, Workflows, offer
+from jobs.names import NamesByList
 from tests.standins.comfyui.nodes import LORAS, installed_nodes
 
 SHIPPED = json.loads(
@@ -93,11 +94,11 @@ def test_a_name_never_leads_out_of_the_folder(folder: Path, name: str) -> None:
 
 def test_a_param_offers_what_all_of_its_inputs_accept(folder: Path) -> None:
     put(folder.parent / "flux", FLUX, FLUX_BINDINGS)
-    offers, left_out = workflows_of(folder).offers(INFO)
+    offers, left_out = workflows_of(folder).offers(INFO, NamesByList({}))
     assert left_out == {}
-    options = offers["flux"].options
-    assert options.models == ("flux.sft", "other.sft")
-    assert (options.samplers, options.schedulers) == (("euler", "heun"), ("simple", "beta"))
+    flux = offers["flux"]
+    assert flux.models.values == ("flux.sft", "other.sft")
+    assert (flux.samplers.values, flux.schedulers.values) == (("euler", "heun"), ("simple", "beta"))
     assert offers["flux"].params == {"model", "positive", "sampler", "scheduler", "steps"}
     assert offers["main"].params >= {"negative", "cfg", "seed"}
     assert offers["flux"].defaults == ("flux.sft", "euler", "simple", "8", None)
@@ -108,13 +109,13 @@ def test_a_list_is_found_through_the_link_from_a_node_that_holds_the_name(folder
     graph["20"] = {"class_type": "Text", "inputs": {"text": "euler"}}
     bindings = {**FLUX_BINDINGS, "sampler": ["20.text"]}
     put(folder.parent / "flux", graph, bindings)
-    offers, _ = workflows_of(folder).offers(INFO)
-    assert offers["flux"].options.samplers == ("euler", "heun")
+    offers, _ = workflows_of(folder).offers(INFO, NamesByList({}))
+    assert offers["flux"].samplers.values == ("euler", "heun")
 
 
 def test_a_param_without_a_list_has_no_control(folder: Path) -> None:
     put(folder.parent / "flux", FLUX, {**FLUX_BINDINGS, "model": ["6.text"]})
-    offers, _ = workflows_of(folder).offers(INFO)
+    offers, _ = workflows_of(folder).offers(INFO, NamesByList({}))
     assert "model" not in offers["flux"].params
 
 
@@ -133,7 +134,7 @@ def test_one_that_cannot_be_used_is_left_out_with_its_reason_and_the_others_work
     folder: Path, graph: object, bindings: object, reason: str
 ) -> None:
     put(folder.parent / "broken", graph, bindings)
-    offers, left_out = workflows_of(folder).offers(INFO)
+    offers, left_out = workflows_of(folder).offers(INFO, NamesByList({}))
     assert list(offers) == ["main"]
     assert reason in left_out["broken"]
 
@@ -148,18 +149,18 @@ def test_loras_and_a_shape_are_offered_where_there_is_a_model_and_a_size(folder:
         sized,
         {**FLUX_BINDINGS, "width": ["5.width"], "height": ["5.height"]},
     )
-    offers, left_out = workflows_of(folder).offers(INFO)
+    offers, left_out = workflows_of(folder).offers(INFO, NamesByList({}))
     assert left_out == {}
     sizes = {name: offer.size for name, offer in offers.items() if offer.size}
     assert sizes == {"main": (1024, 1024), "sized": (8, 16)}
-    loras = {name: offer.loras for name, offer in offers.items()}
+    loras = {name: offer.loras.values for name, offer in offers.items()}
     assert loras == dict.fromkeys(("main", "flux", "sized"), tuple(LORAS)) | {"none": (), "odd": ()}
 
 
 def test_without_a_usable_default_there_is_no_offer(folder: Path) -> None:
     (folder / "base.json").write_text("{}")
     with pytest.raises(WorkflowError, match="no node 152") as refused:
-        workflows_of(folder).offers(INFO)
+        workflows_of(folder).offers(INFO, NamesByList({}))
     assert refused.value.user_message.startswith(
         "The workflow cannot be used: the workflow has no node"
     )
@@ -167,8 +168,35 @@ def test_without_a_usable_default_there_is_no_offer(folder: Path) -> None:
 
 def test_the_locked_workflow_keeps_the_chains_of_the_document(folder: Path) -> None:
     loaded = workflows_of(folder).load()
-    assert offer(loaded, INFO).options == INFO.options(
-        binder.Workflow.locked(SHIPPED).bound_classes()
-    )
+    options = INFO.options(binder.Workflow.locked(SHIPPED).bound_classes())
+    made = offer(loaded, INFO, NamesByList({}))
+    lists = made.models.values, made.samplers.values, made.schedulers.values
+    assert lists == (options.models, options.samplers, options.schedulers)
     with pytest.raises(OptionsMissing):
-        offer(loaded, ObjectInfo({}))
+        offer(loaded, ObjectInfo({}), NamesByList({}))
+
+
+def test_equal_lists_share_their_names_between_workflows_and_with_those_before_a_refresh(
+    folder: Path,
+) -> None:
+    put(folder.parent / "flux", FLUX, FLUX_BINDINGS)
+    put(folder.parent / "zoo", FLUX, FLUX_BINDINGS)
+    client: Any = None
+    catalog = Catalog(client, workflows_of(folder))
+    catalog.update(INFO)
+    before = dict(catalog.offers)
+    assert before["flux"].models is before["zoo"].models
+    assert before["main"].loras is before["flux"].loras is catalog.loras
+    names = catalog.names
+    assert names.values == ("main", "flux", "zoo")
+    (folder.parent / "zoo" / "base.json").unlink()
+    more = {**INFO._classes, "KSamplerSelect": choices(sampler_name=["euler"])}
+    catalog.update(ObjectInfo(more))
+    flux = catalog.offers["flux"]
+    assert (flux.models, flux.schedulers) == (before["flux"].models, before["flux"].schedulers)
+    assert flux.samplers.values == ("euler",)
+    assert catalog.names.values == ("main", "flux")
+    catalog.update(INFO)
+    catalog.update(INFO)
+    lists = [names for each in catalog.offers.values() for names in vars(each).values()]
+    assert set(catalog._lists.values()) <= {*lists, catalog.loras, catalog.names}  # none is kept

@@ -8,8 +8,10 @@ import pytest
 
 from binder import Lora
 from jobs.lora import problems, read, text_of, with_tag
-from tests.standins.comfyui.nodes import LORAS
+from jobs.names import OptionNames
+from tests.standins.comfyui.nodes import LORAS as FILES
 
+LORAS = OptionNames(FILES)
 INK, DETAIL = "SDXL/style/inkSketch_v2.safetensors", "SDXL/add-detail-xl.safetensors"
 COLON, NUMBERED = "style: ink.safetensors", "ink:2.safetensors"
 BERRY = "früchte/Brombeere 雪 🦊.safetensors"
@@ -50,7 +52,7 @@ def test_a_tag_leaves_no_trace_in_the_text(prompt: str, text: str) -> None:
 def test_a_prompt_without_tags_stays_as_it_is(prompt: str) -> None:
     assert read(prompt, LORAS) == (prompt, (), ())
     assert text_of(prompt) == prompt
-    assert problems(prompt, prompt, ()) == []
+    assert problems(prompt, prompt, OptionNames(())) == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_six_are_too_many_and_without_any_on_the_server_one_is() -> None:
         (),
         ("At most 5 LoRAs, please: there are 6.",),
     )
-    assert read(f"a fox {tags}", ()).problems == (
+    assert read(f"a fox {tags}", OptionNames(())).problems == (
         "There are no LoRAs here: take `<lora:ink>` out.",
     )
 
@@ -119,7 +121,7 @@ def test_a_tag_in_the_negative_prompt_does_nothing_and_that_is_said() -> None:
 
 
 def test_a_name_may_have_colons_and_a_number_behind_the_last_one_is_the_strength() -> None:
-    offered = [*LORAS, COLON, NUMBERED]
+    offered = OptionNames([*FILES, COLON, NUMBERED])
     for tag, lora in (
         ("style: ink", Lora(COLON, 1)),
         ("style: ink:0.5", Lora(COLON, 0.5)),
@@ -136,8 +138,8 @@ def test_a_name_may_have_colons_and_a_number_behind_the_last_one_is_the_strength
 @pytest.mark.parametrize("count", [0, 300])
 def test_the_tag_that_is_added_means_the_very_lora_it_was_added_for(count: int) -> None:
     folders = [f"{'deep/' * 20}{number % 7}/{'n' * 90}-{number}.pt" for number in range(count)]
-    offered = [*LORAS, COLON, NUMBERED, BERRY, "a<b>c.pt", *folders]
-    for name in offered:
+    offered = OptionNames([*FILES, COLON, NUMBERED, BERRY, "a<b>c.pt", *folders])
+    for name in offered.values:
         prompt = with_tag("a fox", name, offered)
         assert read(prompt, offered) == ("a fox", (Lora(name, 1),), ()), prompt
         assert with_tag(prompt, name, offered) == prompt  # it has it

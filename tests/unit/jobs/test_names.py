@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from jobs.names import OptionNames, disambiguate, find_model, moved_model, names_of, nearest
+from jobs.names import OptionNames, disambiguate, find_named, moved_model, nearest
 from tests.standins.discord.markdown import read
 from text import UserError, display_name, drop_lone_surrogates, escape, quote, shorten_middle
 
@@ -43,18 +43,23 @@ def test_a_models_name_is_its_file_without_folders_and_extension(name: str, show
 
 
 def test_the_nearest_names_are_named_and_have_no_markdown() -> None:
-    offered = ["sd/base_1.0.safetensors", "sd/base_1.1.safetensors", "zzz.ckpt"]
+    models = ["sd/base_1.0.safetensors", "sd/base_1.1.safetensors", "zzz.ckpt"]
+    offered = OptionNames(models)
     assert nearest("other/bass_1.0.ckpt", offered) == r" The nearest: base\_1.0, base\_1.1."
     assert nearest("qqqq", offered) == ""
 
 
 def test_at_most_three_nearest_names_are_named_and_none_is_long() -> None:
-    text = nearest("a" * 300, [f"{'a' * 300}{number}" for number in range(9)])
+    text = nearest("a" * 300, OptionNames([f"{'a' * 300}{number}" for number in range(9)]))
     assert text.count(", ") == 2
     assert len(text) < 350
 
 
 LONG_MODELS = [f"{'x' * 80}/{'y' * 80}{number}.safetensors" for number in range(9)]
+
+
+def find_model(text: str, models: Sequence[str]) -> str:
+    return find_named("model", text, OptionNames(models))
 
 
 @pytest.mark.parametrize(
@@ -147,17 +152,9 @@ ALIKE = [
 
 @pytest.mark.parametrize("texts", ALIKE)
 def test_different_texts_stay_different_when_they_are_shortened(texts: list[str]) -> None:
-    short = disambiguate(texts, 100)
+    short = disambiguate(texts)
     assert len(set(short)) == len(texts)
     assert all(len(text) <= 100 for text in short)
-
-
-def test_what_is_cut_out_of_long_names_is_what_they_share() -> None:
-    paths = [f"{'a' * 80}_version_{number}_{'b' * 80}" for number in (1, 2)]
-    for path, short, number in zip(paths, disambiguate(paths, 100), (1, 2), strict=True):
-        assert f"_version_{number}_bb" in short
-        assert short[:20] == path[:20]
-        assert short[-20:] == path[-20:]
 
 
 @pytest.mark.parametrize("text", ["model 123", "123 model", "MODEL-123", "model.123", "el_12 123"])
@@ -234,11 +231,6 @@ def test_what_resembles_a_mistyped_name_is_looked_for_once(
         assert names.nearest(f"red_fxo{number}") == names.nearest(f"red_fxo{number}") == ["red_fox"]
     assert looked == [f"red_fxo{number}" for number in range(1000)]
     assert len(names._nearest) <= 100
-
-
-def test_the_names_of_a_list_are_made_once() -> None:
-    models = ("a", "b")
-    assert names_of(models) is names_of(["a", "b"])
 
 
 def test_markdown_has_no_effect() -> None:
@@ -322,5 +314,5 @@ def test_half_an_emoji_is_replaced_and_a_whole_one_kept() -> None:
     ],
 )
 def test_a_model_that_moved_is_the_one_of_the_same_file_name(name: str, found: str | None) -> None:
-    offered = ("photo/Fox.safetensors", "a\\old.ckpt", "a/two.ckpt", "b/two.ckpt")
+    offered = OptionNames(["photo/Fox.safetensors", "a\\old.ckpt", "a/two.ckpt", "b/two.ckpt"])
     assert moved_model(name, offered) == found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import binder
 from comfyui.object_info import ObjectInfo
+from jobs.names import OptionNames
 from jobs.run import JobError, build_prompt
 from tests.harness.bot import REPOSITORY
 from tests.standins.comfyui.nodes import LORAS, flux_workflow, installed_nodes
@@ -17,6 +17,7 @@ from tests.unit.bot.test_form import job
 
 SHIPPED = json.loads((REPOSITORY / "workflows/multisampler/base.json").read_text("utf-8"))
 SERVER = ObjectInfo(installed_nodes()).capabilities(binder.SEED_INPUTS)
+NAMES = OptionNames(SERVER.loras)
 LOCKED = binder.Workflow.locked(SHIPPED)
 FLUX = binder.Workflow(
     flux_workflow(size=(1024, 768)),
@@ -51,7 +52,7 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     asked = job(positive_prompt=prompt)
     expected = binder.bind(asked, loaded)
     expected.reseed(42, SERVER.seed_maxima)
-    assert json.dumps(build_prompt(asked, loaded, SERVER)) == json.dumps(expected.graph)
+    assert json.dumps(build_prompt(asked, loaded, SERVER, NAMES)) == json.dumps(expected.graph)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +63,15 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     ],
 )
 def test_a_shape_changes_the_size_alone(loaded: binder.Workflow, changes: dict[str, int]) -> None:
-    before = build_prompt(job(), loaded, SERVER)
-    after = build_prompt(job(shape="portrait"), loaded, SERVER)
+    before = build_prompt(job(), loaded, SERVER, NAMES)
+    after = build_prompt(job(shape="portrait"), loaded, SERVER, NAMES)
     assert differing(before, after) == changes
 
 
 def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
-    before = build_prompt(job(positive_prompt="a fox, in snow"), LOCKED, SERVER)
+    before = build_prompt(job(positive_prompt="a fox, in snow"), LOCKED, SERVER, NAMES)
     tagged = job(positive_prompt="a fox, <lora:inkSketch_v2:0,8>, in snow")
-    assert differing(before, build_prompt(tagged, LOCKED, SERVER)) == {
+    assert differing(before, build_prompt(tagged, LOCKED, SERVER, NAMES)) == {
         "lora-1.model": ["152", 0],
         "lora-1.clip": ["152", 1],
         "lora-1.lora_name": INK,
@@ -84,7 +85,7 @@ def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
 @pytest.mark.parametrize("loaded", [LOCKED, FLUX])
 def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) -> None:
     plain, tagged = (
-        build_prompt(job(positive_prompt=prompt), loaded, SERVER)
+        build_prompt(job(positive_prompt=prompt), loaded, SERVER, NAMES)
         for prompt in ("a fox", "a fox <lora:inkSketch_v2> <lora:add-detail>")
     )
     passes = list(binder.sampler_steps(plain).items())
@@ -94,11 +95,11 @@ def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) 
 
 def test_what_went_since_is_said_in_a_sentence() -> None:
     tagged = job(positive_prompt="a fox <lora:inkSketch_v2:0.8>")
-    others = replace(SERVER, loras=tuple(name for name in LORAS if name != INK))
+    others = OptionNames([name for name in LORAS if name != INK])
     with pytest.raises(JobError) as gone:
-        build_prompt(tagged, LOCKED, others)
+        build_prompt(tagged, LOCKED, SERVER, others)
     assert gone.value.user_message.startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
     without_size = binder.Workflow(FLUX.graph, {**FLUX.bindings, "width": ()})
     for asked, loaded in ((job(shape="wide"), without_size), (job(shape="oval"), LOCKED)):
         with pytest.raises(JobError, match=r"its shape be chosen any more\. Press Edit"):
-            build_prompt(asked, loaded, SERVER)
+            build_prompt(asked, loaded, SERVER, NAMES)

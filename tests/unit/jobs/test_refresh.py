@@ -14,14 +14,14 @@ from typing import Any, cast
 import discord
 import pytest
 
-from binder import Defaults
 from bot.commands import refresh
 from comfyui.errors import Unreachable
-from comfyui.object_info import ComfyOptions, ObjectInfo
+from comfyui.object_info import ObjectInfo
 from jobs.catalog import Catalog, Offer, Workflows
+from jobs.names import NamesByList
+from tests.factories import an_offer
 
-OPTIONS = ComfyOptions(("a",), ("b",), ("c",))
-OFFERS = {"flux": Offer(OPTIONS, Defaults(None, None, None, None, None), frozenset())}
+OFFERS = {"flux": an_offer(("a",), ("b",), ("c",))}
 
 
 class Server:
@@ -46,7 +46,9 @@ class Server:
             raise self.bug
         return ObjectInfo({})
 
-    def offers(self, info: ObjectInfo) -> tuple[Mapping[str, Offer], dict[str, str]]:
+    def offers(
+        self, info: ObjectInfo, names: NamesByList
+    ) -> tuple[Mapping[str, Offer], dict[str, str]]:
         return OFFERS, dict(self.left_out)
 
 

@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 
 import binder
-from binder import Defaults
 from comfy_client import HistoryEntry, ImageRef, Queue
 from comfyui.errors import (
     BrokenModel,
@@ -31,19 +30,19 @@ from comfyui.errors import (
     TimedOut,
     Unreachable,
 )
-from comfyui.object_info import Capabilities, ComfyOptions
+from comfyui.object_info import Capabilities
 from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.run import LATE_SECONDS, JobError
 from jobs.sweeper import Sweeper
 from jobs.worker import Stopped, Worker, WorkflowUnusable, failure_message
 from store import Job, JobParams, JobStatus, Store, StoreError
-from tests.factories import settings
+from tests.factories import an_offer, settings
 from tests.harness.bot import REPOSITORY
 
 WORKFLOW = REPOSITORY / "workflows/multisampler/base.json"
 PICTURE = ImageRef("ComfyGen_00001_.png")
-OFFERED = ComfyOptions(("b.safetensors",), ("euler",), ("karras",))
+OFFERED = an_offer(("b.safetensors",), ("euler",), ("karras",))
 
 
 class Clock:
@@ -168,7 +167,7 @@ def feed() -> Feed:
 class StubCatalog(Catalog):
     """The shipped workflow, with lists that can be read again as `readable`."""
 
-    def __init__(self, readable: ComfyOptions | None = OFFERED) -> None:
+    def __init__(self, readable: Offer | None = OFFERED) -> None:
         super().__init__(cast(Any, None), Workflows(WORKFLOW))
         self.readable = readable
         self.refreshes = 0
@@ -178,8 +177,7 @@ class StubCatalog(Catalog):
         self.refreshes += 1
         if self.readable is None:
             return False
-        nothing = Defaults(None, None, None, None, None)
-        self.offers = {self.default: Offer(self.readable, nothing, frozenset())}
+        self.offers = {self.default: self.readable}
         return True
 
     def refresh_if_older(self, moment: float) -> None:
@@ -353,7 +351,7 @@ CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose anothe
         (NotOffered("", {"model": "a.safetensors"}), None, CHOOSE),  # they could not be read
         (
             NotOffered("", BOTH),
-            ComfyOptions(("b",), ("heun",), ()),
+            an_offer(("b",), ("heun",)),
             "The model `a` and the sampler `euler` are not offered by ComfyUI any more. The"
             " list has been refreshed: press Edit.",
         ),
@@ -370,7 +368,7 @@ CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose anothe
     ],
 )
 def test_a_refusal_says_what_is_true_of_the_lists(
-    store: Store, error: Exception, offered: ComfyOptions | None, sentence: str
+    store: Store, error: Exception, offered: Offer | None, sentence: str
 ) -> None:
     catalog = StubCatalog(offered)
     assert failure_message(error, got(store, add(store)), catalog) == sentence
