@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import heapq
 import io
-import itertools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
@@ -38,15 +35,15 @@ from bot.messages import (
     own_messages,
     prompt_of,
 )
+from bot.pictures import ENCODINGS, Picture, Pictures
 from bot.running import QueueAnswers, RunningMessage
-from comfy_client import ComfyClient, ImageRef
-from comfyui.errors import NoPictures, NoPreview
-from comfyui.metadata import without_metadata
+from comfy_client import ComfyClient
+from comfyui.errors import NoPictures
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer
 from jobs.names import OptionNames
 from settings import DAY_MS, Settings
-from store import Job, JobStatus, Store, unix_ms
+from store import Job, JobStatus, Store, StoreError, unix_ms
 from text import escape, shorten_middle
 
 log = logging.getLogger(__name__)
@@ -55,15 +52,8 @@ FILES_PER_MESSAGE = 10
 REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
 REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
 RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
-HANGING = 3  # posts at most that others pass by: each holds its pictures in memory
-UPLINK = 50_000  # bytes per second of the slowest that counts; files take so much longer
-
-NEW, OLD = 0, 1  # who posts first: a new result, or one that is tried again
-
-# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
-ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
-SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
-MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # nothing smaller can be had of these
+MAX_HANGING = 3  # uploads that gave their slots away: each holds its pictures in memory
+MIN_UPLOAD_SPEED = 50_000  # bytes per second; adds to the timeout of a message with files
 
 TOO_LARGE = (
     "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
@@ -117,21 +107,11 @@ def failure_embed(job: Job) -> discord.Embed:
     """Why there is no picture, and for which prompt."""
     embed = discord.Embed(
         title="No picture this time",
-        description=escape(job.error_message or "Nobody knows why.", 2000),
+        description=escape(job.error_message or "The bot has no record of the reason.", 2000),
         colour=discord.Colour.red(),
     )
     embed.add_field(name="Prompt", value=prompt_of(job), inline=False)
     return embed.set_footer(text=job_label(job.id))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as it is uploaded; `encoding` is the one of ENCODINGS that it came with."""
-
-    mark: str  # its file name without the suffix, which tells it in a channel's history
-    data: bytes
-    suffix: str
-    encoding: str = ""
 
 
 FIRST_PART = "first part"  # the mark of the message with the text and the buttons
@@ -165,12 +145,12 @@ def report_parts(
         note += "\nToo big for Discord as it was made, so it is shown compressed."
     for batch in batches([len(picture.data) for picture in pictures]):
         chosen = pictures[batch]
-        marks = [picture.mark for picture in chosen]
+        marks = [picture.stem for picture in chosen]
         message: dict[str, Any] = {
             "files": [
                 discord.File(
                     io.BytesIO(picture.data),
-                    filename=picture.mark + picture.suffix,
+                    filename=picture.stem + picture.suffix,
                     description=description_of(job),
                 )
                 for picture in chosen
@@ -209,56 +189,41 @@ def batches(sizes: Sequence[int]) -> Iterator[slice]:
 # Their way to Discord
 
 
-class Turns:
-    """Who posts next into one channel: one at a time, new results before what is tried again. A
-    post that hangs does not keep the others waiting."""
-
-    hanging = 0  # posts that others have passed by, in all channels
+class UploadSlots:
+    """One upload at a time in each channel, in the order in which they were asked for. An upload
+    that hangs gives its slot away, so it does not keep the others waiting."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self.is_taken = False
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(1))
+        self._hanging = 0  # uploads that gave their slots away, in all channels
+
+    def is_taken(self, channel_id: str) -> bool:
+        """Return whether the next upload has to wait."""
+        return self._slots[channel_id].locked()
 
     @contextlib.asynccontextmanager
-    async def turn(self, priority: int) -> AsyncIterator[None]:
-        """Wait for the turn, and have it for the body."""
-        loop = asyncio.get_running_loop()
-        if self.is_taken:
-            ready = loop.create_future()
-            heapq.heappush(self._waiting, (priority, next(self._numbers), ready))
-            try:
-                await ready
-            except asyncio.CancelledError:
-                if ready.done() and not ready.cancelled():
-                    self._next()
-                raise
-        self.is_taken = True
-        given_up = [False]
-        timer = loop.call_later(PATIENCE, self._pass_by, given_up)
+    async def slot(self, channel_id: str) -> AsyncIterator[None]:
+        """Wait for the channel's slot, and hold it for the body."""
+        slot = self._slots[channel_id]
+        await slot.acquire()
+        is_given_away = False
+
+        def give_away() -> None:
+            nonlocal is_given_away
+            if self._hanging < MAX_HANGING:
+                self._hanging += 1
+                is_given_away = True
+                slot.release()
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE, give_away)
         try:
             yield
         finally:
             timer.cancel()
-            if given_up[0]:
-                Turns.hanging -= 1
+            if is_given_away:
+                self._hanging -= 1
             else:
-                self._next()
-
-    def _pass_by(self, given_up: list[bool]) -> None:
-        if Turns.hanging < HANGING:
-            Turns.hanging += 1
-            given_up[0] = True
-            self._next()
-
-    def _next(self) -> None:
-        self.is_taken = False
-        while self._waiting:
-            *_, ready = heapq.heappop(self._waiting)
-            if not ready.done():
-                self.is_taken = True
-                ready.set_result(None)
-                return
+                slot.release()
 
 
 class Reporter:
@@ -277,14 +242,16 @@ class Reporter:
         """`threads` are for the pictures that have to be fetched from ComfyUI."""
         self._client = client
         self._store = store
-        self._comfy = comfy
         self._catalog = catalog
-        self._threads = threads
-        self._keep_metadata = settings.keep_metadata
+        self._pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
         self.answers = QueueAnswers(store)
         self.alerts: Alerts | None = None
-        self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by the id of the channel
+        self._slots = UploadSlots()
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
+        # What is tried again, by channel: the jobs in their order, and the task for all of them.
+        self._backlog: defaultdict[str, dict[str, RunningMessage]] = defaultdict(dict)
+        self._retries: dict[str, asyncio.Task[None]] = {}
+        self._failed: set[str] = set()  # ids of the jobs in it that the log has a warning of
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
         self._reporting: set[str] = set()  # ids of jobs whose end was told
 
@@ -316,13 +283,9 @@ class Reporter:
     # The program's start and end
 
     async def catch_up(self) -> None:
-        """Report the jobs that ended in an earlier run and were not reported then; new ones come
-        first."""
-        left: defaultdict[str, list[str]] = defaultdict(list)
+        """Report the jobs that ended in an earlier run and were not reported then."""
         for job in await asyncio.to_thread(self._store.undelivered):
-            left[job.channel_id].append(job.id)
-        for job_ids in left.values():
-            self._start_task(self._deliver(job_ids, [], priority=OLD))
+            self._retry_later(job, RunningMessage(self._client, self._store, job.id), 0.0)
 
     async def drain(self, seconds: float) -> None:
         """Wait so long for the reports that are on their way."""
@@ -332,7 +295,7 @@ class Reporter:
     def drop(self) -> None:
         """Leave the rest to the next start."""
         self.answers.stop()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._retries.values()):
             task.cancel()
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -351,73 +314,95 @@ class Reporter:
         running.task.add_done_callback(lambda _: self._running.pop(job_id, None))
 
     async def _start_report(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        if job_id in self._reporting:  # told twice: a second try beside the first might double it
+        if job_id in self._reporting:  # a second try beside the first might double it
             return
         self._reporting.add(job_id)
         running = self._running.pop(job_id, None)
-        task = self._start_task(self._deliver([job_id], list(pictures), running))
+        task = self._start_task(self._report_new(job_id, list(pictures), running))
         task.add_done_callback(lambda _: self._reporting.discard(job_id))
 
-    async def _deliver(
-        self,
-        job_ids: Sequence[str],
-        pictures: list[bytes],
-        running: RunningMessage | None = None,
-        priority: int = NEW,
+    async def _report_new(
+        self, job_id: str, pictures: list[bytes], running: RunningMessage | None
     ) -> None:
-        """Report jobs that have ended, however long it takes; `pictures` and `running` are of the
-        only one. A report that has to wait gives its pictures up, and fetches them again then."""
+        """Report a job that has just ended; if that fails for now, try again later. A report that
+        has to wait gives its pictures up, and fetches them again then."""
         if running is not None:
             await running.stop()
         if not self._client.is_ready():
             pictures.clear()
-        await self._client.wait_until_ready()
-        first_pause, longest_pause = RETRY_PAUSES
-        pause = first_pause
-        while True:
-            left = []
-            for job_id in job_ids:
-                try:
-                    await self._report(job_id, pictures, running, priority)
-                except Exception as error:
-                    if not may_work_later(error):
-                        log.error("job %s: cannot be reported", job_id, exc_info=error)
-                        continue
-                    level = logging.WARNING if pause == first_pause else logging.DEBUG
-                    log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
-                    left.append(job_id)
-            if not left:
-                return
-            pictures.clear()
-            job_ids, priority = left, OLD
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest_pause)
+            await self._client.wait_until_ready()
+        job = await self._row(job_id)
+        running = running or RunningMessage(self._client, self._store, job_id)
+        if job is not None and not await self._try(job, pictures, running):
+            self._retry_later(job, running, RETRY_PAUSES[0])
 
-    async def _report(
-        self,
-        job_id: str,
-        pictures: list[bytes],
-        running: RunningMessage | None,
-        priority: int,
-    ) -> None:
-        """One try at the report."""
-        job = await asyncio.to_thread(self._store.get, job_id)
-        if job is None or job.delivered_at is not None:
+    def _retry_later(self, job: Job, running: RunningMessage, pause: float) -> None:
+        """Add a report to the channel's backlog, which one task works off: a new result waits for
+        one of them at most."""
+        self._backlog[job.channel_id][job.id] = running
+        if job.channel_id not in self._retries:
+            task = asyncio.create_task(self._work_off(job.channel_id, pause))
+            task.add_done_callback(log_exception)
+            self._retries[job.channel_id] = task
+
+    async def _work_off(self, channel_id: str, pause: float) -> None:
+        """Try a channel's backlog again and again, with a growing pause, until it is empty."""
+        backlog = self._backlog[channel_id]
+        try:
+            while backlog:
+                await asyncio.sleep(pause)
+                await self._client.wait_until_ready()
+                for job_id, running in list(backlog.items()):
+                    job = await self._row(job_id)
+                    if job is None or await self._try(job, [], running):
+                        del backlog[job_id]
+                pause = min(max(2 * pause, RETRY_PAUSES[0]), RETRY_PAUSES[1])
+        finally:
+            del self._retries[channel_id]
+
+    async def _try(self, job: Job, pictures: list[bytes], running: RunningMessage) -> bool:
+        """Try to report a job once. Return False if it may work later."""
+        try:
+            await self._report(job, pictures, running)
+        except Exception as error:
+            if may_work_later(error):
+                self._log_failure(job.id, error)
+                return False
+            log.error("job %s: cannot be reported", job.id, exc_info=error)
+        self._failed.discard(job.id)
+        return True
+
+    async def _row(self, job_id: str) -> Job | None:
+        """Return the job's row as soon as the database answers."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._store.get, job_id)
+            except StoreError as error:
+                self._log_failure(job_id, error)
+                await asyncio.sleep(RETRY_PAUSES[0])
+
+    def _log_failure(self, job_id: str, error: Exception) -> None:
+        """Log that a report is tried again, as a warning the first time."""
+        level = logging.DEBUG if job_id in self._failed else logging.WARNING
+        log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
+        self._failed.add(job_id)
+
+    async def _report(self, job: Job, pictures: list[bytes], running: RunningMessage) -> None:
+        if job.delivered_at is not None:
             return
         message_ids: list[str] = []
         place_id = job.channel_id
         if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
             log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
         elif job.status is not JobStatus.CANCELLED or job.error_message:
-            turns = self._turns[job.channel_id]
-            if turns.is_taken:
+            if self._slots.is_taken(job.channel_id):
                 pictures.clear()
-            async with turns.turn(priority):
+            async with self._slots.slot(job.channel_id):
                 message_ids, place_id = await self._post(job, pictures)
-        await (running or RunningMessage(self._client, self._store, job_id)).close(job)
-        await asyncio.to_thread(self._store.delivered, job_id, message_ids, place_id)
+        await running.close(job)
+        await asyncio.to_thread(self._store.delivered, job.id, message_ids, place_id)
         self.answers.queue_changed()
-        log.info("job %s: closed as %s", job_id, job.status.value)
+        log.info("job %s: closed as %s", job.id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:
         """Into the channel; if that is closed to the bot, to the person alone. The ids of the
@@ -456,7 +441,7 @@ class Reporter:
         finds too large all the same is sent again, smaller."""
         done = await self._posted(place, job) if job.report_tried_at is not None else {}
         for encoding in ENCODINGS:
-            pictures, too_large = await self._at_hand(job, originals, encoding, limit)
+            pictures, too_large = await self._pictures.get(job, originals, encoding, limit)
             about, more = job, note
             if too_large and pictures:
                 more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
@@ -464,7 +449,7 @@ class Reporter:
                 about = replace(job, error_message=TOO_LARGE)
             elif job.output_images and not pictures:
                 about = replace(job, error_message=NoPictures.gone)
-            left = [picture for picture in pictures if picture.mark not in done]
+            left = [picture for picture in pictures if picture.stem not in done]
             try:
                 await self._post_parts(place, about, left, more, done)
                 return list(dict.fromkeys(done.values()))
@@ -473,7 +458,7 @@ class Reporter:
                     raise
                 log.info("job %s: Discord finds it too large: %s", job.id, error)
         if FIRST_PART in done:  # the first message came through: it says what is missing
-            missing = sum(picture.mark not in done for picture in pictures) + too_large
+            missing = sum(picture.stem not in done for picture in pictures) + too_large
             text = f"<@{job.user_id}>{note}\n{missing}"
             text += f" of {len(pictures) + too_large}: {TOO_LARGE_ALONE}"
             await place.get_partial_message(int(done[FIRST_PART])).edit(content=text)
@@ -499,62 +484,9 @@ class Reporter:
             buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
         )
         for part in parts:
-            seconds = TRY_SECONDS + part.size / UPLINK
+            seconds = TRY_SECONDS + part.size / MIN_UPLOAD_SPEED
             message = await asyncio.wait_for(place.send(**part.message), seconds)
             done.update(dict.fromkeys(part.marks, str(message.id)))
-
-    async def _at_hand(
-        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
-    ) -> tuple[list[Picture], int]:
-        """What `_pictures` finds; in a thread if something has to be fetched, or copied."""
-        find = functools.partial(self._pictures, job, originals, encoding, limit)
-        threads: ThreadPoolExecutor | None = self._threads
-        if originals and not encoding and max(map(len, originals)) <= limit:
-            if self._keep_metadata:
-                return find()
-            threads = None  # the event loop's own, which do not hang on ComfyUI
-        return await asyncio.get_running_loop().run_in_executor(threads, find)
-
-    def _pictures(
-        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
-    ) -> tuple[list[Picture], int]:
-        """The job's pictures with this encoding, or the first after it that is within the limit
-        (bytes), and how many cannot be made small enough. Without those that the server has no
-        more. Blocks."""
-        pictures, too_large = [], 0
-        for number, name in enumerate(job.output_images):
-            mark = f"{job.id[:8]}-{number + 1}"
-            as_made = originals[number] if originals else None
-            try:
-                picture = self._picture(ImageRef.parse(name), mark, as_made, encoding, limit)
-            except NoPictures as error:
-                log.error("job %s: %s", job.id, error)
-                continue
-            if picture is None:
-                too_large += 1
-            else:
-                pictures.append(picture)
-        return pictures, too_large
-
-    def _picture(
-        self, ref: ImageRef, mark: str, as_made: bytes | None, encoding: str, limit: int
-    ) -> Picture | None:
-        """One picture within the limit, None if there is no way; raises NoPictures."""
-        suffix = Path(ref.filename).suffix
-        for step in ENCODINGS[ENCODINGS.index(encoding) :]:
-            if step and suffix.lower() in MOVING:
-                return None
-            try:
-                data = self._comfy.image(ref, step) if step or as_made is None else as_made
-            except NoPreview as error:  # the next format may take what this one does not
-                log.info("%s", error)
-                continue
-            if not self._keep_metadata:
-                data = without_metadata(data)
-            if len(data) <= limit:
-                suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
-                return Picture(mark, data, suffix, step)
-        return None
 
     async def _posted(self, place: discord.abc.Messageable, job: Job) -> dict[str, str]:
         """The parts of the report that earlier tries have posted: message ids by mark. Discord

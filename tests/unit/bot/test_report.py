@@ -25,19 +25,16 @@ from bot import report, running
 from bot.commands import HANDLERS
 from bot.controls import ControlId, job_button, job_view
 from bot.messages import may_work_later, nonce
+from bot.pictures import MOVING, Picture
 from bot.report import (
     FIRST_PART,
-    HANGING,
-    MOVING,
-    NEW,
-    OLD,
+    MAX_HANGING,
     REQUEST_LIMIT,
     TOO_LARGE,
     TOO_LARGE_ALONE,
-    Picture,
     Reporter,
     ReportPart,
-    Turns,
+    UploadSlots,
     batches,
     failure_embed,
     job_label,
@@ -348,7 +345,7 @@ def test_a_failure_shows_why_and_for_which_prompt() -> None:
     assert embed.description == r"The GPU is \*full\*."
     assert [(entry.name, entry.value) for entry in embed.fields] == [("Prompt", r"a \*red\* fox")]
     assert embed.footer.text == job_label(JOB_ID)
-    assert failure_embed(a_job()).description == "Nobody knows why."
+    assert failure_embed(a_job()).description == "The bot has no record of the reason."
 
 
 @pytest.mark.parametrize("text", [*LONG_TEXTS, ""])
@@ -1497,68 +1494,66 @@ def test_a_large_upload_has_the_time_that_it_takes(
             patch.setattr(asyncio, "wait_for", noted)
             world.reporter.job_ended(job_id, [bytes(5 * MIB)])
             await world.until(lambda: bool(world.job(job_id).delivered_at))
-        assert report.TRY_SECONDS + 5 * MIB / report.UPLINK in limits
+        assert report.TRY_SECONDS + 5 * MIB / report.MIN_UPLOAD_SPEED in limits
 
     world.run(story)
 
 
-def take_turns(*priorities: int, hold: int = 0) -> list[int]:
-    """The order in which they have had their turn: those that ask one after the other while the
-    first has it. The first `hold` never give it back of their own."""
+def upload(count: int, *, hanging: int = 0) -> list[int]:
+    """Return the order in which so many uploads into one channel begin, the first of which hang."""
     order: list[int] = []
 
-    async def one(turns: Turns, number: int, priority: int, go: asyncio.Event) -> None:
-        async with turns.turn(priority):
-            order.append(number)
-            await go.wait()
-
     async def run() -> None:
-        turns, go, never = Turns(), asyncio.Event(), asyncio.Event()
-        tasks = []
-        for number, priority in enumerate(priorities):
-            gate = never if number < hold else go
-            tasks.append(asyncio.create_task(one(turns, number, priority, gate)))
-            await asyncio.sleep(0)
+        slots, go, never = UploadSlots(), asyncio.Event(), asyncio.Event()
+
+        async def one(number: int) -> None:
+            async with slots.slot("channel"):
+                order.append(number)
+                await (never if number < hanging else go).wait()
+
+        tasks = [asyncio.create_task(one(number)) for number in range(count)]
+        await asyncio.sleep(0)
         go.set()
-        await asyncio.wait(tasks[hold:], timeout=0.3 if hold > HANGING else LIMIT)
+        timeout = 0.3 if hanging > MAX_HANGING else LIMIT
+        await asyncio.wait(tasks[hanging:], timeout=timeout)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        assert Turns.hanging == 0
-        assert not turns.is_taken
+        assert slots._hanging == 0
+        assert not slots.is_taken("channel")
 
     asyncio.run(run())
     return order
 
 
-def test_new_results_are_before_those_that_are_tried_again_each_in_their_order() -> None:
-    assert take_turns(OLD, OLD, NEW, OLD, NEW) == [0, 2, 4, 1, 3]
+def test_uploads_into_a_channel_begin_in_the_order_in_which_they_were_asked_for() -> None:
+    assert upload(5) == [0, 1, 2, 3, 4]
 
 
-def test_only_some_posts_that_hang_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_some_uploads_that_hang_give_their_slots_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "PATIENCE", 0.01)
-    assert take_turns(*[NEW] * (HANGING + 2), hold=HANGING) == list(range(HANGING + 2))
+    assert upload(MAX_HANGING + 2, hanging=MAX_HANGING) == list(range(MAX_HANGING + 2))
     # One more, and the next has to wait: each of those holds its pictures in memory.
-    assert take_turns(*[NEW] * (HANGING + 2), hold=HANGING + 1) == list(range(HANGING + 1))
+    assert upload(MAX_HANGING + 2, hanging=MAX_HANGING + 1) == list(range(MAX_HANGING + 1))
 
 
-def test_whoever_is_cancelled_while_it_waits_keeps_the_turn_from_nobody() -> None:
+def test_an_upload_that_is_cancelled_while_it_waits_keeps_the_slot_from_nobody() -> None:
     async def run() -> None:
-        turns = Turns()
+        slots = UploadSlots()
 
         async def one() -> None:
-            async with turns.turn(NEW):
+            async with slots.slot("channel"):
                 pass
 
-        async with turns.turn(NEW):
+        async with slots.slot("channel"):
             waiting, called, last = (asyncio.create_task(one()) for _ in range(3))
             await asyncio.sleep(0)
             waiting.cancel()
-        called.cancel()  # it is its turn, and it does not know yet
+        called.cancel()  # the slot is its own, and it has not run yet
         await asyncio.wait_for(last, LIMIT)
         assert waiting.cancelled()
         assert called.cancelled()
-        assert not turns.is_taken
+        assert not slots.is_taken("channel")
 
     asyncio.run(run())
 

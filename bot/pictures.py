@@ -1,0 +1,101 @@
+"""The pictures of a result: fetch them from ComfyUI, make them fit into Discord, strip metadata.
+
+Runs in a thread, since it blocks, but for pictures that are at hand and fit. Does not post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfy_client import ComfyClient, ImageRef
+from comfyui.errors import NoPictures, NoPreview
+from comfyui.metadata import without_metadata
+from store import Job
+
+log = logging.getLogger(__name__)
+
+# What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
+ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
+SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
+MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # ComfyUI re-encodes none of these
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is uploaded; `encoding` is the one of ENCODINGS that it came with."""
+
+    stem: str  # its file name without the suffix, by which it is found in a channel's history
+    data: bytes
+    suffix: str
+    encoding: str = ""
+
+
+class Pictures:
+    """The way of a job's pictures from ComfyUI to a message."""
+
+    def __init__(
+        self, comfy: ComfyClient, threads: ThreadPoolExecutor, *, keep_metadata: bool
+    ) -> None:
+        """`threads` are for calls that wait for ComfyUI. Without `keep_metadata` the texts in the
+        files are stripped."""
+        self._comfy = comfy
+        self._threads = threads
+        self._keep_metadata = keep_metadata
+
+    async def get(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> tuple[list[Picture], int]:
+        """Return the job's pictures with this encoding, or the first after it that is within the
+        limit (bytes), and how many cannot be made small enough; without those that ComfyUI has no
+        more. `originals` saves fetching them."""
+        find = functools.partial(self._get, job, originals, encoding, limit)
+        threads: ThreadPoolExecutor | None = self._threads
+        if originals and not encoding and max(map(len, originals)) <= limit:
+            if self._keep_metadata:
+                return find()
+            threads = None  # the event loop's own, which do not hang on ComfyUI
+        return await asyncio.get_running_loop().run_in_executor(threads, find)
+
+    def _get(
+        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
+    ) -> tuple[list[Picture], int]:
+        pictures, too_large = [], 0
+        for number, name in enumerate(job.output_images):
+            stem = f"{job.id[:8]}-{number + 1}"
+            original = originals[number] if originals else None
+            try:
+                picture = self._picture(ImageRef.parse(name), stem, original, encoding, limit)
+            except NoPictures as error:
+                log.error("job %s: %s", job.id, error)
+                continue
+            if picture is None:
+                too_large += 1
+            else:
+                pictures.append(picture)
+        return pictures, too_large
+
+    def _picture(
+        self, ref: ImageRef, stem: str, original: bytes | None, encoding: str, limit: int
+    ) -> Picture | None:
+        """Return one picture within the limit, None if there is no way. Raises NoPictures."""
+        suffix = Path(ref.filename).suffix
+        for step in ENCODINGS[ENCODINGS.index(encoding) :]:
+            if step and suffix.lower() in MOVING:
+                return None
+            try:
+                data = self._comfy.image(ref, step) if step or original is None else original
+            except NoPreview as error:  # the next format may take what this one does not
+                log.info("%s", error)
+                continue
+            if not self._keep_metadata:
+                data = without_metadata(data)
+            if len(data) <= limit:
+                suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
+                return Picture(stem, data, suffix, step)
+        return None
