@@ -17,10 +17,10 @@ module.exports = {
       exec_mode: "fork",
       instances: 1,
       autorestart: true,
-      // 130: ended at once by a second signal. Not 0: pm2 takes a killed process for that.
+      // 130: ended at once by a second signal. Not 0: pm2 reports a killed process as 0.
       stop_exit_codes: [130],
       restart_delay: 10000,
-      // Longer than SHUTDOWN_GRACE_MS (60 s), within which the current job is finished.
+      // Longer than SHUTDOWN_GRACE_MS (60 s), in which the current job is finished.
       kill_timeout: 75000,
       max_memory_restart: "1G",
       // Large pictures go back to the system as soon as they are posted (glibc).

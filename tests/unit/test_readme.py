@@ -1,4 +1,4 @@
-"""README names everything there is."""
+"""README names every setting and command, docs/development.md every file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from settings import load_settings
 from tests.harness.bot import PROGRAM, REPOSITORY, ROOMS, SETTINGS
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
-FIRST_CELLS = [line.split(" | ")[0] for line in README.splitlines() if line.startswith("| `")]
-NAMED = {name for cell in FIRST_CELLS for name in re.findall(r"`([^`]+)`", cell)}
+DEVELOPMENT = (REPOSITORY / "docs/development.md").read_text("utf-8")
 
 
-def test_readme_has_a_line_for_every_setting_command_and_file() -> None:
-    commands = {f"/{command.name}" for command in COMMANDS}
-    named = {name.split()[0] for name in NAMED}
+def named_in(page: str) -> set[str]:
+    """Return what stands in code marks in the first cells of the page's tables."""
+    cells = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_readme_has_a_line_for_every_setting_and_command() -> None:
+    named = {name.split()[0] for name in named_in(README)}
     assert SETTINGS - named == set()
-    assert commands - named == set()
+    assert {f"/{command.name}" for command in COMMANDS} - named == set()
+
+
+def test_the_development_page_has_a_line_for_every_file_and_room() -> None:
+    named = named_in(DEVELOPMENT)
     assert {path.name for path in PROGRAM} - named == set()
     assert {f"{room}/" for room in ROOMS} - named == set()
 
