@@ -1,8 +1,8 @@
-"""What a channel sees of a job that has ended: the result or the failure, exactly once.
+"""Post each finished job's result or failure exactly once.
 
-Owns those messages, and how they reach Discord whatever fails on the way. Reads the job's row for
-each try and notes in it what has arrived; what is seen before the end, running.py knows. `Reporter`
-lives on the event loop; the worker's thread only calls `job_started()` and `job_ended()`.
+A report is tried until it has arrived; the job's row says what has. Messages about a job in
+progress are bot/running.py's. `Reporter` lives on the event loop; the worker's thread only calls
+`job_started()`, `job_ended()` and `on_error()`.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ TOO_LARGE_ALONE = "too large for Discord, to be found in ComfyUI's output folder
 
 
 def job_label(job_id: str) -> str:
-    """How a message shows people which job it is about."""
+    """Return the words by which a message names its job."""
     return f"job {job_id[:8]}"
 
 
 def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord.Embed:
-    """The settings of a finished job (architecture.md M9), as far as its workflow has them.
-    `offers` is what is offered now: it says what a model is called, and whether there is more than
-    one workflow."""
+    """Return the settings of a finished job, as far as its workflow has them. `offers` are those of
+    now: they name the model, and say whether there is more than one workflow."""
     offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     offer = offers.get(job.workflow) or next(iter(offers.values()), None)
@@ -96,7 +95,7 @@ def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord
 
 
 def shape_of(job: Job, offer: Offer | None) -> str:
-    """The shape with its size, as far as both are known."""
+    """Return the shape with its size, as far as both are known."""
     if not job.shape or job.shape not in SHAPES:
         return ""
     size = f" ({in_shape(offer.size, job.shape)})" if offer and offer.size else ""
@@ -104,7 +103,7 @@ def shape_of(job: Job, offer: Offer | None) -> str:
 
 
 def failure_embed(job: Job) -> discord.Embed:
-    """Why there is no picture, and for which prompt."""
+    """Return why there is no picture, and for which prompt."""
     embed = discord.Embed(
         title="No picture this time",
         description=escape(job.error_message or "The bot has no record of the reason.", 2000),
@@ -114,17 +113,17 @@ def failure_embed(job: Job) -> discord.Embed:
     return embed.set_footer(text=job_label(job.id))
 
 
-FIRST_PART = "first part"  # the mark of the message with the text and the buttons
+FIRST_PART = "first part"  # the message with the text and the buttons
 IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
 IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
 
 
 @dataclass(frozen=True)
 class ReportPart:
-    """One message of a report: the arguments of `send()`, the marks by which it is found in a
-    channel's history, and the bytes of its files."""
+    """One message of a report: the arguments of `send()`, the names of its parts by which it is
+    found in a channel's history, and the bytes of its files."""
 
-    marks: tuple[str, ...]
+    names: tuple[str, ...]
     message: Mapping[str, Any]
     size: int
 
@@ -138,14 +137,14 @@ def report_parts(
     offers: Mapping[str, Offer] | None = None,
     buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
-    """The report of a finished job: one message, and more if the pictures are too many for it.
-    Not `from_start`: the first message is there, only pictures are missing. Pings only the person
-    who asked."""
+    """Yield the report of a finished job: one message, and more if the pictures are too many for
+    it. Without `from_start` the first message is there and only pictures are missing. Pings only
+    the person who asked."""
     if any(picture.encoding for picture in pictures):
         note += "\nToo big for Discord as it was made, so it is shown compressed."
     for batch in batches([len(picture.data) for picture in pictures]):
         chosen = pictures[batch]
-        marks = [picture.stem for picture in chosen]
+        names = [picture.stem for picture in chosen]
         message: dict[str, Any] = {
             "files": [
                 discord.File(
@@ -155,10 +154,10 @@ def report_parts(
                 )
                 for picture in chosen
             ],
-            "nonce": nonce(job.id, marks[0].partition("-")[2] if marks else 0),
+            "nonce": nonce(job.id, names[0].partition("-")[2] if names else 0),
         }
         if from_start and batch.start == 0:
-            marks.append(FIRST_PART)
+            names.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, *buttons)
             message["embed"] = result_embed(job, offers) if pictures else failure_embed(job)
@@ -166,16 +165,17 @@ def report_parts(
                 users=[discord.Object(int(job.user_id))]
             )
         try:
-            if marks:
+            if names:
                 size = sum(len(picture.data) for picture in chosen)
-                yield ReportPart(tuple(marks), message, size)
+                yield ReportPart(tuple(names), message, size)
         finally:  # discord.py's File is a cycle, which would hold the bytes for a while
             for file in message["files"]:
                 file.fp.close()
 
 
 def batches(sizes: Sequence[int]) -> Iterator[slice]:
-    """The pictures of each message: at most ten, and no more bytes than a request may have."""
+    """Yield the pictures of each message: at most ten, and no more bytes than a request may
+    have."""
     first = total = 0
     for number, size in enumerate(sizes):
         if number > first and (number - first == FILES_PER_MESSAGE or total + size > REQUEST_LIMIT):
@@ -227,8 +227,7 @@ class UploadSlots:
 
 
 class Reporter:
-    """Reports each job, however long that takes; a job that has ended is tried again until it is
-    reported, by the next start at the latest."""
+    """Reports of all jobs, each tried until it has arrived, by the next start at the latest."""
 
     def __init__(
         self,
@@ -253,25 +252,25 @@ class Reporter:
         self._retries: dict[str, asyncio.Task[None]] = {}
         self._failed: set[str] = set()  # ids of the jobs in it that the log has a warning of
         self._running: dict[str, RunningMessage] = {}  # by the id of the job
-        self._reporting: set[str] = set()  # ids of jobs whose end was told
-
-    # What happens to a job; any thread may call these
+        self._reporting: set[str] = set()  # ids of jobs that have ended
 
     def job_started(self, job_id: str, progress: Progress) -> None:
-        """It is being made: the channel is told, unless it is a quick one."""
+        """Show the job's progress in its channel, unless it is a quick one; any thread."""
         self._on_loop(self._start_message(job_id, progress))
 
     def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        """Its row is in a final state. `pictures` saves fetching them from ComfyUI again."""
+        """Report a job whose row is in a final state; any thread. `pictures` saves fetching
+        them."""
         self._on_loop(self._start_report(job_id, pictures))
 
     def on_error(self, error: Exception) -> None:
-        """An error may be one for the owner; any thread."""
+        """Pass on an error, which may be one for the owner; any thread."""
         if self.alerts is not None:
             self.alerts.hear(error)
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        """The worker never waits for Discord: the GPU has its next job while pictures upload."""
+        """Run it on the event loop. The worker does not wait: the GPU has its next job while
+        pictures upload."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._client.loop)
         except (RuntimeError, AttributeError):  # the loop has closed, or discord.py forgot it
@@ -280,20 +279,18 @@ class Reporter:
         else:
             future.add_done_callback(log_exception)
 
-    # The program's start and end
-
     async def catch_up(self) -> None:
         """Report the jobs that ended in an earlier run and were not reported then."""
         for job in await asyncio.to_thread(self._store.undelivered):
             self._retry_later(job, RunningMessage(self._client, self._store, job.id), 0.0)
 
     async def drain(self, seconds: float) -> None:
-        """Wait so long for the reports that are on their way."""
+        """Wait up to so many seconds for the reports that are being posted."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     def drop(self) -> None:
-        """Leave the rest to the next start."""
+        """Drop what is not posted: the next start takes it up."""
         self.answers.stop()
         for task in (*self._tasks, *self._retries.values()):
             task.cancel()
@@ -303,8 +300,6 @@ class Reporter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    # The report
 
     async def _start_message(self, job_id: str, progress: Progress) -> None:
         self.answers.queue_changed()
@@ -405,8 +400,8 @@ class Reporter:
         log.info("job %s: closed as %s", job.id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:
-        """Into the channel; if that is closed to the bot, to the person alone. The ids of the
-        messages, and of the channel that they are in."""
+        """Post into the channel, or to the person alone if the channel is closed to the bot.
+        Return the ids of the messages and of the channel that they are in."""
         if job.report_tried_at is None:  # later tries look first for what this one has posted
             await asyncio.to_thread(self._store.report_tried, job.id)
         channel = self._client.get_partial_messageable(int(job.channel_id))
@@ -437,8 +432,8 @@ class Reporter:
         limit: int,
         note: str = "",
     ) -> list[str]:
-        """The parts of the report that are not posted yet; the ids of all of them. What Discord
-        finds too large all the same is sent again, smaller."""
+        """Send the parts of the report that are not posted yet, and return the ids of all of
+        them. What Discord finds too large all the same is sent again, smaller."""
         done = await self._posted(place, job) if job.report_tried_at is not None else {}
         for encoding in ENCODINGS:
             pictures, too_large = await self._pictures.get(job, originals, encoding, limit)
@@ -474,7 +469,7 @@ class Reporter:
         note: str,
         done: dict[str, str],
     ) -> None:
-        """Post what is missing, and note in `done` what has arrived: message ids by mark."""
+        """Post the missing parts, and note in `done` which have arrived: message ids by part."""
         parts = report_parts(
             job,
             pictures,
@@ -486,11 +481,11 @@ class Reporter:
         for part in parts:
             seconds = TRY_SECONDS + part.size / MIN_UPLOAD_SPEED
             message = await asyncio.wait_for(place.send(**part.message), seconds)
-            done.update(dict.fromkeys(part.marks, str(message.id)))
+            done.update(dict.fromkeys(part.names, str(message.id)))
 
     async def _posted(self, place: discord.abc.Messageable, job: Job) -> dict[str, str]:
-        """The parts of the report that earlier tries have posted: message ids by mark. Discord
-        forgets a nonce after some minutes; this finds them also hours later."""
+        """Return the message ids of the parts that earlier tries have posted. Discord forgets a
+        nonce after some minutes; this finds them also hours later."""
         found: dict[str, str] = {}
         first = str(ControlId("job", "delete", job.id))
         everything = 1 + len(job.output_images)
@@ -498,9 +493,9 @@ class Reporter:
             self._client, place, job.completed_at, job.report_tried_at
         ):
             stems = [Path(file.filename).stem for file in message.attachments]
-            marks = [stem for stem in stems if stem.startswith(f"{job.id[:8]}-")]
-            marks += [FIRST_PART] if first in buttons_of(message) else []
-            found.update(dict.fromkeys(marks, str(message.id)))
+            names = [stem for stem in stems if stem.startswith(f"{job.id[:8]}-")]
+            names += [FIRST_PART] if first in buttons_of(message) else []
+            found.update(dict.fromkeys(names, str(message.id)))
             if len(found) == everything:
                 break
         # From now on this try may have posted something, too.
@@ -508,7 +503,7 @@ class Reporter:
         return found
 
     async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
-        """Delete: the messages of a result go. `message` is its first, and goes last: as long as
+        """Delete the messages of a result. `message` is its first and goes last: as long as
         anything is left, so is its button. `job` is None if its row has been removed."""
         ids: Sequence[str] = job.report_message_ids if job else ()
         place = self._client.get_partial_messageable(message.channel.id)

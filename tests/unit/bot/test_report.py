@@ -227,9 +227,9 @@ def test_the_same_part_has_the_same_nonce_in_a_later_try() -> None:
 
 def test_a_part_is_found_by_its_pictures_and_the_first_by_the_job_too() -> None:
     first, second = parts_of(a_job(), pictures(11), from_start=True)
-    assert set(first.marks) == {*(f"01234567-{n}" for n in range(1, 11)), FIRST_PART}
-    assert second.marks == ("01234567-11",)
-    assert [name.rpartition(".")[0] for name in names_in(second)] == list(second.marks)
+    assert set(first.names) == {*(f"01234567-{n}" for n in range(1, 11)), FIRST_PART}
+    assert second.names == ("01234567-11",)
+    assert [name.rpartition(".")[0] for name in names_in(second)] == list(second.names)
 
 
 @pytest.mark.parametrize("prompt", ["a *red* fox\nby night", "x" * 4000, "🦊" * 1025])
@@ -248,7 +248,7 @@ def test_a_job_without_pictures_is_reported_as_a_failure() -> None:
     assert part.message["files"] == []
     assert part.message["embed"].title == "No picture this time"
     assert part.message["embed"].description == r"It \*broke\*."
-    assert part.marks == (FIRST_PART,)
+    assert part.names == (FIRST_PART,)
     assert part.size == 0
 
 
