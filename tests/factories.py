@@ -11,6 +11,10 @@ from binder import PARAMS, Defaults, Size
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.names import OptionNames
 from settings import Settings, load_settings
+from store import Job, JobParams, JobStatus
+
+JOB_ID = "01234567-89ab-cdef-0123-456789abcdef"
+USER, GUILD, CHANNEL, ELSEWHERE = 1, 2, 3, 4
 
 NOTHING = Defaults(None, None, None, None, None)
 
@@ -45,3 +49,38 @@ def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:
     )
     catalog.offers, catalog.names = offers, OptionNames(tuple(offers))
     return catalog
+
+
+def params(**changes: Any) -> JobParams:
+    """Return what a person has asked for."""
+    values: dict[str, Any] = {
+        "user_id": str(USER),
+        "guild_id": str(GUILD),
+        "channel_id": str(CHANNEL),
+        "model": "SDXL/base_1.0.safetensors",
+        "sampler": "dpmpp_2m",
+        "scheduler": "karras",
+        "steps": 20,
+        "cfg": 7.0,
+        "positive_prompt": "a *red* fox",
+        "seed": 42,
+    }
+    return JobParams(**{**values, **changes})
+
+
+def a_job(**changes: Any) -> Job:
+    """Return a completed job with one picture that has not been reported."""
+    values: dict[str, Any] = {
+        **vars(params()),
+        "id": JOB_ID,
+        "status": JobStatus.COMPLETED,
+        "discord_message_id": None,
+        "comfy_prompt_id": None,
+        "output_images": ("a.png",),
+        "error_message": None,
+        "created_at": 1,
+        "started_at": 1_700_000_000_999,
+        "completed_at": 3,
+        "delivered_at": None,
+    }
+    return Job(**{**values, **changes})

@@ -10,7 +10,7 @@ from typing import Any
 from tests.harness.bot import Bot
 from tests.harness.house import House
 from tests.harness.steps import fill_in, labels, open_form
-from tests.standins.discord.people import Person
+from tests.standins.discord.people import Modal, Person, Reply
 
 MANAGE_GUILD = 1 << 5
 POST_MESSAGE = r"/channels/\d+/messages$"
@@ -108,3 +108,17 @@ def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
 def offers(house: House, person: Person, name: str) -> bool:
     """Whether the bot offers a model of this name."""
     return bool(person.autocomplete("gen", house.channel, "model", name))
+
+
+def opened_modal(person: Person, form: Reply, label: str = "Edit Prompts & Settings") -> Modal:
+    """The modal behind a button of a form, or of a complaint."""
+    assert form.message is not None
+    modal = person.press(form.message, label).wait().modal
+    assert modal is not None
+    return modal
+
+
+def typed_in(modal: Modal) -> dict[str, Any]:
+    """What stands in a modal."""
+    inputs = [label["component"] for label in modal["components"]]
+    return {given["custom_id"]: given.get("value") for given in inputs}

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.common import jobs_of, result_of
-from tests.end_to_end.test_form import opened_modal, typed_in
+from tests.end_to_end.common import jobs_of, opened_modal, result_of, typed_in
 from tests.harness.house import House
 from tests.harness.steps import (
     ask_for,

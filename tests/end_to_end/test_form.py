@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.common import jobs_of, result_of
+from tests.end_to_end.common import jobs_of, opened_modal, result_of, typed_in
 from tests.harness.house import House
 from tests.harness.steps import (
     ask_for,
@@ -21,7 +21,6 @@ from tests.harness.steps import (
     queued,
     text_of,
 )
-from tests.standins.discord.people import Modal, Person, Reply
 from tests.standins.discord.schema import ATTACH_FILES, EPHEMERAL, SEND_MESSAGES_IN_THREADS
 
 TYPED = {
@@ -33,20 +32,6 @@ TYPED = {
 }
 WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "1,000", "x"]  # noqa: RUF001
 WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,", " ", "+-7", "7."]  # noqa: RUF001
-
-
-def opened_modal(person: Person, form: Reply, label: str = "Edit Prompts & Settings") -> Modal:
-    """The modal behind a button of a form, or of a complaint."""
-    assert form.message is not None
-    modal = person.press(form.message, label).wait().modal
-    assert modal is not None
-    return modal
-
-
-def typed_in(modal: Modal) -> dict[str, Any]:
-    """What stands in a modal."""
-    inputs = [label["component"] for label in modal["components"]]
-    return {given["custom_id"]: given.get("value") for given in inputs}
 
 
 def styles_of(message: dict[str, Any]) -> dict[str, int]:

@@ -21,19 +21,9 @@ from bot.messages import PATIENCE
 from bot.running import QueueAnswers, place_in_queue, running_embed
 from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, StoreError
+from tests.factories import JOB_ID, USER, a_job, params
+from tests.harness.fake_discord import LIMIT, NotedStore, Posted, World, http_error, quick_world
 from tests.standins.discord.limits import embed_faults
-from tests.unit.bot.test_report import (
-    JOB_ID,
-    LIMIT,
-    USER,
-    NotedStore,
-    Posted,
-    World,
-    a_job,
-    http_error,
-    params,
-    quick_world,
-)
 from text import duration
 
 # The text of its progress

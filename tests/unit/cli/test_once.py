@@ -13,8 +13,7 @@ from cli.once import OnceError, check_folder, choose_only, explanation, save, sh
 from comfyui.errors import Interrupted, TimedOut
 from comfyui.progress import Progress
 from jobs.draft import Draft, FormError
-from tests.factories import an_offer
-from tests.unit.bot.test_report import a_job
+from tests.factories import a_job, an_offer
 
 
 class Terminal(io.StringIO):

@@ -11,9 +11,9 @@ import binder
 from comfyui.object_info import ObjectInfo
 from jobs.names import OptionNames
 from jobs.run import JobError, build_prompt
+from tests.factories import a_job
 from tests.harness.bot import REPOSITORY
 from tests.standins.comfyui.nodes import LORAS, flux_workflow, installed_nodes
-from tests.unit.bot.test_form import job
 
 SHIPPED = json.loads((REPOSITORY / "workflows/multisampler/base.json").read_text("utf-8"))
 SERVER = ObjectInfo(installed_nodes()).capabilities(binder.SEED_INPUTS)
@@ -49,7 +49,7 @@ def differing(before: Any, after: Any) -> dict[str, Any]:
 def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     loaded: binder.Workflow, prompt: str
 ) -> None:
-    asked = job(positive_prompt=prompt)
+    asked = a_job(positive_prompt=prompt)
     expected = binder.bind(asked, loaded)
     expected.reseed(42, SERVER.seed_maxima)
     assert json.dumps(build_prompt(asked, loaded, SERVER, NAMES)) == json.dumps(expected.graph)
@@ -63,14 +63,14 @@ def test_a_job_without_shape_and_loras_is_bound_and_seeded_and_nothing_else(
     ],
 )
 def test_a_shape_changes_the_size_alone(loaded: binder.Workflow, changes: dict[str, int]) -> None:
-    before = build_prompt(job(), loaded, SERVER, NAMES)
-    after = build_prompt(job(shape="portrait"), loaded, SERVER, NAMES)
+    before = build_prompt(a_job(), loaded, SERVER, NAMES)
+    after = build_prompt(a_job(shape="portrait"), loaded, SERVER, NAMES)
     assert differing(before, after) == changes
 
 
 def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
-    before = build_prompt(job(positive_prompt="a fox, in snow"), LOCKED, SERVER, NAMES)
-    tagged = job(positive_prompt="a fox, <lora:inkSketch_v2:0,8>, in snow")
+    before = build_prompt(a_job(positive_prompt="a fox, in snow"), LOCKED, SERVER, NAMES)
+    tagged = a_job(positive_prompt="a fox, <lora:inkSketch_v2:0,8>, in snow")
     assert differing(before, build_prompt(tagged, LOCKED, SERVER, NAMES)) == {
         "lora-1.model": ["152", 0],
         "lora-1.clip": ["152", 1],
@@ -85,7 +85,7 @@ def test_a_tag_becomes_a_node_and_is_not_in_the_text() -> None:
 @pytest.mark.parametrize("loaded", [LOCKED, FLUX])
 def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) -> None:
     plain, tagged = (
-        build_prompt(job(positive_prompt=prompt), loaded, SERVER, NAMES)
+        build_prompt(a_job(positive_prompt=prompt), loaded, SERVER, NAMES)
         for prompt in ("a fox", "a fox <lora:inkSketch_v2> <lora:add-detail>")
     )
     passes = list(binder.sampler_steps(plain).items())
@@ -94,12 +94,12 @@ def test_loras_add_no_pass_and_no_step_to_the_progress(loaded: binder.Workflow) 
 
 
 def test_what_went_since_is_said_in_a_sentence() -> None:
-    tagged = job(positive_prompt="a fox <lora:inkSketch_v2:0.8>")
+    tagged = a_job(positive_prompt="a fox <lora:inkSketch_v2:0.8>")
     others = OptionNames([name for name in LORAS if name != INK])
     with pytest.raises(JobError) as gone:
         build_prompt(tagged, LOCKED, SERVER, others)
     assert gone.value.user_message.startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
     without_size = binder.Workflow(FLUX.graph, {**FLUX.bindings, "width": ()})
-    for asked, loaded in ((job(shape="wide"), without_size), (job(shape="oval"), LOCKED)):
+    for asked, loaded in ((a_job(shape="wide"), without_size), (a_job(shape="oval"), LOCKED)):
         with pytest.raises(JobError, match=r"its shape be chosen any more\. Press Edit"):
             build_prompt(asked, loaded, SERVER, NAMES)
