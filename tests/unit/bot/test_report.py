@@ -1119,21 +1119,20 @@ def test_a_new_result_waits_for_one_of_a_backlog_at_most(world: World) -> None:
     world.run(story)
 
 
-def test_new_results_are_before_those_that_failed(
+def test_a_new_result_waits_for_one_of_those_that_failed_at_most(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
         failed = [world.completed() for _ in range(5)]
         world.channel.fail("send", *[http_error(503)] * 5)
         monkeypatch.setattr(report, "RETRY_PAUSES", (0.0, 0.0))
-        monkeypatch.setattr(report, "PATIENCE", LIMIT)  # the machine may be slow
+        monkeypatch.setattr(report, "PATIENCE", 3600.0)
         for job_id in failed:
             world.reporter.job_ended(job_id, [b"one"])
-        await world.until(lambda: world.channel.count("send") == 5)
+        await world.until(lambda: world.channel.count("send") >= 5)
         world.channel.is_open.clear()
-        await world.until(lambda: world.channel.count("begin") >= 6)
-        await world.until(lambda: world.told.count("get") >= 10)
-        await world.turns()  # the others wait for their second try
+        await world.until(lambda: world.channel.count("begin") > world.channel.count("send"))
+        posted = len(world.channel.files)
         new = world.completed()
         looks = world.told.count("get")
         world.reporter.job_ended(new, [b"one"])
@@ -1141,7 +1140,7 @@ def test_new_results_are_before_those_that_failed(
         await world.turns()
         world.channel.is_open.set()
         await world.reported(new, *failed)
-        assert world.channel.files.index(f"{new[:8]}-1.png") == 1
+        assert world.channel.files.index(f"{new[:8]}-1.png") <= posted + 1
 
     world.run(story)
 
