@@ -197,9 +197,7 @@ def test_json_alone_is_printed_and_nothing_written(owner: House) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        {"prompt": simple_workflow()},
         {"prompt": simple_workflow(), "client_id": "x", "extra_data": {"extra_pnginfo": {}}},
-        {**simple_workflow(), "version": 0.4, "extra": {"ds": {"scale": 1}}, "last_node_id": 9},
         "\ufeff" + json.dumps(simple_workflow()),
     ],
 )

@@ -140,22 +140,6 @@ def test_generate_of_an_edit_is_checked(shared: House) -> None:
     assert jobs_of(shared, person) == 1
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "(Rot_Panda:1.2), snow",
-        "ｒｏｔ　ＰＡＮＤＡ",  # noqa: RUF001
-        "r\u200bo\u0301t pan\u00addas",
-        "<lora:add-detail-xl:1> röt pandaren",
-    ],
-)
-def test_a_term_is_found_however_it_is_written(shared: House, prompt: str) -> None:
-    say(shared.discord.manager(), shared.channel, "add", term="rot panda*")
-    person = shared.discord.person()
-    complaint = refusal(generate(person, form_with(person, shared.channel, prompt)))
-    assert complaint["content"] == sentence(r"||rot panda\*||")
-
-
 def test_a_term_is_found_in_the_name_of_a_lora_and_not_within_a_word(shared: House) -> None:
     block(shared, "details")
     person = shared.discord.person()
@@ -230,10 +214,7 @@ def test_remove_offers_what_is_blocked_and_takes_it_however_it_is_typed(shared: 
 @pytest.mark.parametrize(
     ("term", "said"),
     [
-        ("   ", "The term has no letter, digit or emoji in it."),
-        ("x" * 101, "has 101 characters: a term has at most 100."),
         ("*mouse", "has a `*` that is not right after a word at its end"),
-        ("red, mouse", "add `red mouse` if you mean that."),
         (None, "Give a term, or attach a text file with one a line."),
     ],
 )
@@ -273,9 +254,7 @@ def test_a_list_comes_from_a_file_as_notepad_writes_it(
     ("data", "said"),
     [
         (b"\x89PNG\r\n\x1a\n\0\0", "The file is not plain text"),
-        (b"fox\xff", "The file is not plain text"),
         (b"x" * (256 * 1024 + 1), "The file is larger than 256 KiB."),
-        (b"a\n" * 10_001, "The file has 10,001 terms: a server has at most 10,000."),
         (b"", "0 added."),
     ],
 )
@@ -314,12 +293,11 @@ def test_ten_thousand_terms_are_taken_found_and_listed_and_no_more(shared: House
     assert say(boss, elsewhere, "add", term="one more") == "1 added."
 
 
-def test_a_file_that_discord_does_not_hand_out_is_to_be_attached_once_more(house: House) -> None:
-    house.start()
-    boss = house.discord.manager()
-    forget = house.discord._bytes.clear
-    house.discord.before("POST", "/interactions/.*/callback", forget)
-    answer = say(boss, house.channel, "add", file=File("list.txt", b"fox"))
+def test_a_file_that_discord_does_not_hand_out_is_to_be_attached_once_more(shared: House) -> None:
+    boss = shared.discord.manager()
+    forget = shared.discord._bytes.clear
+    shared.discord.before("POST", "/interactions/.*/callback", forget)
+    answer = say(boss, shared.channel, "add", file=File("list.txt", b"fox"))
     assert answer == "Discord did not hand out the file: please attach it once more."
 
 

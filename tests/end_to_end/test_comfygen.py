@@ -14,7 +14,6 @@ from tests.harness.house import House
 from tests.harness.steps import (
     ask_for,
     ask_to_delete,
-    delete,
     fields,
     fill_in,
     generate,
@@ -105,17 +104,16 @@ def test_the_grace_bounds_the_shutdown(house: House) -> None:
     assert "taken up at the next start" in bot.output
 
 
-def test_clicks_are_answered_while_a_job_runs(house: House) -> None:
-    house.comfyui.hold()
-    house.start()
-    ask_for(house.discord.person(), house.channel, "in work")
-    house.comfyui.wait_for(lambda c: len(c.posted) == 1)
+def test_clicks_are_answered_while_a_job_runs(shared: House) -> None:
+    shared.comfyui.hold()
+    ask_for(shared.discord.person(), shared.channel, "in work")
+    shared.comfyui.wait_for(lambda c: bool(c.held))
     barrier = threading.Barrier(5)
     answered: list[float | None] = []
 
     def one_person() -> None:
         barrier.wait(20)
-        answered.append(open_form(house.discord.person(), house.channel).acknowledged_after)
+        answered.append(open_form(shared.discord.person(), shared.channel).acknowledged_after)
 
     threads = [threading.Thread(target=one_person) for _ in range(5)]
     for thread in threads:
@@ -288,23 +286,6 @@ def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
     fill_in(other, form, positive_prompt="edited")
     queued(other, form)
     assert result_of(shared, other)["embeds"][0]["description"] == "edited"
-
-
-def test_delete_is_for_the_person_who_asked_and_moderators(shared: House) -> None:
-    owner, other = shared.discord.person("owner"), shared.discord.person("other")
-    shared.comfyui.pictures_per_prompt = 12
-    ask_for(owner, shared.channel, "delete me")
-    result = result_of(shared, owner)
-    shared.discord.wait_for(lambda _: len(shared.channel.messages) == 2)
-    other.press(result, "Delete").wait().wait_message(lambda m: "Only the person" in m["content"])
-    assert len(shared.channel.messages) == 2
-    delete(owner, result)
-    shared.discord.wait_for(lambda _: shared.channel.messages == [])
-    shared.comfyui.pictures_per_prompt = None
-    ask_for(owner, shared.channel, "delete me too")
-    moderator = shared.discord.moderator()
-    delete(moderator, result_of(shared, owner))
-    shared.discord.wait_for(lambda _: shared.channel.messages == [])
 
 
 def test_delete_asks_once_for_the_person_alone_and_keep_keeps_the_picture(shared: House) -> None:

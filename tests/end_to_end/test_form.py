@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from tests.harness.steps import (
     fill_in,
     generate,
     labels,
-    menu,
     open_form,
     queued,
     text_of,
@@ -32,12 +30,6 @@ TYPED = {
 }
 WRONG_STEPS = ["1_0", "nan", "１２", " ", "20.0", "0", "151", "-5", "1e1", "1,000", "x"]  # noqa: RUF001
 WRONG_CFG = ["nan", "inf", "0.9", "30.5", "７", "1_0", "7,", " ", "+-7", "7."]  # noqa: RUF001
-
-
-def styles_of(message: dict[str, Any]) -> dict[str, int]:
-    """The colours of a message's buttons: 1 blurple, 2 grey, 3 green."""
-    controls = [component for row in message["components"] for component in row["components"]]
-    return {control["label"]: control["style"] for control in controls if "style" in control}
 
 
 def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) -> None:
@@ -65,154 +57,6 @@ def test_a_choice_shows_in_the_form_at_once(shared: House) -> None:
     assert chosen(form.message, "Sampler") == ["heun"]
 
 
-def test_selecting_a_sampler_resets_the_scheduler(shared: House) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    assert form.message is not None
-    first, *_, last = labels(form.message, "Scheduler")
-    person.select(form.message, "Scheduler", last).wait()
-    assert fields(form.message)["Scheduler"] == last
-    person.select(form.message, "Sampler", "heun").wait()
-    assert fields(form.message)["Scheduler"] == first
-    assert f"Scheduler was set to {first} with this sampler." in text_of(form.message)
-    person.select(form.message, "Sampler", "lms").wait()
-    assert "was set to" not in text_of(form.message)
-
-
-def test_a_closed_menu_says_which_one_it_is(shared: House) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    assert form.message is not None
-    person.select(form.message, "Sampler", "More…").wait()
-    person.select(form.message, "Sampler", "Back").wait()
-    for name in ("Model", "Sampler", "Scheduler"):
-        options = menu(form.message, name)["options"]
-        (shown,) = [option["label"] for option in options if option.get("default")]
-        assert shown == f"{name}: {fields(form.message)[name]}".replace("\\", "")
-
-
-def test_the_button_that_is_needed_next_has_the_colour_and_the_other_works_too(
-    shared: House,
-) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    assert form.message is not None
-    assert styles_of(form.message) == {"Edit Prompts & Settings": 1, "Generate": 2}
-    assert "Only the prompt is required" in text_of(form.message)
-    assert any("a prompt" in text for text in generate(person, form).texts)
-    fill_in(person, form, positive_prompt="a fox")
-    assert styles_of(form.message) == {"Edit Prompts & Settings": 2, "Generate": 3}
-    assert "Only the prompt is required" not in text_of(form.message)
-
-
-def test_the_modal_names_usual_values_and_what_they_do(shared: House) -> None:
-    person = shared.discord.person()
-    modal = opened_modal(person, open_form(person, shared.channel))
-    hints = {label["label"]: label["description"] for label in modal["components"]}
-    assert "20 to 30 is usual" in hints["Steps"]
-    assert "finer and slower" in hints["Steps"]
-    assert "4 to 8 is usual" in hints["CFG"]
-    assert "closer to the prompt" in hints["CFG"]
-    assert all(label["component"]["placeholder"] for label in modal["components"])
-
-
-def test_a_long_model_list_says_that_gen_searches_it(shared: House) -> None:
-    form = open_form(shared.discord.person(), shared.channel)
-    assert form.message is not None
-    count = len(shared.comfyui.models)
-    assert count > 25
-    assert f"{count} models: `/gen model:` searches them." in text_of(form.message)
-
-
-def test_what_was_not_taken_is_said_in_the_form_until_it_is_corrected(shared: House) -> None:
-    person = shared.discord.person()
-    form = person.slash("gen", shared.channel, prompt="a fox", seed="lucky").wait()
-    assert form.message is not None
-    person.select(form.message, "Sampler", "heun").wait()
-    assert "was not accepted" in text_of(form.message)
-    person.submit(opened_modal(person, form), seed="").wait()
-    assert "was not accepted" not in text_of(form.message)
-
-
-def test_every_entry_of_a_long_list_can_be_reached_and_the_chosen_one_is_always_shown(
-    shared: House,
-) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    assert form.message is not None
-    samplers = shared.comfyui.object_info["KSampler (Efficient)"]["input"]["required"]
-    wanted = samplers["sampler_name"][0]
-    assert len(wanted) > 25
-    person.select(form.message, "Sampler", wanted[0]).wait()
-    seen: list[str] = []
-    while True:
-        page = labels(form.message, "Sampler")
-        assert len(page) <= 25
-        assert chosen(form.message, "Sampler") == [wanted[0]]
-        seen += [label for label in page if label not in ("Back", "More…")]
-        if page[-1] != "More…":
-            break
-        person.select(form.message, "Sampler", "More…").wait()
-    assert page[0] == "Back"
-    assert list(dict.fromkeys(seen)) == wanted
-    person.select(form.message, "Sampler", wanted[-1]).wait()
-    assert fields(form.message)["Sampler"].replace("\\", "") == wanted[-1]
-    person.select(form.message, "Sampler", "Back").wait()
-    assert wanted[-1] in chosen(form.message, "Sampler")
-
-
-def test_two_people_fill_in_two_forms(shared: House) -> None:
-    mira, noor = shared.discord.person("mira"), shared.discord.person("noor")
-    miras, noors = open_form(mira, shared.channel), open_form(noor, shared.channel)
-    assert miras.message is not None
-    assert noors.message is not None
-    mira.select(miras.message, "Sampler", "heun").wait()
-    noor.select(noors.message, "Sampler", "lms").wait()
-    fill_in(noor, noors, positive_prompt="noor's")
-    mira.select(miras.message, "Scheduler", "beta").wait()
-    assert fields(miras.message)["Sampler"] == "heun"
-    assert "noor's" not in text_of(miras.message)
-    assert fields(noors.message)["Sampler"] == "lms"
-
-
-def test_every_open_form_of_a_person_goes_on_working_with_its_own_draft(shared: House) -> None:
-    person = shared.discord.person()
-    older = open_form(person, shared.channel)
-    newer = open_form(person, shared.channel)
-    assert older.message is not None
-    assert newer.message is not None
-    person.select(newer.message, "Sampler", "lms").wait()
-    fill_in(person, newer, positive_prompt="an otter")
-    person.select(older.message, "Sampler", "heun").wait()
-    fill_in(person, older, positive_prompt="a heron")
-    for _ in range(2):  # the second press is too late, and is about this form alone
-        generate(person, newer)
-    assert fields(older.message)["Sampler"] == "heun"
-    queued(person, older)
-    prompts = [result_of(shared, person, n)["embeds"][0]["description"] for n in (1, 2)]
-    assert prompts == ["an otter", "a heron"]
-
-
-def test_an_eleventh_form_takes_the_place_of_the_first_one(shared: House) -> None:
-    person = shared.discord.person()
-    first = open_form(person, shared.channel)
-    assert first.message is not None
-    second = open_form(person, shared.channel)
-    modal = opened_modal(person, first)
-    for _ in range(9):
-        open_form(person, shared.channel)
-    assert second.message is not None
-    person.select(second.message, "Sampler", "heun").wait()
-    assert fields(second.message)["Sampler"] == "heun"
-    answer = person.submit(modal, **TYPED).wait()
-    assert answer.message is not None
-    assert "The bot no longer had that form" in answer.texts[0]
-    assert typed_in(opened_modal(person, answer)) == TYPED
-    pressed = person.press(second.message, "Generate").wait()  # the new one has pushed it out
-    assert "The bot no longer has this form" in pressed.texts[0]
-    assert not second.message["components"]
-
-
 def test_edit_on_a_picture_leaves_an_unfinished_form_alone(shared: House) -> None:
     person, owner = shared.discord.person(), shared.discord.person("owner")
     ask_for(owner, shared.channel, "the owner's")
@@ -227,26 +71,6 @@ def test_edit_on_a_picture_leaves_an_unfinished_form_alone(shared: House) -> Non
     assert (values["positive_prompt"], values["steps"]) == ("half a poem", "12")
     queued(person, form)
     assert result_of(shared, person, 2)["embeds"][0]["description"] == "half a poem"
-
-
-@pytest.mark.parametrize("steps", ["31", "abc"])
-def test_a_modal_that_comes_after_generate_opens_a_form_with_everything_in_it(
-    shared: House, steps: str
-) -> None:
-    person = shared.discord.person()
-    form = person.slash("gen", shared.channel, prompt="a fox").wait()
-    modal = opened_modal(person, form)
-    queued(person, form)
-    form.wait_message(lambda message: not message["components"])
-    typed = {**TYPED, "steps": steps}
-    answer = person.submit(modal, **typed).wait()
-    assert answer.message is not None
-    assert answer.message["flags"] & EPHEMERAL
-    assert "sent already" in answer.texts[0]
-    assert ("**Steps** is `abc`" in answer.texts[0]) == (steps == "abc")
-    assert typed_in(opened_modal(person, answer)) == typed
-    assert form.message is not None
-    assert "a fox" in text_of(form.message)
 
 
 def test_two_modals_of_a_form_at_once_lose_nothing_and_one_sent_twice_changes_nothing(
@@ -295,63 +119,6 @@ def test_a_modal_while_the_bot_stops_gives_all_five_texts_back(house: House, siz
         whole = house.discord.attachment_bytes(attachment).decode()
         assert [text in whole for text in typed.values()] == [True] * 5
     assert bot.wait() == 0
-
-
-def test_the_modal_holds_what_the_form_holds(shared: House) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    long = "a fox " * 600
-    fill_in(person, form, positive_prompt=long, negative_prompt="cats", steps="33", cfg="4.5")
-    assert form.message is not None
-    assert fields(form.message)["Steps"] == "33"
-    assert fields(form.message)["CFG"] == "4.5"
-    modal = person.press(form.message, "Edit Prompts & Settings").wait().modal
-    assert modal is not None
-    values = {
-        label["component"]["custom_id"]: label["component"].get("value")
-        for label in modal["components"]
-    }
-    assert values == {
-        "positive_prompt": long.strip(),
-        "negative_prompt": "cats",
-        "steps": "33",
-        "cfg": "4.5",
-        "seed": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "typed"),
-    [*(("steps", text) for text in WRONG_STEPS), *(("cfg", text) for text in WRONG_CFG)],
-)
-def test_a_wrong_number_is_named_with_its_range_and_nothing_typed_is_lost(
-    shared: House, name: str, typed: str
-) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    texts = {"positive_prompt": "a heron", "negative_prompt": "fog", "steps": "9", "cfg": "3"}
-    refused = fill_in(person, form, **{**texts, name: typed})
-    assert refused.message is not None
-    assert refused.message["flags"] & EPHEMERAL
-    (text,) = refused.texts
-    low, high = {"steps": ("1", "150"), "cfg": ("1", "30")}[name]
-    assert name in text.lower()
-    assert low in text
-    assert high in text
-    assert typed.strip() in text
-    assert form.message is not None
-    assert "a heron" not in text_of(form.message)
-
-    reopened = person.press(refused.message, "Correct it").wait()
-    assert reopened.modal is not None
-    values = {
-        label["component"]["custom_id"]: label["component"].get("value")
-        for label in reopened.modal["components"]
-    }
-    assert values == {**texts, "seed": None, name: typed}
-    person.submit(reopened.modal, **{name: "5"}).wait()
-    form.wait_message(lambda message: "a heron" in text_of(message))
-    assert fields(form.message)[name.capitalize() if name == "steps" else "CFG"] == "5"
 
 
 def test_a_modal_can_be_refused_twice_and_still_be_corrected(shared: House) -> None:
@@ -434,27 +201,6 @@ def test_a_double_click_on_generate_queues_one_job(shared: House) -> None:
     assert jobs_of(shared, person) == 1
 
 
-def test_menus_never_use_a_name_as_a_value(shared: House) -> None:
-    form = open_form(shared.discord.person(), shared.channel)
-    assert form.message is not None
-    values = [option["value"] for option in menu(form.message, "Model")["options"]]
-    assert not set(values) & set(shared.comfyui.models)
-
-
-@pytest.mark.parametrize("typed", ["18446744073709551616", "-1", "1.5", "abc", "１"])  # noqa: RUF001
-def test_a_wrong_seed_is_refused_and_kept(shared: House, typed: str) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    refused = fill_in(person, form, positive_prompt="a fox", seed=typed)
-    assert "Seed" in refused.texts[0]
-    assert "18446744073709551615" in refused.texts[0]
-    assert refused.message is not None
-    modal = person.press(refused.message, "Correct it").wait().modal
-    assert modal is not None
-    values = [label["component"].get("value") for label in modal["components"]]
-    assert values[-1] == typed
-
-
 def test_gen_takes_prompt_model_and_seed(shared: House) -> None:
     person = shared.discord.person()
     wanted = next(model for model in shared.comfyui.models if len(model) > 100)
@@ -476,24 +222,6 @@ def test_gen_takes_prompt_model_and_seed(shared: House) -> None:
     assert workflow["239"]["inputs"]["seed"] == 7
 
 
-def test_wrong_options_of_gen_are_said_above_a_form_with_the_prompt_in_it(shared: House) -> None:
-    person = shared.discord.person()
-    form = person.slash(
-        "gen", shared.channel, prompt="a poem", model="sd_xl_bass_1.0", seed="lucky"
-    ).wait()
-    assert form.message is not None
-    assert form.message["flags"] & EPHEMERAL
-    about_the_model, about_the_seed = form.message["content"].splitlines()
-    assert "no model `sd_xl_bass_1.0`. The nearest: SDXL/sd\\_xl\\_base\\_1.0" in about_the_model
-    assert "`lucky` is not a whole number from 0 to 18446744073709551615" in about_the_seed
-    assert fields(form.message)["Prompt"] == "a poem"
-    modal = opened_modal(person, form)
-    assert typed_in(modal)["seed"] == "lucky"
-    person.submit(modal, seed="7").wait()
-    assert fields(form.message)["Seed"] == "7"
-    queued(person, form)
-
-
 def test_the_form_remembers_the_last_settings_but_not_the_prompt_it_has_sent(
     shared: House,
 ) -> None:
@@ -512,34 +240,6 @@ def test_the_form_remembers_the_last_settings_but_not_the_prompt_it_has_sent(
     shown = fields(fresh)
     assert (shown["Sampler"], shown["Steps"], shown["Negative prompt"]) == ("heun", "11", "rain")
     assert "a fox" not in shown["Prompt"]
-
-
-def test_the_form_starts_with_the_workflow_files_own_values(shared: House) -> None:
-    message = open_form(shared.discord.person(), shared.channel).message
-    assert message is not None
-    shown = {name: value.replace("\\", "") for name, value in fields(message).items()}
-    assert shown["Model"] == "sd_xl_base_1.0"
-    assert (shown["Sampler"], shown["Scheduler"]) == ("dpmpp_2m", "karras")
-
-
-def test_models_have_short_names_and_their_path_as_description(shared: House) -> None:
-    message = open_form(shared.discord.person(), shared.channel).message
-    assert message is not None
-    options = menu(message, "Model")["options"]
-    paths = [option["description"] for option in options if option["value"].startswith("index")]
-    assert "Flux/flux1-dev-fp8.safetensors" in paths
-    assert "flux1-dev-fp8" in labels(message, "Model")
-
-
-def test_what_was_refused_in_a_modal_is_still_there_in_a_new_form(shared: House) -> None:
-    person = shared.discord.person()
-    fill_in(person, open_form(person, shared.channel), positive_prompt="a long poem", steps="abc")
-    form = open_form(person, shared.channel)
-    assert form.message is not None
-    modal = person.press(form.message, "Edit Prompts & Settings").wait().modal
-    assert modal is not None
-    values = [label["component"].get("value") for label in modal["components"]]
-    assert (values[0], values[2]) == ("a long poem", "abc")
 
 
 def test_a_prompt_of_brackets_holds_nobody_up(shared: House) -> None:

@@ -19,7 +19,6 @@ from tests.standins.discord.people import Modal, Person, Reply
 INK, DETAIL = "SDXL/style/inkSketch_v2.safetensors", "SDXL/add-detail-xl.safetensors"
 TAGGED = "a fox, <lora:inkSketch_v2:0,8>, in <LORA:add-detail-xl> snow"
 ESCAPED = r"a fox, \<lora\:inkSketch\_v2:0,8>, in \<LORA:add-detail-xl> snow"
-ODD = ["a/style: ink.pt", "a/Brombeere 雪.pt", "b/fox  (new) v1.0.pt", f"c/{'long-' * 30}1.pt"]
 
 
 @pytest.fixture(scope="module")
@@ -180,20 +179,6 @@ def test_gen_completes_a_loras_name_and_adds_its_tag(shared: House) -> None:
     _, message = gen(shared, person, lora="inkScetch_v2")
     assert message["content"].startswith("There is no LoRA `inkScetch_v2`. The nearest: ink")
     assert prompt_in(person, message) == "<lora:inkSketch_v2:1>"
-
-
-def test_three_hundred_loras_and_odd_names_are_found_and_used(shared: House) -> None:
-    person = shared.discord.person()
-    many = [f"many/{number % 9}/{'n' * 80} {number}.safetensors" for number in range(300)]
-    with loras_of_comfyui(shared, [*many, *ODD]):
-        for part, name in zip(("ink", "雪", "new fox", "long"), ODD, strict=True):
-            (choice,) = person.autocomplete("gen", shared.channel, "lora", part)
-            form, message = gen(shared, person, prompt="a fox", lora=choice["value"])
-            assert message["content"] == ""
-            queued(person, form)
-            shared.settle()
-            assert shared.comfyui.posted[-1][1]["lora-1"]["inputs"]["lora_name"] == name
-        assert len(person.autocomplete("gen", shared.channel, "lora", "n")) == 25
 
 
 def test_more_is_wrong_than_a_message_holds_and_nothing_is_lost(shared: House) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.end_to_end.common import result_of
 from tests.harness.house import House
 from tests.harness.steps import fields, fill_in, labels, open_form, queued
@@ -32,29 +30,6 @@ def test_models_of_the_same_name_are_told_apart_from_the_menu_to_the_result(shar
     assert workflow["152"]["inputs"]["ckpt_name"] == f"SDXL/{TWIN}.safetensors"
 
 
-def test_autocomplete_finds_words_in_any_order_and_has_every_model(shared: House) -> None:
-    person = shared.discord.person()
-    choices = person.autocomplete("gen", shared.channel, "model", "BASE 1-0 sdxl")
-    assert [choice["name"] for choice in choices] == ["sd_xl_base_1.0 (SDXL)"]
-    choices = person.autocomplete("gen", shared.channel, "model", "sd")
-    assert [choice["name"].startswith("sd") for choice in choices][:4] == [True] * 4
-    wanted = next(model for model in shared.comfyui.models if len(model) > 100)
-    (choice,) = person.autocomplete("gen", shared.channel, "model", "posters")
-    assert choice["name"].startswith(f"{TWIN} (SDXL/old")
-    form = person.slash("gen", shared.channel, prompt="a fox", model=choice["value"]).wait()
-    queued(person, form)
-    result_of(shared, person)
-    _, workflow = shared.comfyui.posted[-1]
-    assert workflow["152"]["inputs"]["ckpt_name"] == wanted
-
-
-def test_a_typed_model_is_the_best_match(shared: House) -> None:
-    person = shared.discord.person()
-    form = person.slash("gen", shared.channel, model="dreamshaper 8").wait()
-    assert form.message is not None
-    assert fields(form.message)["Model"] == r"dreamshaper\_8"
-
-
 def test_a_prompt_is_read_as_typed_wherever_it_is_quoted(shared: House) -> None:
     person = shared.discord.person()
     form = open_form(person, shared.channel)
@@ -80,21 +55,3 @@ def test_a_wrong_option_is_quoted_as_typed(shared: House) -> None:
     text = next(text for text in reply.texts if "whole number" in text)
     assert '"<@1> `#` http://a.b"' in read(text)[0]
     assert read(text)[1] == []
-
-
-@pytest.mark.parametrize(
-    ("typed", "shown"),
-    [
-        ({"steps": "+12", "cfg": "7,5", "seed": "+7"}, ("12", "7.5", "7")),
-        ({"steps": " 12 ", "cfg": "+4.5", "seed": " 007 "}, ("12", "4.5", "7")),
-    ],
-)
-def test_numbers_are_read_as_people_write_them(
-    shared: House, typed: dict[str, str], shown: tuple[str, str, str]
-) -> None:
-    person = shared.discord.person()
-    form = open_form(person, shared.channel)
-    fill_in(person, form, positive_prompt="a fox", **typed)
-    assert form.message is not None
-    filled = fields(form.message)
-    assert (filled["Steps"], filled["CFG"], filled["Seed"]) == shown

@@ -60,33 +60,6 @@ def test_once_takes_the_seed_0_for_a_seed(house: House, tmp_path: Path) -> None:
     assert workflow["239"]["inputs"]["seed"] == 0
 
 
-def test_once_does_without_the_files_model(house: House, tmp_path: Path) -> None:
-    house.comfyui.models = ["sd/only_one.safetensors"]
-    bot = run(house, "--once", "a red fox", "--out", str(tmp_path), offline=True)
-    assert bot.process.returncode == 0, bot.output
-    assert "Used instead is its only one, only_one." in bot.output
-    ((_, workflow),) = house.comfyui.posted
-    assert workflow["152"]["inputs"]["ckpt_name"] == "sd/only_one.safetensors"
-    house.comfyui.models = [f"{name}/a_b.ckpt" for name in ("tiny", "x")] + ["sd/tiny_sd15.ckpt"]
-    bot = run(house, "--once", "a red fox", offline=True)
-    assert bot.process.returncode == 1
-    assert "Choose one with --model: tiny/a_b, x/a_b, tiny_sd15." in bot.output
-    bot = run(house, "--once", "a", "--model", "tiny", "--out", str(tmp_path), offline=True)
-    assert bot.process.returncode == 0, bot.output
-    assert house.comfyui.posted[-1][1]["152"]["inputs"]["ckpt_name"] == "sd/tiny_sd15.ckpt"
-
-
-def test_once_overwrites_nothing(house: House, tmp_path: Path) -> None:
-    old = tmp_path / "ComfyGen_00001_.png"
-    old.write_bytes(b"older")
-    bot = run(house, "--once", "a fox", "--steps", "+2", "--out", str(tmp_path), offline=True)
-    assert bot.process.returncode == 0, bot.output
-    new = tmp_path / "ComfyGen_00001_-2.png"
-    assert str(new) in bot.output
-    assert old.read_bytes() == b"older"
-    assert new.read_bytes() in house.comfyui.pictures.values()
-
-
 def test_once_names_the_setting_of_a_time_out_and_makes_no_folder_and_prints_no_line_twice(
     house: House, tmp_path: Path
 ) -> None:

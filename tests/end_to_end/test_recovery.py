@@ -140,17 +140,6 @@ def test_the_second_message_of_a_large_result_is_not_posted_twice(house: House) 
     assert [len(m["attachments"]) for m in house.channel.messages] == [10, 2]
 
 
-def test_a_time_out_is_stopped_although_comfyui_falters(house: House) -> None:
-    house.comfyui.hold()
-    house.start(COMFY_TIMEOUT_MS="1500")
-    person = house.discord.person()
-    press_generate(house, person)
-    house.comfyui.wait_for(lambda c: bool(c.posted))
-    house.comfyui.fault("GET /queue", "502", 2)
-    house.discord.wait_for_message(house.channel, lambda m: "took too long" in text_of(m))
-    house.comfyui.wait_for(lambda c: bool(c.interrupted), 60)  # in the background, after that
-
-
 def test_running_and_queued_jobs_are_taken_up_in_their_order(house: House) -> None:
     house.comfyui.hold()
     bot = house.start()
@@ -168,18 +157,6 @@ def test_running_and_queued_jobs_are_taken_up_in_their_order(house: House) -> No
     assert sorted(m["content"] for m in house.channel.messages if m["attachments"]) == sorted(
         f"<@{person.id}>" for person in people
     )
-
-
-def test_what_ended_more_than_a_day_ago_is_not_reported_any_more(house: House) -> None:
-    house.installation.configure(house.settings)
-    bot = house.run(environment={"KILL_AT": "after:Store.complete"})
-    press_generate(house, house.discord.person())
-    bot.wait()
-    house.installation.change("UPDATE jobs SET completed_at = completed_at - 25 * 3600 * 1000")
-    again = house.run()
-    again.wait_for_line("more than 24 h ago")
-    house.settle()
-    assert house.channel.messages == []
 
 
 def test_a_second_bot_on_the_same_database_is_refused(house: House) -> None:
@@ -515,18 +492,6 @@ def test_a_closed_channel_sends_the_picture_to_the_person(house: House) -> None:
     assert person.dms == []
 
 
-def test_a_channel_that_refuses_for_another_reason_sends_it_there_too_and_once(
-    house: House,
-) -> None:
-    house.start()
-    house.discord.fault("POST", rf"/channels/{house.channel.id}/messages$", 400, None, code=50083)
-    person = house.discord.person()
-    press_generate(house, person)
-    house.discord.wait_for(lambda d: bool(person.dms))
-    house.settle()
-    assert len(person.dms) == 1
-
-
 def test_where_even_that_is_impossible_the_log_says_so_and_the_job_is_closed(
     house: House,
 ) -> None:
@@ -686,20 +651,3 @@ def test_a_result_is_found_behind_thousands_of_messages(house: House) -> None:
     shown = [len(m["attachments"]) for m in house.channel.messages if m["attachments"]]
     assert shown == [10, 2]
     assert len(house.channel.messages) == 5002
-
-
-def test_finished_jobs_are_removed_after_the_days_the_owner_set(house: House) -> None:
-    bot = house.start()
-    person = house.discord.person()
-    for number in range(2):
-        ask_for(person, house.channel, f"picture {number}")
-        house.settle()
-    bot.stop()
-    house.installation.change(
-        "UPDATE jobs SET completed_at = completed_at - 8 * 24 * 3600 * 1000"
-        " WHERE positive_prompt = 'picture 0'",
-    )
-    house.start().stop()
-    assert len(house.installation.rows("SELECT id FROM jobs")) == 2
-    house.start(JOB_RETENTION_DAYS="7").wait_for_line("1 jobs older than 7 days removed")
-    assert house.installation.rows("SELECT positive_prompt FROM jobs") == [("picture 1",)]

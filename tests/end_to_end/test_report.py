@@ -68,14 +68,6 @@ def test_a_prompt_pings_nobody_and_breaks_no_embed(shared: House) -> None:
     assert all(not body["allowed_mentions"]["parse"] for body in sent)
 
 
-def test_the_longest_prompts_fit(shared: House) -> None:
-    person = shared.discord.person()
-    ask_for(person, shared.channel, "*" * 4000, negative_prompt="_" * 4000)
-    shared.discord.wait_for_message(
-        shared.channel, lambda m: m["content"] == f"<@{person.id}>" and bool(m["attachments"])
-    )
-
-
 def test_a_job_that_fails_is_reported_without_the_servers_words_and_the_next_one_runs(
     shared: House,
 ) -> None:
@@ -104,18 +96,6 @@ def test_a_job_that_fails_is_reported_without_the_servers_words_and_the_next_one
         str(unlucky.id),
     )
     assert status == [("failed", 1)]
-
-
-def test_out_of_memory_is_said_in_plain_words(shared: House) -> None:
-    shared.comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device 0 would exceed…")
-    person = shared.discord.person()
-    ask_for(person, shared.channel, "something huge")
-    failure = shared.discord.wait_for_message(
-        shared.channel, lambda m: m["content"] == f"<@{person.id}>"
-    )
-    assert "too big for the GPU" in text_of(failure)
-    assert "steps, CFG, sampler and prompt make no difference" in text_of(failure)
-    assert "Allocation" not in text_of(failure)
 
 
 def failure_of(house: House, person: Person) -> str:
@@ -379,13 +359,6 @@ def test_a_413_all_the_same_is_answered_with_the_next_smaller_step(shared: House
     result = result_of(shared, person)
     assert result["attachments"][0]["filename"].endswith(".jpg")
     assert "compressed" in result["content"]
-
-
-def test_a_picture_too_large_in_every_form_is_still_reported(shared: House) -> None:
-    shared.discord.fault("POST", rf"/channels/{shared.channel.id}/messages$", 413, 4)
-    person = shared.discord.person()
-    ask_for(person, shared.channel, "much too large")
-    assert "too large for Discord" in text_of(result_of(shared, person))
 
 
 def test_ten_large_pictures_come_as_they_were_made_in_as_many_messages_as_it_takes(

@@ -103,17 +103,6 @@ def test_whoever_has_as_many_waiting_as_one_may_have_waits_for_one_and_loses_not
         person.press(message, "Cancel").wait().wait_message(lambda m: m["content"] == "Cancelled.")
 
 
-def test_two_presses_at_once_do_not_pass_the_limit(shared: House) -> None:
-    person = artist(shared)
-    shared.comfyui.hold()
-    queued(person, filled_form(shared, person, "waits"))
-    forms = [filled_form(shared, person, f"at once {number}") for number in (1, 2, 3)]
-    replies = [person.press(form.message or {}, "Generate") for form in forms]
-    texts = [r.wait().wait_message(lambda m: not m["embeds"])["content"] for r in replies]
-    assert sorted(text.startswith("Queued!") for text in texts) == [False, False, True]
-    assert jobs_of(shared, person) == 2
-
-
 # Steps
 
 

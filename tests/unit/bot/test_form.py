@@ -148,8 +148,9 @@ def job(**changes: Any) -> Job:
 
 
 def test_a_menus_index_chooses_and_leaves_the_rest_alone() -> None:
-    draft = filled_draft()
+    draft = filled_draft(typed={"seed": "lucky"})
     draft.choose("model", "index:1")
+    assert draft.typed == {"seed": "lucky"}  # and the form goes on saying so
     assert settings_in(draft) == ("Flux/flux1-dev.safetensors", *settings_in(filled_draft())[1:])
 
 
@@ -543,7 +544,7 @@ def test_cfg_is_a_number_in_range_in_plain_digits(text: str, cfg: float | None) 
 
 @pytest.mark.parametrize(
     ("text", "seed"),
-    [("", None), (" ", None), ("0", 0), (" 7 ", 7), ("+7", 7), (str(SEED_MAX), SEED_MAX)],
+    [("", None), (" ", None), ("0", 0), (" 007 ", 7), ("+7", 7), (str(SEED_MAX), SEED_MAX)],
 )
 def test_a_seed_is_a_whole_number_or_nothing(text: str, seed: int | None) -> None:
     assert parse_seed(text) == seed
@@ -1001,6 +1002,7 @@ def test_an_answer_is_demanded_only_where_the_bot_needs_one() -> None:
         fields = [label["component"] for label in shown["components"]]
         demanded = {field["custom_id"] for field in fields if field["required"]}
         assert demanded == {"positive_prompt", "steps", "cfg"}
+        assert all(field["placeholder"] for field in fields)  # each with an example
 
     on_loop(check)
 
