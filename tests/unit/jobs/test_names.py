@@ -172,6 +172,7 @@ def test_the_best_match_comes_first_and_of_equals_the_servers_first() -> None:
     assert offered("", best_last)[0] == "ab (tiny)"
     assert offered("t", ["t3.ckpt", "t1.ckpt", "t2.ckpt"]) == ["t3", "t1", "t2"]
     assert offered("x f", ["ax/af.ckpt", "x/f1.ckpt"]) == ["f1 (x)", "af (ax)"]
+    assert offered("雪 new", ["b/snow.pt", "a/style: 雪  (new).pt"]) == ["style: 雪  (new) (a)"]
 
 
 def test_autocomplete_shows_the_name_before_the_folder() -> None:
@@ -185,7 +186,7 @@ def test_autocomplete_shows_the_name_before_the_folder() -> None:
 def test_what_autocomplete_offers_is_within_discords_limits_and_leads_to_its_model() -> None:
     models = [*ALIKE[1], *LONG_MODELS, *(f"{'x/' * 60}{n}.ckpt" for n in range(99)), "x.ckpt"]
     names, restarted = OptionNames(models), OptionNames(models[::-1])
-    assert len(names.choices("x")) == 25
+    assert len(names.choices("x")) == len(names.choices("")) == 25
     for model in models:
         choices = names.choices(model)
         assert all(0 < len(text) <= 100 for choice in choices for text in choice)
