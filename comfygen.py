@@ -60,7 +60,8 @@ from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
 from jobs.catalog import Catalog
 from jobs.draft import StaleForm
-from jobs.worker import Worker, user_message_of
+from jobs.failure import user_message_of
+from jobs.worker import Worker
 from settings import (
     DAY_MS,
     ConfigError,

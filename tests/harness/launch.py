@@ -40,7 +40,7 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "bot.report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
     "bot.running": {"PATIENCE": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
-    "jobs.worker": {"DATABASE_PAUSE": 0.2},
+    "jobs.pauses": {"DATABASE_PAUSE": 0.2},
     "jobs.run": {
         "LATE_SECONDS": 0.3,
         "OUTAGE_PAUSES": (0.02, 0.5),
