@@ -1336,7 +1336,12 @@ def test_a_person_is_told_how_many_wait_and_when_the_next_of_theirs_is_done(
     start = "You have 2 pictures waiting, and one person may have 2. Try again"
     end = "when the next of yours is done. Nothing was lost."
     assert refusal(worker, "1") == f"{start} in a minute, {end}"  # nothing to go by yet
-    monkeypatch.setattr(store, "typical_ms", lambda: 80_000)
+    now = [0]
+    monkeypatch.setattr("store.unix_ms", lambda: now[0])
+    made = add(store, user_id="3")
+    store.start(made)
+    now[0] = 80_000
+    store.complete(made, ["a.png"])
     assert refusal(worker, "1") == f"{start} in about 3 min, {end}"  # behind one of another person
     first = store.by_status(JobStatus.QUEUED)[1]
     store.start(first.id)
