@@ -41,7 +41,7 @@ from comfyui.errors import (
     Unreachable,
     dicts,
     failure,
-    refusal,
+    rejection,
 )
 from comfyui.object_info import ObjectInfo
 from comfyui.progress import Preview
@@ -200,7 +200,7 @@ class ComfyClient:
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
         if status == 400:
-            raise refusal(_parsed(content, "POST /prompt"))
+            raise rejection(_parsed(content, "POST /prompt"))
         answer = self._checked(status, content, "POST /prompt")
         accepted = answer.get("prompt_id")
         if not isinstance(accepted, str):
@@ -210,7 +210,7 @@ class ComfyClient:
                 self.cancel(accepted)
             except ComfyError as error:
                 log.warning("prompt %s could not be stopped: %s", accepted, error)
-            partly = refusal(answer)
+            partly = rejection(answer)
             partly.was_queued = True
             raise partly
         return accepted

@@ -28,7 +28,6 @@ import signal
 import sys
 import threading
 import types
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,7 +41,7 @@ from bot.alerts import Alerts
 from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, answer_unknown
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
-from bot.messages import DISCORD_ERRORS, TRY_SECONDS, log_exception, may_work_later
+from bot.messages import DISCORD_ERRORS, log_exception
 from bot.report import Reporter
 from cli.checks import (
     INVITE_PERMISSIONS,
@@ -60,7 +59,8 @@ from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
 from jobs.catalog import Catalog
 from jobs.draft import StaleForm
-from jobs.worker import Worker, user_message_of
+from jobs.failure import user_message_of
+from jobs.worker import Worker
 from settings import (
     DAY_MS,
     ConfigError,
@@ -106,8 +106,10 @@ class ComfyGen(discord.Client):
         self.reporter = Reporter(self, settings, store, client, catalog, threads)
         self.worker = Worker(settings, store, client, catalog, self.feed, self.reporter)
         self.context = BotContext(settings, store, catalog, self.worker, self.reporter, threads)
-        self.alerts = self.reporter.alerts = self._owners_alerts()
-        self._owner_is_out_of_reach = False
+        self.alerts: Alerts | None = None
+        if settings.alert_user_id is not None:
+            self.alerts = Alerts(self, settings, client, self.feed, threads)
+        self.reporter.alerts = self.alerts
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
@@ -188,35 +190,6 @@ class ComfyGen(discord.Client):
                 log_check(check)
         for check in check_roles(self.settings, {r.id for g in self.guilds for r in g.roles}):
             log_check(check)
-
-    # The owner
-
-    def _owners_alerts(self) -> Alerts | None:
-        if self.settings.alert_user_id is None:
-            return None
-        return Alerts(
-            self._tell_owner,
-            connection=lambda: self.feed.connection,
-            ping=self.comfy.ping,
-            threads=self.comfyui_threads,
-            folder=self.settings.db_path.parent,
-        )
-
-    async def _tell_owner(self, text: str) -> bool:
-        """A direct message. False if it may arrive later, and not if the owner takes none."""
-        assert self.settings.alert_user_id is not None  # else there are no alerts
-        try:
-            owner = await self.create_dm(discord.Object(self.settings.alert_user_id))
-            # The same nonce: a second try after a lost answer is no second message.
-            sent = owner.send(text, nonce=zlib.crc32(text.encode()))
-            await asyncio.wait_for(sent, TRY_SECONDS)
-        except DISCORD_ERRORS as error:
-            if not self._owner_is_out_of_reach:
-                log.warning("ALERT_USER_ID cannot be told anything: %s", error)
-            self._owner_is_out_of_reach = True
-            return not may_work_later(error)
-        self._owner_is_out_of_reach = False
-        return True
 
     # Answering
 

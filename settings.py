@@ -1,8 +1,8 @@
-"""The configuration and the log: the environment becomes `Settings`, and secrets stay out of sight.
+"""The configuration and the log: reads `Settings` from the environment, and redacts secrets.
 
-Owns the names, defaults and limits of all variables (architecture.md §7), the form of the log, and
-what counts as a secret. Imports nothing of ours. Used once, before anything else starts; only
-`redact()` is called later, from any thread.
+Owns the names, defaults and limits of all variables, the format of the log, and what counts as a
+secret. Imports nothing of ours. Used once, before anything else starts; only `redact()` is called
+later, from any thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import dotenv
 HERE = Path(__file__).resolve().parent  # where the program is: relative paths start here
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8188"
-MOST_STEPS = 150  # of a job, wherever it is made
+MOST_STEPS = 150  # of a job
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
 DAY_MS = 24 * 60 * 60 * 1000
 
-# Python's names and those of pino, which architecture.md's bot used.
-LOG_LEVELS = {
+LOG_LEVELS = {  # Python's names, and those of other loggers
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -34,7 +33,7 @@ LOG_LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
     "critical": logging.CRITICAL,
-    "silent": logging.CRITICAL,  # why a start has failed is told in any case
+    "silent": logging.CRITICAL,  # why a start has failed is logged in any case
 }
 
 
@@ -75,7 +74,7 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log and no message may show."""
+        """Return what no log and no message may show."""
         # A very short value is no secret, and taking it out would garble every line.
         return (self.token, *(value for value in self.comfy_headers.values() if len(value) > 5))
 
@@ -125,7 +124,7 @@ class EnvironmentReader:
         return int(value)
 
     def milliseconds(self, name: str, default: int) -> float:
-        """A whole number of milliseconds, as seconds."""
+        """Read a whole number of milliseconds, and return seconds."""
         return self.integer(name, default, DAY_MS, low=1) / 1000
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
@@ -136,7 +135,7 @@ class EnvironmentReader:
         return value
 
     def headers(self, name: str) -> dict[str, str]:
-        """`Name: value` pairs, separated by semicolons."""
+        """Read `Name: value` pairs, separated by semicolons."""
         headers: dict[str, str] = {}
         for pair in filter(None, map(str.strip, self.text(name).split(";"))):
             key, colon, value = pair.partition(":")
@@ -153,7 +152,7 @@ class EnvironmentReader:
 
 
 def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -> Settings:
-    """Check the whole configuration (architecture.md §7); raises ConfigError with all faults.
+    """Check and return the whole configuration. Raises ConfigError with all faults.
     With `for_discord` off, nothing that only Discord needs is required."""
     read = EnvironmentReader(environment, require=for_discord)
     token = read.required("DISCORD_TOKEN", "copy it from the Bot page of your Discord application")
@@ -201,7 +200,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
 
 
 def read_environment(folder: Path = HERE) -> dict[str, str]:
-    """The `.env` file beside this one, overruled by the process's environment."""
+    """Read the `.env` file beside this one, and the process's environment, which overrules it."""
     path = folder / ".env"
     try:
         # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
@@ -236,8 +235,8 @@ LOOKS_SECRET = re.compile(
 
 
 def redact(text: str, *known: str) -> str:
-    """The text without the known secrets and without whatever looks like one: a bot's token, the
-    tokens in Discord's webhook addresses, passwords in URLs."""
+    """Replace the known secrets and whatever looks like one: a bot's token, the tokens in Discord's
+    webhook addresses, passwords in URLs."""
     for secret in filter(None, known):
         text = text.replace(secret, "[redacted]")
     return LOOKS_SECRET.sub("[redacted]", text)
@@ -251,14 +250,14 @@ class RedactingFilter(logging.Filter):
         self._known = secrets_known
 
     def redact(self, text: str) -> str:
-        """The text with every secret replaced."""
+        """Replace every secret."""
         return redact(text, *self._known)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; it always passes."""
         try:
             record.msg = self.redact(record.getMessage())
-        except Exception as error:  # a record of someone's with the wrong number of arguments
+        except Exception as error:  # a record with the wrong number of arguments
             record.msg = self.redact(f"{record.msg} ({error})")
         record.args = ()
         if record.exc_info and not record.exc_text:
@@ -271,8 +270,8 @@ class RedactingFilter(logging.Filter):
 
 
 class OneLineFilter(logging.Filter):
-    """discord.py logs a whole traceback each time a connection is lost, and for each letter whose
-    autocomplete Discord did not take, or not any more; a line says the same."""
+    """Shortens to a line what discord.py logs with a traceback each time a connection is lost, and
+    for each letter whose autocomplete is too late."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; it always passes."""
@@ -286,7 +285,7 @@ class OneLineFilter(logging.Filter):
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Everything to stderr, in one form, through the filter."""
+    """Log everything to stderr, in one format, through the filters."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
     handler.addFilter(OneLineFilter())

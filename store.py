@@ -1,36 +1,29 @@
-"""The jobs, and each server's blocked terms: the only file with SQL.
+"""The database of the jobs and of each server's blocked terms: the only file with SQL.
 
-Owns the SQLite database: its schema, its migrations, and every statement that reads or changes a
-row. Knows neither Discord nor ComfyUI. The worker, the sweeper and the
-event loop's thread pool share one `Store`; a lock lets them in one at a time. A statement may wait
-for the disk, so the bot's event loop never calls in here directly.
+Owns the schema, the migrations, and every statement that reads or changes a row. Imports neither
+Discord nor ComfyUI. The worker, the sweeper and the event loop's thread pool share one `Store`; a
+lock lets them in one at a time. A statement may wait for the disk, so the event loop never calls
+in here directly.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
-import os
 import sqlite3
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from database_file import AlreadyLocked, identity, lock
 from text import PublicError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +31,6 @@ LOW_DISK_BYTES = 2**30  # bytes; with less, the disk of the database is nearly f
 BUSY_SECONDS = 5.0  # how long a statement waits for another program that holds the database
 
 # Each entry is one migration, committed together with its number in PRAGMA user_version.
-# Migration 1 is the schema of architecture.md §2.1; the later ones add what design.md needs.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
@@ -112,7 +104,7 @@ class StoreError(PublicError):
 
 
 class JobStatus(str, Enum):
-    """Where a job stands (architecture.md §2.1)."""
+    """The states of a job; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -175,8 +167,7 @@ class Job(JobParams):
 
     @property
     def prompt_id(self) -> str:
-        """The id to ask ComfyUI for: the job's own, unless an older server gave another, or the
-        picture had to be made once more."""
+        """Return the id of its newest prompt in ComfyUI: the job's own, unless noted otherwise."""
         return self.comfy_prompt_id or self.id
 
 
@@ -191,21 +182,27 @@ class BlockedTerm:
     added_at: int
 
 
-# The column of each field of a job; those with Discord's ids have a longer name.
-LONGER_NAMES = {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
-COLUMNS = {field.name: LONGER_NAMES.get(field.name, field.name) for field in fields(Job)}
+COLUMNS = {field.name: field.name for field in fields(Job)}  # by the field of a job
+COLUMNS |= {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
 ADDED_BY = {  # columns by the migration that added them, but for the first
     2: {"seed", "delivered_at"},
     3: {"on_server", "report_tried_at", "report_message_ids"},
     4: {"workflow", "shape"},
     5: {"report_channel_id"},
 }
-FINAL = "('completed', 'failed', 'cancelled')"
-PURGED_AT_ONCE = 500  # rows of one transaction, so that nobody waits long
+QUEUED, RUNNING = "status = 'queued'", "status = 'running'"
+WAITING = "status IN ('queued', 'running')"
+FINAL = "status IN ('completed', 'failed', 'cancelled')"
+STATES = sorted(status.value for status in JobStatus)
+UNKNOWN_STATE = " OR ".join(  # as ranges, so that the index finds them among a million others
+    [f"status > '{low}' AND status < '{high}'" for low, high in pairwise(STATES)]
+    + [f"status < '{STATES[0]}'", f"status > '{STATES[-1]}'"]
+)
+PURGED_AT_ONCE = 500  # rows of one transaction, so that other threads do not wait long
 
 
 def unix_ms() -> int:
-    """Now, in Unix milliseconds."""
+    """Return the time in Unix milliseconds."""
     return time.time_ns() // 1_000_000
 
 
@@ -216,36 +213,23 @@ class Store:
     this call made the change, False if the job had already left the state that it starts from.
     """
 
-    def __init__(self, path: Path, *, now: Callable[[], int] = unix_ms) -> None:
+    def __init__(self, path: Path) -> None:
         """Open or create the database and bring it to this version; nothing is written to a file
         that is damaged, of a newer version, or of another program."""
         self._path = path.resolve()
-        self._now = now
         self._lock = threading.RLock()
         self._cleanup = contextlib.ExitStack()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._cleanup.enter_context(_instance_lock(self._path))
-        except OSError as error:
-            raise StoreError(
-                f"the database {path} cannot be used: {error}; set DB_PATH to another place"
-            ) from error
-        try:
-            with self._translated():
+            self._cleanup.enter_context(_locked(self._path))
+            with _translated(self._path):
                 self._connection = sqlite3.connect(
                     self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._cleanup.callback(self._connection.close)
-                self._identity = _identity(self._path)
+                self._identity = identity(self._path)
                 self._cleanup.callback(self._empty_journal)
-                self._connection.row_factory = sqlite3.Row
-                # sqlite3 would refuse all rows of an answer for one text that is not UTF-8.
-                self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
-                _check(self._connection, self._path)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._migrate()
-            self._close_unknown_states()
+                _prepare(self._connection, self._path)
+            self._select(f"WHERE {UNKNOWN_STATE}")  # reading them closes them
             with self._transaction():
                 pass  # a file that may be read and not written is found out here, not by a job
         except StoreError:
@@ -258,44 +242,42 @@ class Store:
             self._cleanup.close()
 
     def _empty_journal(self) -> None:
-        """SQLite leaves its journal (`-wal`) in place if the database is not there any more, and
-        would replay it into whatever file has that name next."""
+        """Empty the journal (`-wal`) of a file that was moved: SQLite leaves it in place, and would
+        replay it into whatever file has that name next."""
         if self._is_gone():
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _is_gone(self) -> bool:
-        return _identity(self._path) != self._identity
+        return identity(self._path) != self._identity
 
     # Reading
 
     def get(self, job_id: str) -> Job | None:
-        """The job with this id."""
-        jobs = self._select("WHERE id = ?", job_id)
-        return jobs[0] if jobs else None
+        """Return the job with this id."""
+        return next(iter(self._select("WHERE id = ?", job_id)), None)
 
     def by_status(self, status: JobStatus) -> list[Job]:
-        """All jobs in this state, oldest first."""
+        """Return all jobs in this state, oldest first."""
         return self._select("WHERE status = ? ORDER BY rowid", status.value)
 
     def undelivered(self) -> list[Job]:
-        """Jobs in a final state whose report has not reached Discord, oldest first."""
-        return self._select(f"WHERE status IN {FINAL} AND delivered_at IS NULL ORDER BY rowid")
+        """Return the ended jobs whose report has not reached Discord, oldest first."""
+        return self._select(f"WHERE {FINAL} AND delivered_at IS NULL ORDER BY rowid")
 
     def unwanted(self) -> list[tuple[str, str]]:
-        """The jobs in a final state of which ComfyUI may still have a prompt, with the prompt's
-        id, oldest first."""
+        """Return the ended jobs of which ComfyUI may still have a prompt, with the prompt's id,
+        oldest first."""
         rows = self._rows(
-            f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE status IN {FINAL}"
+            f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE {FINAL}"
             " AND on_server ORDER BY rowid"
         )
         return [(str(row[0]), str(row[1])) for row in rows]
 
     def position(self, job_id: str) -> int | None:
-        """The place in the queue, from 1: the queued jobs before this one, plus 1
-        (architecture.md M8). None if the job is not queued."""
-        # rowid is the order of insertion whatever the clock did meanwhile, and the index on status
-        # holds it, so the count never touches a row.
+        """Return the place in the queue, from 1; None if the job is not queued."""
+        # The rowid is the order of insertion whatever the clock did meanwhile, and the index on
+        # status holds it, so the count never touches a row.
         rows = self._rows(
             "SELECT (SELECT count(*) FROM jobs WHERE status = 'queued' AND rowid < this.rowid) + 1"
             " FROM jobs AS this WHERE id = ? AND status = 'queued'",
@@ -306,8 +288,8 @@ class Store:
     def standings(
         self, job_ids: Collection[str], places: int
     ) -> dict[str, tuple[JobStatus, bool, int | None]]:
-        """Of each of these jobs its state, whether it is reported, and its position if that is
-        among so many first. Without those whose rows are gone."""
+        """Return for each of these jobs its state, whether it is reported, and its position if
+        that is among so many first. Jobs whose rows are gone are left out."""
         first = self._rows(
             "SELECT id FROM jobs WHERE status = 'queued' ORDER BY rowid LIMIT ?", places
         )
@@ -317,78 +299,64 @@ class Store:
             f" WHERE id IN ({', '.join('?' * len(job_ids))})",
             *job_ids,
         )
-        states = {status.value: status for status in JobStatus}  # but for what somebody damaged
         return {
-            row[0]: (states[row[1]], bool(row[2]), positions.get(row[0]))
+            row[0]: (JobStatus(row[1]), bool(row[2]), positions.get(row[0]))
             for row in rows
-            if row[1] in states
+            if row[1] in STATES  # a damaged row may have another
         }
 
-    def typical_ms(self) -> int | None:
-        """How long a job takes: the median of the last 20 that were completed, in milliseconds;
-        None if there is none."""
+    def estimate(self, position: int) -> float | None:
+        """Return the seconds until the job at this position is done, by the median of the last 20
+        that were completed; None before the first."""
         rows = self._rows(
             "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
             " ORDER BY rowid DESC LIMIT 20"
         )
         times = sorted(row[0] for row in rows if isinstance(row[0], int))
-        return times[len(times) // 2] if times else None
-
-    def estimate(self, position: int) -> float | None:
-        """Return the seconds until the job at this position is done, by the median of the last
-        runs; None before the first."""
-        typical = self.typical_ms()
-        if typical is None:
+        if not times:
             return None
+        typical = times[len(times) // 2]
         left = position * typical
         for job in self.by_status(JobStatus.RUNNING):
-            left += max(0, typical - (self._now() - (job.started_at or 0)))
-        return left / 1000
+            left += max(0, typical - (unix_ms() - (job.started_at or 0)))
+        return float(left / 1000)
 
     def waiting(self, user_id: str) -> int:
-        """How many jobs of this person wait or run, in all servers."""
-        rows = self._rows(
-            "SELECT count(*) FROM jobs WHERE discord_user_id = ?"
-            " AND status IN ('queued', 'running')",
-            user_id,
-        )
-        return int(rows[0][0])
+        """Return how many jobs of this person wait or run, in all servers."""
+        return self._count(f"WHERE discord_user_id = ? AND {WAITING}", user_id)
 
     def by_person(
         self, user_id: str, guild_id: str, *, offset: int, limit: int
     ) -> tuple[list[Job], int]:
-        """Of the completed jobs of a person in a server, newest first, at most `limit` after the
-        first `offset`; and how many there are in all."""
+        """Return the completed jobs of a person in a server, newest first, at most `limit` after
+        the first `offset`; and how many there are in all."""
         condition = "WHERE discord_user_id = ? AND discord_guild_id = ? AND status = 'completed'"
         jobs = self._select(
             f"{condition} ORDER BY rowid DESC LIMIT ? OFFSET ?", user_id, guild_id, limit, offset
         )
-        rows = self._rows(f"SELECT count(*) FROM jobs {condition}", user_id, guild_id)
-        return jobs, int(rows[0][0])
+        return jobs, self._count(condition, user_id, guild_id)
 
     def blocked(self, guild_id: str) -> tuple[BlockedTerm, ...]:
-        """The blocked terms of a server, in the order of their keys."""
+        """Return the blocked terms of a server, in the order of their keys."""
         rows = self._rows(
-            "SELECT term, typed, added_by, added_at FROM blocked_terms"
+            "SELECT term AS key, typed, added_by AS user_id, added_at FROM blocked_terms"
             " WHERE discord_guild_id = ? ORDER BY term",
             guild_id,
         )
-        return tuple(
-            BlockedTerm(key=row[0], typed=row[1], user_id=row[2], added_at=row[3]) for row in rows
-        )
+        return tuple(BlockedTerm(**row) for row in rows)
 
     # Changing
 
     def insert(self, params: JobParams) -> str:
-        """Add a queued job; its id (UUIDv4) is returned once the row is safely on the disk.
-        StoreError if that would be into a file that nobody will read again."""
+        """Add a queued job and return its id (UUIDv4) once the row is safely on the disk. Raises
+        StoreError if the file was deleted or replaced, as no later start would read the row."""
         self._refuse_if_gone()
         job_id = str(uuid.uuid4())
-        row: dict[str, object] = {"id": job_id, "created_at": self._now()}
+        row: dict[str, object] = {"id": job_id, "created_at": unix_ms()}
         for field in fields(JobParams):
             row[COLUMNS[field.name]] = getattr(params, field.name)
         row["seed"] = None if params.seed is None else str(params.seed)
-        self._change(
+        self._execute(
             f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
             *row.values(),
         )
@@ -396,114 +364,75 @@ class Store:
 
     def start(self, job_id: str) -> bool:
         """queued → running."""
-        return self._change(
-            "UPDATE jobs SET status = 'running', started_at = ?, on_server = 1"
-            " WHERE id = ? AND status = 'queued'",
-            self._now(),
-            job_id,
-        )
+        return self._update(job_id, QUEUED, status="running", started_at=unix_ms(), on_server=True)
 
     def submitted(self, job_id: str, prompt_id: str) -> bool:
-        """Note the id under which ComfyUI took a running job."""
-        return self._change(
-            "UPDATE jobs SET comfy_prompt_id = ? WHERE id = ? AND status = 'running'",
-            prompt_id,
-            job_id,
-        )
+        """Note the id under which ComfyUI has the prompt of a running job."""
+        return self._update(job_id, RUNNING, comfy_prompt_id=prompt_id)
 
     def complete(self, job_id: str, images: Sequence[str]) -> bool:
         """running → completed, with the names of its pictures."""
-        return self._change(
-            "UPDATE jobs SET status = 'completed', output_images = ?, completed_at = ?,"
-            " on_server = 0 WHERE id = ? AND status = 'running'",
-            json.dumps(list(images)),
-            self._now(),
-            job_id,
-        )
+        names = json.dumps(list(images))
+        return self._end(job_id, RUNNING, "completed", output_images=names, on_server=False)
 
     def fail(self, job_id: str, message: str, *, on_server: bool = False) -> bool:
         """running → failed, with a sentence fit for the person who asked. `on_server`: its prompt
         may still be there, and has to be stopped."""
-        return self._change(
-            "UPDATE jobs SET status = 'failed', error_message = ?, completed_at = ?, on_server = ?"
-            " WHERE id = ? AND status = 'running'",
-            message,
-            self._now(),
-            on_server,
-            job_id,
-        )
+        return self._end(job_id, RUNNING, "failed", error_message=message, on_server=on_server)
 
     def cancel(self, job_id: str, leaving: JobStatus, message: str | None = None) -> bool:
         """`leaving`, which is queued or running, → cancelled; with a sentence for the person who
-        asked if it was somebody else's doing."""
-        return self._change(
-            "UPDATE jobs SET status = 'cancelled', error_message = ?, completed_at = ?"
-            " WHERE id = ? AND status = ? AND status IN ('queued', 'running')",
-            message,
-            self._now(),
-            job_id,
-            leaving.value,
-        )
+        asked if it was not their own doing."""
+        condition = f"status = '{leaving.value}' AND {WAITING}"
+        return self._end(job_id, condition, "cancelled", error_message=message)
 
     def off_server(self, job_id: str) -> bool:
         """Note that ComfyUI has no prompt of an ended job any more."""
-        return self._change(
-            f"UPDATE jobs SET on_server = 0 WHERE id = ? AND status IN {FINAL}", job_id
-        )
+        return self._update(job_id, FINAL, on_server=False)
 
     def announced(self, job_id: str, message_id: str) -> bool:
         """Note the "Generating…" message of a job, the one that shows its progress."""
-        return self._change(
-            "UPDATE jobs SET discord_message_id = ? WHERE id = ?", message_id, job_id
-        )
+        return self._update(job_id, discord_message_id=message_id)
 
     def report_tried(self, job_id: str) -> bool:
         """Note that the report of an ended job is about to be posted."""
-        return self._change(
-            f"UPDATE jobs SET report_tried_at = ? WHERE id = ? AND status IN {FINAL}",
-            self._now(),
-            job_id,
-        )
+        return self._update(job_id, FINAL, report_tried_at=unix_ms())
 
     def delivered(
         self, job_id: str, message_ids: Sequence[str] = (), channel_id: str | None = None
     ) -> bool:
         """Note that the report of an ended job has reached Discord, in these messages of a
         channel."""
-        return self._change(
-            "UPDATE jobs SET delivered_at = ?, report_message_ids = ?, report_channel_id = ?"
-            f" WHERE id = ? AND delivered_at IS NULL AND status IN {FINAL}",
-            self._now(),
-            json.dumps(list(message_ids)),
-            channel_id,
-            job_id,
+        changes = {"report_message_ids": json.dumps(list(message_ids))}
+        condition = f"delivered_at IS NULL AND {FINAL}"
+        return self._update(
+            job_id, condition, delivered_at=unix_ms(), report_channel_id=channel_id, **changes
         )
 
     def report_removed(self, job_id: str) -> bool:
         """Note that the messages which a job was reported with are there no more."""
-        return self._change("UPDATE jobs SET report_message_ids = '[]' WHERE id = ?", job_id)
+        return self._update(job_id, report_message_ids="[]")
 
     def purge(self, before: int) -> int:
-        """Remove the reported jobs that ended before this time (Unix ms); how many there were.
-        A part at a time, so that others get their turn."""
+        """Remove the reported jobs that ended before this time (Unix ms), a part at a time, and
+        return how many there were."""
         total, gone = 0, PURGED_AT_ONCE
         while gone == PURGED_AT_ONCE:
-            with self._transaction() as connection:
-                gone = connection.execute(
-                    "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs WHERE completed_at < ?"
-                    f" AND delivered_at IS NOT NULL AND NOT on_server AND status IN {FINAL}"
-                    " LIMIT ?)",
-                    (before, PURGED_AT_ONCE),
-                ).rowcount
+            gone = self._execute(
+                "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs WHERE completed_at < ?"
+                f" AND delivered_at IS NOT NULL AND NOT on_server AND {FINAL} LIMIT ?)",
+                before,
+                PURGED_AT_ONCE,
+            )
             total += gone
-            time.sleep(0)  # whoever waits for the lock has it next
+            time.sleep(0)  # lets another thread have the lock
         return total
 
     def add_blocked(self, guild_id: str, terms: Iterable[tuple[str, str]], user_id: str) -> int:
-        """Add terms to those of a server, each its key and as it was typed; how many were new. All
-        or none is added; StoreError as in `insert`."""
+        """Add terms to those of a server, each its key and as it was typed, and return how many
+        were new. All or none is added; raises StoreError as `insert` does."""
         self._refuse_if_gone()
-        now = self._now()
+        now = unix_ms()
         with self._transaction() as connection:
             return connection.executemany(
                 "INSERT INTO blocked_terms (discord_guild_id, term, typed, added_by, added_at)"
@@ -512,12 +441,11 @@ class Store:
             ).rowcount
 
     def remove_blocked(self, guild_id: str, key: str) -> bool:
-        """Remove a term from those of a server; False if it has none with this key. StoreError
-        as in `insert`."""
+        """Remove a term from those of a server and return whether it had one with this key. Raises
+        StoreError as `insert` does."""
         self._refuse_if_gone()
-        return self._change(
-            "DELETE FROM blocked_terms WHERE discord_guild_id = ? AND term = ?", guild_id, key
-        )
+        statement = "DELETE FROM blocked_terms WHERE discord_guild_id = ? AND term = ?"
+        return self._execute(statement, guild_id, key) == 1
 
     # Inside
 
@@ -539,87 +467,94 @@ class Store:
                 self._close_unreadable(str(row["id"]), error)
         return jobs
 
-    def _close_unknown_states(self) -> None:
-        """Such a row is in none of the lists, so nobody would ever come across it."""
-        states = sorted(status.value for status in JobStatus)
-        gaps = [f"status < '{states[0]}'", f"status > '{states[-1]}'"]
-        # As ranges, so that the index finds them among a million others at once.
-        gaps += [f"status > '{low}' AND status < '{high}'" for low, high in pairwise(states)]
-        self._select(f"WHERE {' OR '.join(gaps)}")
+    def _count(self, condition: str, *values: object) -> int:
+        return int(self._rows(f"SELECT count(*) FROM jobs {condition}", *values)[0][0])
 
     def _close_unreadable(self, job_id: str, error: Exception) -> None:
-        """One row that somebody has damaged must not keep the others from being made."""
+        """Close a damaged row as failed, so that the other jobs are made all the same."""
         log.error("job %s: its row cannot be read (%s), so it is closed as failed", job_id, error)
-        self._change(
-            "UPDATE jobs SET status = 'failed', error_message = 'The row could not be read.',"
-            " completed_at = ?1, delivered_at = ?1"
-            " WHERE id = ?2 AND (delivered_at IS NULL OR status != 'failed')",
-            self._now(),
-            job_id,
-        )
+        condition = "(delivered_at IS NULL OR status != 'failed')"
+        message = "The row could not be read."
+        self._end(job_id, condition, "failed", error_message=message, delivered_at=unix_ms())
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock, self._translated():
+        with self._lock, _translated(self._path):
             return self._connection.execute(query, values).fetchall()
 
-    def _change(self, statement: str, *values: object) -> bool:
+    def _update(self, job_id: str, condition: str = "TRUE", **changes: object) -> bool:
+        """Change the job's row if it meets the condition, and return whether it did."""
+        assignments = ", ".join(f"{column} = ?" for column in changes)
+        statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND {condition}"
+        return self._execute(statement, *changes.values(), job_id) == 1
+
+    def _end(self, job_id: str, condition: str, status: str, **changes: object) -> bool:
+        """Bring a job into a final state; else as `_update()`."""
+        return self._update(job_id, condition, status=status, completed_at=unix_ms(), **changes)
+
+    def _execute(self, statement: str, *values: object) -> int:
+        """Change rows in one transaction, and return how many."""
         with self._transaction() as connection:
-            return connection.execute(statement, values).rowcount == 1
+            return connection.execute(statement, values).rowcount
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection, alone and inside one transaction; rolled back when the body fails."""
-        with self._lock, self._translated(), self._connection:
+        """Lend the connection for one transaction, rolled back when the body fails."""
+        with self._lock, _translated(self._path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn sqlite3's errors into ours, at this one place."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            text = str(error)
-            if "locked" in text:
-                text = "it is locked by another program; close that one and try again"
-            elif type(error) is sqlite3.DatabaseError or "malformed" in text:
-                text = f"it is damaged or not a database ({text}); restore a backup or move it away"
-            else:
-                text += "; check its place and who may write there, or set DB_PATH to another file"
-            raise StoreError(f"the database {self._path} cannot be used: {text}") from error
 
-    def _migrate(self) -> None:
-        for number in range(_version(self._connection) + 1, len(MIGRATIONS) + 1):
-            with self._transaction() as connection:
-                for statement in MIGRATIONS[number - 1]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {number}")
-            log.info("database: migration %d applied", number)
+def _locked(database: Path) -> BinaryIO:
+    """Keep every other process off the database, until the file that is returned is closed."""
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return lock(Path(f"{database}.lock"))
+    except AlreadyLocked as error:
+        raise StoreError(
+            f"another copy of the bot already works on the database {database}: stop that one"
+            " first, or set DB_PATH to another file"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"the database {database} cannot be used: {error}; set DB_PATH to another place"
+        ) from error
 
 
 @contextlib.contextmanager
-def _instance_lock(database: Path) -> Iterator[None]:
-    """Keep every other process off the database; StoreError if one has it already. The
-    operating system releases the lock when the process dies, so no stale lock is left behind."""
-    with open(f"{database}.lock", "ab") as file:
-        try:
-            if sys.platform == "win32":
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                raise  # a file system without locks, say
-            raise StoreError(
-                f"another copy of the bot already works on the database {database}: stop that one"
-                " first, or set DB_PATH to another file"
-            ) from error
+def _translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into ours."""
+    try:
         yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "locked" in text:
+            text = "it is locked by another program; close that one and try again"
+        elif type(error) is sqlite3.DatabaseError or "malformed" in text:
+            text = f"it is damaged or not a database ({text}); restore a backup or move it away"
+        else:
+            text += "; check its place and who may write there, or set DB_PATH to another file"
+        raise StoreError(f"the database {path} cannot be used: {text}") from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check the file, set the connection up, and apply the migrations that the file lacks."""
+    connection.row_factory = sqlite3.Row
+    # sqlite3 would refuse all rows of an answer for one text that is not UTF-8.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    for number in range(_version(connection) + 1, len(MIGRATIONS) + 1):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in MIGRATIONS[number - 1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        log.info("database: migration %d applied", number)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that this version must not write to. Only reads."""
+    """Raise for a file that this version must not write to. Only reads."""
     version = _version(connection)
     if version > len(MIGRATIONS):
         raise StoreError(
@@ -642,18 +577,9 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file this is, whatever its name; None if there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _job(row: sqlite3.Row) -> Job:
-    """The row as a job; ValueError, TypeError or RecursionError if it is not one that this program
-    wrote."""
+    """Return the row as a job. Raises ValueError, TypeError or RecursionError if it is not one that
+    this program wrote."""
     values: dict[str, Any] = dict(row)
     values["status"] = JobStatus(values["status"])
     values["output_images"] = _names(values["output_images"])
@@ -662,16 +588,13 @@ def _job(row: sqlite3.Row) -> Job:
     values["on_server"] = bool(values["on_server"])
     for name in ("created_at", "steps", "cfg"):
         float(values[name])
+    needed = ("started_at", "completed_at") if values["status"] is JobStatus.COMPLETED else ()
     for name in ("started_at", "completed_at", "delivered_at", "report_tried_at"):
-        if not isinstance(values[name], int | None):
+        if not isinstance(values[name], int if name in needed else int | None):
             raise TypeError(f"{name} is no number")
     for field in fields(JobParams):
         if field.type == "str" and not isinstance(values[field.name], str):
             raise TypeError(f"{field.name} is no text")
-    if values["status"] is JobStatus.COMPLETED:
-        for name in ("started_at", "completed_at"):
-            if not isinstance(values[name], int):
-                raise TypeError(f"it is completed without {name}")
     return Job(**values)
 
 

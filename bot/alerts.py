@@ -1,9 +1,8 @@
-"""What the owner hears of: trouble that nobody else can end.
+"""DM the owner about problems that only they can fix.
 
-Owns which trouble that is, how it is noticed while nobody asks for a picture, how often it is told,
-and the words. These are fixed, so that no prompt, path or token can be in them: the log has the
-detail. Knows no Discord: `send` brings a text to the owner. `Alerts` lives on the event loop;
-`hear()` is called from any thread.
+Owns which problems these are, how they are noticed while no picture is asked for, how often the
+owner reads of one, and the words. These are fixed, so that no prompt, path or token can be in them:
+the log has the detail. `Alerts` lives on the event loop; `on_error()` is for any thread.
 """
 
 from __future__ import annotations
@@ -13,37 +12,38 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from pathlib import Path
 
+import discord
+
+from bot.messages import DISCORD_ERRORS, TRY_SECONDS, may_work_later
+from comfy_client import ComfyClient, ProgressFeed
 from jobs.worker import WorkflowUnusable
-from settings import redact
+from settings import Settings
 from store import LOW_DISK_BYTES, StoreError
 from text import PublicError
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 15.0  # seconds
+CHECK_EVERY = 15.0  # seconds
 DISK_EVERY = 300.0  # seconds
 AWAY_SECONDS = 120.0  # a ComfyUI that is restarted is back before that
 QUIET_SECONDS = 3600.0  # between two alerts of one kind
 NO_SPACE = "disk is full"  # in SQLite's words
+NEVER = float("-inf")
 
 
 class Alert(Enum):
-    """The kinds of trouble, and what the owner reads."""
+    """The kinds of problems, and what the owner reads."""
 
-    DISCORD_ERRORS = (
+    COMFYUI_AWAY = (
         "ComfyUI has not answered for two minutes: no picture can be made until it is back. Look"
         " at the machine it runs on."
     )
     BACK = "ComfyUI is back: pictures are made again."
-    OWN_ERROR = (
-        "A job failed by an error of the bot's own, which it should not have. The log says what"
-        " happened."
-    )
+    OWN_ERROR = "A job failed because of a bug in the bot. The log says what happened."
     DISK = (
         "The disk with the bot's database is nearly full. Once nothing can be written, nobody can"
         " ask for a picture: please make room."
@@ -55,105 +55,103 @@ class Alert(Enum):
 
 
 class Alerts:
-    """Watches ComfyUI and the disk, hears of errors, and tells the owner."""
+    """Watches ComfyUI and the disk, takes note of errors, and tells the owner."""
 
     def __init__(
         self,
-        send: Callable[[str], Awaitable[bool]],
-        *,
-        connection: Callable[[], int],
-        ping: Callable[[], bool],
+        client: discord.Client,
+        settings: Settings,
+        comfy: ComfyClient,
+        feed: ProgressFeed,
         threads: ThreadPoolExecutor,
-        folder: Path,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`send` says whether there is no use in sending the text again; `connection` is
-        `ProgressFeed.connection`, `ping` is `ComfyClient.ping` and runs in `threads`; `folder` is
-        that of the database."""
-        self._send = send
-        self._connection = connection
-        self._ping = ping
+        """`threads` are for the calls of ComfyUI; the settings have an ALERT_USER_ID."""
+        assert settings.alert_user_id is not None
+        self._client = client
+        self._owner_id = settings.alert_user_id
+        self._folder = settings.db_path.parent
+        self._comfy = comfy
+        self._feed = feed
         self._threads = threads
-        self._folder = folder
-        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._due: set[Alert] = set()  # until they have been sent
-        self._told_at: dict[Alert, float] = {}
+        self._sent_at: dict[Alert, float] = {}
         self._away_since: float | None = None
-        self._disk_looked_at = float("-inf")
+        self._disk_checked_at = NEVER
         self._disk_is_full = False
+        self._owner_is_out_of_reach = False
 
-    def hear(self, error: Exception) -> None:
-        """An error that somebody met, which may be one for the owner; any thread."""
+    def on_error(self, error: Exception) -> None:
+        """Alert the owner if only they can fix it; any thread."""
         if isinstance(error, WorkflowUnusable):
-            self._note(Alert.WORKFLOW)
+            self._alert(Alert.WORKFLOW)
         elif isinstance(error, StoreError):
             if NO_SPACE in str(error):
-                self._note(Alert.DISK)
+                self._alert(Alert.DISK)
         elif not isinstance(error, PublicError):
-            self._note(Alert.OWN_ERROR)
+            self._alert(Alert.OWN_ERROR)
 
     async def watch(self) -> None:
-        """Look and tell until cancelled."""
+        """Check and alert until cancelled."""
         self._loop = asyncio.get_running_loop()
-        if self._due:  # heard while the bot started
+        if self._due:  # from before the loop ran
             self._woken.set()
         while True:
             try:
-                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY)
+                await asyncio.wait_for(self._woken.wait(), CHECK_EVERY)
             except asyncio.TimeoutError:
-                await self.step()
+                await self.check()
             else:
                 self._woken.clear()
-                await self._tell()
+                await self._send_due()
 
-    async def step(self) -> None:
-        """Look once at everything, and tell what is due."""
-        await self._look_at_comfyui()
-        await self._look_at_disk()
-        await self._tell()
+    async def check(self) -> None:
+        """Check everything once, and send what is due."""
+        await self._check_comfyui()
+        await self._check_disk()
+        await self._send_due()
 
-    async def _look_at_comfyui(self) -> None:
-        """A feed that is down is no proof: there are proxies without WebSockets."""
-        now = self._clock()
+    async def _check_comfyui(self) -> None:
+        now = time.monotonic()
         loop = asyncio.get_running_loop()
-        if self._connection() or await loop.run_in_executor(self._threads, self._ping):
+        # A feed that is down is no proof: there are proxies without WebSockets.
+        if self._feed.connection or await loop.run_in_executor(self._threads, self._comfy.ping):
             self._away_since = None
-            self._due.discard(Alert.DISCORD_ERRORS)
-            if self._away_is_told:
-                self._note(Alert.BACK)
+            self._due.discard(Alert.COMFYUI_AWAY)
+            if self._is_away_sent:
+                self._alert(Alert.BACK)
             return
         self._due.discard(Alert.BACK)
         if self._away_since is None:
             self._away_since = now
-        if now - self._away_since >= AWAY_SECONDS and not self._away_is_told:
-            self._note(Alert.DISCORD_ERRORS)
+        if now - self._away_since >= AWAY_SECONDS and not self._is_away_sent:
+            self._alert(Alert.COMFYUI_AWAY)
 
     @property
-    def _away_is_told(self) -> bool:
-        """Whether the owner believes that ComfyUI is away."""
-        never = float("-inf")
-        return self._told_at.get(Alert.DISCORD_ERRORS, never) > self._told_at.get(Alert.BACK, never)
+    def _is_away_sent(self) -> bool:
+        """Return whether the owner has last read that ComfyUI is away."""
+        away, back = (self._sent_at.get(a, NEVER) for a in (Alert.COMFYUI_AWAY, Alert.BACK))
+        return away > back
 
-    async def _look_at_disk(self) -> None:
-        now = self._clock()
-        if now - self._disk_looked_at < DISK_EVERY:
+    async def _check_disk(self) -> None:
+        now = time.monotonic()
+        if now - self._disk_checked_at < DISK_EVERY:
             return
-        self._disk_looked_at = now
+        self._disk_checked_at = now
         try:
             usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
         except OSError as error:
-            log.debug("the disk of the database: %s", error)
+            log.debug("the disk of the database cannot be checked: %s", error)
             return
         is_full = usage.free < LOW_DISK_BYTES
         if is_full and not self._disk_is_full:
-            self._note(Alert.DISK)
+            self._alert(Alert.DISK)
         self._disk_is_full = is_full
 
-    def _note(self, alert: Alert) -> None:
-        """It is to be told, unless that was done a short time ago; any thread."""
-        since = self._clock() - self._told_at.get(alert, float("-inf"))
+    def _alert(self, alert: Alert) -> None:
+        """Plan to send an alert, unless that was done a short time ago; any thread."""
+        since = time.monotonic() - self._sent_at.get(alert, NEVER)
         if since < QUIET_SECONDS or alert in self._due:
             return
         log.warning("alert: %s", alert.value)
@@ -162,8 +160,24 @@ class Alerts:
             with contextlib.suppress(RuntimeError):  # the loop has closed
                 self._loop.call_soon_threadsafe(self._woken.set)
 
-    async def _tell(self) -> None:
+    async def _send_due(self) -> None:
         for alert in [alert for alert in Alert if alert in self._due]:
-            if await self._send(redact(alert.value)):
-                self._told_at[alert] = self._clock()
+            if await self._send(alert.value):
+                self._sent_at[alert] = time.monotonic()
                 self._due.discard(alert)
+
+    async def _send(self, text: str) -> bool:
+        """Send a direct message. Return False if it should be sent again, which makes no sense
+        where the owner takes none."""
+        try:
+            owner = await self._client.create_dm(discord.Object(self._owner_id))
+            # The same nonce: a second try after a lost answer is no second message.
+            sent = owner.send(text, nonce=zlib.crc32(text.encode()))
+            await asyncio.wait_for(sent, TRY_SECONDS)
+        except DISCORD_ERRORS as error:
+            if not self._owner_is_out_of_reach:
+                log.warning("ALERT_USER_ID cannot be sent a message: %s", error)
+            self._owner_is_out_of_reach = True
+            return not may_work_later(error)
+        self._owner_is_out_of_reach = False
+        return True

@@ -266,7 +266,7 @@ class Reporter:
     def on_error(self, error: Exception) -> None:
         """Pass on an error, which may be one for the owner; any thread."""
         if self.alerts is not None:
-            self.alerts.hear(error)
+            self.alerts.on_error(error)
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it on the event loop. The worker does not wait: the GPU has its next job while

@@ -192,7 +192,7 @@ async def run_job(
     listening = asyncio.create_task(feed.run(worker))
     # Not a task: Python 3.10 cancels tasks at Ctrl+C, and this must end before the store closes.
     loop = asyncio.get_running_loop()
-    work = loop.run_in_executor(None, worker.step, job_id)
+    work = loop.run_in_executor(None, worker.run_job, job_id)
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=PROGRESS_EVERY)

@@ -12,28 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from text import PublicError, display_name, quote, truncate
+from text import PublicError, truncate
 
 DETAIL_LENGTH = 200  # of a server's own words in the log
 NAME_LENGTH = 80  # of a node's class, as people read it
 
-LORA = "LoRA"
-LIKELY_PARAMS = {  # by an input's name; only the workflow's bindings say it for sure
-    "ckpt_name": "model",
-    "unet_name": "model",
-    "sampler_name": "sampler",
-    "scheduler": "scheduler",
-    "lora_name": LORA,
-    "seed": "seed",
-    "noise_seed": "seed",
-    "steps": "steps",
-    "cfg": "cfg",
-}
-CHOICES = ("model", "sampler", "scheduler", LORA)  # what a person chooses from a list
-TYPED_NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
-OUT_OF_RANGE = re.compile(
-    r"Value [-+.e\d]{1,40} (?:bigger than max|smaller than min) of [-+.e\d]{1,40}"
-)
+NOT_IN_LIST = "value_not_in_list"  # the kind of a fault, in the words of POST /prompt
 
 
 class ComfyError(PublicError):
@@ -69,23 +53,6 @@ class Rejected(ComfyError):
         "ComfyUI does not accept the bot's workflow. Please tell the bot's owner, who finds the"
         " reason in the log."
     )
-
-
-class NotOffered(Rejected):
-    """Values out of the server's lists that it does not take: `values` has them verbatim, by what
-    they are (of CHOICES)."""
-
-    def __init__(self, detail: str, values: Mapping[str, str] | None = None) -> None:
-        self.values = dict(values or {})
-        shown = (f"{name} {quote(display_name(v))}" for name, v in self.values.items())
-        self.what = " and the ".join(shown) or "chosen value"
-        super().__init__(detail, f"{self.sentence}. Please choose another.")
-
-    @property
-    def sentence(self) -> str:
-        """Return that they are gone, without a full stop."""
-        verb = "are" if len(self.values) > 1 else "is"
-        return f"The {self.what} {verb} not offered by ComfyUI any more"
 
 
 class NodeFailed(ComfyError):
@@ -168,66 +135,19 @@ class Fault(NamedTuple):
     name: str  # of the input, if it is about one
     value: str
     node: str = ""  # its id
-    param: str = ""  # what of a job is written there, if anything is
-
-    @property
-    def choice(self) -> str | None:
-        """Return which of CHOICES it is, if a person has chosen what is in no list."""
-        return self.param if self.kind == "value_not_in_list" and self.param in CHOICES else None
 
     def __str__(self) -> str:
         about = f", input {self.name}" if self.name else ""
         value = f" ('{truncate(self.value, 80)}')" if self.value else ""
         return first_line(f"{self.where}{about}: {self.message}{value}")
 
-    @property
-    def user_message(self) -> str:
-        """Return what people read of it: no node, and of the reason what may help them."""
-        if self.kind == "value_not_in_list":
-            name = _readable(self.name.removesuffix("_name").replace("_", " "), "value")
-            value = quote(display_name(self.value))
-            return f"ComfyUI does not offer the {name} {value}. Please tell the bot's owner."
-        if self.param in TYPED_NUMBERS and self.kind.startswith("value_"):
-            limit = OUT_OF_RANGE.search(self.message)
-            reason = f": {limit[0]}" if limit else ""
-            number = TYPED_NUMBERS[self.param]
-            return f"ComfyUI does not accept the {number}{reason}. Please give another."
-        if self.kind == "missing_node_type" or "does not exist" in self.message:
-            return (
-                "ComfyUI lacks a node that the bot's workflow needs. Please tell the bot's owner,"
-                " who finds its name in the log."
-            )
-        return Rejected.user_message
 
-
-def refusal(answer: Mapping[str, Any]) -> Rejected:
-    """Return the refusal in an answer: in both shapes of a 400, and in a 200 with node_errors."""
-    return _refused(tuple(_faults(answer)))
-
-
-def refusal_of_job(error: Rejected, param_of: Mapping[tuple[str, str], str]) -> Rejected:
-    """Explain a refusal by the workflow it is about: `param_of` is its `params_by_place`. A LoRA
-    has no place in the file: its node is made for the prompt."""
-    if not error.faults:
-        return error
-
-    def named(fault: Fault) -> str:
-        return param_of.get((fault.node, fault.name), fault.param if fault.param == LORA else "")
-
-    explained = _refused(tuple(fault._replace(param=named(fault)) for fault in error.faults))
-    explained.was_queued = error.was_queued
-    return explained
-
-
-def _refused(faults: tuple[Fault, ...]) -> Rejected:
-    detail = "; ".join(map(str, faults))
-    others = [fault for fault in faults if fault.choice is None]
-    if others:
-        refused = Rejected(detail, others[0].user_message)
-    else:
-        refused = NotOffered(detail, {str(fault.choice): fault.value for fault in faults})
-    refused.faults = faults
-    return refused
+def rejection(answer: Mapping[str, Any]) -> Rejected:
+    """Return the error in an answer: in both shapes of a 400, and in a 200 with node_errors."""
+    faults = tuple(_faults(answer))
+    rejected = Rejected("; ".join(map(str, faults)))
+    rejected.faults = faults
+    return rejected
 
 
 def _faults(answer: Mapping[str, Any]) -> Iterator[Fault]:
@@ -261,7 +181,6 @@ def _fault(node: str, class_type: str, fault: Mapping[str, Any]) -> Fault:
         name,
         str(extra.get("received_value", value)),
         node,
-        LIKELY_PARAMS.get(name, ""),
     )
 
 
@@ -309,7 +228,7 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
         return broken
     if name in ("RecursionError", "IndexError") and _encodes_text(data):
         return UnreadablePrompt(detail)
-    node = _readable(data.get("node_type"), "a node")
+    node = readable_name(data.get("node_type"), "a node")
     reason = f": {name}" if name.isidentifier() else ""
     return NodeFailed(
         detail,
@@ -325,7 +244,7 @@ def _encodes_text(data: Mapping[str, Any]) -> bool:
     return "textencode" in node_type or (isinstance(inputs, dict) and "text" in inputs)
 
 
-def _readable(name: object, otherwise: str) -> str:
+def readable_name(name: object, otherwise: str) -> str:
     """Return the name of a node's class or of an input; `otherwise` if it could be a path."""
     text = name if isinstance(name, str) else ""
     is_name = text.isprintable() and not re.search(r"[/\\]", text) and text.strip()

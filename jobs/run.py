@@ -2,7 +2,8 @@
 
 Owns the order of the steps that write a job into a workflow, and the wait: when the prompt is
 submitted (again), how its end is noticed, how long it may take, and that it is never run twice.
-Blocks in the worker's thread; without the store and Discord, which it reaches through callbacks.
+Blocks in the worker's thread. Asks the store whether the job is cancelled, and notes in it the
+prompt's id; sets no status.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef
+from comfy_client import ComfyClient, HistoryEntry, ImageRef, ProgressFeed
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
@@ -29,20 +30,22 @@ from comfyui.errors import (
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from jobs import lora
+from jobs.catalog import Catalog
 from jobs.names import OptionNames
-from store import Job, JobStatus
+from jobs.pauses import Pauses
+from store import Job, JobStatus, Store
 from text import PublicError
 
 log = logging.getLogger(__name__)
 
 LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
-POLL_PAUSES = (0.1, 2.0)  # seconds between two looks for the end of a prompt, and what share
-POLL_SHARE = 0.05  # of the wait so far a pause is
-OUTAGE_PAUSES = (0.2, 5.0)  # seconds between two calls of a ComfyUI that is away: growing
+POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in seconds
+POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
+OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
 
 
 class JobError(PublicError):
-    """Why a job cannot be accepted or made."""
+    """A job cannot be accepted or made."""
 
 
 class Cancelled(Exception):
@@ -50,7 +53,7 @@ class Cancelled(Exception):
 
 
 class PromptState(Enum):
-    """What is known about a prompt that has not ended."""
+    """The place of a prompt that has not ended."""
 
     ABSENT = "ComfyUI does not have it"
     UNCLEAR = "ComfyUI may have it: a call failed, or the bot was restarted"
@@ -88,35 +91,32 @@ class PromptRun:
     MAX_SUBMISSIONS = 3  # should ComfyUI forget it by restarting
     LOOK_SECONDS = 2.0  # how often the wait makes sure that ComfyUI still has it
     MISSED_SECONDS = 1.0  # within which the feed has noticed that ComfyUI restarted
-    HURRIED_LOOKS = 40  # the feed hears of the end some milliseconds before /history does
+    HURRIED_LOOKS = 40  # the feed reports the end some milliseconds before /history has it
     HURRIED_PAUSE = 0.003
 
     def __init__(
         self,
-        client: ComfyClient,
         job: Job,
-        workflow: binder.Nodes,
-        *,
+        prompt: binder.Nodes,
         timeout: float,
-        connection: Callable[[], int],
-        returned: Callable[[float], None],
-        is_cancelled: Callable[[], bool],
-        submitted: Callable[[str], object],
-        pause: Callable[[float], bool],
+        *,
+        store: Store,
+        client: ComfyClient,
+        catalog: Catalog,
+        feed: ProgressFeed,
+        pauses: Pauses,
     ) -> None:
-        """`submitted` is told the id under which ComfyUI has the prompt; `pause` waits so many
-        seconds, and says whether there is a reason to look at once."""
-        self.progress = Progress(job.prompt_id, binder.sampler_steps(workflow))
-        self._client = client
+        """Take the job's prompt, and the seconds for which it may run."""
+        self.progress = Progress(job.prompt_id, binder.sampler_steps(prompt))
         self._job_id = job.id
-        self._workflow = workflow
+        self._prompt = prompt
         self._timeout = timeout
-        self._connection = connection
-        self._is_cancelled = is_cancelled
-        self._submitted = submitted
-        self._pause = pause
+        self._store = store
+        self._client = client
+        self._feed = feed
+        self._pauses = pauses
         self._state = PromptState.UNCLEAR if job.status is JobStatus.RUNNING else PromptState.ABSENT
-        self.may_be_on_server = True  # and has to be stopped if nobody wants it any more
+        self.may_be_on_server = True  # and has to be stopped if the job ends without its pictures
         self._from_cache = False
         self._submissions = 0
         self._unanswered_since: float | None = None  # a submission whose answer was lost
@@ -124,12 +124,12 @@ class PromptRun:
         self._present_on = 0  # the feed's connection when ComfyUI was last seen to have it
         self._began = self._looked_at = self._counted_at = time.monotonic()
         self._spent = 0.0  # seconds of its time
-        self._outage = Outage(job.id, returned)
+        self._outage = Outage(job.id, catalog)
 
     @property
     def prompt_id(self) -> str:
-        """The id to ask ComfyUI for: the job's own, unless an older server gave another, or the
-        picture is made once more. It is that of the row, so a restart and the sweeper find it."""
+        """Return the id to ask ComfyUI for: the job's own, unless an older server gave another, or
+        the picture is made once more. The row has it too, so a restart and the sweeper find it."""
         return self.progress.prompt_id
 
     def on_event(self, event: str, data: Mapping[str, Any]) -> bool:
@@ -151,18 +151,17 @@ class PromptRun:
             log.info(
                 "job %s: made once more, the cached run's file is gone: %s", self._job_id, error
             )
-        binder.rename_files(self._workflow, f"-{self._job_id[:8]}")
+        binder.rename_files(self._prompt, f"-{self._job_id[:8]}")
         self.progress.restart()
-        self.progress.prompt_id = str(uuid.uuid4())
-        self._submitted(self.prompt_id)  # before it is posted, so that a restart finds it
+        self._set_id(str(uuid.uuid4()))  # before it is posted, so that a restart finds it
         self._state = PromptState.ABSENT
         self.may_be_on_server = True
         refs = self.wait()
         return refs, self.download(refs)
 
     def wait(self) -> Sequence[ImageRef]:
-        """Submit it if need be, and wait for its end. Raises a ComfyError or JobError if there are
-        no pictures, and Cancelled."""
+        """Submit it if need be, wait for its end and return its pictures. Raises a ComfyError or
+        JobError if there are none, and Cancelled."""
         while True:
             try:
                 if self._is_cancelled():
@@ -170,22 +169,22 @@ class PromptRun:
                 entry = self._look()
                 if entry is not None:
                     self.may_be_on_server = self.progress.is_away = False
-                    self._outage.over()
+                    self._outage.recovered()
                     self._from_cache = entry.from_cache
                     return entry.pictures()
                 if self._state is PromptState.ABSENT:
                     self._submit()
                 if self._state is not PromptState.UNCLEAR:  # else a submission is still awaited
-                    self._outage.over()
+                    self._outage.recovered()
                 pause = self._next_pause()
             except (Unreachable, BadAnswer) as error:
                 self._state = PromptState.UNCLEAR
-                pause = self._outage.goes_on(error)
+                pause = self._outage.failed(error)
             self.progress.is_away = self._outage.error is not None
             left = self._time_left()
             if left <= 0:
                 raise self._outage.error or TimedOut(f"no result within {self._timeout:g} s")
-            if self._pause(min(pause, left)):
+            if self._pauses.pause(min(pause, left)):
                 self._hurried = self.HURRIED_LOOKS
 
     def _look(self) -> HistoryEntry | None:
@@ -197,30 +196,38 @@ class PromptRun:
         now = time.monotonic()
         if entry is not None or (is_sure and now - self._looked_at <= self.LOOK_SECONDS):
             return entry
-        connection = self._connection()
+        connection = self._feed.connection
         on_server = self._client.queue()
         if self._state is PromptState.UNCLEAR:
-            self._take_id(on_server.own_ids.get(self.prompt_id))
+            self._note_own_id(on_server.own_ids.get(self.prompt_id))
         if self.prompt_id in on_server:
-            self._seen_at(on_server.before(self.prompt_id), connection)
+            self._set_present(on_server.before(self.prompt_id), connection)
             return None
         # Once more: it may have ended between the two questions.
         entry = self._client.history(self.prompt_id)
         if entry is None and self._state is PromptState.UNCLEAR:
-            self._take_id(self._client.find_ended(self.prompt_id))
+            self._note_own_id(self._client.find_ended(self.prompt_id))
             entry = self._client.history(self.prompt_id)
         if entry is None:
             self._missed(now)
         return entry
 
-    def _take_id(self, prompt_id: str | None) -> None:
+    def _note_own_id(self, prompt_id: str | None) -> None:
         """Note the id that an older server gave to a prompt whose answer was lost."""
         if prompt_id is not None and prompt_id != self.prompt_id:
-            self.progress.prompt_id = prompt_id
-            self._submitted(prompt_id)
+            self._set_id(prompt_id)
 
-    def _seen_at(self, place: int, connection: int) -> None:
-        """It stands in ComfyUI's queue, behind so many others, on this connection of the feed."""
+    def _set_id(self, prompt_id: str) -> None:
+        self.progress.prompt_id = prompt_id
+        self._pauses.retry_store(lambda: self._store.submitted(self._job_id, prompt_id))
+
+    def _is_cancelled(self) -> bool:
+        job = self._pauses.retry_store(lambda: self._store.get(self._job_id))
+        return job is None or job.status is JobStatus.CANCELLED
+
+    def _set_present(self, place: int, connection: int) -> None:
+        """Note that it stands in ComfyUI's queue behind so many others, and on which connection of
+        the feed that was seen."""
         self._unanswered_since = None
         self._state = PromptState.PRESENT
         self._looked_at = time.monotonic()
@@ -231,12 +238,12 @@ class PromptRun:
             self.progress.before = place
 
     def _missed(self, now: float) -> None:
-        """ComfyUI has it no more. It has restarted and forgotten it, unless the feed was connected
-        all the while: then its owner took it out of the queue."""
+        """Note that ComfyUI has it no more: it has restarted and forgotten it, unless the feed was
+        connected all the while. Then its owner took it out of the queue."""
         since = self._unanswered_since
         if since is not None and now - since < LATE_SECONDS:
             return  # twice submitted, it would run twice
-        if not self._present_on or self._connection() != self._present_on:
+        if not self._present_on or self._feed.connection != self._present_on:
             self._state = PromptState.ABSENT
             self.progress.restart()
         elif self._state is not PromptState.MISSED:
@@ -252,24 +259,23 @@ class PromptRun:
                 " owner removed it. Please try again later."
             )
         self._present_on = 0
-        connection = self._connection()
+        connection = self._feed.connection
         self._unanswered_since = time.monotonic()
         try:
-            accepted = self._client.submit(self._workflow, self.prompt_id)
+            accepted = self._client.submit(self._prompt, self.prompt_id)
         except Rejected as error:
             self.may_be_on_server = error.was_queued
             raise
         self._unanswered_since = None
-        self.progress.prompt_id = accepted
         self._state = PromptState.PRESENT
         self._present_on = connection
         self._submissions += 1
-        self._submitted(accepted)
+        self._set_id(accepted)
         if self._submissions == 1:
             self._began = self._looked_at = time.monotonic()
 
     def _next_pause(self) -> float:
-        """So that noticing the end never costs more than POLL_SHARE of the wait."""
+        """Return the seconds until the next poll."""
         if self._hurried:
             self._hurried -= 1
             return self.HURRIED_PAUSE
@@ -278,8 +284,8 @@ class PromptRun:
         return min(max(POLL_SHARE * waited, shortest), longest)
 
     def _time_left(self) -> float:
-        """The seconds that are left of its time. Counted is the time in which it runs or ComfyUI
-        is away; waiting behind other people's prompts is no fault of the job."""
+        """Return the seconds that are left of its time. Counted is the time in which it runs or
+        ComfyUI is away; waiting behind other people's prompts is no fault of the job."""
         now = time.monotonic()
         if self.progress.before == 0 or self._outage.error is not None:
             self._spent += now - self._counted_at
@@ -287,12 +293,12 @@ class PromptRun:
         return self._timeout - self._spent
 
     def download(self, refs: Sequence[ImageRef]) -> list[bytes]:
-        """The pictures; Cancelled if they are not wanted any more."""
+        """Fetch the pictures. Raises Cancelled."""
         deadline = time.monotonic() + self._timeout
         return [self._download(ref, deadline) for ref in refs]
 
     def _download(self, ref: ImageRef, deadline: float) -> bytes:
-        """One picture; fetched again if the server is away or the bytes break off."""
+        """Fetch one picture, again if ComfyUI is away or the bytes break off."""
         outage = Outage(self._job_id)
         while not self._is_cancelled():
             try:
@@ -300,24 +306,23 @@ class PromptRun:
             except (Unreachable, BadAnswer) as error:
                 if time.monotonic() > deadline:
                     raise
-                self._pause(outage.goes_on(error))
+                self._pauses.pause(outage.failed(error))
         raise Cancelled
 
 
 class Outage:
-    """One absence of ComfyUI: one line in the log, and a growing pause between the tries. A proxy
-    or a login page in its place is an absence, too."""
+    """One absence of ComfyUI: one line in the log, a growing pause between the tries, and a refresh
+    of the catalog at its end. A proxy or a login page in ComfyUI's place is an absence, too."""
 
-    def __init__(self, job_id: str, returned: Callable[[float], None] = lambda since: None) -> None:
-        """`returned` is told when it is over, and when it began (`time.monotonic()`)."""
+    def __init__(self, job_id: str, catalog: Catalog | None = None) -> None:
         self._job_id = job_id
-        self._returned = returned
+        self._catalog = catalog
         self._failures = 0
         self._since = 0.0
         self.error: ComfyError | None = None
 
-    def goes_on(self, error: ComfyError) -> float:
-        """Note a failed call; the seconds to wait before the next."""
+    def failed(self, error: ComfyError) -> float:
+        """Note a failed call and return the seconds to wait before the next."""
         if self.error is None:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
             self._since = time.monotonic()
@@ -326,9 +331,10 @@ class Outage:
         shortest, longest = OUTAGE_PAUSES
         return min(shortest * 2.0 ** min(self._failures - 1, 9), longest)
 
-    def over(self) -> None:
+    def recovered(self) -> None:
         """Note a call that worked."""
         if self.error is not None:
             log.info("job %s: ComfyUI answers again", self._job_id)
-            self._returned(self._since)
+            if self._catalog is not None:
+                self._catalog.refresh_if_older(self._since)
         self.error, self._failures = None, 0

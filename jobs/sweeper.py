@@ -1,7 +1,7 @@
-"""The sweeper: takes out of ComfyUI's queue what nobody wants any more, however long that takes.
+"""The sweeper: cancels abandoned prompts on the server, retrying until it works.
 
-Owns a thread of its own. What is unwanted, the rows say (store.py); talks to ComfyUI and to the
-store, knows no Discord.
+Owns a thread, and asks ComfyUI and the store. The rows say what is abandoned, so nothing is
+forgotten over a restart.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Takes out of ComfyUI's queue what nobody wants any more: the prompts of jobs that were
-    cancelled or timed out, also before a restart of the bot. Repeats it in a thread of its own
-    until it is done, however long ComfyUI is away or a node ignores it. The rows say what is left
-    to do, so nothing is forgotten."""
+    """Cancels the prompts of jobs that were cancelled or timed out, also before a restart of the
+    bot, however long ComfyUI is away or a node ignores it."""
 
     PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
     AGAIN_SECONDS = 5.0  # for so long, a submission whose answer was lost may still arrive
@@ -42,7 +40,7 @@ class Sweeper:
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to do; any thread."""
+        """Look for something to do soon; any thread."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -51,25 +49,25 @@ class Sweeper:
         self._wake.set()
 
     def sweep(self) -> None:
-        """There is something to do: one try now, in the caller's thread, and the rest later."""
+        """Try once in the caller's thread, and leave the rest to the sweeper's."""
         self._try()
         self._wake.set()
 
     def finish(self, seconds: float) -> None:
-        """Go on in the caller's thread until ComfyUI has none of them, at most so long."""
+        """Go on in the caller's thread until ComfyUI has none of them, for so long at most."""
         deadline = time.monotonic() + seconds
         while self._try() and time.monotonic() < deadline:
             self._wake.clear()  # sweep() has set it, and no thread of its own takes it back
             self._wake.wait(self.PAUSES[0])
 
     def server_is_there(self) -> None:
-        """A reason to try at once what has failed before; any thread."""
+        """Try at once what has failed before; any thread."""
         if self._failed:
             self._wake.set()
 
     def step(self) -> int | None:
-        """Look once at all that is unwanted. How many of them ComfyUI still had; None if nothing
-        is left to be looked at. Raises ComfyError and StoreError."""
+        """Cancel once all that is unwanted, and return how many of them ComfyUI still had; None if
+        there is nothing left to check. Raises ComfyError and StoreError."""
         with self._sweeping:
             unwanted = self._store.unwanted()
             if not unwanted:
@@ -83,7 +81,7 @@ class Sweeper:
                     present += 1
                     self._absent_since.pop(job_id, None)
                     self._client.cancel(prompt_id)
-                    log.info("job %s: ComfyUI is told to stop its prompt", job_id)
+                    log.info("job %s: its prompt is cancelled in ComfyUI", job_id)
                 elif job_id != self.in_work:
                     since = self._absent_since.setdefault(job_id, time.monotonic())
                     if time.monotonic() - since >= self.AGAIN_SECONDS:
@@ -91,11 +89,12 @@ class Sweeper:
             return present
 
     def _try(self) -> int | None:
+        """Do a `step()`, and return 1 if it fails."""
         try:
             present = self.step()
         except (ComfyError, StoreError) as error:
             if not self._failed:
-                log.warning("prompts that are not wanted cannot be stopped yet: %s", error)
+                log.warning("abandoned prompts cannot be cancelled yet: %s", error)
             self._failed = True
             return 1  # there may be some
         self._failed = False

@@ -30,7 +30,7 @@ def test_the_owner_hears_once_of_comfyuis_absence_its_return_and_a_broken_workfl
     bot = house.start(ALERT_USER_ID=str(owner.id))
     form = filled_form(house, person)
     house.comfyui.go_down()
-    hears(house, owner, Alert.DISCORD_ERRORS)
+    hears(house, owner, Alert.COMFYUI_AWAY)
     house.comfyui.come_up()
     hears(house, owner, Alert.BACK)
     house.comfyui.go_down()  # within the hour
@@ -48,7 +48,7 @@ def test_the_owner_hears_once_of_comfyuis_absence_its_return_and_a_broken_workfl
     assert bot.stop() == 0
     told = [Alert(message["content"]) for message in owner.dms]
     told = [alert for alert in told if alert is not Alert.DISK]  # this machine's
-    assert told == [Alert.DISCORD_ERRORS, Alert.BACK, Alert.WORKFLOW]
+    assert told == [Alert.COMFYUI_AWAY, Alert.BACK, Alert.WORKFLOW]
 
 
 def test_an_owner_who_takes_no_messages_costs_one_line_in_the_log(house: House) -> None:
@@ -56,7 +56,7 @@ def test_an_owner_who_takes_no_messages_costs_one_line_in_the_log(house: House) 
     owner.accepts_dms = False
     bot = house.start(ALERT_USER_ID=str(owner.id))
     house.comfyui.go_down()
-    line = bot.wait_for_line("ALERT_USER_ID cannot be told anything")
+    line = bot.wait_for_line("ALERT_USER_ID cannot be sent a message")
     assert "Cannot send messages to this user" in line
     house.comfyui.come_up()
     bot.wait_for_line(Alert.BACK.value)

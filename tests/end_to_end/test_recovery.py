@@ -293,7 +293,7 @@ def test_what_was_cancelled_while_comfyui_was_down_is_stopped_when_it_is_up(hous
     bot = house.start()
     person = house.discord.person()
     prompt_id = cancel_while_comfyui_is_down(house, person)
-    bot.wait_for_line("cannot be stopped yet")
+    bot.wait_for_line("cannot be cancelled yet")
     house.comfyui.come_up()
     expect_stopped_and_forgotten(house, prompt_id)
     house.comfyui.release()

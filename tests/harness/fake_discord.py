@@ -302,7 +302,7 @@ class World(logging.Handler):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.clock = Clock()
-        self.store = NotedStore(folder / "jobs.db", now=self.clock)
+        self.store = NotedStore(folder / "jobs.db")
         self.told: list[str] = []
         self.records: list[logging.LogRecord] = []
         self._changed = asyncio.Event()
@@ -449,6 +449,7 @@ def quick_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
     monkeypatch.setattr(running, "LOOK_EVERY", 3600.0)
     monkeypatch.setattr(report, "RETRY_PAUSES", (0.001, 0.002))
     world = World(folder)
+    monkeypatch.setattr("store.unix_ms", world.clock)
     monkeypatch.setattr(NotedStore, "told", lambda self, what: world.note(what))
     loggers = [logging.getLogger(name) for name in ("bot.messages", "bot.running", "bot.report")]
     for logger in loggers:

@@ -34,13 +34,13 @@ LATE = 0.001  # less is the resolution of its clock
 # Seconds, by module and name. What people see (a message after 1 s, an edit every 2 s) stays, but
 # for the time that an answer takes to follow the queue.
 SHORT_WAITS: dict[str, dict[str, Any]] = {
-    "bot.alerts": {"LOOK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
+    "bot.alerts": {"CHECK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "cli.checks": {"PATIENCE": 1.0, "TRY_EVERY": 0.1},
     "bot.report": {"RETRY_PAUSES": (0.05, 0.5), "PATIENCE": 1.0},
     "bot.running": {"PATIENCE": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
-    "jobs.worker": {"DATABASE_PAUSE": 0.2},
+    "jobs.pauses": {"DATABASE_PAUSE": 0.2},
     "jobs.run": {
         "LATE_SECONDS": 0.3,
         "OUTAGE_PAUSES": (0.02, 0.5),

@@ -70,13 +70,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(store, "unix_ms", clock)
+    return clock
 
 
 @pytest.fixture
 def jobs(path: Path, clock: Clock) -> Iterator[Store]:
-    with closing(Store(path, now=clock)) as opened:
+    with closing(Store(path)) as opened:
         yield opened
 
 
@@ -854,7 +856,7 @@ def test_every_method_goes_on_with_the_rows_beside_a_damaged_one(
     new = jobs.insert(PARAMS)
     waiting = jobs.by_status(QUEUED)  # which closes a damaged one before it is counted
     assert (waiting[-1].id, jobs.position(new)) == (new, len(waiting))
-    jobs.typical_ms()
+    jobs.estimate(1)
     jobs.unwanted()
     assert jobs.standings([before, damaged, after], 9).keys() >= {before, after}
 
@@ -956,8 +958,8 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
     jobs.close()
     uses: list[Callable[[], object]] = [
         *(lambda: jobs.get(job_id), lambda: jobs.by_status(QUEUED), jobs.undelivered),
-        *(jobs.unwanted, jobs.typical_ms, lambda: jobs.standings([job_id], 10)),
-        *(jobs.unwanted, jobs.typical_ms, lambda: jobs.waiting("1"), lambda: jobs.blocked("1")),
+        *(lambda: jobs.estimate(1), lambda: jobs.standings([job_id], 10)),
+        *(jobs.unwanted, lambda: jobs.waiting("1"), lambda: jobs.blocked("1")),
         lambda: jobs.by_person("1", "2", offset=0, limit=10),
         lambda: jobs.add_blocked("1", [("fox", "fox")], "7"),
         lambda: jobs.remove_blocked("1", "fox"),

@@ -9,23 +9,24 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bot import alerts
-from bot.alerts import AWAY_SECONDS, DISK_EVERY, LOOK_EVERY, QUIET_SECONDS, Alert, Alerts
+from bot.alerts import AWAY_SECONDS, CHECK_EVERY, DISK_EVERY, QUIET_SECONDS, Alert, Alerts
 from comfyui.errors import Rejected
 from jobs.run import JobError
 from jobs.worker import WorkflowUnusable
 from store import LOW_DISK_BYTES, StoreError
+from tests.factories import settings
 
 LIMIT = 10.0  # seconds that anything may take which has to come
 DISK_FULL = StoreError("the database jobs.db cannot be used: database or disk is full; check")
 
 
 class World:
-    """Alerts, and what they look at."""
+    """Alerts, with what they check and how they reach the owner."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> None:
         self.now = 1000.0
@@ -38,19 +39,24 @@ class World:
         self.arrives = True
         self.told = asyncio.Event()
         self.alerts = Alerts(
-            self.send,
-            connection=lambda: self.connection,
-            ping=self.ping,
-            threads=threads,
-            folder=Path(),
-            clock=lambda: self.now,
+            cast(Any, self),
+            settings(alert_user_id=7),
+            cast(Any, self),
+            cast(Any, self),
+            threads,
         )
+        monkeypatch.setattr(alerts, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(shutil, "disk_usage", self.disk_usage)
 
-    async def send(self, text: str) -> bool:
+    async def create_dm(self, user: Any) -> World:
+        assert user.id == 7
+        return self
+
+    async def send(self, text: str, nonce: int) -> None:
         self.texts.append(text)
         self.told.set()
-        return self.arrives
+        if not self.arrives:
+            raise OSError("reset")
 
     def ping(self) -> bool:
         assert threading.current_thread() is not threading.main_thread()
@@ -68,22 +74,22 @@ class World:
         """As `watch()` does it, but in no time."""
         end = self.now + seconds
         while self.now < end:
-            self.now = min(self.now + LOOK_EVERY, end)
-            await self.alerts.step()
+            self.now = min(self.now + CHECK_EVERY, end)
+            await self.alerts.check()
 
     async def is_away(self, seconds: float) -> None:
         self.connection, self.is_there = 0, False
         await self.goes_on(seconds)
 
-    async def is_back(self, seconds: float = LOOK_EVERY) -> None:
+    async def is_back(self, seconds: float = CHECK_EVERY) -> None:
         self.is_there = True
         await self.goes_on(seconds)
         self.connection = 2
 
     def hears(self, *errors: Exception) -> list[Alert]:
         for error in errors:
-            self.alerts.hear(error)
-        asyncio.run(self.alerts.step())
+            self.alerts.on_error(error)
+        asyncio.run(self.alerts.check())
         return self.alerts_told()
 
     def alerts_told(self) -> list[Alert]:
@@ -103,6 +109,13 @@ def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(story(), LIMIT))
 
 
+async def end(task: asyncio.Task[None]) -> None:
+    while not task.done():
+        # Before Python 3.12 wait_for() swallows it if what it waits for ends just then.
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+
+
 # ComfyUI
 
 
@@ -112,8 +125,8 @@ def test_a_comfyui_that_is_away_for_two_minutes_is_told_once_and_its_return_once
     async def story() -> None:
         await world.is_away(AWAY_SECONDS)
         assert world.alerts_told() == []
-        await world.goes_on(LOOK_EVERY)
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS]
+        await world.goes_on(CHECK_EVERY)
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY]
         await world.goes_on(5 * QUIET_SECONDS)
         assert world.alerts_told() == []
         await world.is_back()
@@ -159,20 +172,20 @@ def test_a_second_absence_within_the_hour_is_told_when_the_hour_is_over_if_it_la
     world: World,
 ) -> None:
     async def story() -> None:
-        await world.is_away(AWAY_SECONDS + LOOK_EVERY)
+        await world.is_away(AWAY_SECONDS + CHECK_EVERY)
         first = world.now
         await world.is_back()
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS, Alert.BACK]
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY, Alert.BACK]
         await world.is_away(QUIET_SECONDS / 2)
         await world.is_back()
         assert world.alerts_told() == []  # not even its end: the owner has not heard of it
         await world.is_away(first + QUIET_SECONDS - world.now - 1)
         assert world.alerts_told() == []
         await world.goes_on(1)
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS]
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY]
         await world.is_back(1)  # within the hour after the first return
         assert world.alerts_told() == []
-        await world.goes_on(LOOK_EVERY)
+        await world.goes_on(CHECK_EVERY)
         assert world.alerts_told() == [Alert.BACK]  # late, but the owner does wait for it
 
     run(story)
@@ -238,9 +251,9 @@ def test_each_kind_is_told_once_an_hour_and_does_not_silence_another(world: Worl
 
 def test_no_text_holds_what_the_error_says(world: World) -> None:
     token = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789ab"
-    world.alerts.hear(KeyError("a red fox", "/home/owner", token))
-    world.alerts.hear(WorkflowUnusable("/home/owner/base.json is broken"))
-    asyncio.run(world.alerts.step())
+    world.alerts.on_error(KeyError("a red fox", "/home/owner", token))
+    world.alerts.on_error(WorkflowUnusable("/home/owner/base.json is broken"))
+    asyncio.run(world.alerts.check())
     assert world.texts == [Alert.OWN_ERROR.value, Alert.WORKFLOW.value]
 
 
@@ -250,10 +263,10 @@ def test_no_text_holds_what_the_error_says(world: World) -> None:
 def test_what_cannot_be_sent_now_is_sent_at_the_next_look_and_then_not_again(world: World) -> None:
     async def story() -> None:
         world.arrives = False
-        world.alerts.hear(KeyError())
-        await world.goes_on(2 * LOOK_EVERY)
+        world.alerts.on_error(KeyError())
+        await world.goes_on(2 * CHECK_EVERY)
         world.arrives = True
-        await world.goes_on(2 * LOOK_EVERY)
+        await world.goes_on(2 * CHECK_EVERY)
         assert world.alerts_told() == [Alert.OWN_ERROR] * 3
 
     run(story)
@@ -264,15 +277,15 @@ def test_an_absence_that_could_not_be_told_before_it_ended_is_not_told_any_more(
 ) -> None:
     async def story() -> None:
         world.arrives = False
-        await world.is_away(AWAY_SECONDS + LOOK_EVERY)
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS]
+        await world.is_away(AWAY_SECONDS + CHECK_EVERY)
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY]
         world.arrives = True
         await world.is_back()
         assert world.alerts_told() == []
-        await world.is_away(AWAY_SECONDS + LOOK_EVERY)
+        await world.is_away(AWAY_SECONDS + CHECK_EVERY)
         world.arrives = False
         await world.is_back()
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS, Alert.BACK]
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY, Alert.BACK]
         world.arrives = True
         await world.is_away(QUIET_SECONDS)  # it is not back, and that it is away is known
         assert world.alerts_told() == []
@@ -283,38 +296,38 @@ def test_an_absence_that_could_not_be_told_before_it_ended_is_not_told_any_more(
 def test_an_error_in_another_thread_is_told_without_waiting_for_the_next_look(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts, "LOOK_EVERY", 10 * LIMIT)
+    monkeypatch.setattr(alerts, "CHECK_EVERY", 10 * LIMIT)
 
     async def story() -> None:
         watching = asyncio.create_task(world.alerts.watch())
         for error in (KeyError(), WorkflowUnusable()):
-            await asyncio.to_thread(world.alerts.hear, error)
+            await asyncio.to_thread(world.alerts.on_error, error)
             await world.told.wait()
             world.told.clear()
-        watching.cancel()
+        await end(watching)
         assert world.alerts_told() == [Alert.OWN_ERROR, Alert.WORKFLOW]
 
     run(story)
-    world.alerts.hear(DISK_FULL)  # the loop has closed
+    world.alerts.on_error(DISK_FULL)  # the loop has closed
 
 
 def test_an_error_from_before_the_first_look_is_told_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts, "LOOK_EVERY", 10 * LIMIT)
+    monkeypatch.setattr(alerts, "CHECK_EVERY", 10 * LIMIT)
 
     async def story() -> None:
-        world.alerts.hear(KeyError())
+        world.alerts.on_error(KeyError())
         watching = asyncio.create_task(world.alerts.watch())
         await world.told.wait()
-        watching.cancel()
+        await end(watching)
         assert world.alerts_told() == [Alert.OWN_ERROR]
 
     run(story)
 
 
 def test_it_looks_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(alerts, "CHECK_EVERY", 0.001)
     monkeypatch.setattr(alerts, "AWAY_SECONDS", 0.0)
     world.connection, world.is_there = 0, False
 
@@ -325,7 +338,7 @@ def test_it_looks_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch)
         world.now += 1
         world.connection = 1
         await world.told.wait()
-        watching.cancel()
-        assert world.alerts_told() == [Alert.DISCORD_ERRORS, Alert.BACK]
+        await end(watching)
+        assert world.alerts_told() == [Alert.COMFYUI_AWAY, Alert.BACK]
 
     run(story)

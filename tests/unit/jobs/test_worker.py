@@ -19,11 +19,11 @@ import pytest
 import binder
 from comfy_client import HistoryEntry, ImageRef, Queue
 from comfyui.errors import (
-    BrokenModel,
+    NOT_IN_LIST,
     ComfyError,
+    Fault,
     NodeFailed,
     NoPictures,
-    NotOffered,
     OutOfMemory,
     Rejected,
     Removed,
@@ -33,9 +33,10 @@ from comfyui.errors import (
 from comfyui.object_info import Capabilities
 from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog, Offer, Workflows
+from jobs.pauses import Pauses, Stopped
 from jobs.run import LATE_SECONDS, JobError
 from jobs.sweeper import Sweeper
-from jobs.worker import Stopped, Worker, WorkflowUnusable, failure_message
+from jobs.worker import Worker, WorkflowUnusable
 from store import Job, JobParams, JobStatus, Store, StoreError
 from tests.factories import an_offer, settings
 from tests.harness.bot import REPOSITORY
@@ -148,7 +149,7 @@ def client() -> StubClient:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Pauses take no time, and count as the time they would have taken."""
     clock = Clock()
-    monkeypatch.setattr(Worker, "_pause", lambda self, seconds: clock.go(seconds))
+    monkeypatch.setattr(Pauses, "pause", lambda self, seconds: clock.go(seconds))
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
     return clock
 
@@ -286,7 +287,7 @@ def test_a_job_runs_from_queued_to_completed_with_its_pictures(
     store: Store, client: StubClient, worker: Worker, reports: list[Any]
 ) -> None:
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = store.get(job_id)
     assert job is not None
     assert job.status is JobStatus.COMPLETED
@@ -304,8 +305,8 @@ def test_a_job_runs_from_queued_to_completed_with_its_pictures(
 def test_a_job_has_its_own_seed_and_without_one_keeps_the_files(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
-    worker.step(add(store, seed=12345))
-    worker.step(add(store, seed=None))
+    worker.run_job(add(store, seed=12345))
+    worker.run_job(add(store, seed=None))
     seeds = [workflow["239"]["inputs"]["seed"] for _, workflow in client.submitted]
     loaded = binder.load(WORKFLOW)
     assert loaded.ok
@@ -320,7 +321,7 @@ def test_an_error_of_comfyui_fails_the_job_with_its_public_sentence(
 ) -> None:
     client.finish = lambda _: HistoryEntry((), error)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = store.get(job_id)
     assert job is not None
     assert (job.status, job.error_message) == (JobStatus.FAILED, error.user_message)
@@ -331,77 +332,16 @@ def test_a_value_that_is_not_offered_fails_the_job_after_the_lists_were_read(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
     def refuse(_: str) -> None:
-        raise NotOffered("node 152", {"model": "a.safetensors"})
+        fault = Fault("node 152", NOT_IN_LIST, "No", "ckpt_name", "a.safetensors", "152")
+        rejected = Rejected("node 152")
+        rejected.faults = (fault,)
+        raise rejected
 
     client.on_submit = refuse
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).error_message == (
         "The model `a` is not offered by ComfyUI any more. The list has been refreshed: press Edit."
-    )
-
-
-BOTH = {"model": "a.safetensors", "sampler": "euler"}
-CHOOSE = "The model `a` is not offered by ComfyUI any more. Please choose another."
-
-
-@pytest.mark.parametrize(
-    ("error", "offered", "sentence"),
-    [
-        (NotOffered("", {"model": "a.safetensors"}), None, CHOOSE),  # they could not be read
-        (
-            NotOffered("", BOTH),
-            an_offer(("b",), ("heun",)),
-            "The model `a` and the sampler `euler` are not offered by ComfyUI any more. The"
-            " list has been refreshed: press Edit.",
-        ),
-        (  # it says so, and lists it all the same
-            NotOffered("", {"sampler": "euler"}),
-            OFFERED,
-            "ComfyUI refuses the sampler `euler`. Choose another, or tell the bot's owner.",
-        ),
-        # What nobody chose stands in the workflow file.
-        (NotOffered("", {"model": "refiner.ckpt"}), OFFERED, Rejected.user_message),
-        (Rejected("", "Not this one."), OFFERED, "Not this one."),
-        (JobError("No shape any more. Press Edit."), OFFERED, "No shape any more. Press Edit."),
-        (WorkflowUnusable("It is broken."), None, "It is broken."),
-    ],
-)
-def test_a_refusal_says_what_is_true_of_the_lists(
-    store: Store, error: Exception, offered: Offer | None, sentence: str
-) -> None:
-    catalog = StubCatalog(offered)
-    assert failure_message(error, got(store, add(store)), catalog) == sentence
-    assert catalog.refreshes == isinstance(error, NotOffered | JobError)
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        (
-            "style/ink.pt",
-            "The LoRA `ink` is not offered by ComfyUI any more. The list has been refreshed: press"
-            " Edit.",
-        ),
-        ("detail.pt", Rejected.user_message),
-    ],
-)
-def test_a_refused_lora_is_the_persons_or_the_workflows(
-    store: Store, name: str, sentence: str
-) -> None:
-    job = got(store, add(store, positive_prompt="a fox <lora:ink:0.5>"))
-    assert failure_message(NotOffered("", {"LoRA": name}), job, StubCatalog()) == sentence
-
-
-@pytest.mark.parametrize(("node", "about"), [("152", "the model `a`"), ("9", "a model")])
-def test_a_broken_file_is_the_chosen_models_where_that_is_loaded(
-    store: Store, node: str, about: str
-) -> None:
-    error = BrokenModel("detail")
-    error.node = node
-    assert failure_message(error, got(store, add(store)), lambda name: None, {"152"}) == (
-        f"The file of {about} is broken, so ComfyUI cannot load it. Choose another model, or tell"
-        " the bot's owner."
     )
 
 
@@ -413,14 +353,14 @@ def test_an_error_of_our_own_fails_the_job_without_its_text(
 
     client.on_submit = broken
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = store.get(job_id)
     assert job is not None
     assert job.status is JobStatus.FAILED
     assert "secret" not in str(job.error_message)
     client.on_submit = client.known.add
     second = add(store)
-    worker.step(second)
+    worker.run_job(second)
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [second]
 
 
@@ -436,7 +376,7 @@ def test_what_a_job_fails_by_is_told_as_trouble(
 
     client.on_submit = submit
     for _ in range(3):
-        worker.step(add(store))
+        worker.run_job(add(store))
     assert [type(error) for error in troubles] == [KeyError, Rejected]
     assert len(store.by_status(JobStatus.COMPLETED)) == 1
 
@@ -454,7 +394,7 @@ def test_a_workflow_that_cannot_be_used_is_told_as_trouble_at_generate_and_in_th
     monkeypatch.setattr(catalog.workflows, "load", lambda name: binder.validate({}))
     with pytest.raises(WorkflowUnusable):
         worker.accept(params)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [type(error) for error in troubles] == [WorkflowUnusable] * 2
 
 
@@ -464,7 +404,7 @@ def test_the_log_says_which_of_several_workflows_cannot_be_used(
     job_id = add(store, workflow="doomed")
     with pytest.raises(WorkflowUnusable):
         worker.accept(got(store, job_id))
-    worker.step(job_id)
+    worker.run_job(job_id)
     reason = "the workflow doomed cannot be used: there is no workflow doomed any more"
     assert [record.getMessage() for record in caplog.records].count(reason) == 2
 
@@ -481,8 +421,8 @@ def test_a_database_that_is_waited_for_is_told_as_trouble(
         return start(job_id)
 
     monkeypatch.setattr(store, "start", start_later)
-    monkeypatch.setattr(worker, "_pause", lambda seconds: failures.clear())
-    worker.step(add(store))
+    monkeypatch.setattr(Pauses, "pause", lambda self, seconds: failures.clear())
+    worker.run_job(add(store))
     assert [str(error) for error in troubles] == ["database or disk is full"]
 
 
@@ -499,7 +439,7 @@ def test_an_error_that_leaves_a_job_without_its_end_is_told_as_trouble(
     worker.start()
     assert heard.has_error.wait(20)
     worker.abort()
-    assert worker.join(20)
+    worker.finished.result(20)
     assert [type(error) for error in heard.errors] == [KeyError]
 
 
@@ -510,7 +450,7 @@ def test_a_bots_token_in_a_servers_words_reaches_nobody(
     error = NodeFailed("detail", f"The node said {token}打开{token}.")
     client.finish = lambda _: HistoryEntry((), error)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = store.get(job_id)
     assert job is not None
     assert job.error_message == "The node said [redacted]打开[redacted]."
@@ -521,7 +461,7 @@ def test_success_without_a_picture_is_a_failure(
 ) -> None:
     client.finish = lambda _: HistoryEntry(())
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [job.id for job in store.by_status(JobStatus.FAILED)] == [job_id]
 
 
@@ -530,10 +470,10 @@ def test_a_job_over_its_time_is_stopped_on_the_server_and_fails(
 ) -> None:
     client.finish = lambda _: None
     late, next_one = add(store), add(store)
-    worker.step(late)
+    worker.run_job(late)
     assert client.cancelled == [late]
     client.finish = lambda _: HistoryEntry((PICTURE,))
-    worker.step(next_one)
+    worker.run_job(next_one)
     assert [job.id for job in store.by_status(JobStatus.FAILED)] == [late]
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [next_one]
 
@@ -548,7 +488,7 @@ def test_the_pause_between_polls_grows_with_the_wait(
         return HistoryEntry((PICTURE,)) if waits[-1] >= 40 else None
 
     client.finish = after_forty_seconds
-    worker.step(add(store))
+    worker.run_job(add(store))
     pauses = [later - earlier for earlier, later in itertools.pairwise(waits)]
     pauses = [pause for pause in pauses if pause]  # some looks ask twice
     assert min(pauses) == pytest.approx(0.1)
@@ -562,7 +502,7 @@ def test_a_job_submitted_before_a_crash_is_not_submitted_again(
     job_id = add(store)
     store.start(job_id)
     client.known.add(job_id)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert client.submitted == []
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
 
@@ -572,7 +512,7 @@ def test_a_job_that_the_server_does_not_know_after_a_crash_is_submitted(
 ) -> None:
     job_id = add(store)
     store.start(job_id)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id]
 
 
@@ -585,7 +525,7 @@ def test_a_submission_whose_answer_is_lost_is_not_repeated(
 
     client.on_submit = answer_lost
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert len(client.submitted) == 1
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
 
@@ -599,7 +539,7 @@ def test_a_submission_that_arrives_after_its_answer_was_lost_is_not_repeated(
 
     client.on_submit = late
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert len(client.submitted) == 1
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
 
@@ -613,7 +553,7 @@ def test_a_submission_that_never_arrives_is_repeated(
 
     client.on_submit = lost
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id] * 2
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
 
@@ -623,7 +563,7 @@ def test_a_server_that_forgets_the_prompt_gets_it_again_at_most_twice(
 ) -> None:
     client.on_submit = lambda _: None  # accepted, and forgotten at once
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id] * 3
     assert [job.id for job in store.by_status(JobStatus.FAILED)] == [job_id]
 
@@ -645,7 +585,7 @@ def test_an_outage_is_waited_out_with_one_line_and_a_growing_pause(
 
     client.finish = away
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [job.id for job in store.by_status(JobStatus.COMPLETED)] == [job_id]
     assert len(tries) < 15
     assert sum("does not answer" in record.getMessage() for record in caplog.records) == 1
@@ -660,7 +600,7 @@ def test_an_outage_longer_than_the_jobs_time_fails_it_with_the_reason(
 
     client.on_submit = away
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = store.get(job_id)
     assert job is not None
     assert job.error_message == Unreachable.user_message
@@ -671,7 +611,7 @@ def test_a_picture_that_breaks_off_is_fetched_again(
 ) -> None:
     client.pictures = iter([Unreachable("broken off"), Unreachable("broken off"), b"whole"])
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert reports == [(job_id, [b"whole"])]
 
 
@@ -679,7 +619,7 @@ def test_a_cancelled_job_is_passed_over(store: Store, client: StubClient, worker
     job_id = add(store)
     store.start(job_id)
     store.fail(job_id, "no")
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert client.submitted == []
 
 
@@ -700,12 +640,11 @@ def test_unfinished_jobs_are_taken_up_in_their_order_the_running_one_first(
     heard.on_end = report
     worker = a_worker(store, client, heard)
     worker.start()
-    new = add(store)
-    worker.submit(new)
+    new = worker.accept(params("1")).job_id
     assert done.wait(20)
     assert order == [running, first, last, new]
     worker.stop()
-    assert worker.join(20)
+    worker.finished.result(20)
 
 
 def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
@@ -725,7 +664,7 @@ def test_stop_lets_the_current_job_finish_and_leaves_the_others_queued(
     assert running.wait(20)
     worker.stop()
     finish.set()
-    assert worker.join(20)
+    worker.finished.result(20)
     assert heard.ended == [(first, [b"picture"])]
     assert [job.id for job in store.by_status(JobStatus.QUEUED)] == [second]
 
@@ -742,7 +681,7 @@ def test_abort_leaves_the_current_job_as_it_stands(store: Store, client: StubCli
     worker.start()
     assert looked.wait(20)
     worker.abort()
-    assert worker.join(20)
+    worker.finished.result(20)
     assert [job.id for job in store.by_status(JobStatus.RUNNING)] == [job_id]
 
 
@@ -774,7 +713,7 @@ def test_a_cancelled_prompt_is_stopped_before_the_next_begins_and_is_then_let_go
     client.finish = never
     job_id = add(store)
     clock.at(10, lambda: worker.cancel(job_id))
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert (client.cancelled, client.known) == ([job_id], set())
     assert reports == []  # the person knows
     assert store.unwanted() == [(job_id, job_id)]
@@ -802,7 +741,7 @@ def test_a_job_cancelled_while_its_picture_is_fetched_leaves_nothing_to_be_stopp
     job_id = add(store)
     client.pictures = cancelled()
     client.on_submit = client.past.add  # it has ended at once
-    worker.step(job_id)
+    worker.run_job(job_id)
     clock.go(Sweeper.AGAIN_SECONDS)
     worker.sweeper.step()
     assert store.unwanted() == []
@@ -821,7 +760,7 @@ def test_what_is_cancelled_while_comfyui_is_away_is_stopped_when_it_is_back(
         worker.cancel(job_id)
 
     clock.at(10, go_away_and_cancel)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert clock.now < 12  # it was not waited for
     assert (client.cancelled, client.known) == ([], {job_id})
     for _ in range(3):
@@ -842,7 +781,7 @@ def test_what_times_out_while_comfyui_is_away_is_stopped_when_it_is_back(
     client.finish = never
     job_id = add(store)
     clock.at(5, lambda: setattr(client, "is_away", True))
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).error_message == Unreachable.user_message
     assert (client.cancelled, client.known) == ([], {job_id})
     client.is_away = False
@@ -855,10 +794,10 @@ def test_a_stop_that_fails_is_tried_again_and_the_next_job_does_not_wait_for_it(
 ) -> None:
     client.finish, client.stops_fail = never, True
     late, next_one = add(store), add(store)
-    worker.step(late)
+    worker.run_job(late)
     client.finish = lambda _: HistoryEntry((PICTURE,))
     before = clock.now
-    worker.step(next_one)
+    worker.run_job(next_one)
     assert got(store, next_one).status is JobStatus.COMPLETED
     assert clock.now - before < 1
     assert client.cancelled == []
@@ -873,9 +812,9 @@ def test_a_node_that_ignores_its_interrupt_is_told_again_until_it_heeds(
     client.finish, client.ignored = never, 4
     late, next_one = add(store), add(store)
     clock.at(10, lambda: worker.cancel(late))
-    worker.step(late)
+    worker.run_job(late)
     client.finish = lambda _: HistoryEntry((PICTURE,))
-    worker.step(next_one)
+    worker.run_job(next_one)
     assert got(store, next_one).status is JobStatus.COMPLETED
     client.known.discard(next_one)
     for _ in range(4):
@@ -898,7 +837,7 @@ def test_a_submission_that_arrives_after_the_cancellation_is_stopped(
         raise Unreachable("reset")
 
     client.on_submit = cancel_it
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert client.cancelled == []
     clock.go(Sweeper.AGAIN_SECONDS - 0.1)
     client.known.add(job_id)
@@ -926,7 +865,7 @@ def test_a_submission_under_way_is_awaited_however_long_it_takes(
         client.known.add(prompt_id)
 
     client.on_submit = slow
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert (client.cancelled, client.known) == ([job_id], set())
     sweep_all(worker.sweeper, clock)
     assert store.unwanted() == []
@@ -963,7 +902,7 @@ def test_a_job_taken_up_and_cancelled_at_once_is_stopped(
         return job
 
     store.get = get_and_cancel  # type: ignore[method-assign]
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert (client.submitted, client.cancelled) == ([], [job_id])
 
 
@@ -974,7 +913,7 @@ def test_what_is_taken_up_and_cannot_be_bound_any_more_is_stopped(
     store.start(job_id)
     client.known.add(job_id)
     vars(worker._catalog.workflows)["load"] = lambda name: binder.Invalid("broken")
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
     assert client.cancelled == [job_id]
 
@@ -1003,7 +942,7 @@ def test_what_comfyui_has_ended_or_never_taken_is_not_looked_for(
     else:
         client.on_submit = refuse
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
     assert store.unwanted() == [(job_id, job_id)] * was_queued
 
@@ -1038,7 +977,7 @@ def test_a_prompt_under_an_id_of_the_servers_own_is_found_noted_and_not_posted_a
     job_id = add(store)
     noted: list[str | None] = []
     clock.at(5, lambda: noted.append(got(store, job_id).comfy_prompt_id))
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert len(client.submitted) == 1
     job = got(store, job_id)
     assert (job.status, job.comfy_prompt_id) == (JobStatus.COMPLETED, "theirs")
@@ -1053,7 +992,7 @@ def test_a_prompt_whose_id_was_never_heard_is_found_after_a_crash_of_the_bot(
     store.start(job_id)
     client.given[job_id] = "theirs"
     (client.past if where == "ended" else client.known).add("theirs")
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert client.submitted == []
     job = got(store, job_id)
     assert (job.status, job.comfy_prompt_id) == (JobStatus.COMPLETED, "theirs")
@@ -1079,7 +1018,7 @@ def test_a_second_submission_whose_answer_is_lost_is_found_by_the_id_in_the_row(
 
     clock.at(10, restart)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert len(client.submitted) == 2
     assert got(store, job_id).comfy_prompt_id == "second"
     assert got(store, job_id).status is JobStatus.COMPLETED
@@ -1103,7 +1042,7 @@ def test_a_cancelled_prompt_is_stopped_under_the_servers_own_id(
         client.on_submit = cancel_and_take
     else:
         clock.at(10, lambda: worker.cancel(job_id))
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert (client.cancelled, client.known) == (["theirs"], set())
 
 
@@ -1125,7 +1064,7 @@ def test_so_is_one_that_was_submitted_again_after_the_server_restarted(
 
     client.on_submit = cancel_and_take
     clock.at(10, client.known.clear)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert (client.cancelled, client.known) == (["second"], set())
 
 
@@ -1205,7 +1144,7 @@ def test_whatever_happens_no_prompt_of_an_ended_job_stays_in_the_queue(
         for _ in range(dice.randrange(4)):
             clock.at(begin + 60 * dice.random(), look_in_the_background)
         client.ignored = dice.choice([0, 0, 3])
-        worker.step(job_id)
+        worker.run_job(job_id)
         assert got(store, job_id).status not in (JobStatus.QUEUED, JobStatus.RUNNING)
     clock.go(0)
     for _ in range(40):
@@ -1397,7 +1336,12 @@ def test_a_person_is_told_how_many_wait_and_when_the_next_of_theirs_is_done(
     start = "You have 2 pictures waiting, and one person may have 2. Try again"
     end = "when the next of yours is done. Nothing was lost."
     assert refusal(worker, "1") == f"{start} in a minute, {end}"  # nothing to go by yet
-    monkeypatch.setattr(store, "typical_ms", lambda: 80_000)
+    now = [0]
+    monkeypatch.setattr("store.unix_ms", lambda: now[0])
+    made = add(store, user_id="3")
+    store.start(made)
+    now[0] = 80_000
+    store.complete(made, ["a.png"])
     assert refusal(worker, "1") == f"{start} in about 3 min, {end}"  # behind one of another person
     first = store.by_status(JobStatus.QUEUED)[1]
     store.start(first.id)
@@ -1458,7 +1402,7 @@ def test_waiting_behind_the_prompts_of_others_costs_no_time_of_the_job(
         clock.at(moment, lambda leave=leave: client.ahead.__delitem__(slice(leave, None)))  # type: ignore[misc]
         clock.at(moment + 5, note)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     assert places == [None, 2, 1, 1, 0]
 
@@ -1470,7 +1414,7 @@ def test_the_time_of_a_job_begins_when_it_runs(
     client.finish = never
     clock.at(1000, client.ahead.clear)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).error_message == TimedOut.user_message
     assert 1058 <= clock.now <= 1064  # it is asked each 2 s
     assert client.cancelled == [job_id]
@@ -1491,7 +1435,7 @@ def test_the_feed_tells_that_its_time_begins_before_the_queue_does(
         assert begun[0].before == 0
 
     clock.at(1000, start)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert 1058 <= clock.now <= 1062
 
 
@@ -1505,7 +1449,7 @@ def test_while_comfyui_is_away_the_time_runs_also_for_one_that_waits(
         clock.at(begin, lambda: setattr(client, "is_away", True))
         clock.at(begin + minutes * 30, lambda: setattr(client, "is_away", False))
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status.value == status
 
 
@@ -1528,7 +1472,7 @@ def test_a_picture_of_what_is_at_work_reaches_the_progress_of_the_job_it_is_of(
     other = Preview(b"another's", ".jpg", "of another")
     clock.at(20, client.ahead.clear)
     clock.at(30, lambda: show(own, other, nameless))
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert seen == [None, own, own, nameless]
     worker.on_preview(own)  # nothing is at work
     assert begun[0].preview == nameless
@@ -1551,7 +1495,7 @@ def test_progress_tells_that_comfyui_is_away_for_as_long_as_it_is(
     clock.at(35, lambda: setattr(client, "is_away", True))
     clock.at(45, lambda: setattr(client, "is_away", False))
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     # In the end it answered: the pictures are being fetched while this is still shown.
     assert [*seen, begun[0].is_away] == [False, True, False, False]
@@ -1575,7 +1519,7 @@ def test_progress_begins_anew_when_comfyui_has_restarted(
 
     client.on_submit = note
     clock.at(10, restart)
-    worker.step(job_id)
+    worker.run_job(job_id)
     first, at_work, again = seen
     assert first == again == (0, None)
     assert at_work[0] > 0
@@ -1597,7 +1541,7 @@ def test_what_its_owner_took_out_of_comfyuis_queue_is_cancelled_and_not_submitte
     client.finish = never
     clock.at(20, client.known.clear)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     job = got(store, job_id)
     assert (job.status, job.error_message) == (JobStatus.CANCELLED, Removed.user_message)
     assert reports == [(job_id, [])]
@@ -1616,7 +1560,7 @@ def test_so_is_one_that_waited(
     client.finish = never
     clock.at(500, client.known.clear)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).error_message == Removed.user_message
     assert clock.now < 505
 
@@ -1640,7 +1584,7 @@ def test_a_person_who_cancelled_first_hears_nothing_of_the_owner(
 
     store.cancel = just_before  # type: ignore[method-assign]
     clock.at(20, client.known.clear)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).error_message is None
     assert reports == []
 
@@ -1670,7 +1614,7 @@ def test_a_comfyui_that_restarted_gets_the_prompt_again(
     clock.at(20, restart)
     clock.at(30, lambda: setattr(feed, "connection", after))
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id] * 2
     assert got(store, job_id).status is JobStatus.COMPLETED
 
@@ -1697,7 +1641,7 @@ def test_a_feed_that_notices_a_restart_a_moment_later_is_waited_for(
         return answer
 
     client.queue = queue  # type: ignore[method-assign]
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     assert len(client.submitted) == 2
 
@@ -1724,7 +1668,7 @@ def test_a_prompt_missed_for_a_moment_is_not_taken_for_removed(
         return answer
 
     client.queue = queue  # type: ignore[method-assign]
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     assert len(client.submitted) == 1
 
@@ -1759,7 +1703,7 @@ def test_a_cached_picture_whose_file_is_gone_is_made_once_more_under_another_nam
         client.known.add(prompt_id)
 
     client.on_submit = take
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert reports == [(job_id, [b"again"])]
     (first, workflow), (second, again) = client.submitted
     assert first == job_id
@@ -1790,7 +1734,7 @@ def test_in_all_other_cases_a_picture_that_is_gone_fails_the_job(
     client.finish = lambda _: entry
     client.pictures = iter([GONE] * gone)
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert len(client.submitted) == submissions
     job = got(store, job_id)
     expected = NoPictures.gone if gone else NoPictures.user_message
@@ -1812,11 +1756,11 @@ def test_a_crash_before_the_second_submission_goes_on_under_the_new_id(
 
     client.on_submit = crash
     with pytest.raises(Stopped):
-        worker.step(job_id)
+        worker.run_job(job_id)
     new_id = got(store, job_id).comfy_prompt_id
     assert new_id not in (None, job_id)
     client.on_submit = client.known.add
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id, new_id, new_id]
     assert reports == [(job_id, [b"again"])]
 
@@ -1828,7 +1772,7 @@ def test_the_second_submission_is_stopped_if_it_is_cancelled(
     client.finish = lambda id_: CACHED if id_ == job_id else None
     client.pictures = iter([GONE])
     clock.at(10, lambda: worker.cancel(job_id))
-    worker.step(job_id)
+    worker.run_job(job_id)
     (_, _), (second, _) = client.submitted
     assert client.cancelled == [second]
 
@@ -1849,7 +1793,7 @@ def test_the_second_submission_may_wait_behind_others_as_long_as_it_takes(
             client.ahead = ["one"]
 
     client.on_submit = take
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     assert len(client.submitted) == 2
 
@@ -1868,7 +1812,7 @@ def test_a_second_submission_that_is_lost_is_repeated_and_not_taken_for_removed(
 
     client.on_submit = lose_the_second
     job_id = add(store)
-    worker.step(job_id)
+    worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     first, second, third = (prompt_id for prompt_id, _ in client.submitted)
     assert first != second == third
@@ -1879,7 +1823,7 @@ def test_a_job_keeps_to_the_largest_seeds_that_the_nodes_take(
 ) -> None:
     maxima = {("KSampler (Efficient)", "seed"): 999}
     worker._catalog.server = Capabilities(maxima, {}, ())
-    worker.step(add(store, seed=2**53 + 1))
+    worker.run_job(add(store, seed=2**53 + 1))
     ((_, workflow),) = client.submitted
     assert workflow["239"]["inputs"]["seed"] == 2**53 + 1
     assert all(workflow[node]["inputs"]["seed"] <= 999 for node in ("249", "52", "118"))
