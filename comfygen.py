@@ -21,13 +21,13 @@ if __name__ == "__main__":
     # last lines of this file switch the collector on again.
     gc.disable()
 
+import argparse
 import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-import types
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +56,7 @@ from cli.checks import (
     log_check,
     print_checks,
 )
+from cli.once import add_options, run_once
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
 from jobs.catalog import Catalog
@@ -391,14 +392,8 @@ def run(settings: Settings) -> int:
     return code
 
 
-def parse_arguments(arguments: Sequence[str]) -> Any:
-    """The command line, an attribute for each option; ends the program if it makes no sense."""
-    if not arguments:  # a start of the bot needs no parser
-        return types.SimpleNamespace(check=False, once=None, adopt=None, offline=False)
-    import argparse
-
-    from cli.once import add_options
-
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line; end the program if they make no sense."""
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
         description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
@@ -450,8 +445,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run_adopt(settings, options)
         if options.once is not None:
-            from cli.once import run_once
-
             return run_once(settings, options)
         return run(settings)
     except KeyboardInterrupt:

@@ -274,25 +274,6 @@ def explanation(error: Exception) -> str:
     return f"Discord cannot be used: {error}; check the internet connection"
 
 
-def check_rules(settings: Settings) -> list[Check]:
-    """What the owner has set for the people of a server, a line each."""
-    share = settings.max_waiting
-    waiting = f"a person may have {share} pictures waiting" if share else "no limit for a person"
-    roles = ", ".join(map(str, sorted(settings.role_ids)))
-    who = f"moderators and members with one of the roles {roles}" if roles else "every member"
-    alerts = settings.alert_user_id
-    texts = (
-        f"{waiting} (MAX_WAITING_PER_PERSON)",
-        f"up to {settings.max_steps} steps (MAX_STEPS)",
-        f"{who} may use the bot (ALLOWED_ROLE_IDS)",
-        f"user {alerts} hears of trouble (ALERT_USER_ID)"
-        if alerts
-        else "nobody hears of trouble by a message (ALERT_USER_ID)",
-        f"pictures {'keep' if settings.keep_metadata else 'lose'} their metadata (KEEP_METADATA)",
-    )
-    return [Check("rules", "ok", text) for text in texts]
-
-
 def print_checks(
     settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
 ) -> int:
@@ -302,7 +283,6 @@ def print_checks(
     inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
     inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
     inspection.run()
-    inspection.checks += check_rules(settings)
     if settings.token and not offline:
         inspection.checks += asyncio.run(inspect_discord(settings, commands))
     inspection.close()

@@ -248,26 +248,3 @@ def test_the_everyone_role_allows_all_and_a_role_that_is_nowhere_is_named(house:
     bot = run(house, "--check", ALLOWED_ROLE_IDS=f"{everyone}, 4711")
     (warning,) = [line for line in bot.lines if line.startswith("warning")]
     assert warning.endswith(text)
-
-
-def test_check_names_every_rule(house: House) -> None:
-    bot = run(house, "--check", "--offline")
-    rules = [line.split(maxsplit=2)[2] for line in bot.lines if line.split()[1:2] == ["rules"]]
-    assert rules == [
-        "a person may have 10 pictures waiting (MAX_WAITING_PER_PERSON)",
-        "up to 150 steps (MAX_STEPS)",
-        "every member may use the bot (ALLOWED_ROLE_IDS)",
-        "nobody hears of trouble by a message (ALERT_USER_ID)",
-        "pictures keep their metadata (KEEP_METADATA)",
-    ]
-    house.settings |= {"MAX_WAITING_PER_PERSON": "0", "MAX_STEPS": "40", "ALLOWED_ROLE_IDS": "7, 5"}
-    house.settings |= {"ALERT_USER_ID": "9", "KEEP_METADATA": "off"}
-    bot = run(house, "--check", "--offline")
-    rules = [line.split(maxsplit=2)[2] for line in bot.lines if line.split()[1:2] == ["rules"]]
-    assert rules == [
-        "no limit for a person (MAX_WAITING_PER_PERSON)",
-        "up to 40 steps (MAX_STEPS)",
-        "moderators and members with one of the roles 5, 7 may use the bot (ALLOWED_ROLE_IDS)",
-        "user 9 hears of trouble (ALERT_USER_ID)",
-        "pictures lose their metadata (KEEP_METADATA)",
-    ]
