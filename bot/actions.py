@@ -130,7 +130,7 @@ async def cancel(context: BotContext, interaction: Interaction, control: Control
     await cancel_job(context, interaction, control.key)
     message = interaction.message
     if message is not None and message.flags.ephemeral:
-        context.reporter.answers.forget(control.key)
+        context.reporter.replies.forget(control.key)
         await tidy(interaction.edit_original_response(content="Cancelled.", view=None))
 
 
@@ -164,7 +164,7 @@ async def say_queued(
             if is_last or isinstance(error, discord.HTTPException):
                 return
         else:
-            follow = context.reporter.answers.follow
+            follow = context.reporter.replies.follow
             follow(queued.job_id, interaction.followup, message.id, place, more)
             return
 

@@ -24,7 +24,7 @@ from tests.standins.discord.people import Person, Reply
 from tests.standins.discord.schema import EPHEMERAL
 
 ROLE = "artists"
-REFUSED = "is for members with a certain role here. Please ask a moderator."
+REFUSED = "You need a certain role to use {} here. Please ask a moderator."
 FULL = re.compile(
     r"You have 2 pictures waiting, and one person may have 2\. Try again in (a minute|about \d+"
     r" (s|min)), when the next of yours is done\. Nothing was lost\."
@@ -166,7 +166,7 @@ def test_without_the_role_there_are_no_commands(shared: House) -> None:
     for command in ("gen", "queue", "mine"):
         answer = person.slash(command, shared.channel).wait().message
         assert answer is not None
-        assert answer["content"] == f"/{command} {REFUSED}"
+        assert answer["content"] == REFUSED.format(f"/{command}")
         assert answer["flags"] & EPHEMERAL
 
 
@@ -183,7 +183,7 @@ def test_nor_buttons_that_make_pictures_but_those_of_ones_own_jobs_stay(shared: 
     person.roles.clear()
 
     def refuses(reply: Reply) -> None:
-        reply.wait().wait_message(lambda m: m["content"] == f"This button {REFUSED}")
+        reply.wait().wait_message(lambda m: m["content"] == REFUSED.format("this button"))
 
     refuses(generate(person, form))
     for message, button in ((result, "Again"), (result, "Edit"), (page, "Again"), (page, "Edit")):
@@ -211,7 +211,7 @@ def test_the_pages_of_mine_need_the_role_too(shared: House) -> None:
     person.roles.clear()
     turned = person.press(page, "Older").wait().message
     assert turned is not None
-    assert turned["content"] == f"This button {REFUSED}"
+    assert turned["content"] == REFUSED.format("this button")
 
 
 def copy_last_job(house: House, person: Person) -> None:
