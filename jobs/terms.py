@@ -43,7 +43,7 @@ VOWEL_MARKS = "".join(
     if unicodedata.category(char) in ("Mn", "Mc")
 )
 VOICE_MARKS = "\u3099\u309a"  # of kana: NFC makes は and the first of them ば
-FOREIGN_MARKS = re.compile(f"(?<![{WITH_VOWEL_MARKS}])[{VOWEL_MARKS}{VOICE_MARKS}]+")
+FOREIGN_MARK = f"(?<![{WITH_VOWEL_MARKS}])[{VOWEL_MARKS}{VOICE_MARKS}]+"
 
 UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Chinese
@@ -52,9 +52,10 @@ UNSPACED = (
     "\u0e01-\u0eff\u1000-\u109f\u1780-\u17dd"  # Thai, Lao; Burmese; Khmer
     "\u2190-\u27ff\u2900-\u2bff\U0001f000-\U0001fbff"  # emoji, and signs like them
 )
-RUNS = re.compile(f"[{UNSPACED}][{UNSPACED} ]*|{BREAK}|[^{UNSPACED} {BREAK}]+")
-BEGINNINGS = re.compile(f"[{UNSPACED}]|(?<![^ ])[^ {BREAK}]")
-IS_UNSPACED = re.compile(f"[{UNSPACED}]")
+# These are texts that are compiled when first used: it takes 5 ms, which a start can do without.
+RUN = f"[{UNSPACED}][{UNSPACED} ]*|{BREAK}|[^{UNSPACED} {BREAK}]+"
+BEGINNING = f"[{UNSPACED}]|(?<![^ ])[^ {BREAK}]"
+UNSPACED_CHAR = f"[{UNSPACED}]"
 
 
 class TermError(UserError):
@@ -102,7 +103,7 @@ def parse_term(typed: str) -> Term:
             f"{quote(shown)} has punctuation in it, which is not compared:"
             f" add {quote(without)} if you mean that."
         )
-    return Term(f"{key}*" if is_beginning and not IS_UNSPACED.match(key[-1]) else key, shown)
+    return Term(f"{key}*" if is_beginning and not re.match(UNSPACED_CHAR, key[-1]) else key, shown)
 
 
 def parse_list(data: bytes) -> TermList:
@@ -158,9 +159,11 @@ class Matcher:
     def found(self, prompt: str) -> tuple[str, ...]:
         """Return the terms in the prompt, as they were typed, each once, in the order in which they
         begin; of those that begin together, the longer one first."""
+        if self._sorted == [""]:
+            return ()
         text = f"{_folded(prompt)} "
         found: dict[int, str] = {}
-        for match in BEGINNINGS.finditer(text):
+        for match in re.finditer(BEGINNING, text):
             start = match.start()
             places = self._places.get(text[start : start + 2]) or self._places.get(text[start])
             at = self._longest_in(text[start : start + self._longest], *places) if places else 0
@@ -184,7 +187,7 @@ def _beginning(key: str) -> str:
     word comes a space."""
     if key.endswith("*"):
         return key[:-1]
-    return key if IS_UNSPACED.match(key[-1]) else f"{key} "
+    return key if re.match(UNSPACED_CHAR, key[-1]) else f"{key} "
 
 
 def _prefixes(texts: list[str]) -> tuple[list[int], list[int]]:
@@ -212,8 +215,8 @@ def _folded(text: str) -> str:
     between characters of a script without spaces; BREAK for punctuation."""
     text = text.translate(FOLDED)
     if not text.isascii():
-        text = FOREIGN_MARKS.sub("", unicodedata.normalize("NFC", text))
-    return " ".join([run.replace(" ", "") for run in RUNS.findall(text)])
+        text = re.sub(FOREIGN_MARK, "", unicodedata.normalize("NFC", text))
+    return " ".join([run.replace(" ", "") for run in re.findall(RUN, text)])
 
 
 class _FoldTable(dict[int, str]):
@@ -239,7 +242,7 @@ def _fold(char: str) -> str:
         return ""
     if category[0] in "LN":
         return WITHOUT_STROKE.get(char, char.casefold())
-    return char if category == "So" and IS_UNSPACED.match(char) else BREAK
+    return char if category == "So" and re.match(UNSPACED_CHAR, char) else BREAK
 
 
 FOLDED = _FoldTable()

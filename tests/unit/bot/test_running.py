@@ -735,7 +735,7 @@ class Line:
     def follow(self, number: int) -> None:
         webhook: Any = self.webhook
         first = place_in_queue(number + 1, self.estimate(number + 1))
-        self.replies.follow(self.jobs[number], webhook, number, first)
+        self.replies.follow(self.jobs[number], webhook, number, first, "")
 
     def begin(self, number: int) -> None:
         """As the worker does it."""
