@@ -151,7 +151,7 @@ class ComfyGen(discord.Client):
             task.add_done_callback(log_exception)
 
     async def _purge_daily(self) -> None:
-        """Remove jobs older than RETENTION_DAYS, at the start and once a day."""
+        """Remove jobs older than JOB_RETENTION_DAYS, at the start and once a day."""
         days = self.settings.retention_days
         while days:
             try:

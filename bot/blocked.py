@@ -33,7 +33,7 @@ REFUSED_SHOWN = 10  # lines of a file that were not accepted
 
 
 class BlockedPrompt(UserError):
-    """A prompt has words that its server's moderators block; the sentence has them as spoilers."""
+    """A prompt with words that its server's moderators block; the sentence has them as spoilers."""
 
     def __init__(self, terms: tuple[str, ...]) -> None:
         shown = spoilers([truncate(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])

@@ -44,11 +44,11 @@ INVITE_PERMISSIONS = discord.Permissions(
 
 
 class StartupError(Exception):
-    """The bot cannot start; `str()` says why and what to do."""
+    """An error that keeps the bot from starting; `str()` says why and what to do."""
 
 
 class Check(NamedTuple):
-    """One line of the checks: ok, warning or FAILED, and what to do."""
+    """The result of one check: ok, warning or FAILED, and what to do."""
 
     area: str
     state: str
