@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""ComfyGen: /gen in Discord, a picture from the ComfyUI at home.
+"""ComfyGen: /gen in Discord makes a picture with the ComfyUI at home.
 
-The bot and the way in: the command line, start and stop, Discord's events, and one router for
-clicks and modals. The way of a job, from file to file: `/gen` opens a form (form.py), Generate
-(commands.py) hands it to the worker (worker.py), which asks ComfyUI (comfy_client.py) for the bound
-workflow (binder.py) and notes each step (store.py); running.py shows the channel how far it is, and
-report.py what came of it.
+Owns the command line, start and stop, Discord's events, and one router for clicks and modals. The
+way of a job: `/gen` (bot/gen.py) opens a form (bot/form.py), Generate hands it to the worker
+(jobs/worker.py), which submits the bound workflow (binder.py) to ComfyUI (comfy_client.py) and
+records each step (store.py); bot/running.py shows the progress, and bot/report.py the result.
 
 Four kinds of threads share the work. The event loop runs everything of discord.py and must never
-block: what waits for a disk or a socket goes to its pool (`asyncio.to_thread`). The worker makes
-one job at a time, the sweeper stops in ComfyUI what nobody wants; neither touches a discord object.
+block: what waits for a disk or a socket goes to a pool of threads. The worker makes one job at a
+time, the sweeper stops prompts in ComfyUI that are no longer needed; neither touches a discord
+object.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from __future__ import annotations
 import gc
 
 if __name__ == "__main__":
-    # Modules leave no garbage while they load, and looking for it takes a tenth of that time. The
-    # last lines of this file switch the collector on again.
+    # Modules leave no garbage while they load, and collecting takes a tenth of that time. The last
+    # lines of this file switch the collector on again.
     gc.disable()
 
+import argparse
 import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-import types
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -51,10 +51,11 @@ from cli.checks import (
     check_application,
     check_channel,
     check_roles,
-    explanation,
+    discord_failure,
     log_check,
     print_checks,
 )
+from cli.once import add_options, run_once
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
 from jobs.catalog import Catalog
@@ -76,23 +77,21 @@ from text import MESSAGE_LIMIT, PublicError, truncate
 log = logging.getLogger("comfygen")
 
 EXIT_INTERRUPTED = 130
-# For what the event loop may not wait for. ComfyUI, which may hang for long, has threads apart, so
-# that a click always finds one for the database.
-POOL_THREADS = 4
-COMFYUI_THREADS = 4
+POOL_THREADS = 4  # for the database, so that a click always finds one
+COMFYUI_THREADS = 4  # for ComfyUI, which may hang for long
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 
-# discord.py warns twice at each start that it cannot speak; this bot never will.
+# discord.py warns twice at each start that voice does not work; this bot does not use it.
 discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
 class ComfyGen(discord.Client):
-    """Discord's side of the program; lives on the event loop."""
+    """The Discord client: it owns the parts of the bot, and runs on the event loop."""
 
     def __init__(
         self, settings: Settings, store: Store, client: ComfyClient, catalog: Catalog
     ) -> None:
-        """Takes what the checks have opened and read."""
+        """Start nothing yet; `StartupChecks` has opened what is handed in."""
         super().__init__(
             intents=discord.Intents(guilds=True),
             allowed_mentions=discord.AllowedMentions.none(),
@@ -119,13 +118,13 @@ class ComfyGen(discord.Client):
     # Connecting
 
     async def connect(self, *, reconnect: bool = True) -> None:
-        """As discord.py does it, which gives up if the gateway refuses the very first connection:
-        that is waited for like any later one."""
+        """Connect as discord.py does, but retry the first connection too: discord.py gives up if
+        the gateway refuses that one."""
         backoff = discord.backoff.ExponentialBackoff()
         while True:
             try:
                 return await super().connect(reconnect=reconnect)
-            except AttributeError:  # it asks for the session of a connection that never was
+            except AttributeError:  # discord.py asks a connection that never was for its session
                 if self.ws is not None:
                     raise
             seconds = backoff.delay()
@@ -133,7 +132,7 @@ class ComfyGen(discord.Client):
             await asyncio.sleep(seconds)
 
     async def setup_hook(self) -> None:
-        """Once, after the login and before the gateway (discord.py)."""
+        """Register the commands and start the work; discord.py calls this once, after the login."""
         actual = self.application_id
         check = check_application(self.settings, actual)
         if check.state == "FAILED":
@@ -154,7 +153,7 @@ class ComfyGen(discord.Client):
             task.add_done_callback(log_exception)
 
     async def _purge_daily(self) -> None:
-        """At the start and once a day: remove the rows that the owner does not want to keep."""
+        """Remove jobs older than JOB_RETENTION_DAYS, at the start and once a day."""
         days = self.settings.retention_days
         while days:
             try:
@@ -182,7 +181,7 @@ class ComfyGen(discord.Client):
         log.info("commands registered in server %d", guild_id)
 
     async def on_ready(self) -> None:
-        """Connected; also after a lost session. Says where the bot could not work."""
+        """Log each channel and role that is configured wrongly; also after a lost session."""
         log.info("connected as %s; allowed channels: %d", self.user, len(self.settings.channel_ids))
         for channel_id in sorted(self.settings.channel_ids):
             check = check_channel(channel_id, self.get_channel(channel_id))
@@ -194,7 +193,7 @@ class ComfyGen(discord.Client):
     # Answering
 
     async def on_interaction(self, interaction: Interaction) -> None:
-        """Every control and every modal comes by here; commands go through the tree."""
+        """Route a control or a modal by its custom id; commands go through the tree."""
         kinds = discord.InteractionType
         if interaction.type not in (kinds.component, kinds.modal_submit):
             return
@@ -213,24 +212,21 @@ class ComfyGen(discord.Client):
         await self.answer_error(interaction, original)
 
     async def answer_error(self, interaction: Interaction, error: Exception) -> None:
-        """Turn what a handler raised into an answer for the person."""
-        if self.is_closed():  # aiohttp's complaint of that is no error of ours
-            log.warning("the end of the bot has cut an answer off: %s", error)
+        """Reply with the sentence for an error that a handler raised; log what the owner needs."""
+        if self.is_closed():  # the handler's call to Discord was cut off
+            log.warning("shutting down: a reply was not sent: %s", error)
             return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)
             self.reporter.on_error(error)
         elif isinstance(error, DISCORD_ERRORS):
-            log.warning("Discord did not take an answer: %s", error)
+            log.warning("Discord did not accept a reply: %s", error)
         elif not isinstance(error, PublicError):
             log.error("a handler failed", exc_info=error)
         try:
-            await _answer(interaction, error)
-        except (
-            *DISCORD_ERRORS,
-            RuntimeError,
-        ) as failure:  # the latter if the bot ends at this moment
-            log.warning("an answer did not reach Discord: %s", failure)
+            await _reply(interaction, error)
+        except (*DISCORD_ERRORS, RuntimeError) as failure:  # the latter if the bot ends just now
+            log.warning("a reply did not reach Discord: %s", failure)
 
     # The end
 
@@ -244,7 +240,7 @@ class ComfyGen(discord.Client):
         last_resort = threading.Timer(grace + 5.0, os._exit, (0,))
         last_resort.daemon = True
         last_resort.start()
-        # Not in the thread pool, all of which may hang on ComfyUI.
+        # Not in the pool, all of whose threads may hang.
         finished = asyncio.wrap_future(self.worker.finished)
         if not (await asyncio.wait([finished], timeout=grace))[0]:
             log.warning("the current job is not finished; it is taken up at the next start")
@@ -253,7 +249,7 @@ class ComfyGen(discord.Client):
             await self.reporter.drain(max(0.0, deadline - self.loop.time()))
 
     def stop_tasks(self) -> None:
-        """Drop what is still going on; the next start takes it up."""
+        """Cancel what still runs; the next start takes it up."""
         self.worker.abort()
         self.reporter.drop()
         for task in self._background:
@@ -261,8 +257,8 @@ class ComfyGen(discord.Client):
         self.comfyui_threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def _answer(interaction: Interaction, error: Exception) -> None:
-    if isinstance(error, StaleForm):  # the controls go, so that nobody presses them again
+async def _reply(interaction: Interaction, error: Exception) -> None:
+    if isinstance(error, StaleForm):  # its controls would be refused again, so remove them
         await interaction.response.edit_message(content=error.user_message, view=None)
         return
     sentence = truncate(user_message_of(error), MESSAGE_LIMIT)
@@ -273,7 +269,7 @@ async def _answer(interaction: Interaction, error: Exception) -> None:
     except discord.HTTPException as failure:
         if failure.code != ACKNOWLEDGED_ALREADY:
             raise
-        # The first answer did arrive, only Discord's reply to it was lost.
+        # The response did arrive, and what Discord said to it was lost.
     await interaction.followup.send(sentence, ephemeral=True)
 
 
@@ -282,19 +278,19 @@ async def _answer(interaction: Interaction, error: Exception) -> None:
 
 
 def prepare(settings: Settings) -> ComfyGen | None:
-    """The bot, after the checks; None if one has failed. Each is a line in the log."""
-    inspection = StartupChecks(settings)
-    inspection.run()
-    for check in inspection.checks:
+    """Run the checks, log them, and return the bot; None if one has failed."""
+    startup = StartupChecks(settings)
+    startup.run()
+    for check in startup.checks:
         log_check(check)
-    if inspection.passed and inspection.store is not None:
-        return ComfyGen(settings, inspection.store, inspection.client, inspection.catalog)
-    inspection.close()
+    if startup.passed and startup.store is not None:
+        return ComfyGen(settings, startup.store, startup.client, startup.catalog)
+    startup.close()
     return None
 
 
 async def serve(bot: ComfyGen, token: str) -> int:
-    """Run the bot until a signal or an error ends it; the exit code."""
+    """Run the bot until a signal or an error ends it, and return the exit code."""
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(POOL_THREADS, "pool")
     loop.set_default_executor(pool)
@@ -314,21 +310,21 @@ async def serve(bot: ComfyGen, token: str) -> int:
         bot.stop_tasks()
         (outcome,) = await asyncio.gather(connection, return_exceptions=True)
     if isinstance(outcome, (StartupError, StoreError, *DISCORD_ERRORS)):
-        log.critical("%s", explanation(outcome))
+        log.critical("%s", discord_failure(outcome))
     elif isinstance(outcome, Exception):
-        log.critical("the bot ended by an error of its own", exc_info=outcome)
-    # asyncio waits for its pool at the end, and a thread may hang on ComfyUI: it gets a new one.
+        log.critical("the bot ended because of a bug", exc_info=outcome)
+    # asyncio waits for its pool at the end, and a thread may hang: hand it a new pool.
     pool.shutdown(wait=False, cancel_futures=True)
     loop.set_default_executor(ThreadPoolExecutor(1))
     return 0 if stop.is_set() else 1
 
 
 def set_signal_handlers(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """The first signal sets `stop`, a second one ends the process at once."""
+    """Have the first signal set `stop`, and a second one end the process at once."""
 
     def on_signal(*_: object) -> None:
         if stop.is_set():
-            # Nothing is lost: what is unfinished stands in the database.
+            # Nothing is lost: the database has what is unfinished.
             log.warning("second signal: ended at once")
             os._exit(EXIT_INTERRUPTED)
         stop.set()
@@ -338,16 +334,16 @@ def set_signal_handlers(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) ->
         if number is None:
             continue
         try:
-            # Its wake-up file descriptor is what ends the loop's wait, whenever the signal comes.
+            # This sets a wake-up file descriptor, which ends the loop's wait whenever it comes.
             loop.add_signal_handler(number, on_signal)
         except NotImplementedError:  # Windows, whose loop has that descriptor from the start
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
 
 def run(settings: Settings) -> int:
-    """The bot, from its checks to its end; the exit code."""
-    # Threads take turns ten times as often, so that a click need not wait for the worker while it
-    # unpacks a large picture.
+    """Run the checks and the bot, and return the exit code."""
+    # Threads switch ten times as often, so that a click need not wait while the worker unpacks a
+    # large picture.
     sys.setswitchinterval(0.0005)
     bot = prepare(settings)
     if bot is None:
@@ -358,20 +354,14 @@ def run(settings: Settings) -> int:
         bot.store.close()
         bot.comfy.close()
     if any(thread.name.startswith("pool") for thread in threading.enumerate()):
-        # It hangs on ComfyUI, and Python would wait for it.
+        # It hangs, and Python would wait for it.
         logging.shutdown()
         os._exit(code)
     return code
 
 
-def parse_arguments(arguments: Sequence[str]) -> Any:
-    """The command line, an attribute for each option; ends the program if it makes no sense."""
-    if not arguments:  # a start of the bot needs no parser
-        return types.SimpleNamespace(check=False, once=None, adopt=None, offline=False)
-    import argparse
-
-    from cli.once import add_options
-
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line; end the program if they make no sense."""
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
         description="A Discord bot whose /gen makes pictures with the ComfyUI at home.",
@@ -399,7 +389,7 @@ def parse_arguments(arguments: Sequence[str]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python comfygen.py`; the exit code."""
+    """Run `python comfygen.py` with these arguments, and return the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     problems: Sequence[str] = ()
     try:
@@ -423,8 +413,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run_adopt(settings, options)
         if options.once is not None:
-            from cli.once import run_once
-
             return run_once(settings, options)
         return run(settings)
     except KeyboardInterrupt:

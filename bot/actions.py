@@ -32,7 +32,7 @@ CANCELLED_BY_MODERATOR = (
 
 
 async def on_again(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Queue the job again; of a double click the first press answers for both."""
+    """Queue the job again; of a double click the first counts."""
     press = interaction.user.id, control.key
     if context.again_guard.is_repeat(*press):
         await interaction.response.defer()
@@ -45,8 +45,8 @@ async def on_again(context: BotContext, interaction: Interaction, control: Contr
 
 
 async def again(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Queue the same settings with a new seed, for the person who pressed; open a form with them
-    where something is not offered any more."""
+    """Queue the same settings with a new seed, for the person who clicked; open a form with
+    them if something is no longer offered."""
     context.check_place(interaction)
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await context.job(control.key)
@@ -74,7 +74,7 @@ async def again(context: BotContext, interaction: Interaction, control: ControlI
 
 
 async def edit(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Open a form filled from the job, for the person who pressed."""
+    """Open a form filled in from the job, for the person who clicked."""
     context.check_place(interaction)
     await interaction.response.defer(ephemeral=True, thinking=True)
     await context.forms.open_from(interaction, await context.job(control.key))
@@ -96,7 +96,7 @@ async def delete(context: BotContext, interaction: Interaction, control: Control
 
 
 async def remove(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Delete every message of the result: the person has confirmed."""
+    """Delete every message of the result, as the person has confirmed."""
     await interaction.response.defer()
     job_id, message_id, asker_id = control.key.split(":")
     check_may_change(interaction, asker_id, interaction.guild_id)
@@ -130,7 +130,7 @@ async def cancel(context: BotContext, interaction: Interaction, control: Control
     await cancel_job(context, interaction, control.key)
     message = interaction.message
     if message is not None and message.flags.ephemeral:
-        context.reporter.answers.forget(control.key)
+        context.reporter.replies.forget(control.key)
         await tidy(interaction.edit_original_response(content="Cancelled.", view=None))
 
 
@@ -159,19 +159,19 @@ async def say_queued(
                 f"Queued! {place}{more}", view=view, ephemeral=True, wait=True
             )
         except DISCORD_ERRORS as error:
-            # The job is safe: an error's "try again" would double it.
-            log.warning("job %s: its Queued! did not arrive: %s", queued.job_id, error)
+            # The job is queued: an error's "try again" would double it.
+            log.warning("job %s: the reply Queued! did not arrive: %s", queued.job_id, error)
             if is_last or isinstance(error, discord.HTTPException):
                 return
         else:
-            follow = context.reporter.answers.follow
+            follow = context.reporter.replies.follow
             follow(queued.job_id, interaction.followup, message.id, place, more)
             return
 
 
 async def tidy(edit: Awaitable[object]) -> None:
-    """Wait for an edit that comes after the work: if it fails, the work is done all the same."""
+    """Await an edit of the reply, and only log its failure: what the reply is about is done."""
     try:
         await edit
     except DISCORD_ERRORS as error:
-        log.warning("Discord did not take an edit: %s", error)
+        log.warning("Discord did not accept an edit: %s", error)

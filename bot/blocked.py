@@ -1,7 +1,7 @@
-"""A server's own words: /blocked, and whether a prompt has any of them.
+"""/blocked: the words that a server's moderators do not allow in prompts.
 
-Owns the commands with which moderators keep their list, and holds each server's list ready to be
-looked for. How a term is compared, blocked.py knows. What waits for the disk runs in a thread.
+The commands that edit the list, and a cache of each server's list. jobs/terms.py parses a term and
+finds it in a prompt. Runs on the event loop; the database is read in a thread.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from text import UserError, escape, in_lines, quote, truncate
 
 log = logging.getLogger(__name__)
 
-LISTED_SHOWN = 100  # terms in a message; more come as a file,
-LISTED_LIMIT = 1500  # and so does a list of more characters
-FOUND_SHOWN = 10  # terms that a prompt has,
-FOUND_LIMIT = 60  # and characters of each
-REFUSED_SHOWN = 10  # lines of a file that were not taken
+LISTED_SHOWN = 100  # terms in a message; more come as a file
+LISTED_LIMIT = 1500  # characters of the terms in a message; more come as a file
+FOUND_SHOWN = 10  # blocked terms that a refusal names
+FOUND_LIMIT = 60  # characters of each term in a refusal
+REFUSED_SHOWN = 10  # lines of a file that were not accepted
 
 
 class BlockedPrompt(UserError):
-    """A prompt has words that its server's moderators do not want; says which, as spoilers."""
+    """A prompt with words that its server's moderators block; the sentence has them as spoilers."""
 
     def __init__(self, terms: tuple[str, ...]) -> None:
         shown = spoilers([truncate(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])
@@ -45,54 +45,54 @@ class BlockedPrompt(UserError):
 
 
 class BlockedWords:
-    """The terms of each server, as they are in the database. Any thread; blocks. Raises
-    StoreError."""
+    """The blocked terms of each server, cached. For any thread; blocks, and raises StoreError."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # By server, of those that were asked for: a Matcher, and the terms as they were typed.
-        self._known: dict[str, tuple[Matcher, list[str]]] = {}
+        # By server: a Matcher, and the terms as they were typed.
+        self._cache: dict[str, tuple[Matcher, list[str]]] = {}
         self._lock = threading.Lock()
 
     def found(self, guild_id: str, prompt: str) -> tuple[str, ...]:
-        """The terms that a prompt has, as they were typed."""
+        """Return the terms that a prompt has, as they were typed."""
         return self._of(guild_id)[0].found(prompt)
 
     def add(self, guild_id: str, terms: tuple[Term, ...], user_id: str) -> int:
-        """Add terms; how many were new. TermError if there would be too many."""
+        """Add terms, and return how many were new. Raises TermError if there would be too many."""
         with self._lock:
             before = self._store.blocked(guild_id)
             new = {term.key for term in terms}.difference(term.key for term in before)
             if len(before) + len(new) > MOST_TERMS:
                 raise TermError(f"A server may have {MOST_TERMS:,} terms, and has {len(before):,}.")
             added = self._store.add_blocked(guild_id, terms, user_id)
-            self._known.pop(guild_id, None)
+            self._cache.pop(guild_id, None)
         return added
 
     def remove(self, guild_id: str, term: Term) -> bool:
-        """Remove a term; False if there is none like it."""
+        """Remove a term, and return whether there was one."""
         with self._lock:
             is_removed = self._store.remove_blocked(guild_id, term.key)
-            self._known.pop(guild_id, None)
+            self._cache.pop(guild_id, None)
         return is_removed
 
     def terms(self, guild_id: str) -> list[str]:
-        """All terms of a server as they were typed, in alphabetical order."""
+        """Return all terms of a server as they were typed, in alphabetical order."""
         return self._of(guild_id)[1]
 
     def with_part(self, guild_id: str, part: str, limit: int) -> list[str]:
-        """So many of the terms that have this part."""
+        """Return the first terms that have this part."""
         part = part.lower()
         return list(islice((t for t in self.terms(guild_id) if part in t.lower()), limit))
 
     def _of(self, guild_id: str) -> tuple[Matcher, list[str]]:
-        """Read once, until they change: autocomplete asks at each letter."""
+        """Return the cache's entry, read from the database if there is none: autocomplete asks at
+        each letter."""
         with self._lock:
-            if guild_id not in self._known:
+            if guild_id not in self._cache:
                 terms = self._store.blocked(guild_id)
                 matcher = Matcher((term.key, term.typed) for term in terms)
-                self._known[guild_id] = matcher, [term.typed for term in terms]
-            return self._known[guild_id]
+                self._cache[guild_id] = matcher, [term.typed for term in terms]
+            return self._cache[guild_id]
 
 
 blocked = app_commands.Group(
@@ -107,10 +107,10 @@ blocked = app_commands.Group(
     term="A word or several; word* also blocks longer words that begin so",
     file="A text file with one term a line",
 )
-async def add(
+async def add_terms(
     interaction: Interaction, term: str | None = None, file: discord.Attachment | None = None
 ) -> None:
-    """/blocked add: what was added, and which lines were not taken."""
+    """Add a term or a file of them, and say which lines were not accepted."""
     guild_id = check_manager(interaction)
     if term is None and file is None:
         raise UserError("Give a term, or attach a text file with one a line.")
@@ -131,8 +131,8 @@ async def add(
 
 
 async def content_of(file: discord.Attachment) -> bytes:
-    """The bytes of an attached list; UserError if it is too large, or Discord does not hand it
-    out."""
+    """Return the bytes of an attached list. Raises UserError if it is too large, or cannot be
+    downloaded from Discord."""
     if file.size > FILE_LIMIT:
         raise UserError(f"The file is larger than {FILE_LIMIT // 1024} KiB.")
     try:
@@ -144,8 +144,8 @@ async def content_of(file: discord.Attachment) -> bytes:
 
 @blocked.command(name="remove", description="Allow a word again")
 @app_commands.describe(term="As it is in the list")
-async def remove(interaction: Interaction, term: str) -> None:
-    """/blocked remove."""
+async def remove_term(interaction: Interaction, term: str) -> None:
+    """Remove a term from the list."""
     guild_id = check_manager(interaction)
     parsed = parse_term(term)
     await interaction.response.defer(ephemeral=True)
@@ -154,9 +154,9 @@ async def remove(interaction: Interaction, term: str) -> None:
     await interaction.followup.send(f"{quote(term)} is allowed again.", ephemeral=True)
 
 
-@remove.autocomplete("term")
+@remove_term.autocomplete("term")
 async def complete_term(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
-    """The terms that a moderator may mean."""
+    """Suggest terms of the list."""
     if not interaction.permissions.manage_guild:
         return []
     try:
@@ -170,8 +170,8 @@ async def complete_term(interaction: Interaction, current: str) -> list[app_comm
 
 
 @blocked.command(name="list", description="Show the words that are blocked here")
-async def show(interaction: Interaction) -> None:
-    """/blocked list, for the moderator's eyes alone."""
+async def list_terms(interaction: Interaction) -> None:
+    """Show the list, for the moderator's eyes alone."""
     guild_id = check_manager(interaction)
     await interaction.response.defer(ephemeral=True)
     terms = await asyncio.to_thread(words_of(interaction).terms, guild_id)
@@ -186,11 +186,11 @@ async def show(interaction: Interaction) -> None:
 
 
 def words_of(interaction: Interaction) -> BlockedWords:
-    """The blocked words of the bot that was asked."""
+    """Return the blocked words of the bot's context."""
     words: BlockedWords = interaction.client.context.words
     return words
 
 
 def spoilers(terms: list[str] | tuple[str, ...]) -> str:
-    """Terms that nobody has to read who does not want to."""
+    """Return terms as spoilers, each readable once it is clicked."""
     return ", ".join(f"||{escape(term)}||" for term in terms)

@@ -1,6 +1,7 @@
-"""The table of commands and of controls, and /refresh.
+"""The tables of commands and of control handlers, and /refresh.
 
-The bot's router looks a control up here by its custom id. Runs on the event loop.
+The router in comfygen.py looks a control up here by its custom id. Runs on the event loop; what
+waits for ComfyUI runs in a thread.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from jobs.catalog import Offer
 from jobs.draft import ExpiredForm
 from text import UserError, quote
 
-LEFT_OUT_SHOWN = 10  # of the workflows that cannot be used
+LEFT_OUT_SHOWN = 10  # names of workflows that cannot be used
 
 
 @app_commands.command(name="refresh", description="Read ComfyUI's models and samplers again")
 @app_commands.default_permissions(manage_guild=True)
 async def refresh(interaction: Interaction) -> None:
-    """Read the option lists again, without a restart; for members who may manage the server."""
+    """Read the lists of options again, without a restart; for members with Manage Server."""
     check_manager(interaction)
     context: BotContext = interaction.client.context
     await interaction.response.defer(ephemeral=True)
@@ -82,7 +83,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("modal", "edit"): gen.on_modal,
     ("modal", "retry"): gen.on_modal,
     ("job", "cancel"): actions.cancel,
-    ("queue", "cancel"): queue.cancel,
+    ("queue", "cancel"): queue.cancel_chosen,
     ("mine", "page"): mine.turn_page,
     ("job", "again"): actions.on_again,
     ("job", "edit"): actions.edit,

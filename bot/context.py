@@ -1,7 +1,7 @@
-"""The bot's context: what every command, button and modal is handed.
+"""The bot's context, which every command, button and modal is handed.
 
-Holds the parts of the bot and the rules that apply to all commands. Runs on the event loop; what
-blocks goes to a thread.
+Holds the parts of the bot: settings, store, catalog, worker, reporter, forms, blocked words; and
+the checks that apply to all commands. Runs on the event loop; what blocks goes to a thread.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from settings import Settings
 from store import Job, JobParams, Store
 from text import UserError
 
-DOUBLE_CLICK_SECONDS = 2.0  # within which a second press is part of the first
+DOUBLE_CLICK_SECONDS = 2.0  # within which a second click is part of the first
 RESTARTING = "The bot is restarting. Please try again in a minute."
 
 
 class DoubleClickGuard:
-    """Recognizes the second press of a double click."""
+    """Recognizes the second click of a double click."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[int, str], float] = {}  # when, by person and job
 
     def is_repeat(self, user_id: int, job_id: str) -> bool:
-        """Return whether this person has just pressed the same button; if not, note the press."""
+        """Return whether this person has just clicked the same button; if not, note the click."""
         now = time.monotonic()
         self._first = {
-            press: at for press, at in self._first.items() if now - at < DOUBLE_CLICK_SECONDS
+            click: at for click, at in self._first.items() if now - at < DOUBLE_CLICK_SECONDS
         }
         is_repeat = (user_id, job_id) in self._first
         self._first.setdefault((user_id, job_id), now)
         return is_repeat
 
     def forget(self, user_id: int, job_id: str) -> None:
-        """Let the next press count: this one failed."""
+        """Let the next click count, as this one failed."""
         self._first.pop((user_id, job_id), None)
 
 

@@ -1,7 +1,7 @@
-"""What people press: buttons and menus, and the custom ids by which the bot finds them again.
+"""Buttons, menus and their custom ids.
 
-Owns the form of a custom id, and the buttons about one job. What happens when one is pressed,
-commands.py knows. Pure, but that discord.py wants an event loop for a view.
+Owns the format of a custom id, and the buttons about one job; bot/commands.py maps each to what it
+does. No I/O, but discord.py makes a view only on an event loop.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BUTTONS = {
 
 
 class ControlId(NamedTuple):
-    """The custom id of a control, `area:action:key`. The bot routes by the first two; the key says
-    which form or which job it is about."""
+    """The custom id of a control, `area:action:key`. The bot routes by the first two; the key is
+    the form, the job or the page that it is about."""
 
     area: str
     action: str
@@ -34,15 +34,15 @@ class ControlId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> ControlId:
-        """The reverse of `str()`; parts that are missing are empty."""
+        """Parse the text that `str()` makes; parts that are missing are empty."""
         area, _, rest = text.partition(":")
         action, _, key = rest.partition(":")
         return cls(area, action, key)
 
 
 class Controls(discord.ui.View):
-    """Controls that the bot finds by their custom ids alone, also after a restart: discord.py has
-    no need to remember them, and would keep a timer of 15 minutes for each ephemeral one."""
+    """A view whose controls are routed by their custom ids alone, also after a restart. It is
+    stopped at once: discord.py would keep a timer of 15 minutes for each ephemeral one."""
 
     def __init__(self, *items: discord.ui.Item[Any]) -> None:
         super().__init__(timeout=None)
@@ -54,17 +54,17 @@ class Controls(discord.ui.View):
 def button(
     area: str, action: str, key: str, label: str, style: discord.ButtonStyle
 ) -> discord.ui.Button[Any]:
-    """A button with the custom id of these parts."""
+    """Return a button with the custom id of these parts."""
     custom_id = str(ControlId(area, action, key))
     return discord.ui.Button(custom_id=custom_id, label=label, style=style)
 
 
 def job_button(job_id: str, action: str, label_end: str = "") -> discord.ui.Button[Any]:
-    """The button with this action on a job; `label_end` tells it from others like it."""
+    """Return the button for an action on a job; `label_end` tells it from others like it."""
     label, style = BUTTONS[action]
     return button("job", action, job_id, label + label_end, style)
 
 
 def job_view(job_id: str, *actions: str) -> Controls:
-    """Buttons about one job. They carry its id, so they work for ever, also after a restart."""
+    """Return buttons about one job. They carry its id, so they work for ever."""
     return Controls(*(job_button(job_id, action) for action in actions))

@@ -1,6 +1,6 @@
 """/gen: the command, its autocomplete, and the controls of its form up to Generate.
 
-The form's looks and drafts are bot/form.py's. Runs on the event loop; what blocks goes to a thread.
+bot/form.py has the form's message and drafts. Runs on the event loop; what blocks goes to a thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def gen(
     shape: str | None = None,
     lora: str | None = None,
 ) -> None:
-    """Open a form; what the options say is filled in."""
+    """Open a form, filled in from the command's options."""
     context: BotContext = interaction.client.context
     context.catalog.refresh_if_older(time.monotonic() - LISTS_AGE)
     given = (
@@ -83,26 +83,26 @@ def choices_of(names: OptionNames, text: str) -> list[app_commands.Choice[str]]:
 
 
 async def choose(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Take a choice from a menu of the form."""
+    """Apply a choice from a menu of the form."""
     data: Any = interaction.data
     await context.forms.choose(interaction, control.key, control.action, data["values"][0])
 
 
 async def show_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Open the window of Edit Prompts & Settings, or of Correct it."""
+    """Open the modal of Edit Prompts & Settings, or of Correct it."""
     await context.forms.show_modal(interaction, control.key, control.action)
 
 
 async def on_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Take the texts of a submitted window."""
+    """Apply the texts of a submitted modal."""
     data: Any = interaction.data
     await context.forms.on_modal(interaction, control.key, control.action, data["components"])
 
 
 async def generate(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Turn the draft into a job."""
+    """Queue the draft as a job."""
     draft = context.forms.draft(interaction, control.key)
-    if draft.stage is Stage.SENDING:  # a second press; the first answers, whichever way it ends
+    if draft.stage is Stage.SENDING:  # a second click; the first replies, however it ends
         await interaction.response.defer()
         return
     context.check_place(interaction)

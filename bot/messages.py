@@ -1,7 +1,6 @@
-"""What the bot's messages in a channel have in common.
+"""Helpers for posting: nonces, finding our own messages, which errors to retry.
 
-Owns the nonce, how a prompt is quoted in them, how a message of our own is found again, and which
-of Discord's failures pass with time. What the messages say, running.py and report.py know.
+Also how a prompt is quoted. The messages themselves are in bot/running.py and bot/report.py.
 """
 
 from __future__ import annotations
@@ -21,24 +20,19 @@ from text import escape, truncate
 
 log = logging.getLogger(__name__)
 
-# What a call to Discord raises: if nothing came back, and if Discord is away or refuses.
-NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-DISCORD_ERRORS = (discord.DiscordException, *NO_ANSWER)
-PERMANENT_STATUSES = (
-    400,
-    403,
-    404,
-)  # statuses of a channel that the bot cannot use; 400: archived, for one
-PROMPT_SHOWN = 200  # characters of the prompt in a result (architecture.md M9)
+NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)  # a call to Discord got none
+DISCORD_ERRORS = (discord.DiscordException, *NO_ANSWER)  # whatever a call to Discord raises
+PERMANENT_STATUSES = (400, 403, 404)  # the bot cannot use the channel; 400: archived, for one
+PROMPT_SHOWN = 200  # characters of the prompt in an embed
 DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
-PATIENCE = 5.0  # seconds after which others need not wait any more for a post that hangs
+HANGING_SECONDS = 5.0  # after which a call to Discord no longer keeps others waiting
 TRY_SECONDS = 20.0  # for one message without files
-CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, which is held against Discord's
+CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, as compared with Discord's
 LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
 
 
 def may_work_later(error: Exception) -> bool:
-    """Whether the same attempt may work later: Discord, ComfyUI or the database is away."""
+    """Return whether to retry: Discord, ComfyUI or the database is away."""
     if isinstance(error, discord.HTTPException):
         return error.status == 429 or error.status >= 500
     passing = (discord.RateLimited, *NO_ANSWER, StoreError, Unreachable, BadAnswer)
@@ -46,22 +40,23 @@ def may_work_later(error: Exception) -> bool:
 
 
 def nonce(job_id: str, part: object) -> str:
-    """Discord drops a second message with the same nonce. It may have 25 characters: of the id's
-    32 digits as many as fit."""
+    """Return the nonce of a message about a job: Discord drops a second message with the same one.
+    It may have 25 characters, so only 20 of the id's 32 digits are in it."""
     return f"{job_id.replace('-', '')[:20]}-{part}"
 
 
 def prompt_of(job: Job) -> str:
+    """Return the beginning of the job's prompt, as markdown."""
     return escape(truncate(job.positive_prompt, PROMPT_SHOWN))
 
 
 def description_of(job: Job, before: str = "") -> str:
-    """A picture in words, for those who cannot see it: what was asked for. Not markdown."""
+    """Return the alt text of a job's picture, which is its prompt; not markdown."""
     return truncate(before + job.positive_prompt, DESCRIPTION_LIMIT)
 
 
 def buttons_of(message: discord.Message) -> set[str]:
-    """The custom ids of a message's buttons: they tell our messages about one job from others."""
+    """Return the custom ids of a message's buttons, by which our messages about a job are found."""
     rows = [row for row in message.components if isinstance(row, discord.ActionRow)]
     return {item.custom_id or "" for row in rows for item in row.children}
 
@@ -72,7 +67,7 @@ async def own_messages(
     since_ms: int | None,
     until_ms: int | None,
 ) -> AsyncIterator[discord.Message]:
-    """Our messages that may have been posted between these times (Unix ms, of this machine's
+    """Yield our messages that may have been posted between these times (Unix ms, of this machine's
     clock; None: now), oldest first, however many others there are."""
     since, until = (
         datetime.fromtimestamp((unix_ms() if ms is None else ms) / 1000, timezone.utc)
@@ -86,10 +81,10 @@ async def own_messages(
             if message.author == client.user:
                 yield message
     except (discord.Forbidden, discord.NotFound):
-        log.debug("the history of a channel is closed to the bot")
+        log.debug("the bot may not read the history of a channel")
 
 
-def log_exception(work: Future[None] | asyncio.Future[None]) -> None:
-    """When work has ended that nobody waits for: an error of its own must not vanish."""
-    if not work.cancelled() and (error := work.exception()) is not None:
-        log.error("work in the background has failed", exc_info=error)
+def log_exception(task: Future[None] | asyncio.Future[None]) -> None:
+    """Log the exception of a background task, which nothing awaits; a done callback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background task failed", exc_info=error)

@@ -16,7 +16,7 @@ from bot.controls import ControlId, Controls, Interaction, button, job_button
 from store import Job, Store
 from text import escape, truncate
 
-PAGE_SIZE = 10  # pictures: two rows of buttons for each five, and one for the pages
+PAGE_SIZE = 10  # pictures; each five have two of the five rows of buttons
 PROMPT_IN_LIST = 100  # characters
 DISCORD_URL = "https://discord.com/channels"
 

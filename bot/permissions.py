@@ -1,4 +1,4 @@
-"""Who may do what, and where.
+"""Permission checks for commands and buttons.
 
 Owns the refusals that depend on the channel, on what Discord grants the person or the bot there,
 and on whose job it is. Runs on the event loop and waits for nothing.
@@ -12,10 +12,15 @@ from bot.controls import Interaction
 from settings import Settings
 from text import UserError
 
+NO_COMMANDS = (
+    "This button is for those who may use commands in this channel. The server's admins can change"
+    " that."
+)
+
 
 def check_place(settings: Settings, interaction: Interaction) -> None:
-    """UserError outside of the allowed channels and their threads, for those without an allowed
-    role, and for those who may not use commands there: Discord leaves them the buttons."""
+    """Raise UserError outside of the allowed channels and their threads, without an allowed role,
+    and for a person who may not use commands there: Discord leaves them the buttons."""
     command = interaction.command
     used = f"/{command.name}" if command else "This button"
     if interaction.guild_id is None:
@@ -31,28 +36,25 @@ def check_place(settings: Settings, interaction: Interaction) -> None:
         advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
         raise UserError(f"{used} is not available in this channel. Please {advice}.")
     if settings.role_ids and not _has_role(settings, interaction):
-        raise UserError(f"{used} is for members with a certain role here. Please ask a moderator.")
+        what = used.lower()
+        raise UserError(f"You need a certain role to use {what} here. Please ask a moderator.")
     if not interaction.permissions.use_application_commands:
         raise UserError(NO_COMMANDS)
 
 
 def _has_role(settings: Settings, interaction: Interaction) -> bool:
-    """Whether the person has one of the owner's roles. Moderators and those who may manage the
-    server need none, as with Discord's own permissions of commands."""
+    """Return whether the person has one of the owner's roles. Moderators, and members with the
+    Manage Server permission, need none, as with Discord's own permissions of commands."""
     granted = interaction.permissions
+    if granted.manage_guild or granted.manage_messages:
+        return True
     roles = {role.id for role in getattr(interaction.user, "roles", ())}
-    is_one = not settings.role_ids.isdisjoint(roles)
-    return is_one or granted.manage_guild or granted.manage_messages
-
-
-NO_COMMANDS = (
-    "This button is for those who may use commands in this channel. The server's admins can change"
-    " that."
-)
+    return not settings.role_ids.isdisjoint(roles)
 
 
 def cannot_post(interaction: Interaction) -> str:
-    """What a person should know where the bot may not post; empty where it may."""
+    """Return a sentence about the permissions that the bot lacks to post there; empty if it lacks
+    none."""
     granted = interaction.app_permissions
     is_thread = isinstance(interaction.channel, discord.Thread)
     needed = {
@@ -73,21 +75,21 @@ def cannot_post(interaction: Interaction) -> str:
 
 
 def check_manager(interaction: Interaction) -> str:
-    """The id of the server, for members who may manage it; UserError for all others. Asked again
-    after Discord: a server's settings can show a command to others."""
+    """Return the id of the server. Raises UserError without the Manage Server permission, which
+    Discord does not ask for where a server's settings show the command to others."""
     if interaction.guild_id is None or not interaction.permissions.manage_guild:
-        raise UserError("Only members who may manage the server can do that.")
+        raise UserError("Only members with the Manage Server permission can do that.")
     return str(interaction.guild_id)
 
 
 def check_may_change(interaction: Interaction, asker_id: str, guild_id: object) -> None:
-    """UserError for everybody but the person who asked and the moderators of that server."""
-    is_owner = asker_id == str(interaction.user.id)
-    if not is_owner and not is_moderator(interaction, guild_id):
+    """Raise UserError except for the person who asked for the job and that server's moderators."""
+    is_own = asker_id == str(interaction.user.id)
+    if not is_own and not is_moderator(interaction, guild_id):
         raise UserError("Only the person who asked for it and moderators can do that.")
 
 
 def is_moderator(interaction: Interaction, guild_id: object) -> bool:
-    """Whether the person may change what others have asked for in this server."""
+    """Return whether the person moderates this server, and so may change other people's jobs."""
     is_here = str(guild_id) == str(interaction.guild_id)
     return is_here and interaction.permissions.manage_messages

@@ -23,9 +23,9 @@ from text import OPTION_LIMIT, duration, escape, truncate
 QUEUE_TITLE = "The queue"
 OTHERS_MENU = "Cancel a job of somebody else"
 QUEUE_SHOWN = 15  # waiting jobs that /queue lists
-OWN_SHOWN = 20  # of a person's own jobs, with a button each
+OWN_SHOWN = 20  # of a person's own jobs, each with a button
 
-Place = tuple[str, Job]  # a job, and "running" or its number in the queue
+Entry = tuple[str, Job]  # "running" or the number in the queue, and the job
 
 
 @app_commands.command(name="queue", description="What is being made, who waits, and your own jobs")
@@ -38,7 +38,7 @@ async def show_queue(interaction: Interaction) -> None:
     await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
-async def cancel(context: BotContext, interaction: Interaction, control: ControlId) -> None:
+async def cancel_chosen(context: BotContext, interaction: Interaction, control: ControlId) -> None:
     """Cancel the job of a button, or the one chosen from the moderator's menu, and show the queue
     as it is now."""
     data: Any = interaction.data
@@ -73,7 +73,7 @@ async def queue_message(store: Store, interaction: Interaction) -> tuple[discord
     return embed, Controls(*map(cancel_button, own), *menus)
 
 
-def cancel_button(own: Place) -> discord.ui.Button[Any]:
+def cancel_button(own: Entry) -> discord.ui.Button[Any]:
     """Return the button that cancels one of the person's own jobs."""
     place, job = own
     label, style = BUTTONS["cancel"]
@@ -81,7 +81,7 @@ def cancel_button(own: Place) -> discord.ui.Button[Any]:
     return button("queue", "cancel", job.id, f"{label} {end}", style)
 
 
-def others_menu(others: Sequence[Place]) -> discord.ui.Select[Any]:
+def others_menu(others: Sequence[Entry]) -> discord.ui.Select[Any]:
     """Return a moderator's menu of other people's jobs, each with the first words of its prompt."""
     shown = others[:MENU_LIMIT]
     some = f" (the first {len(shown)} of {len(others)})" if len(others) > len(shown) else ""

@@ -24,7 +24,7 @@ from binder import SHAPES, in_shape
 from bot.alerts import Alerts
 from bot.controls import ControlId, job_view
 from bot.messages import (
-    PATIENCE,
+    HANGING_SECONDS,
     PERMANENT_STATUSES,
     TRY_SECONDS,
     buttons_of,
@@ -36,7 +36,7 @@ from bot.messages import (
     prompt_of,
 )
 from bot.pictures import ENCODINGS, Picture, Pictures
-from bot.running import QueueAnswers, RunningMessage
+from bot.running import QueuedReplies, RunningMessage
 from comfy_client import ComfyClient
 from comfyui.errors import NoPictures
 from comfyui.progress import Progress
@@ -215,7 +215,7 @@ class UploadSlots:
                 is_given_away = True
                 slot.release()
 
-        timer = asyncio.get_running_loop().call_later(PATIENCE, give_away)
+        timer = asyncio.get_running_loop().call_later(HANGING_SECONDS, give_away)
         try:
             yield
         finally:
@@ -243,7 +243,7 @@ class Reporter:
         self._store = store
         self._catalog = catalog
         self._pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
-        self.answers = QueueAnswers(store)
+        self.replies = QueuedReplies(store)
         self.alerts: Alerts | None = None
         self._slots = UploadSlots()
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
@@ -291,7 +291,7 @@ class Reporter:
 
     def drop(self) -> None:
         """Drop what is not posted: the next start takes it up."""
-        self.answers.stop()
+        self.replies.stop()
         for task in (*self._tasks, *self._retries.values()):
             task.cancel()
 
@@ -302,7 +302,7 @@ class Reporter:
         return task
 
     async def _start_message(self, job_id: str, progress: Progress) -> None:
-        self.answers.queue_changed()
+        self.replies.queue_changed()
         running = RunningMessage(self._client, self._store, job_id, progress)
         self._running[job_id] = running
         running.task = self._start_task(running.keep())
@@ -396,7 +396,7 @@ class Reporter:
                 message_ids, place_id = await self._post(job, pictures)
         await running.close(job)
         await asyncio.to_thread(self._store.delivered, job.id, message_ids, place_id)
-        self.answers.queue_changed()
+        self.replies.queue_changed()
         log.info("job %s: closed as %s", job.id, job.status.value)
 
     async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:

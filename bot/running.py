@@ -1,8 +1,8 @@
-"""What is seen of a job before its end: the "Queued!" answer, and the message while it runs.
+"""The messages about a job in progress: the "Generating…" message and the "Queued!" reply.
 
-Owns that message in the channel, from its post to its end, whatever fails on the way, and what the
-answer says after its first sentence; report.py begins and ends both. Everything here runs on the
-event loop.
+Keeps both up to date while Discord, the database or the bot itself fails on the way. The reporter
+starts and ends them; bot/report.py has the messages about a job that has ended. Runs on the event
+loop; the database is read in a thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import discord
 from bot.controls import ControlId, job_view
 from bot.messages import (
     DISCORD_ERRORS,
-    PATIENCE,
+    HANGING_SECONDS,
     PERMANENT_STATUSES,
     TRY_SECONDS,
     buttons_of,
@@ -38,15 +38,15 @@ from text import duration
 log = logging.getLogger(__name__)
 
 BAR_LENGTH = 20
-ANNOUNCE_AFTER = 1.0  # seconds that a job runs before the channel is told
+ANNOUNCE_AFTER = 1.0  # seconds that a job runs before its message is posted
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
-PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which has to go up
+PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which is an upload
 
-FOLLOWED = 10  # "Queued!" answers that count down, and that are edited in one round
-ROUND_EVERY = 2.5  # seconds between two rounds; Discord allows 5 edits in 5 s for an answer
-LOOK_EVERY = 15.0  # seconds after which the time is worked out again, if nothing else changes
-ANSWERS_KEPT = 500
-TOKEN_SECONDS = 14.5 * 60  # an answer can be edited for 15 minutes from the press
+FOLLOWED = 10  # "Queued!" replies that count down, and that are edited in one round
+ROUND_EVERY = 2.5  # seconds between two rounds; Discord allows 5 edits of a reply in 5 s
+LOOK_EVERY = 15.0  # seconds until the time left is estimated again if nothing else changes
+REPLIES_KEPT = 500
+TOKEN_SECONDS = 14.5 * 60  # Discord lets a reply be edited for 15 minutes from the click
 ENDED = {
     JobStatus.COMPLETED: "Done: see the channel.",
     JobStatus.FAILED: "No picture this time: see the channel.",
@@ -55,17 +55,17 @@ ENDED = {
 
 
 # ---------------------------------------------------------------------------------------------
-# The message while it runs
+# The "Generating…" message
 
 
 def job_embed(job: Job) -> discord.Embed:
-    """A job, and no word about how far it is."""
+    """Return the embed of a job without its progress."""
     return discord.Embed(description=prompt_of(job), colour=discord.Colour.blurple())
 
 
 def running_embed(job: Job, progress: Progress) -> discord.Embed:
-    """A job that is being made, or what it waits for. The time is Discord's own, which counts
-    without an edit."""
+    """Return the embed of a running job: its progress, or what it waits for. The time is one of
+    Discord's timestamps, which count without an edit."""
     embed = job_embed(job)
     return embed.add_field(name="Progress", value="\n".join(_progress_lines(job, progress)))
 
@@ -87,12 +87,12 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
     elif progress.has_started:
         yield "Waiting for the first step: ComfyUI loads the model"
     else:
-        yield "ComfyUI does not tell how far it is"
+        yield "ComfyUI does not report progress"
     yield f"started <t:{int(progress.ran_since or (job.started_at or 0) / 1000)}:R>"
 
 
 def _bar(progress: Progress) -> str:
-    """The number first: the bar is noise to who has it read out."""
+    # Number first: screen readers read the bar as noise.
     filled = round(progress.fraction * BAR_LENGTH)
     bar = "█" * filled + "░" * (BAR_LENGTH - filled)
     line = f"{100 * progress.fraction:.0f} % `{bar}`"
@@ -103,36 +103,34 @@ def _bar(progress: Progress) -> str:
 
 
 class RunningMessage:
-    """The "Generating…" message of a job, in the channel while it runs.
+    """The "Generating…" message of a job, in the channel while the job runs.
 
-    Its id is in the row (Job.discord_message_id), empty while a post of it has begun and its answer
-    has not come: then it is looked for, so that it is neither doubled nor left behind.
+    Its id is in the row (Job.discord_message_id). The id is empty from the start of a post until
+    Discord's response: a bot that is restarted then looks for the message in the channel's history,
+    so that it is neither posted twice nor left behind.
     """
 
     def __init__(
         self, client: discord.Client, store: Store, job_id: str, progress: Progress | None = None
     ) -> None:
-        """`progress` is what it shows; a message of an earlier run that is only to be closed has
-        none."""
+        """Without `progress` it can only be closed: an earlier run has posted it."""
         self._client = client
         self._store = store
         self._job_id = job_id
         self._progress = progress or Progress("", {})
         self._job_ended = asyncio.Event()
-        self._message_id: str | None = None  # once it is known; the row may not have it yet
-        self._may_be_doubled = False  # by a post whose answer was lost
-        self._embed: discord.Embed | None = None  # what it shows; None: what an earlier run left
+        self._message_id: str | None = None  # the row may not have it yet
+        self._may_be_doubled = False  # by a post whose response was lost
+        self._embed: discord.Embed | None = None  # None: whatever an earlier run left there
         self._preview: Preview | None = None  # the picture in it
-        self._picture_at = float(
-            "-inf"
-        )  # when the last one was sent, in seconds of the loop's clock
+        self._picture_at = float("-inf")  # the last upload of one, in seconds of the loop's clock
         self._takes_pictures = True
         self._is_editing = False
         self.task: asyncio.Task[None] | None = None  # of `keep()`
 
     async def keep(self) -> None:
-        """Post it when the job has run for a second, and edit it when there is progress to show,
-        until the job has ended."""
+        """Post it when the job has run for a second, and edit it on each progress until the job
+        has ended."""
         pause = ANNOUNCE_AFTER
         message: discord.PartialMessage | None = None
         job = None
@@ -158,7 +156,7 @@ class RunningMessage:
                 log.debug("job %s: its progress was not shown: %s", self._job_id, error)
 
     async def _show(self, message: discord.PartialMessage, job: Job) -> None:
-        """Edit it if there is anything new: the text, or a picture whose time has come."""
+        """Edit it if the text has changed, or the picture and a new one is due."""
         embed, preview = running_embed(job, self._progress), self._due_preview()
         is_new = preview != self._preview or self._embed is None
         if not is_new and embed == self._embed:
@@ -170,14 +168,14 @@ class RunningMessage:
         try:
             if is_new:
                 await self._edit_picture(message, job, shown, preview)
-            else:  # says nothing of the file, which stays
+            else:  # without `attachments` the picture stays
                 await asyncio.wait_for(message.edit(embed=shown), TRY_SECONDS)
         finally:
             self._is_editing = False
         self._embed, self._preview = embed, preview
 
     def _due_preview(self) -> Preview | None:
-        """The picture to be shown now: the newest, or still the one before."""
+        """Return the newest picture, or the one before if it is too soon for another upload."""
         newest = self._progress.preview if self._takes_pictures else None
         too_soon = asyncio.get_running_loop().time() < self._picture_at + PICTURE_EVERY
         return self._preview if newest is not None and too_soon else newest
@@ -189,8 +187,8 @@ class RunningMessage:
         embed: discord.Embed,
         preview: Preview | None,
     ) -> None:
-        """With this picture in place of the one before. A channel that takes no files is shown the
-        text from then on."""
+        """Edit it with this picture in place of the one before. If the channel refuses files, show
+        text alone from then on."""
         files = []
         if preview is not None:
             self._picture_at = asyncio.get_running_loop().time()
@@ -206,7 +204,7 @@ class RunningMessage:
         except discord.HTTPException as error:
             if not files or error.status == 404 or may_work_later(error):
                 raise
-            log.warning("job %s: its channel takes no picture of it yet: %s", job.id, error)
+            log.warning("job %s: its channel refuses a picture of its progress: %s", job.id, error)
             self._takes_pictures = False
         finally:  # discord.py's File is a cycle, which would hold the bytes for a while
             for file in files:
@@ -215,14 +213,14 @@ class RunningMessage:
     async def _find_or_post(
         self, job: Job, embed: discord.Embed
     ) -> tuple[discord.PartialMessage, bool]:
-        """The message, and whether it was posted now, not by an earlier try or run."""
+        """Return the message, and whether it is new: False if an earlier try or run posted it."""
         channel = self._client.get_partial_messageable(int(job.channel_id))
         if job.discord_message_id is None:
             await asyncio.to_thread(self._store.announced, job.id, "")
         elif job.discord_message_id:
             return channel.get_partial_message(int(job.discord_message_id)), False
         elif not self._may_be_doubled:
-            # An earlier run has tried. What this one has tried, the nonce keeps from being doubled.
+            # An earlier run may have posted it, too long ago for the nonce.
             self._may_be_doubled = True
             for message_id in await self._find(channel, job):
                 return channel.get_partial_message(message_id), False
@@ -234,29 +232,30 @@ class RunningMessage:
             nonce=nonce(job.id, "run"),
         )
         message = await asyncio.wait_for(posting, TRY_SECONDS)
-        # Not after a first try that went well; what an earlier one has left is looked for later.
+        # A first try that went well leaves no second message to look for.
         self._may_be_doubled = job.discord_message_id is not None
         return channel.get_partial_message(message.id), True
 
     async def _find(self, channel: discord.PartialMessageable, job: Job) -> list[int]:
-        """Its id, out of the channel's history; several if it was posted more than once."""
-        mark = str(ControlId("job", "cancel", job.id))
+        """Return its id from the channel's history; several if it was posted more than once."""
+        custom_id = str(ControlId("job", "cancel", job.id))
         messages = own_messages(self._client, channel, job.started_at, job.completed_at)
-        return [message.id async for message in messages if mark in buttons_of(message)]
+        return [message.id async for message in messages if custom_id in buttons_of(message)]
 
     async def stop(self) -> None:
-        """The job has ended: no more edits, and no picture is kept."""
+        """End the edits, as the job has ended, and drop the picture."""
         self._job_ended.set()
         if self.task is not None:
-            # An edit is not waited for: nobody will miss it, and a picture takes a while.
-            patience = 0.0 if self._is_editing else PATIENCE
-            _, unfinished = await asyncio.wait([self.task], timeout=patience)
-            for task in unfinished:  # it hangs; what it may have posted is looked for
+            # An edit can be cut off at once, a post had better end: close() has to find it.
+            seconds = 0.0 if self._is_editing else HANGING_SECONDS
+            _, unfinished = await asyncio.wait([self.task], timeout=seconds)
+            for task in unfinished:
                 task.cancel()
         self._preview = self._progress.preview = None
 
     async def close(self, job: Job) -> None:
-        """It goes with the result; of a cancelled job it says so, without a progress."""
+        """Delete it; if the job was cancelled, edit it to say so. Raises what Discord does, except
+        for a message or channel that is gone."""
         known = self._message_id or job.discord_message_id
         if known is None:
             return
@@ -284,11 +283,11 @@ def _file_name(preview: Preview) -> str:
 
 
 # ---------------------------------------------------------------------------------------------
-# The "Queued!" answer
+# The "Queued!" reply
 
 
 def place_in_queue(position: int, seconds: float | None) -> str:
-    """The first sentence about a place in the queue (architecture.md §3.4)."""
+    """Return the sentence about a place in the queue, with the estimated time until its end."""
     return f"You are position **{position}** in the queue{_about(seconds)}."
 
 
@@ -297,90 +296,84 @@ def _about(seconds: float | None) -> str:
 
 
 @dataclass
-class Answer:
-    """A "Queued!" answer: how to edit it and between which times, of the loop's clock in seconds,
-    and what it says of the job."""
+class QueuedReply:
+    """A "Queued!" reply: how to edit it and between which times, in seconds of the loop's clock,
+    and what it says."""
 
     webhook: discord.Webhook
     message_id: int
-    since: float  # its first sentence can be read before
+    since: float  # until then its first sentence can be read
     until: float
     shown: str
-    notes: str  # that stay below it until the job has ended
+    notes: str  # lines that stay below until the job has ended
 
 
-class QueueAnswers:
-    """The "Queued!" answers, each for one person's eyes. Those of the next jobs follow the queue;
-    each tells when its job is being made, and when that has ended. The rows say what is true, so
-    nobody need tell more than that something has changed. Lost with a restart, as their tokens
-    are."""
+class QueuedReplies:
+    """The "Queued!" replies, each for one person's eyes, edited in rounds after what the rows say.
+
+    Those of the next jobs follow the queue; each says when its job is running, and when it has
+    ended. A restart ends them, as it loses the interactions' tokens.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._answers: dict[str, Answer] = {}  # by the id of the job
+        self._replies: dict[str, QueuedReply] = {}  # by the id of the job
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def follow(
-        self,
-        job_id: str,
-        webhook: discord.Webhook,
-        message_id: int,
-        shown: str,
-        notes: str = "",
+        self, job_id: str, webhook: discord.Webhook, message_id: int, shown: str, notes: str
     ) -> None:
-        """Keep this answer up to date, which says `shown` of the job's place, and then the notes.
-        Where too many are kept already, those stay: their jobs are next."""
-        if len(self._answers) >= ANSWERS_KEPT:
+        """Keep a reply up to date, which says `shown` of the job's place, and then the notes. If
+        there are too many, the older ones stay: their jobs are next."""
+        if len(self._replies) >= REPLIES_KEPT:
             return
         now = asyncio.get_running_loop().time()
         since, until = now + ROUND_EVERY, now + TOKEN_SECONDS
-        self._answers[job_id] = Answer(webhook, message_id, since, until, shown, notes)
+        self._replies[job_id] = QueuedReply(webhook, message_id, since, until, shown, notes)
         self.queue_changed()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(log_exception)
 
     def queue_changed(self) -> None:
-        """A job has come, begun or ended."""
+        """Plan a round, as a job was queued, started or ended."""
         self._changed.set()
 
     def forget(self, job_id: str) -> None:
-        """Somebody else says in that answer what became of the job."""
-        self._answers.pop(job_id, None)
+        """Leave the job's reply as it is: Cancel edits it itself."""
+        self._replies.pop(job_id, None)
 
     def stop(self) -> None:
-        """No more edits."""
+        """End the edits."""
         if self._task is not None:
             self._task.cancel()
 
     async def _run(self) -> None:
-        while self._answers:
+        while self._replies:
             await asyncio.sleep(ROUND_EVERY)
             await _wait(self._changed, LOOK_EVERY)
             self._changed.clear()
             await self._round()
 
     async def _round(self) -> None:
-        """Edit the answers that are not true any more, of ended jobs first."""
+        """Edit the replies that are out of date, those of ended jobs first."""
         now = asyncio.get_running_loop().time()
-        for job_id in [name for name, answer in self._answers.items() if answer.until < now]:
-            del self._answers[job_id]
+        self._replies = kept = {id_: r for id_, r in self._replies.items() if r.until >= now}
         try:
-            texts = await asyncio.to_thread(self._texts, list(self._answers))
+            texts = await asyncio.to_thread(self._texts, list(kept))
         except StoreError as error:
-            log.debug("the answers of the queue are not up to date: %s", error)
+            log.debug("the replies of the queue are not up to date: %s", error)
             return
-        kept = self._answers
-        new = [name for name, text in texts.items() if name in kept and text != kept[name].shown]
-        new.sort(key=lambda name: texts[name] not in ENDED.values())
-        due = [name for name in new if kept[name].since <= now][:FOLLOWED]
+        new = [id_ for id_, text in texts.items() if id_ in kept and text != kept[id_].shown]
+        new.sort(key=lambda id_: texts[id_] not in ENDED.values())
+        due = [id_ for id_ in new if kept[id_].since <= now][:FOLLOWED]
         if len(due) < len(new):
             self.queue_changed()
-        await asyncio.gather(*(self._edit(name, kept[name], texts[name]) for name in due))
+        await asyncio.gather(*(self._edit(id_, kept[id_], texts[id_]) for id_ in due))
 
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
-        """What there is to say of these jobs. Blocks."""
+        """Return what the replies should say, by the id of the job. Blocks."""
         texts: dict[str, str] = {}
         standings = self._store.standings(job_ids, FOLLOWED)
         for job_id, (status, is_reported, position) in standings.items():
@@ -394,26 +387,26 @@ class QueueAnswers:
                 texts[job_id] = place_in_queue(position, self._store.estimate(position))
         return texts
 
-    async def _edit(self, job_id: str, answer: Answer, text: str) -> None:
-        if job_id not in self._answers:  # forgotten meanwhile: it says something else
+    async def _edit(self, job_id: str, reply: QueuedReply, text: str) -> None:
+        if job_id not in self._replies:  # forgotten in the meantime
             return
         is_last = text in ENDED.values()
-        changes: dict[str, Any] = {"content": text if is_last else text + answer.notes}
+        changes: dict[str, Any] = {"content": text if is_last else text + reply.notes}
         if is_last:
             changes["view"] = None
         try:
-            edit = answer.webhook.edit_message(answer.message_id, **changes)
-            await asyncio.wait_for(edit, PATIENCE)
-            answer.shown = text
+            edit = reply.webhook.edit_message(reply.message_id, **changes)
+            await asyncio.wait_for(edit, HANGING_SECONDS)
+            reply.shown = text
         except DISCORD_ERRORS as error:
-            log.debug("job %s: its answer is not up to date: %s", job_id, error)
-            is_last = not may_work_later(error)  # the person has dismissed it, say
+            log.debug("job %s: its reply is not up to date: %s", job_id, error)
+            is_last = not may_work_later(error)  # the person may have dismissed it
         if is_last:
             self.forget(job_id)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event; False if the time is over first."""
+    """Wait so long for the event, and return whether it has been set."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     return event.is_set()

@@ -1,8 +1,7 @@
-"""Everything that is looked at before a start, for the log and for --check.
+"""The checks before a start, for the log and for --check.
 
-Owns the checks of the database, ComfyUI, the workflow and Discord, and their words for the owner.
-What a start needs is opened here and handed on. `StartupChecks` blocks; the checks of Discord
-run on the event loop.
+Checks the database, ComfyUI, the workflow and Discord, in words for the owner, and opens what the
+bot then works with. `StartupChecks` blocks; the checks of Discord run on the event loop.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PATIENCE = 5.0  # seconds within which a hiccup of ComfyUI may pass
-TRY_EVERY = 0.5  # seconds
+RETRY_SECONDS = 5.0  # for how long ComfyUI is asked again; a hiccup passes in that time
+RETRY_EVERY = 0.5  # seconds
 INVITE_SCOPES = ("bot", "applications.commands")
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -45,11 +44,11 @@ INVITE_PERMISSIONS = discord.Permissions(
 
 
 class StartupError(Exception):
-    """The bot cannot start; `str()` says why and what to do."""
+    """An error that keeps the bot from starting; `str()` says why and what to do."""
 
 
 class Check(NamedTuple):
-    """One line of the checks: ok, warning or FAILED, and what to do."""
+    """The result of one check: ok, warning or FAILED, and what to do."""
 
     area: str
     state: str
@@ -60,16 +59,15 @@ CHECK_LEVELS = {"ok": logging.INFO, "warning": logging.WARNING, "FAILED": loggin
 
 
 def log_check(check: Check) -> None:
-    """A check as a line of the log."""
+    """Log a check."""
     log.log(CHECK_LEVELS[check.state], "check: %s: %s", check.area, check.text)
 
 
 class StartupChecks:
-    """The checks before going online (architecture.md M10), and what they opened on the way.
-    Blocks."""
+    """The checks before the bot goes online, and what they have opened for it. Blocks."""
 
     def __init__(self, settings: Settings, *, create: bool = True) -> None:
-        """Without `create` a database that is not there yet is not made."""
+        """Without `create`, a database that does not exist is not created."""
         self.settings = settings
         self._create = create
         self.checks: list[Check] = []
@@ -84,17 +82,17 @@ class StartupChecks:
 
     @property
     def passed(self) -> bool:
-        """Whether the bot would start."""
+        """Return whether the bot would start."""
         return all(check.state != "FAILED" for check in self.checks)
 
     def run(self) -> None:
-        """Every check that needs no Discord, in order."""
-        self._database()
-        self._comfyui()
-        self._workflow()
+        """Run every check that does not need Discord."""
+        self._check_database()
+        self._check_comfyui()
+        self._check_workflow()
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close what was opened."""
         if self.store is not None:
             self.store.close()
         self.client.close()
@@ -102,7 +100,7 @@ class StartupChecks:
     def _note(self, area: str, state: str, text: str) -> None:
         self.checks.append(Check(area, state, text))
 
-    def _database(self) -> None:
+    def _check_database(self) -> None:
         path = self.settings.db_path
         if not self._create and not path.exists():
             place = next(folder for folder in path.parents if folder.exists())
@@ -123,7 +121,7 @@ class StartupChecks:
         if free < LOW_DISK_BYTES:
             self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
 
-    def _comfyui(self) -> None:
+    def _check_comfyui(self) -> None:
         try:
             self._note("ComfyUI", "ok", self._with_retries(self.client.version))
             waiting = len(self._with_retries(self.client.queue).pending)
@@ -143,14 +141,14 @@ class StartupChecks:
 
     def _with_retries(self, ask: Callable[[], T]) -> T:
         """Ask ComfyUI, and again: one reset, or a proxy's 502, is no reason to refuse a start."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RETRY_SECONDS
         while True:
             try:
                 return ask()
             except Unreachable:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(TRY_EVERY)
+                time.sleep(RETRY_EVERY)
 
     def _offered(self, info: ObjectInfo) -> Offer:
         self.catalog.update(info)
@@ -158,35 +156,36 @@ class StartupChecks:
             self._note("workflow", "warning", f"{name} is left out: {reason}")
         return self.catalog.offers[self.workflows.default]
 
-    def _workflow(self) -> None:
+    def _check_workflow(self) -> None:
         path = self.settings.workflow_path
         if not self.workflow.ok:
             self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
             return
         self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
-        self._against_server(self.workflow)
+        self._check_nodes(self.workflow)
         for name in self.workflows.names()[1:]:
             loaded = self.workflows.load(name)
             if loaded.ok:
                 if name in self.catalog.offers or not self.catalog.offers:
                     self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
-                self._against_server(loaded, f"{name}: ")
-            elif not self.catalog.offers:  # else it was told with what is left out
+                self._check_nodes(loaded, f"{name}: ")
+            elif not self.catalog.offers:  # else _offered() has noted it
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
-    def _against_server(self, loaded: binder.Workflow, whose: str = "") -> None:
-        for text in lacking(loaded, self.info) if self.info is not None else ():
-            self._note("workflow", "warning", whose + text)
+    def _check_nodes(self, loaded: binder.Workflow, whose: str = "") -> None:
+        if self.info is not None:
+            for text in lacking(loaded, self.info):
+                self._note("workflow", "warning", whose + text)
 
 
 def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
-    """One line for the owner, with what to do."""
+    """Return one line for the owner, with what to do."""
     hint = "start it, or correct COMFY_BASE_URL"
     return f"ComfyUI cannot be used at {settings.comfy_base_url}: {hint} ({error})"
 
 
-async def inspect_discord(settings: Settings, commands: Collection[str]) -> list[Check]:
-    """The checks of what needs Discord, over REST alone: nobody sees the bot go online. `commands`
+async def check_discord(settings: Settings, commands: Collection[str]) -> list[Check]:
+    """Run the checks of Discord, over REST alone, so that the bot is not seen online. `commands`
     are the names of those that have to be registered."""
     checks: list[Check] = []
     async with discord.Client(intents=discord.Intents(guilds=True)) as client:
@@ -211,12 +210,12 @@ async def inspect_discord(settings: Settings, commands: Collection[str]) -> list
             text = f"the bot is not in server {settings.guild_id} (DISCORD_GUILD_ID): invite it"
             checks.append(Check("Discord", "FAILED", text))
         except DISCORD_ERRORS as error:
-            checks.append(Check("Discord", "FAILED", explanation(error)))
+            checks.append(Check("Discord", "FAILED", discord_failure(error)))
     return checks
 
 
 def check_application(settings: Settings, actual: int | None) -> Check:
-    """Whether the token belongs to the application that the owner means."""
+    """Check that the token belongs to the application of DISCORD_CLIENT_ID, if that is set."""
     wanted = settings.client_id
     if wanted in (None, actual):
         return Check("Discord", "ok", f"application id {actual}")
@@ -225,7 +224,7 @@ def check_application(settings: Settings, actual: int | None) -> Check:
 
 
 def check_channel(channel_id: int, channel: object, me: discord.Member | None = None) -> Check:
-    """Whether the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS;
+    """Check that the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS;
     `channel` is whatever Discord has under the id."""
     if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
         text = f"the bot does not see channel {channel_id}: invite it, or correct"
@@ -240,7 +239,7 @@ def check_channel(channel_id: int, channel: object, me: discord.Member | None = 
 
 
 def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
-    """A warning for each of ALLOWED_ROLE_IDS that is not among the roles of the bot's servers."""
+    """Warn of each of ALLOWED_ROLE_IDS that is not among the roles of the bot's servers."""
     return [
         Check("Discord", "warning", f"no server has role {role_id}: correct ALLOWED_ROLE_IDS")
         for role_id in sorted(settings.role_ids.difference(known))
@@ -250,7 +249,7 @@ def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
 async def _fetch_and_check_channel(
     client: discord.Client, channel_id: int
 ) -> tuple[Check, set[int]]:
-    """The check of one channel, and the ids of the roles of its server."""
+    """Return the check of one channel, and the ids of the roles of its server."""
     try:
         found = await client.fetch_channel(channel_id)
         if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
@@ -265,8 +264,8 @@ async def _fetch_and_check_channel(
         return check_channel(channel_id, None), set()
 
 
-def explanation(error: Exception) -> str:
-    """What ended the connection to Discord, in one line with what to do."""
+def discord_failure(error: Exception) -> str:
+    """Return why the connection to Discord ended, in one line with what to do."""
     if isinstance(error, StartupError | StoreError):
         return str(error)
     if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
@@ -274,38 +273,18 @@ def explanation(error: Exception) -> str:
     return f"Discord cannot be used: {error}; check the internet connection"
 
 
-def check_rules(settings: Settings) -> list[Check]:
-    """What the owner has set for the people of a server, a line each."""
-    share = settings.max_waiting
-    waiting = f"a person may have {share} pictures waiting" if share else "no limit for a person"
-    roles = ", ".join(map(str, sorted(settings.role_ids)))
-    who = f"moderators and members with one of the roles {roles}" if roles else "every member"
-    alerts = settings.alert_user_id
-    texts = (
-        f"{waiting} (MAX_WAITING_PER_PERSON)",
-        f"up to {settings.max_steps} steps (MAX_STEPS)",
-        f"{who} may use the bot (ALLOWED_ROLE_IDS)",
-        f"user {alerts} hears of trouble (ALERT_USER_ID)"
-        if alerts
-        else "nobody hears of trouble by a message (ALERT_USER_ID)",
-        f"pictures {'keep' if settings.keep_metadata else 'lose'} their metadata (KEEP_METADATA)",
-    )
-    return [Check("rules", "ok", text) for text in texts]
-
-
 def print_checks(
     settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
 ) -> int:
-    """`--check`: every check as a line on stdout, the faults of the configuration first; the exit
-    code is 0 if the bot would start."""
-    inspection = StartupChecks(settings, create=False)
-    inspection.checks = [Check("configuration", "FAILED", problem) for problem in problems]
-    inspection.checks = inspection.checks or [Check("configuration", "ok", "complete")]
-    inspection.run()
-    inspection.checks += check_rules(settings)
+    """Print every check as a line, the problems of the configuration first. Return the exit code,
+    which is 0 if the bot would start."""
+    startup = StartupChecks(settings, create=False)
+    startup.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+    startup.checks = startup.checks or [Check("configuration", "ok", "complete")]
+    startup.run()
     if settings.token and not offline:
-        inspection.checks += asyncio.run(inspect_discord(settings, commands))
-    inspection.close()
-    for area, state, text in inspection.checks:
+        startup.checks += asyncio.run(check_discord(settings, commands))
+    startup.close()
+    for area, state, text in startup.checks:
         print(f"{state:<8} {area:<14} {redact(text, *settings.secrets)}")
-    return 0 if inspection.passed else 1
+    return 0 if startup.passed else 1

@@ -1,9 +1,9 @@
 """Strip the prompt and workflow that ComfyUI embeds in PNG, WebP and JPEG files.
 
-Owns where these formats keep texts, which is where ComfyUI and its packs write them. Pure functions
-on bytes: nothing is decoded and no pixel is touched. Videos (and GIF, TIFF, AVIF, JPEG XL) are left
-as they are: ComfyUI writes the prompt into mp4 and webm too, and to take it out there the file
-would have to be written anew.
+Owns where these formats have texts, which is where ComfyUI and its custom nodes write them. Pure
+functions on bytes: no pixel is decoded or changed. Videos (and GIF, TIFF, AVIF, JPEG XL) are left
+as they are: ComfyUI writes the prompt into mp4 and webm too, but to remove it there the whole file
+would have to be muxed again.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ WEBP_TEXT_FLAGS = 0x08 | 0x04  # in VP8X, which announces the two
 JPEG_TEXTS = (0xE1, 0xED, 0xFE)  # APP1: EXIF and XMP; APP13: IPTC; COM
 SCAN, END = 0xDA, 0xD9  # further codes of JPEG's markers
 JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
-# In the coded pixels of a scan, 0xFF is followed by 0 or a restart's number.
+# In the coded pixels of a scan, 0xFF is followed by 0 or by the number of a restart marker.
 JPEG_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 class Broken(Exception):
-    """The bytes are not of the format that they begin like, or are cut off."""
+    """A file that is not of the format that it begins like, or is cut off."""
 
 
 def without_metadata(data: bytes) -> bytes:
-    """Return the same picture without the texts in its file, and without whatever stands behind its
-    end; all else byte for byte. What is broken, or of another format, comes back as it is."""
-    take_apart = next((parts for start, parts in FORMATS.items() if data.startswith(start)), None)
-    if take_apart is None:
+    """Return the picture without the texts in its file, and without whatever follows its end; all
+    else byte for byte. A file that is broken, or of another format, is returned as it is."""
+    split = next((parts for start, parts in FORMATS.items() if data.startswith(start)), None)
+    if split is None:
         return data
     try:
-        parts = take_apart(memoryview(data))
+        parts = split(memoryview(data))
     except (Broken, struct.error):  # the latter: a header that is cut off
         return data
     return data if sum(map(len, parts)) == len(data) else b"".join(parts)
@@ -90,7 +90,7 @@ def _jpeg_parts(data: memoryview) -> Parts:
 
 
 def _jpeg_end(data: memoryview, start: int, kind: int) -> int:
-    """Return the end of the segment whose length stands there; of a scan, with its coded pixels."""
+    """Return the end of the segment whose length is at `start`; a scan has its pixels after it."""
     end = start + int.from_bytes(data[start : start + 2], "big")
     if kind == SCAN:
         after = JPEG_SCAN_END.search(data, end)

@@ -24,7 +24,7 @@ from tests.standins.discord import markdown
 from tests.standins.discord.people import Channel, File, Person, Reply
 from tests.standins.discord.schema import EPHEMERAL
 
-MANAGERS_ONLY = "Only members who may manage the server can do that."
+MANAGERS_ONLY = "Only members with the Manage Server permission can do that."
 
 
 @pytest.fixture(scope="module")

@@ -190,7 +190,6 @@ def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
         "ComfyUI",
         "options",
         "workflow",
-        "rules",
         "Discord",
     }
     for text in ("0.3.64", "31 models", str(house.discord.application_id), "all permissions"):

@@ -370,7 +370,7 @@ def test_refresh_is_refused_to_members_whose_server_shows_them_the_command_all_t
                 monkeypatch.setitem(command, "default_member_permissions", None)
     before = len(shared.comfyui.requests)
     answer = member.slash("refresh", shared.channel).wait()
-    assert answer.texts == ["Only members who may manage the server can do that."]
+    assert answer.texts == ["Only members with the Manage Server permission can do that."]
     assert answer.message is not None
     assert answer.message["flags"] & 64
     shared.settle()

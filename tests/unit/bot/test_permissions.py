@@ -1,4 +1,4 @@
-"""Which permissions the bot needs to post, and how people read of it."""
+"""Permission checks: where the bot may post, and who may change a job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import discord
 import pytest
 
-from bot.permissions import cannot_post
+from bot.permissions import cannot_post, check_may_change
+from text import UserError
 
 
 def asked(channel: object = None, **granted: bool) -> Any:
-    """An interaction where the bot has these permissions."""
+    """Return an interaction where the bot has these permissions."""
     return SimpleNamespace(app_permissions=discord.Permissions(**granted), channel=channel)
 
 
@@ -49,3 +50,19 @@ def test_in_a_thread_another_permission_counts() -> None:
         asked(thread, send_messages=True, **IN_CHANNEL)
     )
     assert cannot_post(asked(thread, send_messages_in_threads=True, **IN_CHANNEL)) == ""
+
+
+def test_a_moderator_may_change_what_is_of_the_same_server_alone() -> None:
+    moderator, member = (
+        SimpleNamespace(
+            user=SimpleNamespace(id=3),
+            guild_id=1,
+            permissions=discord.Permissions(manage_messages=is_one),
+        )
+        for is_one in (True, False)
+    )
+    check_may_change(member, "3", 2)  # one's own
+    check_may_change(moderator, "10", "1")
+    for person, guild_id in ((moderator, 2), (member, 1)):
+        with pytest.raises(UserError):
+            check_may_change(person, "10", str(guild_id))

@@ -971,7 +971,7 @@ def test_a_post_that_hangs_holds_up_nobody_else(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "PATIENCE", 0.01)
+        monkeypatch.setattr(report, "HANGING_SECONDS", 0.01)
         world.channel.is_open.clear()
         stuck = world.completed()
         world.reporter.job_ended(stuck, [b"one"])
@@ -993,7 +993,7 @@ def test_another_channel_waits_for_no_post_at_all(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "PATIENCE", 3600.0)
+        monkeypatch.setattr(report, "HANGING_SECONDS", 3600.0)
         world.channel.is_open.clear()
         world.reporter.job_ended(world.completed(), [b"one"])
         await world.until(lambda: world.channel.count("begin") == 1)
@@ -1072,7 +1072,7 @@ def test_uploads_into_a_channel_begin_in_the_order_in_which_they_were_asked_for(
 
 
 def test_only_some_uploads_that_hang_give_their_slots_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "PATIENCE", 0.01)
+    monkeypatch.setattr(report, "HANGING_SECONDS", 0.01)
     assert upload(MAX_HANGING + 2, hanging=MAX_HANGING) == list(range(MAX_HANGING + 2))
     # One more, and the next has to wait: each of those holds its pictures in memory.
     assert upload(MAX_HANGING + 2, hanging=MAX_HANGING + 1) == list(range(MAX_HANGING + 1))
@@ -1256,7 +1256,7 @@ def test_an_error_of_our_own_in_what_was_handed_over_is_logged(
                 act(world.completed())
                 await world.until(lambda: bool(world.records))
                 (record,) = world.records
-                assert record.getMessage() == "work in the background has failed"
+                assert record.getMessage() == "background task failed"
                 assert record.exc_info is not None
                 assert record.exc_info[0] is ZeroDivisionError
 

@@ -17,8 +17,8 @@ import pytest
 
 from bot import running
 from bot.controls import job_view
-from bot.messages import PATIENCE
-from bot.running import QueueAnswers, place_in_queue, running_embed
+from bot.messages import HANGING_SECONDS
+from bot.running import QueuedReplies, place_in_queue, running_embed
 from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, StoreError
 from tests.factories import JOB_ID, USER, a_job, params
@@ -85,7 +85,7 @@ def test_while_no_step_can_be_seen_the_message_says_why() -> None:
     progress.set_running()  # as ComfyUI's queue says, without a word from the feed
     progress.ran_since = 1_600_000_000.9
     started = "\nstarted <t:1600000000:R>"
-    assert progress_text(progress) == "ComfyUI does not tell how far it is" + started
+    assert progress_text(progress) == "ComfyUI does not report progress" + started
     loads = "Waiting for the first step: ComfyUI loads the model" + started
     progress.on_event("execution_start", {})
     assert progress_text(progress) == loads
@@ -249,7 +249,7 @@ def test_a_post_that_hangs_when_the_job_ends_is_looked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(running, "PATIENCE", 0.01)
+        monkeypatch.setattr(running, "HANGING_SECONDS", 0.01)
         world.channel.hangs_after = 1  # it is posted, and its answer never comes
         job_id = world.running()
         world.start(job_id)
@@ -554,7 +554,7 @@ def test_an_upload_that_hangs_delays_no_result(world: World) -> None:
         world.reporter.job_ended(job_id, [b"one"])
         began = asyncio.get_running_loop().time()
         await world.reported(job_id)
-        assert asyncio.get_running_loop().time() - began < PATIENCE
+        assert asyncio.get_running_loop().time() - began < HANGING_SECONDS
         assert world.channel.contents == [f"<@{USER}>"]
         assert message.files == {}
 
@@ -582,7 +582,7 @@ def test_where_pictures_are_refused_the_text_goes_on(world: World, status: int) 
         message = await world.announced(job_id)
         world.channel.fail("edit", http_error(status))
         progress.preview = preview(b"one")
-        await world.until(lambda: "takes no picture" in world.log())
+        await world.until(lambda: "refuses a picture" in world.log())
         progress.preview = preview(b"two")
         progress.on_event("progress", {"node": "239", "value": 5, "max": 10})
         await world.until(lambda: "25 %" in world.channel.texts)
@@ -722,9 +722,9 @@ class Line:
         self.world = world
         self.webhook = FakeWebhook(world)
         self.seconds: float | None = 20.0  # that a job takes, as far as anybody can tell
-        self.answers = QueueAnswers(world.store)
+        self.replies = QueuedReplies(world.store)
         vars(world.store)["estimate"] = self.estimate
-        world.reporter.answers = self.answers
+        world.reporter.replies = self.replies
         self.jobs = [world.store.insert(params()) for _ in range(length)]
         for number in range(length):
             self.follow(number)
@@ -735,7 +735,7 @@ class Line:
     def follow(self, number: int) -> None:
         webhook: Any = self.webhook
         first = place_in_queue(number + 1, self.estimate(number + 1))
-        self.answers.follow(self.jobs[number], webhook, number, first)
+        self.replies.follow(self.jobs[number], webhook, number, first, "")
 
     def begin(self, number: int) -> None:
         """As the worker does it."""
@@ -757,7 +757,7 @@ class Line:
         edits = -1
         while len(self.webhook.edits) > edits:
             edits, rounds = len(self.webhook.edits), self.rounds
-            self.answers.queue_changed()
+            self.replies.queue_changed()
             await self.world.until(lambda: self.rounds > rounds)  # noqa: B023
             await self.world.turns()
 
@@ -773,7 +773,7 @@ def in_line(world: World, length: int, story: Callable[[Line], Coroutine[Any, An
         try:
             await story(line)
         finally:
-            line.answers.stop()
+            line.replies.stop()
 
     world.run(run)
 
@@ -801,8 +801,8 @@ def test_an_answer_counts_down_until_its_picture_is_there(world: World) -> None:
             "It is being made now.",
             "Done: see the channel.",
         ]
-        assert line.answers._task is not None
-        await asyncio.wait_for(line.answers._task, LIMIT)  # nothing is left to do
+        assert line.replies._task is not None
+        await asyncio.wait_for(line.replies._task, LIMIT)  # nothing is left to do
 
     in_line(world, 3, story)
 
@@ -827,19 +827,19 @@ def test_an_answer_that_is_taken_over_in_the_middle_of_a_round_is_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(line: Line) -> None:
-        line.answers.stop()  # a round of our own, with all of them due
-        for answer in line.answers._answers.values():
+        line.replies.stop()  # a round of our own, with all of them due
+        for answer in line.replies._replies.values():
             answer.since = 0.0
         line.seconds = None
         edit = line.webhook.edit_message
 
         def first_edit(message_id: int, **changes: Any) -> Coroutine[Any, Any, None]:
             for job_id in line.jobs[:message_id] + line.jobs[message_id + 1 :]:
-                line.answers.forget(job_id)  # Cancel was pressed
+                line.replies.forget(job_id)  # Cancel was pressed
             return edit(message_id, **changes)
 
         monkeypatch.setattr(line.webhook, "edit_message", first_edit)
-        await line.answers._round()
+        await line.replies._round()
         assert len(line.webhook.edits) == 1
 
     in_line(world, 2, story)
@@ -895,15 +895,15 @@ def test_a_round_edits_ten_answers_and_those_of_ended_jobs_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(line: Line) -> None:
-        line.answers.stop()
+        line.replies.stop()
         for job_id in line.jobs[3:]:
             world.store.cancel(job_id, JobStatus.QUEUED)
             world.store.delivered(job_id)
-        line.answers._changed.clear()
-        await line.answers._round()
+        line.replies._changed.clear()
+        await line.replies._round()
         assert [text for _, text in line.webhook.edits] == ["Cancelled."] * 10
-        assert line.answers._changed.is_set()  # the rest has its turn in the next round
-        await line.answers._round()
+        assert line.replies._changed.is_set()  # the rest has its turn in the next round
+        await line.replies._round()
         assert len(line.webhook.without_buttons) == 12
         assert line.webhook.texts(0) == ["You are next (about 20 s)."]
 
@@ -916,7 +916,7 @@ def test_between_two_rounds_is_a_pause(world: World, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(running, "ROUND_EVERY", 3600.0)
         for seconds in (25.0, 30.0, 35.0):
             line.seconds = seconds
-            line.answers.queue_changed()
+            line.replies.queue_changed()
             await world.turns()
         assert len(line.webhook.edits) <= 2  # a pause may have been over already
 
@@ -931,7 +931,7 @@ def test_the_time_is_worked_out_again_also_while_nothing_else_changes(
     async def story(line: Line) -> None:
         await line.says(0, "You are next (about 20 s).")
         line.seconds = 10.0
-        line.answers.queue_changed()
+        line.replies.queue_changed()
         await line.says(0, "You are next (about 10 s).")
 
     in_line(world, 1, story)
@@ -943,7 +943,7 @@ def test_an_answer_whose_token_is_about_to_expire_is_let_go(
     monkeypatch.setattr(running, "TOKEN_SECONDS", -1.0)
 
     async def story(line: Line) -> None:
-        await world.until(lambda: not line.answers._answers)
+        await world.until(lambda: not line.replies._replies)
         line.begin(0)
         await world.turns()
         assert line.webhook.edits == []
@@ -955,7 +955,7 @@ def test_an_answer_whose_token_is_about_to_expire_is_let_go(
 def test_an_answer_that_the_person_has_dismissed_is_let_go(world: World, status: int) -> None:
     async def story(line: Line) -> None:
         line.webhook.fail(http_error(status))
-        await world.until(lambda: len(line.answers._answers) == 1)
+        await world.until(lambda: len(line.replies._replies) == 1)
         line.begin(0)
         await line.says(1, "You are next (about 20 s).")
         assert line.webhook.texts(0) == []
@@ -973,7 +973,7 @@ def test_an_edit_of_an_answer_that_fails_is_made_up_for_in_a_later_round(
     async def story(line: Line) -> None:
         line.webhook.fail(error)
         await line.at_rest()
-        line.answers.queue_changed()
+        line.replies.queue_changed()
         await line.says(0, "You are next (about 20 s).")
         assert world.log() == ""
 
@@ -983,7 +983,7 @@ def test_an_edit_of_an_answer_that_fails_is_made_up_for_in_a_later_round(
 def test_an_edit_of_an_answer_that_hangs_holds_up_the_others_for_a_while_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "PATIENCE", 0.05)
+    monkeypatch.setattr(running, "HANGING_SECONDS", 0.05)
 
     async def story(line: Line) -> None:
         line.webhook.hanging.add(0)
@@ -1006,7 +1006,7 @@ def test_while_the_database_is_locked_the_answers_stay_as_they_are(
         with monkeypatch.context() as patch:
             patch.setattr(NotedStore, "standings", locked)
             await world.until(lambda: "locked" in world.told)
-        line.answers.queue_changed()
+        line.replies.queue_changed()
         await line.says(0, "You are next (about 20 s).")
         assert world.log() == ""
 
@@ -1016,10 +1016,10 @@ def test_while_the_database_is_locked_the_answers_stay_as_they_are(
 def test_of_too_many_answers_those_of_the_next_jobs_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "ANSWERS_KEPT", 3)
+    monkeypatch.setattr(running, "REPLIES_KEPT", 3)
 
     async def story(line: Line) -> None:
-        assert list(line.answers._answers) == line.jobs[:3]
+        assert list(line.replies._replies) == line.jobs[:3]
         await line.at_rest()
         assert {number for number, _ in line.webhook.edits} <= {0, 1, 2}
 
@@ -1030,7 +1030,7 @@ def test_an_answer_that_somebody_else_edits_is_left_alone(world: World) -> None:
     async def story(line: Line) -> None:
         await line.at_rest()
         world.store.cancel(line.jobs[1], JobStatus.QUEUED)
-        line.answers.forget(line.jobs[1])
+        line.replies.forget(line.jobs[1])
         world.reporter.job_ended(line.jobs[1])
         await world.reported(line.jobs[1])
         await line.at_rest()

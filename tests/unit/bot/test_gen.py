@@ -1,0 +1,47 @@
+"""Generate without Discord: when a draft can be changed again."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from bot.blocked import BlockedPrompt
+from bot.controls import ControlId
+from bot.gen import generate
+from jobs.draft import Draft, Stage
+from tests.factories import a_catalog, an_offer
+
+
+def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> None:
+    offer = an_offer(params=frozenset())
+    draft = Draft.from_file("flux", offer, 150)
+    draft.change(positive_prompt="an otter")
+    seen = []
+
+    async def send(*_: object, **__: object) -> None:
+        seen.append(draft.stage)
+
+    async def refuse(_: object) -> None:
+        seen.append(draft.stage)
+        raise BlockedPrompt(("otter",))
+
+    async def defer() -> None:
+        pass
+
+    interaction: Any = SimpleNamespace(
+        user=SimpleNamespace(id=3),
+        guild_id=1,
+        channel_id=4,
+        response=SimpleNamespace(defer=defer),
+        followup=SimpleNamespace(send=send),
+    )
+    context: Any = SimpleNamespace(
+        forms=SimpleNamespace(draft=lambda *_: draft),
+        catalog=a_catalog({"flux": offer}),
+        check_place=lambda _: None,
+        settings=SimpleNamespace(random_seeds=True, max_steps=150),
+        accept=refuse,
+    )
+    asyncio.run(generate(context, interaction, ControlId("form", "generate", "key")))
+    assert seen == [Stage.SENDING, Stage.OPEN]
