@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 
@@ -38,6 +38,10 @@ from comfyui.errors import (
     ComfyError,
     NoPictures,
     NoPreview,
+    PictureGone,
+    PictureMissing,
+    PictureTooLarge,
+    PictureUnusable,
     Unreachable,
     dicts,
     failure,
@@ -55,6 +59,7 @@ BODY_READS = 5  # a body as a whole may take so many times as long as one read
 JSON_LIMIT = 64 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
+REDIRECTS_LIMIT = 5
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
@@ -71,6 +76,10 @@ MAGIC = re.compile(
     rb"|....ftyp|\x1aE\xdf\xa3|\xff\x0a|\0\0\0\x0cJXL |\x76\x2f\x31\x01",
     re.DOTALL,
 )
+
+
+class AnswerTooLarge(BadAnswer):
+    """The answer is larger than the bot reads."""
 
 
 class ImageRef(NamedTuple):
@@ -148,6 +157,8 @@ class ComfyClient:
         self.headers = dict(headers or {})
         self.previews = previews
         self.client_id = uuid.uuid4().hex
+        # When the first of the calls failed that have failed since (`time.monotonic()`).
+        self.away_since: float | None = None
         self._session = requests.Session()
         self._session.headers.update(self.headers)
         if any(name.lower() == "authorization" for name in self.headers):
@@ -200,6 +211,7 @@ class ComfyClient:
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
         if status == 400:
+            self.away_since = None
             raise rejection(_parsed(content, "POST /prompt"))
         answer = self._checked(status, content, "POST /prompt")
         accepted = answer.get("prompt_id")
@@ -250,23 +262,32 @@ class ComfyClient:
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
         """Return the bytes of one picture or video, or re-encoded by the server with `preview` as
-        "webp;90" or "jpeg;80" (GET /view). Raises NoPictures if the server has it no more,
-        NoPreview if it cannot re-encode it, BadAnswer for bytes of no known format."""
+        "webp;90" or "jpeg;80" (GET /view). Raises PictureMissing where asking again is of no use,
+        NoPreview if the server cannot re-encode it."""
         params = {**ref._asdict(), **({"preview": preview} if preview else {})}
-        status, content = self._call(
-            "GET",
-            "/view",
-            params=params,
-            limit=PICTURE_LIMIT,
-            read=SLOW_READ_SECONDS,
-            final=(500,) if preview else (),  # ComfyUI's own; a proxy's are 502 and more
-        )
+        try:
+            status, content = self._call(
+                "GET",
+                "/view",
+                params=params,
+                limit=PICTURE_LIMIT,
+                read=SLOW_READ_SECONDS,
+                final=(500,) if preview else (),  # ComfyUI's own; a proxy's are 502 and more
+            )
+        except AnswerTooLarge as error:
+            raise PictureTooLarge(f"{ref}: {error}") from error
+        if status == 200 and _is_page(content):  # a login, say, in ComfyUI's place
+            self._note_away()
+            raise BadAnswer("GET /view: the answer is a web page, perhaps a login")
+        self.away_since = None
         if status == 404:
-            raise NoPictures(f"{ref} is not on the server any more", NoPictures.gone)
+            raise PictureGone(f"{ref} is not on the server any more")
         if status == 500:
             raise NoPreview(f"GET /view: {ref} cannot be re-encoded as {preview}")
-        if status != 200 or not MAGIC.match(content):
-            raise BadAnswer(f"GET /view: status {status}, and no picture")
+        if status != 200:
+            raise PictureMissing(f"GET /view: {ref}: status {status}")
+        if not MAGIC.match(content):
+            raise PictureUnusable(f"GET /view: {ref} is of no known format")
         return content
 
     def cancel(self, prompt_id: str) -> None:
@@ -304,13 +325,22 @@ class ComfyClient:
             raise BadAnswer(f"POST {path}: status {status}")
 
     def _checked(self, status: int, content: bytes, what: str) -> dict[str, Any]:
-        if status in (401, 403):
-            raise BadAnswer(
-                f"{what}: status {status}, it wants a key or a login: see COMFY_HEADERS"
-            )
-        if status != 200:
-            raise BadAnswer(f"{what}: status {status}; is COMFY_BASE_URL the address of a ComfyUI?")
-        return _parsed(content, what)
+        """Return the answer of a ComfyUI. Raises BadAnswer for that of anything in its place."""
+        try:
+            if status in (401, 403):
+                raise BadAnswer(
+                    f"{what}: status {status}, it wants a key or a login: see COMFY_HEADERS"
+                )
+            if status != 200:
+                raise BadAnswer(
+                    f"{what}: status {status}; is COMFY_BASE_URL the address of a ComfyUI?"
+                )
+            answer = _parsed(content, what)
+        except BadAnswer:
+            self._note_away()
+            raise
+        self.away_since = None
+        return answer
 
     def _call(
         self,
@@ -328,25 +358,57 @@ class ComfyClient:
         what = f"{method} {path}"
         seconds = READ_SECONDS if read is None else read
         try:
-            # A redirect is not followed: it would turn a POST into a GET, and leads to a login.
-            with self._session.request(
-                method,
-                self._base + path,
-                params=params,
-                json=body,
-                timeout=(CONNECT_SECONDS, seconds),
-                stream=True,
-                allow_redirects=False,
-            ) as response:
+            with self._response(method, path, params, body, seconds) as response:
                 later = response.status_code == 429 or response.status_code >= 500
                 if later and response.status_code not in final:
                     raise Unreachable(f"{what}: status {response.status_code}")
-                if 300 <= response.status_code < 400:
+                if response.is_redirect:
                     raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
                 return response.status_code, _body(response, limit, BODY_READS * seconds, what)
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a host name that cannot be one.
+            self._note_away()
             raise Unreachable(f"{what}: {_cause(error)}") from error
+        except AnswerTooLarge:
+            raise
+        except (Unreachable, BadAnswer):
+            self._note_away()
+            raise
+
+    def _response(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: object,
+        seconds: float,
+    ) -> requests.Response:
+        """Send a request. A redirect of a GET is followed, to another host without our headers; of
+        a POST it is not, since that would become a GET."""
+        url = self._base + path
+        headers: dict[str, str | None] = {}
+        for _ in range(REDIRECTS_LIMIT + 1):
+            response = self._session.request(
+                method,
+                url,
+                params=params,
+                json=body,
+                headers=headers,
+                timeout=(CONNECT_SECONDS, seconds),
+                stream=True,
+                allow_redirects=False,
+            )
+            if method != "GET" or not response.is_redirect:
+                break
+            url, params = urljoin(url, response.headers["Location"]), None
+            if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
+                headers = dict.fromkeys(self.headers)  # None leaves a header of the session out
+            response.close()
+        return response
+
+    def _note_away(self) -> None:
+        if self.away_since is None:
+            self.away_since = time.monotonic()
 
 
 class FeedListener(Protocol):
@@ -441,7 +503,7 @@ def _body(response: requests.Response, limit: int, seconds: float, what: str) ->
     for chunk in _chunks(response):
         parts += chunk
         if len(parts) > limit:
-            raise BadAnswer(f"{what}: the answer is larger than {limit // 2**20} MiB")
+            raise AnswerTooLarge(f"{what}: the answer is larger than {limit // 2**20} MiB")
         if time.monotonic() > deadline:
             raise Unreachable(f"{what}: the answer took longer than {seconds:.0f} s")
     announced = response.headers.get("Content-Length", "")

@@ -99,10 +99,41 @@ class Interrupted(ComfyError):
 
 
 class NoPictures(ComfyError):
-    """The prompt succeeded without a picture, or its pictures are gone from the server."""
+    """The prompt succeeded without a picture."""
 
     user_message = "The image server finished without a picture. Please tell the bot's owner."
-    gone = "The picture was made, but it is no longer on the image server. Run /gen again."
+
+
+class PictureMissing(NoPictures):
+    """A picture was made and cannot be had; asking again is of no use. `reason` follows "1 of 2 is
+    missing:" in a message."""
+
+    reason = "the image server does not hand it out"
+    advice = "Please tell the bot's owner."
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, f"The picture was made, but {self.reason}. {self.advice}")
+
+
+class PictureGone(PictureMissing):
+    """The file is not on the server any more."""
+
+    reason = "it is no longer on the image server"
+    advice = "Run /gen again."
+
+
+class PictureUnusable(PictureMissing):
+    """The file is no picture or video that can be posted."""
+
+    reason = "the bot cannot post a file of its kind"
+    advice = "The bot's owner finds it in ComfyUI's output folder."
+
+
+class PictureTooLarge(PictureMissing):
+    """The file is larger than the bot reads."""
+
+    reason = "its file is too large for the bot"
+    advice = "The bot's owner finds it in ComfyUI's output folder."
 
 
 class NoPreview(ComfyError):
