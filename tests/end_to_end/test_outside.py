@@ -393,7 +393,6 @@ def test_a_wrong_clock_and_a_crash_leave_no_running_message(house: House, hours:
     press_generate(house, person)
     assert bot.wait() == -signal.SIGKILL
     (message,) = house.channel.messages
-    house.set_clock(0)
     house.run()
     house.discord.wait_for(lambda d: message["edited_timestamp"] is not None)
     house.comfyui.release()
@@ -577,6 +576,7 @@ def test_the_housekeeping_goes_on_after_an_unexpected_error(house: House) -> Non
     bot = house.start()
     person = house.discord.person()
     press_generate(house, person)
+    result_of(house, person)
     house.settle()
     bot.stop()
     house.installation.change("UPDATE jobs SET completed_at = completed_at - 8 * 86400000")
