@@ -74,7 +74,7 @@ EXPECTED = {
         "does not accept the bot's workflow",
     ),  # the last: for one of the workflow's own
     "workflows": ("workflow cannot be used", "does not let its shape be chosen"),
-    "failures": ("broken", "out of memory", "memory", "ComfyUI"),
+    "failures": ("broken", "out of memory", "memory", "ComfyUI", "picture failed in"),
     "pictures": ("image server", "no picture", "larger than"),
 }
 
