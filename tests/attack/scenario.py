@@ -44,6 +44,11 @@ DISCORD_ROUTES = (
 )
 DISCORD_FAULTS: tuple[str | int, ...] = (502, 503, "reset", "lost answer", "rate limit", "hang")
 RECOVERY = 120.0  # seconds within which everything is told once the faults are over
+AWAY = 24.0  # seconds: longer than COMFY_TIMEOUT_MS, of which one job needs a small part
+TIMEOUT = 20.0  # seconds
+CLOCKS = (-49.0, -3.0, 0.0, 3.0, 49.0)  # hours by which this machine's clock may be wrong
+REFUSALS = ((400, 20009), (403, 20009), (400, 200000))  # of what is in a message
+BAD_PICTURES = ("403", "404", "svg", "too large")
 SOON = 3.0  # seconds within which somebody waits for an answer before they give up
 
 WORKFLOWS = {"flux": (FLUX, FLUX_BINDINGS), "styled": (STYLED, STYLED_BINDINGS)}
@@ -56,6 +61,7 @@ PROMPTS = (
     "\u72d0\U0001f98a",
     "@everyone <@1> [a](b",
 )
+REFUSED = ("Discord refused", "AutoMod")
 MODERATED = "A moderator cancelled this picture"
 # With what a job may fail here, by what was done to it.
 EXPECTED = {
@@ -68,7 +74,8 @@ EXPECTED = {
         "does not accept the bot's workflow",
     ),  # the last: for one of the workflow's own
     "workflows": ("workflow cannot be used", "does not let its shape be chosen"),
-    "failures": ("broken", "out of memory", "memory", "ComfyUI"),
+    "failures": ("broken", "out of memory", "memory", "ComfyUI", "picture failed in"),
+    "pictures": ("image server", "no picture", "larger than"),
 }
 
 
@@ -83,6 +90,8 @@ class Scenario:
         self.presses = 0
         self.restarts = 0  # of ComfyUI
         self.foreign: list[str] = []
+        self.cleared = 0  # histories
+        self.is_refused = False  # a message, for its content
         self.excuses: set[str] = set()  # keys of EXPECTED
 
     @property
@@ -93,6 +102,7 @@ class Scenario:
         """From the first result to the last fault."""
         house, dice = self.house, self.dice
         self.furnish()
+        house.set_clock(0)
         house.start()
         self.people = [house.discord.person(f"p{number}") for number in range(3)]
         may = MEMBER_PERMISSIONS | MANAGE_MESSAGES | MANAGE_GUILD
@@ -126,6 +136,7 @@ class Scenario:
             "MAX_WAITING_PER_PERSON": dice.choice(("0", "2", "10")),
             "KEEP_METADATA": dice.choice(("on", "off")),
             "PREVIEWS": dice.choice(("on", "on", "off")),
+            "COMFY_TIMEOUT_MS": str(int(1000 * TIMEOUT)),
         }
 
     def actions(self) -> list[Callable[[], None]]:
@@ -136,6 +147,9 @@ class Scenario:
         actions += [self.kill] * 2 + [self.stop, self.restart_comfyui, self.comfyui_away]
         actions += [self.drop_gateway, self.foreign_prompt, self.block, self.look_at_mine]
         actions += [self.broken_frames, self.expire, self.delete, self.change_models]
+        actions += [self.jump_clock] * 2 + [self.refuse_content] * 2 + [self.clear_history] * 2
+        actions += [self.spoil_picture, self.fail_everything]
+        actions += [self.comfyui_long_away] * (self.dice.random() < 0.4)  # it takes its time
         return [*actions, self.change_loras, self.change_workflow, self.fail_prompt]
 
     def wait(self, seconds: float) -> None:
@@ -278,6 +292,27 @@ class Scenario:
         for event, sent in events:
             self.house.comfyui._in_loop(functools.partial(feed.send, event, sent))
 
+    def fail_everything(self) -> None:
+        self.note("the GPU is in an error state")
+        self.excuses.add("failures")
+        self.house.comfyui.error_state = ("RuntimeError", "CUDA error: unspecified launch failure")
+        if self.dice.random() < 0.5:
+            self.wait(1.5)
+            self.restart_comfyui()
+
+    def clear_history(self) -> None:
+        self.note("ComfyUI's history is cleared")
+        self.cleared += 1
+        self.house.comfyui.histories_cleared += 1
+        self.house.comfyui.tells_executed = self.dice.random() < 0.5
+
+    def spoil_picture(self) -> None:
+        kind, place = self.dice.choice(BAD_PICTURES), self.dice.randint(0, 1)
+        self.note(f"two pictures, number {place + 1} is bad: {kind}")
+        self.excuses.add("pictures")
+        self.house.comfyui.pictures_per_prompt = self.dice.choice((2, 2, 1))
+        self.house.comfyui.bad_pictures = {place: kind}
+
     def comfyui_fault(self) -> None:
         route, kind = self.dice.choice(COMFYUI_ROUTES), self.dice.choice(COMFYUI_FAULTS)
         self.note(f"ComfyUI {route} {kind}")
@@ -289,6 +324,20 @@ class Scenario:
         self.note(f"Discord {method} {path} {kind}")
         seconds = self.dice.choice((0.3, 3.0))
         self.house.discord.fault(method, path, kind, self.dice.randint(1, 4), seconds=seconds)
+
+    def refuse_content(self) -> None:
+        status, code = self.dice.choice(REFUSALS)
+        person, channel = self.dice.choice(self.people), self.house.channel
+        place, name = self.dice.choice(((channel.id, "channel"), (person._dm.id, "DM")))
+        self.note(f"Discord refuses the content of pictures in the {name}: {status} {code}")
+        self.is_refused = True
+        path, times = rf"/channels/{place}/messages$", self.dice.randint(1, 3)
+        self.house.discord.fault("POST", path, status, times, code=code, with_files=True)
+
+    def jump_clock(self) -> None:
+        hours = self.dice.choice(CLOCKS)
+        self.note(f"the clock is wrong by {hours:g} hours")
+        self.house.set_clock(hours)
 
     def kill(self) -> None:
         self.note("kill -9")
@@ -315,6 +364,16 @@ class Scenario:
         self.wait(self.dice.choice((0.2, 1.5)))
         self.house.comfyui.come_up()
 
+    def comfyui_long_away(self) -> None:
+        """For longer than a job may take."""
+        self.note("ComfyUI goes away for long")
+        self.restarts += 1
+        self.house.comfyui.go_down()
+        self.wait(AWAY)
+        if self.dice.random() < 0.5:
+            self.house.comfyui.restart()
+        self.house.comfyui.come_up()
+
     def drop_gateway(self) -> None:
         self.note("gateway lost")
         self.house.discord.drop_gateway(resumable=self.dice.random() < 0.5)
@@ -325,14 +384,18 @@ class Scenario:
 
     def recover(self) -> None:
         """No more faults: wait until everything is told and ComfyUI has nothing left."""
-        self.house.comfyui.clear_faults()
+        comfyui = self.house.comfyui
+        comfyui.clear_faults()
+        comfyui.bad_pictures, comfyui.histories_cleared = {}, 0
+        if comfyui.error_state:
+            self.restart_comfyui()
         self.house.discord.clear_faults()
         end = time.monotonic() + RECOVERY
         open_rows = "SELECT count(*) FROM jobs WHERE delivered_at IS NULL OR on_server"
         while time.monotonic() < end:
             if self.bot.process.poll() is not None:  # as systemd would
                 self.house.run(ready=False)
-            busy = self.house.comfyui.running or self.house.comfyui.pending
+            busy = comfyui.running or comfyui.pending
             if not busy and self.house.installation.rows(open_rows) == [(0,)]:
                 return
             self.wait(0.1)
@@ -371,12 +434,11 @@ class Scenario:
 
     def faults(self) -> Iterator[str]:
         """What must not be, as sentences."""
-        columns = "id, status, error_message, delivered_at, on_server"
+        columns = "id, status, error_message, delivered_at, on_server, report_message_ids"
         rows = self.house.installation.rows(f"SELECT {columns} FROM jobs")
-        created: Counter[str] = Counter()
-        for entry in self.house.channel.history:
-            if entry["event"] == "create":
-                created.update(marks(entry["message"]))
+        posted_messages = self.posted_messages()
+        created = Counter(mark for m in posted_messages for mark in marks(m))
+        refused = [m["id"] for m in posted_messages if any(t in m["content"] for t in REFUSED)]
         alive = Counter(mark for m in self.house.channel.messages for mark in marks(m))
         if len(rows) > self.presses:
             yield f"{self.presses} orders became {len(rows)} jobs"
@@ -388,15 +450,19 @@ class Scenario:
         }
         for missing in promised - {row[0] for row in rows}:
             yield f"job {missing} was queued and is lost"
-        for job_id, status, error, delivered, on_server in rows:
-            heads = created[f"job:again:{job_id}"]
+        for job_id, status, error, delivered, on_server, ids in rows:
+            heads = created[f"job:delete:{job_id}"]
+            is_refused = self.is_refused and any(name in str(ids) for name in refused)
+            heads = heads or int(is_refused)  # in a message without buttons
             expected = 0 if status == "cancelled" and not error else 1
             if status not in ("completed", "failed", "cancelled") or not delivered:
                 yield f"job {job_id} is {status}, delivered {delivered}"
             elif heads != expected:
                 yield f"job {job_id} is {status} and was told {heads} times"
-            if status == "completed" and created[f"{job_id[:8]}-1"] != 1:
-                yield f"job {job_id}: its picture was posted {created[f'{job_id[:8]}-1']} times"
+            pictures = [created[f"{job_id[:8]}-{number}"] for number in (1, 2)]
+            is_shown = any(pictures) if "pictures" in self.excuses else pictures[0]
+            if max(pictures) > 1 or (status == "completed" and not (is_shown or is_refused)):
+                yield f"job {job_id}: its pictures were posted {pictures} times"
             if status == "failed" and not self.is_excused(error):
                 yield f"job {job_id} failed: {error}"
             if status == "cancelled" and error and not error.startswith(MODERATED):
@@ -413,17 +479,23 @@ class Scenario:
             yield f"prompts left in ComfyUI: {left}"
         posted = Counter(prompt_id for prompt_id, _ in comfyui.posted)
         for prompt_id, count in posted.items():
-            if count > 1 + self.restarts:
+            if count > 1 + self.restarts + self.cleared:
                 yield f"prompt {prompt_id} was posted {count} times"
         output = "\n".join(bot.output for bot in self.house.bots)
         if "Traceback" in output:
             yield "a traceback in the log"
         yield from (f"Discord complains: {text}" for text in self.house.discord.violations)
 
+    def posted_messages(self) -> list[dict[str, Any]]:
+        """All that was ever posted in the channel and to people, as it was first."""
+        places = [self.house.channel, *(person._dm for person in self.people)]
+        entries = [entry for place in places for entry in place.history]
+        return [entry["message"] for entry in entries if entry["event"] == "create"]
+
     def is_excused(self, error: str) -> bool:
         """Whether something was done for which a job may fail so."""
         excuses = [text for key in self.excuses for text in EXPECTED[key]]
-        excuses += ["again and again"] if self.restarts > 2 else []
+        excuses += ["again and again"] if self.restarts + self.cleared > 2 else []
         return any(text in error for text in excuses)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.harness.bot import Bot
 from tests.harness.house import House
-from tests.harness.steps import fill_in, labels, open_form
+from tests.harness.steps import fill_in, generate, labels, open_form, text_of
 from tests.standins.discord.people import Modal, Person, Reply
 
 MANAGE_GUILD = 1 << 5
 POST_MESSAGE = r"/channels/\d+/messages$"
+SOON = 20.0  # seconds, of a stop that has a grace of three times as many
+LONG_GRACE = {"SHUTDOWN_GRACE_MS": "60000"}
 
 
 def run(house: House, *arguments: str, offline: bool = False, **changes: str) -> Bot:
@@ -122,3 +127,38 @@ def typed_in(modal: Modal) -> dict[str, Any]:
     """What stands in a modal."""
     inputs = [label["component"] for label in modal["components"]]
     return {given["custom_id"]: given.get("value") for given in inputs}
+
+
+def plain(message: dict[str, Any]) -> str:
+    """What people read of a message, without its escapes."""
+    return text_of(message).replace("\\", "")
+
+
+def pause(seconds: float) -> None:
+    """Let so much time pass."""
+    threading.Event().wait(seconds)
+
+
+def order(house: House, person: Person, prompt: str = "a fox") -> Reply:
+    """From /gen to the press of Generate and its answer."""
+    form = open_form(person, house.channel)
+    assert form.message is not None
+    person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
+    fill_in(person, form, positive_prompt=prompt)
+    return generate(person, form)
+
+
+def statuses(house: House) -> list[str]:
+    """Of all jobs, in their order."""
+    return [row[0] for row in house.installation.rows("SELECT status FROM jobs ORDER BY rowid")]
+
+
+def expect_a_soon_end(bot: Bot) -> None:
+    """SIGTERM ends it long before the grace is over."""
+    began = time.monotonic()
+    bot.signal(signal.SIGTERM)
+    try:
+        assert bot.wait(SOON) == 0
+    except subprocess.TimeoutExpired:
+        bot.kill()
+    assert time.monotonic() - began < SOON, "the stop waits for what only tries again"

@@ -4,6 +4,10 @@
 and then does what `python comfygen.py` does. DISCORD_API and DISCORD_GATEWAY hold the addresses.
 KILL_AT, for the crash tests, names a point between two statements at which the process kills
 itself: `before:Class.method` or `after:Class.method` of one of the modules below comfygen.
+BREAK_AT names such a point (a property will do): the first call there raises an error of no kind
+that the program expects.
+CLOCK_FILE names a file with the seconds by which the clock of this machine is wrong, read each time
+that the program asks for the time of day.
 PAUSE_AT and PAUSE_PORT, for the tests of a locked database, name another such point and a port of
 this machine: the first call there connects to it, and goes on when that connection is closed.
 LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late;
@@ -15,12 +19,14 @@ With SHORT_WAITS the program's own waits for what has failed are a fraction of w
 from __future__ import annotations
 
 import asyncio
+import datetime
 import functools
 import importlib
 import os
 import signal
 import socket
 import sys
+import time
 import types
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
@@ -56,7 +62,8 @@ def call_at(point: str, act: Callable[[], object]) -> None:
     moment, _, name = point.partition(":")
     class_name, _, method_name = name.partition(".")
     owner = getattr(importlib.import_module(MODULES[class_name]), class_name)
-    method = getattr(owner, method_name)
+    found = vars(owner)[method_name]
+    method = found.fget if isinstance(found, property) else found
 
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -67,12 +74,44 @@ def call_at(point: str, act: Callable[[], object]) -> None:
             act()
         return result
 
-    setattr(owner, method_name, wrapped)
+    setattr(owner, method_name, property(wrapped) if method is not found else wrapped)
 
 
 def kill_at(point: str) -> None:
     """The process dies there, as in a power cut."""
     call_at(point, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def break_at(point: str) -> None:
+    """The first call there fails, as by a mistake in the program."""
+    errors = [RuntimeError(f"broken {point}")]
+
+    def fail() -> None:
+        if errors:
+            raise errors.pop()
+
+    call_at(point, fail)
+
+
+def shift_clock(path: str) -> None:
+    """The time of day is wrong by so many seconds, monotonic time is not."""
+    true, true_ns, file, plain = time.time, time.time_ns, Path(path), datetime.datetime
+
+    def offset() -> float:
+        return float(file.read_text("ascii"))
+
+    class AnyDatetime(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, plain)
+
+    class Shifted(plain, metaclass=AnyDatetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:
+            return cls.fromtimestamp(time.time(), tz)
+
+    time.time = lambda: true() + offset()
+    time.time_ns = lambda: true_ns() + int(offset() * 10**9)
+    datetime.datetime = Shifted  # type: ignore[misc]
 
 
 def pause_at(point: str, port: int) -> None:
@@ -161,6 +200,8 @@ def main() -> None:
     else:
         code = compile(program.read_bytes(), str(program), "exec")
     point_to_stand_in()
+    if path := os.environ.get("CLOCK_FILE"):
+        shift_clock(path)  # before the program's modules are imported
     sys.argv = sys.argv[1:]
     sys.path[0] = str(program.parent)
     if os.environ.get("SHORT_WAITS"):
@@ -169,6 +210,8 @@ def main() -> None:
         vars(importlib.import_module("bot.gen"))["LISTS_AGE"] = float(age)
     if point := os.environ.get("KILL_AT"):
         kill_at(point)
+    if point := os.environ.get("BREAK_AT"):
+        break_at(point)
     if point := os.environ.get("PAUSE_AT"):
         pause_at(point, int(os.environ["PAUSE_PORT"]))
     if path := os.environ.get("LOOP_STALL_FILE"):

@@ -569,3 +569,41 @@ def test_stop_ends_the_thread_whatever_hangs() -> None:
     asking.join(5)
     assert failed
     assert not [t for t in set(threading.enumerate()) - before if t.name == "comfyui-stand-in"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "size"),
+    [("403", 403, 0), ("404", 404, 0), ("svg", 200, 62), ("too large", 200, 101 * 2**20)],
+)
+def test_one_picture_of_two_can_be_bad(
+    comfyui: ComfyUIStandIn, kind: str, status: int, size: int
+) -> None:
+    comfyui.pictures_per_prompt, comfyui.bad_pictures = 2, {1: kind}
+    good, bad = finish(comfyui, "two", simple_workflow())["outputs"]["9"]["images"]
+    assert get(comfyui, "/view", **good).status_code == 200
+    answer = get(comfyui, "/view", **bad)
+    assert (answer.status_code, len(answer.content)) == (status, size)
+
+
+def test_in_an_error_state_everything_fails_until_a_restart(comfyui: ComfyUIStandIn) -> None:
+    comfyui.error_state = ("RuntimeError", "CUDA error: unspecified launch failure")
+    for name in ("first", "second"):
+        entry = finish(comfyui, name, simple_workflow())
+        assert entry["status"]["messages"][-1][1]["exception_type"] == "RuntimeError"
+    comfyui.restart()
+    assert finish(comfyui, "third", simple_workflow())["status"]["status_str"] == "success"
+
+
+def test_a_history_can_be_cleared_at_the_end_of_a_prompt(comfyui: ComfyUIStandIn) -> None:
+    comfyui.histories_cleared = 1
+    assert post(comfyui, "gone", simple_workflow()).status_code == 200
+    comfyui.wait_for(lambda c: "gone" in c.finished)
+    assert get(comfyui, "/history/gone").json() == {}
+    assert finish(comfyui, "kept", simple_workflow())["status"]["status_str"] == "success"
+
+
+def test_pictures_can_have_moved(comfyui: ComfyUIStandIn) -> None:
+    comfyui.moved_to = f"{comfyui.url}/api"
+    (image,) = finish(comfyui, "moved", simple_workflow())["outputs"]["9"]["images"]
+    answer = get(comfyui, "/view", **image)
+    assert [step.status_code for step in (*answer.history, answer)] == [302, 200]

@@ -85,6 +85,10 @@ class Execution:
         self.preview_format = "JPEG"
         self.broken_models: set[str] = set()
         self.newest = False
+        self.error_state: tuple[str, str] | None = None
+        self.bad_pictures: dict[int, str] = {}
+        self.histories_cleared = 0
+        self.tells_executed = True
 
         self.executed: list[str] = []
         self.finished: list[str] = []
@@ -99,6 +103,7 @@ class Execution:
         self._run: Run | None = None
         self._cache: dict[str, Json | None] = {}  # signature of a node → what it put into history
         self._files: dict[tuple[str, str, str], bytes] = {}  # (type, subfolder, filename) → bytes
+        self._bad_files: dict[tuple[str, str, str], str] = {}  # key of _files → how it is bad
         self._counters: dict[str, int] = {}
         self._failures: list[tuple[str, str, str | None]] = []
         self._interrupting = self._holding = False
@@ -153,12 +158,15 @@ class Execution:
             success = await self._execute(run)
             await asyncio.sleep(self.history_delay)
             status = {"status_str": "success" if success else "error", "completed": success}
-            self.history[run.prompt_id] = {
-                "prompt": item,
-                "outputs": run.outputs,
-                "status": {**status, "messages": run.messages},
-                "meta": run.meta,
-            }
+            if success and self.histories_cleared:
+                self.histories_cleared -= 1
+            else:
+                self.history[run.prompt_id] = {
+                    "prompt": item,
+                    "outputs": run.outputs,
+                    "status": {**status, "messages": run.messages},
+                    "meta": run.meta,
+                }
             self._run = None
             self.finished.append(run.prompt_id)
             self._queue_updated()
@@ -172,6 +180,8 @@ class Execution:
         kept = set(run.signatures.values())
         self._cache = {key: ui for key, ui in self._cache.items() if key in kept}
         failure = self._failures.pop(0) if self._failures else None
+        if self.error_state:
+            failure = (*self.error_state, None)
         last = self._failing_node(run, failure[2]) if failure else run.order[-1]
         if failure:
             self._cache.pop(run.signatures[last], None)
@@ -301,7 +311,7 @@ class Execution:
             run.outputs[node_id] = ui
             run.meta[node_id] = {"node_id": node_id, "display_node": node_id}
             run.meta[node_id] |= {"parent_node": None, "real_node_id": node_id}
-            if run.client_id is not None:
+            if run.client_id is not None and self.tells_executed:
                 data = {"node": node_id, "display_node": node_id, "output": ui}
                 self._feed.send("executed", {**data, "prompt_id": run.prompt_id}, run.client_id)
         most = run.progress.get(node_id, {}).get("max", 1)
@@ -348,6 +358,8 @@ class Execution:
             seed = f"{run.signatures[source]} {index}".encode()
             picture = draw_png(seed, size, texts, self.picture_bytes)
             self._files[kind, subfolder, filename] = picture
+            if index in self.bad_pictures:
+                self._bad_files[kind, subfolder, filename] = self.bad_pictures[index]
             images.append({"filename": filename, "subfolder": subfolder, "type": kind})
         for key in list(self._files)[:-PICTURES_KEPT]:
             del self._files[key]

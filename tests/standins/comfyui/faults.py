@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 # Kinds of faults: answers given without processing the request, and processed but cut off.
 PAGES = {
+    "403": "Forbidden",
     "404": "404: Not Found",
     "429": "Too Many Requests",
     "500": "500 Internal Server Error\n\nServer got itself in trouble",
@@ -21,6 +23,8 @@ PAGES = {
     "redirect": "",
 }
 CUTS = ("lost answer", "half json", "truncate")
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+TOO_LARGE = 101  # MiB
 LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>"
 
 
@@ -35,6 +39,7 @@ class Recorded:
     path: str
     query: dict[str, str]
     json: Any
+    headers: dict[str, str] = field(default_factory=dict)
     status: int = 0
 
     def matches(self, route: str) -> bool:
@@ -92,6 +97,21 @@ async def half(request: web.Request, response: web.StreamResponse) -> web.Stream
     if request.transport:
         request.transport.close()
     return cut
+
+
+async def bad_picture(request: web.Request, kind: str) -> web.StreamResponse:
+    """The answer to GET /view for a file with which something is wrong, each time."""
+    if kind == "svg":
+        return web.Response(body=SVG, content_type="image/svg+xml")
+    if kind != "too large":
+        return web.Response(status=int(kind))
+    response = web.StreamResponse(headers={"Content-Type": "image/png"})
+    response.content_length = TOO_LARGE * 2**20
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # it is not wanted to its end
+        for start in [b"\x89PNG\r\n\x1a\n", *[b""] * (TOO_LARGE - 1)]:
+            await response.write(start.ljust(2**20, b"\0"))
+    return response
 
 
 def body_of(response: web.StreamResponse) -> bytes:

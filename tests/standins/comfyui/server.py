@@ -33,6 +33,7 @@ from tests.standins.comfyui.faults import (
     PAGES,
     Fault,
     Recorded,
+    bad_picture,
     body_of,
     cut,
     gone,
@@ -61,6 +62,11 @@ class ComfyUIStandIn(Execution):
     `preview_method` (as with --preview-method: "auto", "latent2rgb" or "taesd" shows the running
     picture, "none" doesn't), `preview_format` ("JPEG", as from ComfyUI's own samplers, or "PNG"),
     `models`, `loras`, other lists with offer(), `broken_models` (files that no loader can read).
+    `error_state`, (exception type, message): each prompt fails with it, as with a GPU that is lost
+    until restart(). `bad_pictures`, by their place in a prompt, from 0: how /view spoils those that
+    are made from now on, "403", "404", "svg" or "too large". `histories_cleared`: so many prompts
+    end well on the feed and are then in no history; with `tells_executed` False the feed does not
+    name their files. `moved_to`: a base address to which GET /view, without /api, is redirected.
 
     A preview is sent after each step of a sampler, where they are on: by the prompt's
     extra_data.preview_method on the newest servers, else by `preview_method`. The samplers of the
@@ -86,6 +92,7 @@ class ComfyUIStandIn(Execution):
         self.required_headers = dict(required_headers or {})
         self.jobs_api = False
         self.interrupt_ignores_body = False
+        self.moved_to = ""
 
         self.requests: list[Recorded] = []
         self.posted: list[tuple[str, Json]] = []
@@ -275,7 +282,7 @@ class ComfyUIStandIn(Execution):
 
         `route` is "GET /history" (also /history/{id} and under /api), "WS /ws", …, or "*".
         Not processed: "reset" (connection aborted), "502", "503", "429" (Retry-After: `seconds` or
-        1), "404", "500", "login page" (200), "redirect" (302 to it), "hang" (no answer for
+        1), "403", "404", "500", "login page" (200), "redirect" (302 to it), "hang" (no answer for
         `seconds`, or until clear_faults(); only then processed, even if the client has gone).
         Processed: "lost answer" (then aborted), "half json" and "truncate" (half of the body, then
         closed), "bad json" (200 with half of the body as if it were all).
@@ -426,6 +433,7 @@ class ComfyUIStandIn(Execution):
         self._pending.clear()
         self.history.clear()
         self._cache.clear()
+        self.error_state = None
         for key in [key for key in self._files if key[0] == "temp"]:
             del self._files[key]
         self._worker = self._spawn(self._work())
@@ -444,7 +452,7 @@ class ComfyUIStandIn(Execution):
             with contextlib.suppress(ValueError, ConnectionError):
                 body = await request.json()
         path = request.path.removeprefix(self.prefix)
-        recorded = Recorded(method, path, dict(request.query), body)
+        recorded = Recorded(method, path, dict(request.query), body, dict(request.headers))
         self.requests.append(recorded)
         self._happened()
         try:
@@ -630,8 +638,11 @@ class ComfyUIStandIn(Execution):
         self._interrupting = True
         self._wakeup.set()
 
-    async def _view(self, request: web.Request) -> web.Response:
+    async def _view(self, request: web.Request) -> web.StreamResponse:
         query = request.query
+        if self.moved_to and not request.path.startswith(f"{self.prefix}/api/"):
+            location = f"{self.moved_to}/view?{request.query_string}"
+            return page(302, "Found", Location=location)
         filename, subfolder = query.get("filename"), query.get("subfolder", "")
         kind = query.get("type", "output")
         if filename is None:
@@ -643,6 +654,8 @@ class ComfyUIStandIn(Execution):
         picture = self._files.get((kind, subfolder, filename))
         if picture is None:
             return web.Response(status=404)
+        if bad := self._bad_files.get((kind, subfolder, filename)):
+            return await bad_picture(request, bad)
         image_format = "png"
         if "preview" in query:
             image_format, *_, quality = [*query["preview"].split(";"), ""][:2]

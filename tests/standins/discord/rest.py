@@ -75,6 +75,7 @@ class Fault:
     times: int | None = 1
     seconds: float = 0.0
     code: int | None = None
+    with_files: bool = False
     callback: Callable[[], object] | None = None
 
 
@@ -120,9 +121,11 @@ class RestServer:
         *,
         seconds: float = 0.0,
         code: int | None = None,
+        with_files: bool = False,
     ) -> None:
         """The next `times` requests (None: all) with this method ("*": any) and a path in which
-        the regular expression is found, like "/channels/12/messages", go wrong.
+        the regular expression is found, like "/channels/12/messages", go wrong; those alone that
+        upload something if `with_files`.
 
         `kind`: an HTTP status, with Discord's error `code` (default 403 50013, 404 10003, 413
         40005, else 0); "reset": aborted, not applied; "lost answer": applied, then aborted;
@@ -131,7 +134,7 @@ class RestServer:
         """
         kinds = ("reset", "lost answer", "rate limit", "hang")
         assert isinstance(kind, int) or kind in kinds, f"{kind!r} is none of {kinds}"
-        self._faults.append(Fault(method, path_pattern, kind, times, seconds, code))
+        self._faults.append(Fault(method, path_pattern, kind, times, seconds, code, with_files))
 
     def clear_faults(self) -> None:
         """Nothing goes wrong any more; a request that hangs goes on hanging for its time."""
@@ -266,7 +269,7 @@ class RestServer:
     def _take(self, call: RestCall, wanted: Callable[[Fault], bool]) -> Fault | None:
         for fault in self._faults:
             fits = fault.method in (call.method, "*") and re.search(fault.pattern, call.path)
-            if fits and wanted(fault):
+            if fits and (call.files or not fault.with_files) and wanted(fault):
                 if fault.times is not None:
                     fault.times -= 1
                     if fault.times <= 0:

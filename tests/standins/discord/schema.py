@@ -57,6 +57,8 @@ CALLBACKS = {2: (4, 5, 9), 3: (4, 5, 6, 7, 9), 4: (8,), 5: (4, 5, 6, 7)}
 USUAL_CODES = {403: 50013, 404: 10003, 413: 40005}
 ERRORS = {10003: "Unknown Channel", 10008: "Unknown Message", 10062: "Unknown interaction"}
 ERRORS |= {40005: "Request entity too large", 50001: "Missing Access", 50013: "Missing Permissions"}
+ERRORS |= {20009: "Explicit content cannot be sent to the desired recipient(s)"}
+ERRORS |= {200000: "Message was blocked by automatic moderation"}
 ERRORS |= {50007: "Cannot send messages to this user", 50027: "Invalid Webhook Token"}
 
 
