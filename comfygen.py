@@ -42,7 +42,7 @@ from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, answer_unknown
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.messages import DISCORD_ERRORS, log_exception
-from bot.report import Reporter
+from bot.reporter import Reporter
 from cli.checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,

@@ -94,6 +94,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX idx_jobs_history ON jobs(discord_user_id, discord_guild_id, status)"
         " WHERE status = 'completed'",
     ),
+    ("ALTER TABLE jobs ADD COLUMN interaction_id TEXT",),
 )
 
 
@@ -138,6 +139,7 @@ class JobParams(PictureParams):
     user_id: str
     guild_id: str
     channel_id: str
+    interaction_id: str | None = None  # of the press or command: Discord's clock at that moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,7 @@ ADDED_BY = {  # columns by the migration that added them, but for the first
     3: {"on_server", "report_tried_at", "report_message_ids"},
     4: {"workflow", "shape"},
     5: {"report_channel_id"},
+    6: {"interaction_id"},
 }
 QUEUED, RUNNING = "status = 'queued'", "status = 'running'"
 WAITING = "status IN ('queued', 'running')"

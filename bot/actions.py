@@ -64,7 +64,7 @@ async def again(context: BotContext, interaction: Interaction, control: ControlI
         channel_id=str(interaction.channel_id),
     )
     try:
-        queued = await context.accept(params)
+        queued = await context.accept(interaction, params)
     except BlockedPrompt as blocked_prompt:
         await context.forms.open_from(
             interaction, replace(job, seed=None), blocked_prompt.user_message

@@ -19,6 +19,7 @@ from enum import Enum
 import discord
 
 from bot.messages import DISCORD_ERRORS, TRY_SECONDS, may_work_later
+from bot.report import Undeliverable
 from comfy_client import ComfyClient, ProgressFeed
 from jobs.worker import WorkflowUnusable
 from settings import Settings
@@ -47,6 +48,10 @@ class Alert(Enum):
     DISK = (
         "The disk with the bot's database is nearly full. Once nothing can be written, nobody can"
         " ask for a picture: please make room."
+    )
+    UNDELIVERED = (
+        "A person could not be told of their picture: Discord takes it neither in the channel nor"
+        " as a direct message. The log says which job, and why."
     )
     WORKFLOW = (
         "A workflow cannot be used any more: no picture can be made with it until its file is"
@@ -86,6 +91,8 @@ class Alerts:
         """Alert the owner if only they can fix it; any thread."""
         if isinstance(error, WorkflowUnusable):
             self._alert(Alert.WORKFLOW)
+        elif isinstance(error, Undeliverable):
+            self._alert(Alert.UNDELIVERED)
         elif isinstance(error, StoreError):
             if NO_SPACE in str(error):
                 self._alert(Alert.DISK)

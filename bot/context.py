@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from bot.blocked import BlockedPrompt, BlockedWords
 from bot.controls import Interaction
 from bot.form import Forms
 from bot.permissions import check_place
-from bot.report import Reporter
+from bot.reporter import Reporter
 from jobs.catalog import Catalog
 from jobs.worker import Queued, Worker
 from settings import Settings
@@ -75,8 +76,9 @@ class BotContext:
             raise UserError(RESTARTING)
         check_place(self.settings, interaction)
 
-    async def accept(self, params: JobParams) -> Queued:
+    async def accept(self, interaction: Interaction, params: JobParams) -> Queued:
         """Queue a job. Raises BlockedPrompt if the server's moderators block its prompt."""
+        params = replace(params, interaction_id=str(interaction.id))
         prompt = params.positive_prompt
         found = await asyncio.to_thread(self.words.found, params.guild_id, prompt)
         if found:

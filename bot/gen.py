@@ -122,7 +122,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     draft.stage = Stage.SENDING  # before the first await
     try:
         await interaction.response.defer()
-        queued = await context.accept(params)
+        queued = await context.accept(interaction, params)
         draft.sent()
     except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
         draft.stage = Stage.OPEN  # before the person can have read it and typed again

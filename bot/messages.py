@@ -15,7 +15,7 @@ import aiohttp
 import discord
 
 from comfyui.errors import BadAnswer, Unreachable
-from store import Job, StoreError, unix_ms
+from store import Job, StoreError
 from text import escape, truncate
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,16 @@ PROMPT_SHOWN = 200  # characters of the prompt in an embed
 DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
 HANGING_SECONDS = 5.0  # after which a call to Discord no longer keeps others waiting
 TRY_SECONDS = 20.0  # for one message without files
-CLOCK_ERROR = timedelta(hours=1)  # of this machine's clock, as compared with Discord's
-LATE = timedelta(minutes=10)  # a message may appear so long after its post was begun
+OLD_ROW_MARGIN = timedelta(days=7)
+
+# Why Discord refuses a message for its content, by Discord's error code.
+AUTOMOD = "a rule of this server's AutoMod blocks it"
+CONTENT_REFUSALS = {
+    20009: "its filter takes it for explicit content",
+    200000: AUTOMOD,
+    200001: AUTOMOD,
+    240000: "its filter takes a link in it for harmful",
+}
 
 
 def may_work_later(error: Exception) -> bool:
@@ -61,23 +69,23 @@ def buttons_of(message: discord.Message) -> set[str]:
     return {item.custom_id or "" for row in rows for item in row.children}
 
 
+def search_start(job: Job) -> discord.abc.Snowflake:
+    """Return a moment, by Discord's own clock, before our first message about a job."""
+    if job.interaction_id:
+        return discord.Object(int(job.interaction_id))
+    if job.discord_message_id:
+        return discord.Object(int(job.discord_message_id) - 1)
+    # A row of an older version: this machine's clock may be days off.
+    created = datetime.fromtimestamp(job.created_at / 1000, timezone.utc)
+    return discord.Object(discord.utils.time_snowflake(created - OLD_ROW_MARGIN))
+
+
 async def own_messages(
-    client: discord.Client,
-    place: discord.abc.Messageable,
-    since_ms: int | None,
-    until_ms: int | None,
+    client: discord.Client, place: discord.abc.Messageable, after: discord.abc.Snowflake
 ) -> AsyncIterator[discord.Message]:
-    """Yield our messages that may have been posted between these times (Unix ms, of this machine's
-    clock; None: now), oldest first, however many others there are."""
-    since, until = (
-        datetime.fromtimestamp((unix_ms() if ms is None else ms) / 1000, timezone.utc)
-        for ms in (since_ms, until_ms)
-    )
+    """Yield our messages after a snowflake, oldest first, however many others there are."""
     try:
-        history = place.history(after=since - CLOCK_ERROR, limit=None, oldest_first=True)
-        async for message in history:
-            if message.created_at > until + CLOCK_ERROR + LATE:
-                return
+        async for message in place.history(after=after, limit=None, oldest_first=True):
             if message.author == client.user:
                 yield message
     except (discord.Forbidden, discord.NotFound):

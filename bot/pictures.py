@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from comfy_client import ComfyClient, ImageRef
-from comfyui.errors import NoPictures, NoPreview
+from comfyui.errors import NoPreview, PictureMissing
 from comfyui.metadata import without_metadata
 from store import Job
 
@@ -24,6 +25,16 @@ log = logging.getLogger(__name__)
 ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
 SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
 MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # ComfyUI re-encodes none of these
+
+
+class PictureTooLargeForDiscord(PictureMissing):
+    """The picture fits into no message, however ComfyUI encodes it."""
+
+    reason = "it is too large for Discord"
+    advice = "The bot's owner finds it in ComfyUI's output folder."
+
+
+Original: TypeAlias = bytes | PictureMissing  # a picture as it was made, or why it is missing
 
 
 @dataclass(frozen=True)
@@ -49,45 +60,44 @@ class Pictures:
         self._keep_metadata = keep_metadata
 
     async def get(
-        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
-    ) -> tuple[list[Picture], int]:
+        self, job: Job, originals: Sequence[Original], encoding: str, limit: int
+    ) -> tuple[list[Picture], list[PictureMissing]]:
         """Return the job's pictures with this encoding, or the first after it that is within the
-        limit (bytes), and how many cannot be made small enough; without those that ComfyUI has no
-        more. `originals` saves fetching them."""
+        limit (bytes), and why each of the others cannot be had. `originals` saves fetching them."""
         find = functools.partial(self._get, job, originals, encoding, limit)
         threads: ThreadPoolExecutor | None = self._threads
-        if originals and not encoding and max(map(len, originals)) <= limit:
+        sizes = [len(original) for original in originals if isinstance(original, bytes)]
+        if originals and not encoding and max(sizes, default=0) <= limit:
             if self._keep_metadata:
                 return find()
             threads = None  # the event loop's own, which do not hang on ComfyUI
         return await asyncio.get_running_loop().run_in_executor(threads, find)
 
     def _get(
-        self, job: Job, originals: Sequence[bytes], encoding: str, limit: int
-    ) -> tuple[list[Picture], int]:
-        pictures, too_large = [], 0
+        self, job: Job, originals: Sequence[Original], encoding: str, limit: int
+    ) -> tuple[list[Picture], list[PictureMissing]]:
+        pictures, missing = [], []
         for number, name in enumerate(job.output_images):
             stem = f"{job.id[:8]}-{number + 1}"
             original = originals[number] if originals else None
             try:
-                picture = self._picture(ImageRef.parse(name), stem, original, encoding, limit)
-            except NoPictures as error:
+                if isinstance(original, PictureMissing):
+                    raise original
+                ref = ImageRef.parse(name)
+                pictures.append(self._picture(ref, stem, original, encoding, limit))
+            except PictureMissing as error:
                 log.error("job %s: %s", job.id, error)
-                continue
-            if picture is None:
-                too_large += 1
-            else:
-                pictures.append(picture)
-        return pictures, too_large
+                missing.append(error)
+        return pictures, missing
 
     def _picture(
         self, ref: ImageRef, stem: str, original: bytes | None, encoding: str, limit: int
-    ) -> Picture | None:
-        """Return one picture within the limit, None if there is no way. Raises NoPictures."""
+    ) -> Picture:
+        """Return one picture within the limit. Raises PictureMissing if there is no way."""
         suffix = Path(ref.filename).suffix
         for step in ENCODINGS[ENCODINGS.index(encoding) :]:
             if step and suffix.lower() in MOVING:
-                return None
+                break
             try:
                 data = self._comfy.image(ref, step) if step or original is None else original
             except NoPreview as error:  # the next format may take what this one does not
@@ -98,4 +108,4 @@ class Pictures:
             if len(data) <= limit:
                 suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
                 return Picture(stem, data, suffix, step)
-        return None
+        raise PictureTooLargeForDiscord(f"{ref} is larger than {limit} bytes in every form")

@@ -1,8 +1,6 @@
-"""Post each finished job's result or failure exactly once.
+"""One report: the messages of a finished job's result or failure, and their way to Discord.
 
-A report is tried until it has arrived; the job's row says what has. Messages about a job in
-progress are bot/running.py's. `Reporter` lives on the event loop; the worker's thread only calls
-`job_started()`, `job_ended()` and `on_error()`.
+Which job is reported when, and again, is bot/reporter.py's. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -11,56 +9,41 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import discord
 
 from binder import SHAPES, in_shape
-from bot.alerts import Alerts
 from bot.controls import ControlId, job_view
 from bot.messages import (
-    HANGING_SECONDS,
+    CONTENT_REFUSALS,
     PERMANENT_STATUSES,
     TRY_SECONDS,
     buttons_of,
     description_of,
-    log_exception,
-    may_work_later,
     nonce,
     own_messages,
     prompt_of,
+    search_start,
 )
-from bot.pictures import ENCODINGS, Picture, Pictures
-from bot.running import QueuedReplies, RunningMessage
-from comfy_client import ComfyClient
-from comfyui.errors import NoPictures
-from comfyui.progress import Progress
+from bot.pictures import ENCODINGS, Original, Picture, Pictures, PictureTooLargeForDiscord
+from bot.running import QueuedReplies
+from comfyui.errors import PictureMissing
 from jobs.catalog import Catalog, Offer
 from jobs.names import OptionNames
-from settings import DAY_MS, Settings
-from store import Job, JobStatus, Store, StoreError, unix_ms
-from text import escape, shorten_middle
+from store import Job, Store
+from text import PublicError, escape, shorten_middle
 
 log = logging.getLogger(__name__)
 
 FILES_PER_MESSAGE = 10
 REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may have 25 MiB
-REPORT_WITHIN_MS = DAY_MS  # a job that ended earlier is not reported after a restart
-RETRY_PAUSES = (1.0, 60.0)  # the shortest and the longest, in seconds
-MAX_HANGING = 3  # uploads that gave their slots away: each holds its pictures in memory
+PARTS_WITHIN = timedelta(hours=1)  # of the first message, by Discord's clock
 MIN_UPLOAD_SPEED = 50_000  # bytes per second; adds to the timeout of a message with files
-
-TOO_LARGE = (
-    "The picture was made, but it is too large for Discord. The bot's owner finds it in ComfyUI's"
-    " output folder."
-)
-TOO_LARGE_ALONE = "too large for Discord, to be found in ComfyUI's output folder."
-
 
 # ---------------------------------------------------------------------------------------------
 # The messages
@@ -185,223 +168,27 @@ def batches(sizes: Sequence[int]) -> Iterator[slice]:
     yield slice(first, len(sizes))
 
 
-# ---------------------------------------------------------------------------------------------
-# Their way to Discord
-
-
-class UploadSlots:
-    """One upload at a time in each channel, in the order in which they were asked for. An upload
-    that hangs gives its slot away, so it does not keep the others waiting."""
-
-    def __init__(self) -> None:
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(1))
-        self._hanging = 0  # uploads that gave their slots away, in all channels
-
-    def is_taken(self, channel_id: str) -> bool:
-        """Return whether the next upload has to wait."""
-        return self._slots[channel_id].locked()
-
-    @contextlib.asynccontextmanager
-    async def slot(self, channel_id: str) -> AsyncIterator[None]:
-        """Wait for the channel's slot, and hold it for the body."""
-        slot = self._slots[channel_id]
-        await slot.acquire()
-        is_given_away = False
-
-        def give_away() -> None:
-            nonlocal is_given_away
-            if self._hanging < MAX_HANGING:
-                self._hanging += 1
-                is_given_away = True
-                slot.release()
-
-        timer = asyncio.get_running_loop().call_later(HANGING_SECONDS, give_away)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            if is_given_away:
-                self._hanging -= 1
-            else:
-                slot.release()
-
-
-class Reporter:
-    """Reports of all jobs, each tried until it has arrived, by the next start at the latest."""
+class Poster:
+    """The way of one report to Discord: into its channel, or to the person alone."""
 
     def __init__(
         self,
         client: discord.Client,
-        settings: Settings,
         store: Store,
-        comfy: ComfyClient,
         catalog: Catalog,
-        threads: ThreadPoolExecutor,
+        pictures: Pictures,
+        replies: QueuedReplies,
     ) -> None:
-        """`threads` are for the pictures that have to be fetched from ComfyUI."""
+        """The replies say where a report is."""
         self._client = client
         self._store = store
         self._catalog = catalog
-        self._pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
-        self.replies = QueuedReplies(store)
-        self.alerts: Alerts | None = None
-        self._slots = UploadSlots()
-        self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
-        # What is tried again, by channel: the jobs in their order, and the task for all of them.
-        self._backlog: defaultdict[str, dict[str, RunningMessage]] = defaultdict(dict)
-        self._retries: dict[str, asyncio.Task[None]] = {}
-        self._failed: set[str] = set()  # ids of the jobs in it that the log has a warning of
-        self._running: dict[str, RunningMessage] = {}  # by the id of the job
-        self._reporting: set[str] = set()  # ids of jobs that have ended
+        self._pictures = pictures
+        self._replies = replies
 
-    def job_started(self, job_id: str, progress: Progress) -> None:
-        """Show the job's progress in its channel, unless it is a quick one; any thread."""
-        self._on_loop(self._start_message(job_id, progress))
-
-    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        """Report a job whose row is in a final state; any thread. `pictures` saves fetching
-        them."""
-        self._on_loop(self._start_report(job_id, pictures))
-
-    def on_error(self, error: Exception) -> None:
-        """Pass on an error, which may be one for the owner; any thread."""
-        if self.alerts is not None:
-            self.alerts.on_error(error)
-
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it on the event loop. The worker does not wait: the GPU has its next job while
-        pictures upload."""
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._client.loop)
-        except (RuntimeError, AttributeError):  # the loop has closed, or discord.py forgot it
-            work.close()
-            log.warning("Discord is gone already; what is left is reported at the next start")
-        else:
-            future.add_done_callback(log_exception)
-
-    async def catch_up(self) -> None:
-        """Report the jobs that ended in an earlier run and were not reported then."""
-        for job in await asyncio.to_thread(self._store.undelivered):
-            self._retry_later(job, RunningMessage(self._client, self._store, job.id), 0.0)
-
-    async def drain(self, seconds: float) -> None:
-        """Wait up to so many seconds for the reports that are being posted."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-
-    def drop(self) -> None:
-        """Drop what is not posted: the next start takes it up."""
-        self.replies.stop()
-        for task in (*self._tasks, *self._retries.values()):
-            task.cancel()
-
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _start_message(self, job_id: str, progress: Progress) -> None:
-        self.replies.queue_changed()
-        running = RunningMessage(self._client, self._store, job_id, progress)
-        self._running[job_id] = running
-        running.task = self._start_task(running.keep())
-        running.task.add_done_callback(lambda _: self._running.pop(job_id, None))
-
-    async def _start_report(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        if job_id in self._reporting:  # a second try beside the first might double it
-            return
-        self._reporting.add(job_id)
-        running = self._running.pop(job_id, None)
-        task = self._start_task(self._report_new(job_id, list(pictures), running))
-        task.add_done_callback(lambda _: self._reporting.discard(job_id))
-
-    async def _report_new(
-        self, job_id: str, pictures: list[bytes], running: RunningMessage | None
-    ) -> None:
-        """Report a job that has just ended; if that fails for now, try again later. A report that
-        has to wait gives its pictures up, and fetches them again then."""
-        if running is not None:
-            await running.stop()
-        if not self._client.is_ready():
-            pictures.clear()
-            await self._client.wait_until_ready()
-        job = await self._row(job_id)
-        running = running or RunningMessage(self._client, self._store, job_id)
-        if job is not None and not await self._try(job, pictures, running):
-            self._retry_later(job, running, RETRY_PAUSES[0])
-
-    def _retry_later(self, job: Job, running: RunningMessage, pause: float) -> None:
-        """Add a report to the channel's backlog, which one task works off: a new result waits for
-        one of them at most."""
-        self._backlog[job.channel_id][job.id] = running
-        if job.channel_id not in self._retries:
-            task = asyncio.create_task(self._work_off(job.channel_id, pause))
-            task.add_done_callback(log_exception)
-            self._retries[job.channel_id] = task
-
-    async def _work_off(self, channel_id: str, pause: float) -> None:
-        """Try a channel's backlog again and again, with a growing pause, until it is empty."""
-        backlog = self._backlog[channel_id]
-        try:
-            while backlog:
-                await asyncio.sleep(pause)
-                await self._client.wait_until_ready()
-                for job_id, running in list(backlog.items()):
-                    job = await self._row(job_id)
-                    if job is None or await self._try(job, [], running):
-                        del backlog[job_id]
-                pause = min(max(2 * pause, RETRY_PAUSES[0]), RETRY_PAUSES[1])
-        finally:
-            del self._retries[channel_id]
-
-    async def _try(self, job: Job, pictures: list[bytes], running: RunningMessage) -> bool:
-        """Try to report a job once. Return False if it may work later."""
-        try:
-            await self._report(job, pictures, running)
-        except Exception as error:
-            if may_work_later(error):
-                self._log_failure(job.id, error)
-                return False
-            log.error("job %s: cannot be reported", job.id, exc_info=error)
-        self._failed.discard(job.id)
-        return True
-
-    async def _row(self, job_id: str) -> Job | None:
-        """Return the job's row as soon as the database answers."""
-        while True:
-            try:
-                return await asyncio.to_thread(self._store.get, job_id)
-            except StoreError as error:
-                self._log_failure(job_id, error)
-                await asyncio.sleep(RETRY_PAUSES[0])
-
-    def _log_failure(self, job_id: str, error: Exception) -> None:
-        """Log that a report is tried again, as a warning the first time."""
-        level = logging.DEBUG if job_id in self._failed else logging.WARNING
-        log.log(level, "job %s: not reported yet, trying again: %s", job_id, error)
-        self._failed.add(job_id)
-
-    async def _report(self, job: Job, pictures: list[bytes], running: RunningMessage) -> None:
-        if job.delivered_at is not None:
-            return
-        message_ids: list[str] = []
-        place_id = job.channel_id
-        if unix_ms() - (job.completed_at or 0) > REPORT_WITHIN_MS:
-            log.warning("job %s: ended more than 24 h ago, not reported any more", job.id)
-        elif job.status is not JobStatus.CANCELLED or job.error_message:
-            if self._slots.is_taken(job.channel_id):
-                pictures.clear()
-            async with self._slots.slot(job.channel_id):
-                message_ids, place_id = await self._post(job, pictures)
-        await running.close(job)
-        await asyncio.to_thread(self._store.delivered, job.id, message_ids, place_id)
-        self.replies.queue_changed()
-        log.info("job %s: closed as %s", job.id, job.status.value)
-
-    async def _post(self, job: Job, originals: Sequence[bytes]) -> tuple[list[str], str]:
-        """Post into the channel, or to the person alone if the channel is closed to the bot.
-        Return the ids of the messages and of the channel that they are in."""
+    async def post(self, job: Job, originals: Sequence[Original]) -> tuple[list[str], str]:
+        """Post into the channel, or to the person alone if Discord does not take it there. Return
+        the ids of the messages and of the channel that they are in."""
         if job.report_tried_at is None:  # later tries look first for what this one has posted
             await asyncio.to_thread(self._store.report_tried, job.id)
         channel = self._client.get_partial_messageable(int(job.channel_id))
@@ -413,37 +200,76 @@ class Reporter:
         except discord.HTTPException as error:
             if error.status not in PERMANENT_STATUSES:
                 raise
-            log.warning("job %s: its channel is closed to the bot: %s", job.id, error)
+            reason = CONTENT_REFUSALS.get(error.code, "")
+            why = "does not take it" if reason else "is closed to the bot"
+            log.warning("job %s: its channel %s: %s", job.id, why, error)
         note = f" The bot may not post in <#{job.channel_id}>, so here it is."
+        if reason:
+            what = f"Discord refused to post your picture in <#{job.channel_id}>: {reason}."
+            note = f" {what}"
         try:
             person = await self._client.create_dm(discord.Object(int(job.user_id)))
-            return await self._send(person, job, originals, smallest, note), str(person.id)
+            ids, place = await self._send(person, job, originals, smallest, note), str(person.id)
+            self._replies.set_ending(job.id, "Done: see your direct messages.")
+            return ids, place
         except discord.HTTPException as error:
             if error.status not in PERMANENT_STATUSES:
                 raise
-            log.error("job %s: cannot be reported to anybody: %s", job.id, error)
+            log.warning("job %s: the person cannot be sent it either: %s", job.id, error)
+        if not reason:
+            ending = "Done, but the bot may not post here and you take no direct messages from it."
+            return self._give_up(job, ending)
+        ending = f"Done, but Discord refused to post it: {reason}."
+        self._replies.set_ending(job.id, ending)
+        for where in (person, channel):
+            try:
+                return await self._say(where, job, what), str(where.id)
+            except discord.HTTPException as error:
+                if error.status not in PERMANENT_STATUSES:
+                    raise
+        return self._give_up(job, ending)
+
+    def _give_up(self, job: Job, ending: str) -> tuple[list[str], str]:
+        """Let the reply alone say it."""
+        log.error("job %s: cannot be reported to anybody", job.id)
+        self._replies.set_ending(job.id, ending)
         return [], job.channel_id
+
+    async def _say(
+        self, place: discord.PartialMessageable | discord.DMChannel, job: Job, what: str
+    ) -> list[str]:
+        """Send a sentence without picture and prompt in place of a report, unless an earlier try
+        has; return the message's id."""
+        done = await self._posted(place, job) if job.report_tried_at is not None else {}
+        if FIRST_PART in done:
+            return [done[FIRST_PART]]
+        sending = place.send(
+            f"<@{job.user_id}> {what}",
+            view=job_view(job.id, *IN_DM),
+            nonce=nonce(job.id, "refused"),
+            allowed_mentions=discord.AllowedMentions(users=[discord.Object(int(job.user_id))]),
+        )
+        return [str((await asyncio.wait_for(sending, TRY_SECONDS)).id)]
 
     async def _send(
         self,
         place: discord.PartialMessageable | discord.DMChannel,
         job: Job,
-        originals: Sequence[bytes],
+        originals: Sequence[Original],
         limit: int,
         note: str = "",
     ) -> list[str]:
         """Send the parts of the report that are not posted yet, and return the ids of all of
         them. What Discord finds too large all the same is sent again, smaller."""
         done = await self._posted(place, job) if job.report_tried_at is not None else {}
+        total = len(job.output_images)
         for encoding in ENCODINGS:
-            pictures, too_large = await self._pictures.get(job, originals, encoding, limit)
+            pictures, missing = await self._pictures.get(job, originals, encoding, limit)
             about, more = job, note
-            if too_large and pictures:
-                more += f"\n{too_large} of {too_large + len(pictures)}: {TOO_LARGE_ALONE}"
-            elif too_large:
-                about = replace(job, error_message=TOO_LARGE)
-            elif job.output_images and not pictures:
-                about = replace(job, error_message=NoPictures.gone)
+            if missing and pictures:
+                more += f"\n{missing_note(missing, total)}"
+            elif missing:
+                about = replace(job, error_message=missing[0].user_message)
             left = [picture for picture in pictures if picture.stem not in done]
             try:
                 await self._post_parts(place, about, left, more, done)
@@ -452,13 +278,14 @@ class Reporter:
                 if error.status != 413:
                     raise
                 log.info("job %s: Discord finds it too large: %s", job.id, error)
+        too_large = PictureTooLargeForDiscord("in every form")
+        missing += [too_large for picture in pictures if picture.stem not in done]
         if FIRST_PART in done:  # the first message came through: it says what is missing
-            missing = sum(picture.stem not in done for picture in pictures) + too_large
-            text = f"<@{job.user_id}>{note}\n{missing}"
-            text += f" of {len(pictures) + too_large}: {TOO_LARGE_ALONE}"
+            text = f"<@{job.user_id}>{note}\n{missing_note(missing, total)}"
             await place.get_partial_message(int(done[FIRST_PART])).edit(content=text)
         else:
-            await self._post_parts(place, replace(job, error_message=TOO_LARGE), [], note, done)
+            about = replace(job, error_message=too_large.user_message)
+            await self._post_parts(place, about, [], note, done)
         return list(dict.fromkeys(done.values()))
 
     async def _post_parts(
@@ -483,15 +310,35 @@ class Reporter:
             message = await asyncio.wait_for(place.send(**part.message), seconds)
             done.update(dict.fromkeys(part.names, str(message.id)))
 
+    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
+        """Delete the messages of a result. `message` is its first and goes last: as long as
+        anything is left, so is its button. `job` is None if its row has been removed."""
+        ids: Sequence[str] = job.report_message_ids if job else ()
+        place = self._client.get_partial_messageable(message.channel.id)
+        if not ids and (job is None or len(job.output_images) > 1):
+            ids = [str(later.id) async for later in self._later_parts(place, message, job_id)]
+        first_id = str(message.id)
+        for message_id in (*(other for other in ids if other != first_id), first_id):
+            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
+                await place.get_partial_message(int(message_id)).delete()
+
+    async def _later_parts(
+        self, place: discord.PartialMessageable, message: discord.PartialMessage, job_id: str
+    ) -> AsyncIterator[discord.Message]:
+        """Yield the messages of a report after its first, which come within PARTS_WITHIN."""
+        async for later in own_messages(self._client, place, message):
+            if later.created_at > message.created_at + PARTS_WITHIN:
+                return
+            if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments):
+                yield later
+
     async def _posted(self, place: discord.abc.Messageable, job: Job) -> dict[str, str]:
         """Return the message ids of the parts that earlier tries have posted. Discord forgets a
-        nonce after some minutes; this finds them also hours later."""
+        nonce after some minutes; this finds them also days later."""
         found: dict[str, str] = {}
         first = str(ControlId("job", "delete", job.id))
         everything = 1 + len(job.output_images)
-        async for message in own_messages(
-            self._client, place, job.completed_at, job.report_tried_at
-        ):
+        async for message in own_messages(self._client, place, search_start(job)):
             stems = [Path(file.filename).stem for file in message.attachments]
             names = [stem for stem in stems if stem.startswith(f"{job.id[:8]}-")]
             names += [FIRST_PART] if first in buttons_of(message) else []
@@ -502,19 +349,13 @@ class Reporter:
         await asyncio.to_thread(self._store.report_tried, job.id)
         return found
 
-    async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
-        """Delete the messages of a result. `message` is its first and goes last: as long as
-        anything is left, so is its button. `job` is None if its row has been removed."""
-        ids: Sequence[str] = job.report_message_ids if job else ()
-        place = self._client.get_partial_messageable(message.channel.id)
-        if not ids and (job is None or len(job.output_images) > 1):
-            posted_ms = int(message.created_at.timestamp() * 1000)
-            ids = [
-                str(later.id)
-                async for later in own_messages(self._client, place, posted_ms, posted_ms)
-                if any(file.filename.startswith(f"{job_id[:8]}-") for file in later.attachments)
-            ]
-        first_id = str(message.id)
-        for message_id in (*(other for other in ids if other != first_id), first_id):
-            with contextlib.suppress(discord.NotFound):  # a second press, or a moderator
-                await place.get_partial_message(int(message_id)).delete()
+
+class Undeliverable(PublicError):
+    """A report that neither the channel nor the person takes."""
+
+
+def missing_note(missing: Sequence[PictureMissing], total: int) -> str:
+    """Return a line that says how many of the pictures cannot be had, and why."""
+    verb = "is" if len(missing) == 1 else "are"
+    reasons = dict.fromkeys(f"{error.reason}. {error.advice}" for error in missing)
+    return f"{len(missing)} of {total} pictures {verb} missing: {' '.join(reasons)}"

@@ -30,6 +30,7 @@ from bot.messages import (
     nonce,
     own_messages,
     prompt_of,
+    search_start,
 )
 from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, Store, StoreError
@@ -239,7 +240,7 @@ class RunningMessage:
     async def _find(self, channel: discord.PartialMessageable, job: Job) -> list[int]:
         """Return its id from the channel's history; several if it was posted more than once."""
         custom_id = str(ControlId("job", "cancel", job.id))
-        messages = own_messages(self._client, channel, job.started_at, job.completed_at)
+        messages = own_messages(self._client, channel, search_start(job))
         return [message.id async for message in messages if custom_id in buttons_of(message)]
 
     async def stop(self) -> None:
@@ -318,6 +319,7 @@ class QueuedReplies:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._replies: dict[str, QueuedReply] = {}  # by the id of the job
+        self._endings: dict[str, str] = {}  # what they say at last, where it is not as usual
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -343,6 +345,12 @@ class QueuedReplies:
     def forget(self, job_id: str) -> None:
         """Leave the job's reply as it is: Cancel edits it itself."""
         self._replies.pop(job_id, None)
+        self._endings.pop(job_id, None)
+
+    def set_ending(self, job_id: str, text: str) -> None:
+        """Let the job's reply end in this sentence instead of the usual one."""
+        if job_id in self._replies:
+            self._endings[job_id] = text
 
     def stop(self) -> None:
         """End the edits."""
@@ -366,7 +374,7 @@ class QueuedReplies:
             log.debug("the replies of the queue are not up to date: %s", error)
             return
         new = [id_ for id_, text in texts.items() if id_ in kept and text != kept[id_].shown]
-        new.sort(key=lambda id_: texts[id_] not in ENDED.values())
+        new.sort(key=lambda id_: not self._is_ending(id_, texts[id_]))
         due = [id_ for id_ in new if kept[id_].since <= now][:FOLLOWED]
         if len(due) < len(new):
             self.queue_changed()
@@ -380,17 +388,21 @@ class QueuedReplies:
             if status is JobStatus.RUNNING:
                 texts[job_id] = "It is being made now."
             elif status in ENDED and is_reported:
-                texts[job_id] = ENDED[status]
+                texts[job_id] = self._endings.get(job_id, ENDED[status])
             elif position == 1:
                 texts[job_id] = f"You are next{_about(self._store.estimate(1))}."
             elif position is not None:
                 texts[job_id] = place_in_queue(position, self._store.estimate(position))
         return texts
 
+    def _is_ending(self, job_id: str, text: str) -> bool:
+        """Return whether the job's reply is not edited after this text."""
+        return text in (*ENDED.values(), self._endings.get(job_id))
+
     async def _edit(self, job_id: str, reply: QueuedReply, text: str) -> None:
         if job_id not in self._replies:  # forgotten in the meantime
             return
-        is_last = text in ENDED.values()
+        is_last = self._is_ending(job_id, text)
         changes: dict[str, Any] = {"content": text if is_last else text + reply.notes}
         if is_last:
             changes["view"] = None

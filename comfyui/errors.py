@@ -125,14 +125,14 @@ class PictureGone(PictureMissing):
 class PictureUnusable(PictureMissing):
     """The file is no picture or video that can be posted."""
 
-    reason = "the bot cannot post a file of its kind"
+    reason = "it is no picture that the bot can post"
     advice = "The bot's owner finds it in ComfyUI's output folder."
 
 
 class PictureTooLarge(PictureMissing):
     """The file is larger than the bot reads."""
 
-    reason = "its file is too large for the bot"
+    reason = "it is larger than 100 MB"
     advice = "The bot's owner finds it in ComfyUI's output folder."
 
 

@@ -19,11 +19,9 @@ from typing import Any
 import discord
 import pytest
 
-from bot import report, running
+from bot import reporter, running
 from bot.controls import job_view
-from bot.report import (
-    Reporter,
-)
+from bot.reporter import Reporter
 from comfy_client import ImageRef
 from comfyui.errors import NoPreview
 from comfyui.progress import Progress
@@ -168,13 +166,13 @@ class FakeChannel:
         return self.messages.get(message_id) or Posted(message_id, self)
 
     async def history(
-        self, *, after: datetime, limit: int | None, oldest_first: bool
+        self, *, after: Any, limit: int | None, oldest_first: bool
     ) -> AsyncIterator[Posted]:
         await self.act("history")
         assert limit is None  # whatever was said in between
         assert oldest_first
         for message in sorted(self.messages.values(), key=lambda message: message.created_at):
-            if message.created_at > after:
+            if message.created_at > after.created_at:
                 yield message
 
     def count(self, kind: str) -> int:
@@ -447,11 +445,14 @@ def quick_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
     monkeypatch.setattr(running, "PICTURE_EVERY", 0.0)
     monkeypatch.setattr(running, "ROUND_EVERY", 0.001)
     monkeypatch.setattr(running, "LOOK_EVERY", 3600.0)
-    monkeypatch.setattr(report, "RETRY_PAUSES", (0.001, 0.002))
+    monkeypatch.setattr(reporter, "RETRY_PAUSES", (0.001, 0.002))
     world = World(folder)
     monkeypatch.setattr("store.unix_ms", world.clock)
     monkeypatch.setattr(NotedStore, "told", lambda self, what: world.note(what))
-    loggers = [logging.getLogger(name) for name in ("bot.messages", "bot.running", "bot.report")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("bot.messages", "bot.running", "bot.report", "bot.reporter")
+    ]
     for logger in loggers:
         monkeypatch.setattr(logger, "level", logging.DEBUG)
         logger.addHandler(world)

@@ -43,7 +43,7 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "bot.alerts": {"CHECK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "cli.checks": {"RETRY_SECONDS": 1.0, "RETRY_EVERY": 0.1},
-    "bot.report": {"RETRY_PAUSES": (0.05, 0.5), "HANGING_SECONDS": 1.0},
+    "bot.reporter": {"RETRY_PAUSES": (0.05, 0.5), "HANGING_SECONDS": 1.0},
     "bot.running": {"HANGING_SECONDS": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
     "jobs.pauses": {"DATABASE_PAUSE": 0.2},

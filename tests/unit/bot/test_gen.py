@@ -22,7 +22,7 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
     async def send(*_: object, **__: object) -> None:
         seen.append(draft.stage)
 
-    async def refuse(_: object) -> None:
+    async def refuse(*_: object) -> None:
         seen.append(draft.stage)
         raise BlockedPrompt(("otter",))
 

@@ -16,28 +16,24 @@ import aiohttp
 import discord
 import pytest
 
-from bot import report
+from bot import report, reporter
 from bot.commands import HANDLERS
 from bot.controls import ControlId, job_button, job_view
 from bot.messages import may_work_later, nonce
-from bot.pictures import MOVING, Picture
+from bot.pictures import MOVING, Picture, PictureTooLargeForDiscord
 from bot.report import (
     FIRST_PART,
-    MAX_HANGING,
     REQUEST_LIMIT,
-    TOO_LARGE,
-    TOO_LARGE_ALONE,
-    Reporter,
     ReportPart,
-    UploadSlots,
     batches,
     failure_embed,
     job_label,
     report_parts,
     result_embed,
 )
+from bot.reporter import MAX_HANGING, Reporter, UploadSlots
 from bot.running import running_embed
-from comfyui.errors import BadAnswer, NoPictures, Rejected, Unreachable
+from comfyui.errors import BadAnswer, PictureGone, Rejected, Unreachable
 from comfyui.progress import Progress
 from store import Job, StoreError
 from tests.factories import CHANNEL, ELSEWHERE, JOB_ID, USER, a_catalog, a_job, settings
@@ -60,6 +56,9 @@ LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, 
 
 # What may work later
 
+TOO_LARGE = PictureTooLargeForDiscord("a.png")
+TOO_LARGE_LINE = f"{TOO_LARGE.reason}. {TOO_LARGE.advice}"
+
 
 @pytest.mark.parametrize(
     ("error", "later"),
@@ -75,7 +74,7 @@ LONG_TEXTS = ["x" * 4000, "[" * 4000, "\\" * 4000, "# \n" * 1333, "`*_" * 1333, 
         (Unreachable("refused"), True),
         (BadAnswer("a login page"), True),
         (Rejected("no such node"), False),
-        (NoPictures("gone"), False),
+        (PictureGone("gone"), False),
         (discord.InvalidData(), False),
         (ValueError("a bug"), False),
     ],
@@ -459,7 +458,7 @@ def test_the_pauses_between_tries_double_up_to_the_longest(
         pauses.append(seconds)
 
     async def story() -> None:
-        monkeypatch.setattr(report, "RETRY_PAUSES", (1.0, 5.0))
+        monkeypatch.setattr(reporter, "RETRY_PAUSES", (1.0, 5.0))
         world.channel.fail("send", *[http_error(500)] * 5)
         job_id = world.completed()
         with monkeypatch.context() as patch:
@@ -638,19 +637,12 @@ def test_a_report_from_before_a_restart_takes_the_jobs_message_away(world: World
     world.run(story)
 
 
-def test_a_job_that_ended_over_24_hours_ago_is_closed_without_a_report(world: World) -> None:
+def test_a_job_that_ended_days_ago_by_this_machines_clock_is_reported(world: World) -> None:
     async def story() -> None:
-        world.clock.ahead = -24 * HOUR_MS - 60_000
-        old = world.completed()
-        world.store.announced(old, str(world.channel.put(content="Generating").id))
-        world.clock.ahead = -24 * HOUR_MS + 60_000
-        recent = world.completed()
-        world.clock.ahead = 0
+        days_ago = world.completed(at=unix_ms() - 100 * HOUR_MS)
         await world.reporter.catch_up()
-        await world.reported(old, recent)
-        assert world.channel.files == [f"{recent[:8]}-1.png"]
-        assert world.channel.contents == [f"<@{USER}>"]
-        assert f"job {old}: ended more than 24 h ago" in world.log()
+        await world.reported(days_ago)
+        assert world.channel.files == [f"{days_ago[:8]}-1.png"]
 
     world.run(story)
 
@@ -709,7 +701,7 @@ def test_what_is_too_large_in_every_form_is_reported_in_words(world: World) -> N
         await world.reported(job_id)
         assert world.channel.contents == [f"<@{USER}>"]
         assert world.channel.files == []
-        assert TOO_LARGE in world.channel.texts
+        assert TOO_LARGE.user_message in world.channel.texts
         assert world.channel.count("send") == 5
 
     world.run(story)
@@ -724,7 +716,9 @@ def test_what_is_too_large_after_a_part_that_arrived_is_reported_in_words_too(
         world.reporter.job_ended(job_id, [b"x"] * 11)
         await world.reported(job_id)
         assert len(world.channel.files) == 10
-        assert world.channel.contents == [f"<@{USER}>\n1 of 11: {TOO_LARGE_ALONE}"]
+        assert world.channel.contents == [
+            f"<@{USER}>\n1 of 11 pictures is missing: {TOO_LARGE_LINE}"
+        ]
         assert "No picture" not in world.channel.texts
 
     world.run(story)
@@ -784,7 +778,7 @@ def test_what_cannot_be_made_small_enough_is_reported_in_words_at_the_first_try(
         await world.reported(job_id)
         assert world.channel.contents == [f"<@{USER}>"]  # and "Generating…" is gone
         assert world.channel.files == []
-        assert TOO_LARGE in world.channel.texts
+        assert TOO_LARGE.user_message in world.channel.texts
         assert world.comfy.asked == [(name, encoding) for encoding in asked]
         assert world.log() == ""
 
@@ -801,7 +795,9 @@ def test_where_some_pictures_fit_those_are_posted_and_the_text_says_how_many_do_
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
         assert world.channel.files == [f"{job_id[:8]}-1.png", f"{job_id[:8]}-3.gif"]
-        assert world.channel.contents == [f"<@{USER}>\n1 of 3: {TOO_LARGE_ALONE}"]
+        assert world.channel.contents == [
+            f"<@{USER}>\n1 of 3 pictures is missing: {TOO_LARGE_LINE}"
+        ]
         assert "No picture" not in world.channel.texts
 
     world.run(story)
@@ -814,7 +810,7 @@ def test_a_video_that_discord_finds_too_large_is_not_re_encoded_either(world: Wo
         world.reporter.job_ended(job_id, [b"a video", b"a picture"])
         await world.reported(job_id)
         assert world.channel.files == [f"{job_id[:8]}-2.webp"]
-        assert f"1 of 2: {TOO_LARGE_ALONE}" in world.channel.contents[0]
+        assert f"1 of 2 pictures is missing: {TOO_LARGE_LINE}" in world.channel.contents[0]
         assert world.comfy.asked == [("b.png", "webp;90")]
 
     world.run(story)
@@ -923,19 +919,19 @@ def test_a_dm_that_fails_for_a_while_is_tried_again(world: World) -> None:
 
 def test_a_job_whose_pictures_are_gone_says_so(world: World) -> None:
     async def story() -> None:
-        world.comfy.failures["a.png"] = [NoPictures("404")]
+        world.comfy.failures["a.png"] = [PictureGone("404")]
         job_id = world.completed()
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
         assert world.channel.contents == [f"<@{USER}>"]
-        assert NoPictures.gone in world.channel.texts
+        assert PictureGone("").user_message in world.channel.texts
 
     world.run(story)
 
 
 def test_a_picture_that_is_gone_does_not_take_the_others_with_it(world: World) -> None:
     async def story() -> None:
-        world.comfy.failures["a.png"] = [NoPictures("404")]
+        world.comfy.failures["a.png"] = [PictureGone("404")]
         job_id = world.completed(["a.png", "b.png"])
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
@@ -971,7 +967,7 @@ def test_a_post_that_hangs_holds_up_nobody_else(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "HANGING_SECONDS", 0.01)
+        monkeypatch.setattr(reporter, "HANGING_SECONDS", 0.01)
         world.channel.is_open.clear()
         stuck = world.completed()
         world.reporter.job_ended(stuck, [b"one"])
@@ -993,7 +989,7 @@ def test_another_channel_waits_for_no_post_at_all(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        monkeypatch.setattr(report, "HANGING_SECONDS", 3600.0)
+        monkeypatch.setattr(reporter, "HANGING_SECONDS", 3600.0)
         world.channel.is_open.clear()
         world.reporter.job_ended(world.completed(), [b"one"])
         await world.until(lambda: world.channel.count("begin") == 1)
@@ -1072,7 +1068,7 @@ def test_uploads_into_a_channel_begin_in_the_order_in_which_they_were_asked_for(
 
 
 def test_only_some_uploads_that_hang_give_their_slots_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "HANGING_SECONDS", 0.01)
+    monkeypatch.setattr(reporter, "HANGING_SECONDS", 0.01)
     assert upload(MAX_HANGING + 2, hanging=MAX_HANGING) == list(range(MAX_HANGING + 2))
     # One more, and the next has to wait: each of those holds its pictures in memory.
     assert upload(MAX_HANGING + 2, hanging=MAX_HANGING + 1) == list(range(MAX_HANGING + 1))
@@ -1125,8 +1121,8 @@ def test_a_new_result_waits_for_one_of_those_that_failed_at_most(
     async def story() -> None:
         failed = [world.completed() for _ in range(5)]
         world.channel.fail("send", *[http_error(503)] * 5)
-        monkeypatch.setattr(report, "RETRY_PAUSES", (0.0, 0.0))
-        monkeypatch.setattr(report, "PATIENCE", 3600.0)
+        monkeypatch.setattr(reporter, "RETRY_PAUSES", (0.0, 0.0))
+        monkeypatch.setattr(reporter, "HANGING_SECONDS", 3600.0)
         for job_id in failed:
             world.reporter.job_ended(job_id, [b"one"])
         await world.until(lambda: world.channel.count("send") >= 5)
