@@ -1126,7 +1126,7 @@ def test_a_new_result_waits_for_one_of_those_that_failed_at_most(
         failed = [world.completed() for _ in range(5)]
         world.channel.fail("send", *[http_error(503)] * 5)
         monkeypatch.setattr(report, "RETRY_PAUSES", (0.0, 0.0))
-        monkeypatch.setattr(report, "PATIENCE", 3600.0)
+        monkeypatch.setattr(report, "HANGING_SECONDS", 3600.0)
         for job_id in failed:
             world.reporter.job_ended(job_id, [b"one"])
         await world.until(lambda: world.channel.count("send") >= 5)
