@@ -360,7 +360,7 @@ def run(settings: Settings) -> int:
     return code
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Return the options of the command line; end the program if they make no sense."""
     parser = argparse.ArgumentParser(
         prog="comfygen.py",
@@ -377,7 +377,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="with --adopt: only say what is found")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
     names = add_options(parser)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args()
     if parsed.offline and not parsed.check:
         parser.error("--offline goes with --check")
     if parsed.adopt is None and (parsed.name is not None or parsed.json):
@@ -388,9 +388,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python comfygen.py` with these arguments, and return the exit code."""
-    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+def main() -> int:
+    """Run `python comfygen.py`, and return the exit code."""
+    options = parse_arguments()
     problems: Sequence[str] = ()
     try:
         alone = options.once is not None or options.adopt is not None

@@ -19,9 +19,10 @@ class AlreadyLocked(OSError):
 
 
 def lock(path: Path) -> BinaryIO:
-    """Open the file and lock it until it is closed. Raises AlreadyLocked, or another OSError on a
-    file system without locks, say. The operating system releases the lock when the process dies, so
-    no stale lock is left behind."""
+    """Open the file, also in a new folder, and lock it until it is closed. Raises AlreadyLocked, or
+    another OSError on a file system without locks, say. The operating system releases the lock when
+    the process dies, so no stale lock is left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "ab")  # noqa: SIM115
     try:
         if sys.platform == "win32":

@@ -1,9 +1,8 @@
 """The database of the jobs and of each server's blocked terms: the only file with SQL.
 
-Owns the schema, the migrations, and every statement that reads or changes a row. Imports neither
-Discord nor ComfyUI. The worker, the sweeper and the event loop's thread pool share one `Store`; a
-lock lets them in one at a time. A statement may wait for the disk, so the event loop never calls
-in here directly.
+Owns the schema, the migrations, and every statement that reads or changes a row. The worker, the
+sweeper and the event loop's thread pool share one `Store`; a lock lets them in one at a time. A
+statement may wait for the disk, so the event loop never calls in here directly.
 """
 
 from __future__ import annotations
@@ -279,8 +278,7 @@ class Store:
 
     def position(self, job_id: str) -> int | None:
         """Return the place in the queue, from 1; None if the job is not queued."""
-        # The rowid is the order of insertion whatever the clock did meanwhile, and the index on
-        # status holds it, so the count never touches a row.
+        # The rowid is the order of insertion, and in the index on status: no row is read.
         rows = self._rows(
             "SELECT (SELECT count(*) FROM jobs WHERE status = 'queued' AND rowid < this.rowid) + 1"
             " FROM jobs AS this WHERE id = ? AND status = 'queued'",
@@ -293,9 +291,7 @@ class Store:
     ) -> dict[str, tuple[JobStatus, bool, int | None]]:
         """Return for each of these jobs its state, whether it is reported, and its position if
         that is among so many first. Jobs whose rows are gone are left out."""
-        first = self._rows(
-            "SELECT id FROM jobs WHERE status = 'queued' ORDER BY rowid LIMIT ?", places
-        )
+        first = self._rows(f"SELECT id FROM jobs WHERE {QUEUED} ORDER BY rowid LIMIT ?", places)
         positions = {row[0]: position for position, row in enumerate(first, start=1)}
         rows = self._rows(
             "SELECT id, status, delivered_at IS NOT NULL FROM jobs"
@@ -510,7 +506,6 @@ class Store:
 def _locked(database: Path) -> BinaryIO:
     """Keep every other process off the database, until the file that is returned is closed."""
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
         return lock(Path(f"{database}.lock"))
     except AlreadyLocked as error:
         raise StoreError(

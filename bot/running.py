@@ -93,9 +93,9 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
 
 
 def _bar(progress: Progress) -> str:
-    # Number first: screen readers read the bar as noise.
     filled = round(progress.fraction * BAR_LENGTH)
     bar = "█" * filled + "░" * (BAR_LENGTH - filled)
+    # Number first: screen readers read the bar as noise.
     line = f"{100 * progress.fraction:.0f} % `{bar}`"
     line += f", pass {progress.current_pass} of {progress.passes}"
     step, steps = progress.step

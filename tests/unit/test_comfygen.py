@@ -1,5 +1,5 @@
-"""comfygen.py: how signals reach the event loop and end it, and which failed clicks the owner hears
-of. What people see of the bot is in tests/end_to_end/."""
+"""comfygen.py: signals that end the event loop, and failed clicks that are alerts for the owner.
+What people see of the bot is in tests/end_to_end/."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ asyncio.SelectorEventLoop(selectors.SelectSelector()).run_until_complete(main())
 
 @pytest.fixture
 def idle_loop() -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose loop has nothing to do, and writes a byte for each signal."""
+    """Run a process whose loop has nothing to do, and writes a byte for each signal."""
     command = [sys.executable, "-c", IDLE_LOOP, str(REPOSITORY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         yield process
@@ -61,7 +61,7 @@ def idle_loop() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def answered(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Take the byte of one signal, if it comes within this time."""
+    """Return whether the byte of one signal comes within this time."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], seconds)
     return bool(ready) and process.stdout.read(1) == b"."
@@ -78,7 +78,7 @@ def test_no_signal_is_lost_that_comes_when_the_loop_is_about_to_wait(
 
 
 class SwallowingBot:
-    """Its connection does not notice that it is cancelled, for the first time."""
+    """A bot whose connection ignores its first cancellation."""
 
     async def __aenter__(self) -> None: ...
 
@@ -97,12 +97,12 @@ class SwallowingBot:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another")
 def test_a_connection_that_swallows_its_cancellation_is_cancelled_again() -> None:
-    """As wait_for() does before Python 3.12 if the gateway refuses at that very moment."""
+    """Before Python 3.12, wait_for() does so if the gateway refuses at that very moment."""
     bot: Any = SwallowingBot()
     assert asyncio.run(asyncio.wait_for(comfygen.serve(bot, "token"), 10)) == 0
 
 
-def test_a_click_that_the_database_refuses_is_told_as_trouble() -> None:
+def test_a_click_that_the_database_refuses_is_an_alert() -> None:
     answers: list[str] = []
     troubles: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""Settings and logging, read as the owner writes them (architecture.md §7, M1)."""
+"""Settings and logging, read as the owner writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""store.py against architecture.md §2.1, M4 and M8, and design.md's guarded transitions."""
+"""The store: its schema, the guarded transitions of a job, and what a damaged file does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from store import (
     StoreError,
 )
 
-# architecture.md §2.1 without its comments.
+# The schema of the first version.
 DOCUMENT = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""A server's own words, held ready: as far as it needs no Discord."""
+"""The cache of blocked words, without Discord."""
 
 from __future__ import annotations
 

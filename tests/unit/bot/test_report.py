@@ -639,7 +639,9 @@ def test_a_report_from_before_a_restart_takes_the_jobs_message_away(world: World
 
 def test_a_job_that_ended_days_ago_by_this_machines_clock_is_reported(world: World) -> None:
     async def story() -> None:
-        days_ago = world.completed(at=unix_ms() - 100 * HOUR_MS)
+        world.clock.ahead = -100 * HOUR_MS
+        days_ago = world.completed()
+        world.clock.ahead = 0
         await world.reporter.catch_up()
         await world.reported(days_ago)
         assert world.channel.files == [f"{days_ago[:8]}-1.png"]

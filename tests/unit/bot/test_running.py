@@ -1,5 +1,5 @@
-"""What is seen of a job before its end, without Discord or ComfyUI: the running message between the
-fakes of test_report.py, and the answers that follow the queue."""
+"""The messages about a job in progress, without Discord or ComfyUI: the "Generating…" message and
+the "Queued!" replies, between the harness's fakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def progress_text(progress: Progress) -> str:
 
 
 def step_of(progress: Progress, node: str, value: int, most: int) -> str:
-    """What is shown once the feed has told of this step."""
+    """Return what is shown once the feed has reported this step."""
     progress.on_event("progress", {"node": node, "value": value, "max": most})
     return progress_text(progress)
 
@@ -478,7 +478,7 @@ def preview(data: bytes, suffix: str = ".jpg") -> Preview:
 
 
 def shown_picture(message: Posted) -> str | None:
-    """The address of the picture in its embed."""
+    """Return the URL of the picture in its embed."""
     return message.embeds[0].image.url
 
 
@@ -673,7 +673,7 @@ def test_once_a_job_has_ended_no_picture_of_it_is_held_while_its_report_waits(
     world.run(story)
 
 
-# The "Queued!" answer
+# The "Queued!" reply
 
 
 @pytest.mark.parametrize(
@@ -686,17 +686,17 @@ def test_a_time_is_said_in_few_words(seconds: float, text: str) -> None:
 
 
 class FakeWebhook:
-    """The way to one person's answers: what each of them says, edit by edit."""
+    """A webhook that keeps what each of one person's replies says, edit by edit."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._failures: list[Exception] = []
-        self.hanging: set[int] = set()  # the next edits of these are never answered
+        self.hanging: set[int] = set()  # the next edits of these are never confirmed
         self.edits: list[tuple[int, str]] = []
         self.without_buttons: list[int] = []
 
     def fail(self, *errors: Exception) -> None:
-        """The next edits end with these errors."""
+        """Have the next edits raise these errors."""
         self._failures += errors
 
     async def edit_message(self, message_id: int, **changes: Any) -> None:
@@ -716,7 +716,7 @@ class FakeWebhook:
 
 
 class Line:
-    """A queue, and an answer for each job in it, numbered from 0."""
+    """A queue, and a reply for each job in it, numbered from 0."""
 
     def __init__(self, world: World, length: int) -> None:
         self.world = world
@@ -738,18 +738,18 @@ class Line:
         self.replies.follow(self.jobs[number], webhook, number, first, "")
 
     def begin(self, number: int) -> None:
-        """As the worker does it."""
+        """Start a job as the worker does."""
         assert self.world.store.start(self.jobs[number])
         self.world.start(self.jobs[number])
 
     async def end(self, number: int) -> None:
-        """Its picture is made and posted."""
+        """Complete a job, and return once its picture is posted."""
         self.world.store.complete(self.jobs[number], ["a.png"])
         self.world.reporter.job_ended(self.jobs[number], [b"one"])
         await self.world.until(lambda: bool(self.world.job(self.jobs[number]).delivered_at))
 
     async def says(self, number: int, text: str) -> None:
-        """Return once an answer says so."""
+        """Return once the reply has this text."""
         await self.world.until(lambda: self.webhook.texts(number)[-1:] == [text])
 
     async def at_rest(self) -> None:
@@ -763,7 +763,7 @@ class Line:
 
     @property
     def rounds(self) -> int:
-        """How many have been made."""
+        """Return how many rounds have been made."""
         return self.world.told.count("standings")
 
 
@@ -778,7 +778,7 @@ def in_line(world: World, length: int, story: Callable[[Line], Coroutine[Any, An
     world.run(run)
 
 
-def test_an_answer_counts_down_until_its_picture_is_there(world: World) -> None:
+def test_a_reply_counts_down_until_its_picture_is_there(world: World) -> None:
     async def story(line: Line) -> None:
         line.begin(0)
         await line.says(0, "It is being made now.")
@@ -807,7 +807,7 @@ def test_an_answer_counts_down_until_its_picture_is_there(world: World) -> None:
     in_line(world, 3, story)
 
 
-def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
+def test_a_reply_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
     async def story(line: Line) -> None:
         await line.at_rest()
         assert line.webhook.edits == [(0, "You are next (about 20 s).")]
@@ -823,13 +823,13 @@ def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> N
     in_line(world, 2, story)
 
 
-def test_an_answer_that_is_taken_over_in_the_middle_of_a_round_is_left_alone(
+def test_a_reply_that_is_taken_over_in_the_middle_of_a_round_is_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(line: Line) -> None:
         line.replies.stop()  # a round of our own, with all of them due
-        for answer in line.replies._replies.values():
-            answer.since = 0.0
+        for reply in line.replies._replies.values():
+            reply.since = 0.0
         line.seconds = None
         edit = line.webhook.edit_message
 
@@ -860,7 +860,7 @@ def test_a_job_whose_report_is_on_its_way_is_not_called_done(world: World) -> No
     in_line(world, 1, story)
 
 
-def test_the_answer_of_a_job_that_failed_or_was_cancelled_says_so_and_has_no_button(
+def test_the_reply_of_a_job_that_failed_or_was_cancelled_says_so_and_has_no_button(
     world: World,
 ) -> None:
     async def story(line: Line) -> None:
@@ -877,7 +877,7 @@ def test_the_answer_of_a_job_that_failed_or_was_cancelled_says_so_and_has_no_but
     in_line(world, 3, story)
 
 
-def test_only_the_next_ten_answers_count_down(world: World) -> None:
+def test_only_the_next_ten_replies_count_down(world: World) -> None:
     async def story(line: Line) -> None:
         line.begin(0)
         await line.at_rest()
@@ -891,7 +891,7 @@ def test_only_the_next_ten_answers_count_down(world: World) -> None:
     in_line(world, 13, story)
 
 
-def test_a_round_edits_ten_answers_and_those_of_ended_jobs_first(
+def test_a_round_edits_ten_replies_and_those_of_ended_jobs_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(line: Line) -> None:
@@ -937,7 +937,7 @@ def test_the_time_is_worked_out_again_also_while_nothing_else_changes(
     in_line(world, 1, story)
 
 
-def test_an_answer_whose_token_is_about_to_expire_is_let_go(
+def test_a_reply_whose_token_is_about_to_expire_is_let_go(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "TOKEN_SECONDS", -1.0)
@@ -952,7 +952,7 @@ def test_an_answer_whose_token_is_about_to_expire_is_let_go(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_an_answer_that_the_person_has_dismissed_is_let_go(world: World, status: int) -> None:
+def test_a_reply_that_the_person_has_dismissed_is_let_go(world: World, status: int) -> None:
     async def story(line: Line) -> None:
         line.webhook.fail(http_error(status))
         await world.until(lambda: len(line.replies._replies) == 1)
@@ -967,7 +967,7 @@ def test_an_answer_that_the_person_has_dismissed_is_let_go(world: World, status:
 @pytest.mark.parametrize(
     "error", [http_error(503), http_error(429), aiohttp.ClientError()], ids=str
 )
-def test_an_edit_of_an_answer_that_fails_is_made_up_for_in_a_later_round(
+def test_an_edit_of_a_reply_that_fails_is_made_up_for_in_a_later_round(
     world: World, error: Exception
 ) -> None:
     async def story(line: Line) -> None:
@@ -980,7 +980,7 @@ def test_an_edit_of_an_answer_that_fails_is_made_up_for_in_a_later_round(
     in_line(world, 1, story)
 
 
-def test_an_edit_of_an_answer_that_hangs_holds_up_the_others_for_a_while_only(
+def test_an_edit_of_a_reply_that_hangs_holds_up_the_others_for_a_while_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "HANGING_SECONDS", 0.05)
@@ -995,7 +995,7 @@ def test_an_edit_of_an_answer_that_hangs_holds_up_the_others_for_a_while_only(
     in_line(world, 2, story)
 
 
-def test_while_the_database_is_locked_the_answers_stay_as_they_are(
+def test_while_the_database_is_locked_the_replies_stay_as_they_are(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(*_: object) -> Any:
@@ -1013,7 +1013,7 @@ def test_while_the_database_is_locked_the_answers_stay_as_they_are(
     in_line(world, 1, story)
 
 
-def test_of_too_many_answers_those_of_the_next_jobs_are_kept(
+def test_of_too_many_replies_those_of_the_next_jobs_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "REPLIES_KEPT", 3)
@@ -1026,7 +1026,7 @@ def test_of_too_many_answers_those_of_the_next_jobs_are_kept(
     in_line(world, 5, story)
 
 
-def test_an_answer_that_somebody_else_edits_is_left_alone(world: World) -> None:
+def test_a_reply_that_somebody_else_edits_is_left_alone(world: World) -> None:
     async def story(line: Line) -> None:
         await line.at_rest()
         world.store.cancel(line.jobs[1], JobStatus.QUEUED)
@@ -1039,7 +1039,7 @@ def test_an_answer_that_somebody_else_edits_is_left_alone(world: World) -> None:
     in_line(world, 2, story)
 
 
-def test_an_answer_of_a_job_that_ended_before_it_is_up_to_date_at_once(world: World) -> None:
+def test_a_reply_of_a_job_that_ended_before_it_is_up_to_date_at_once(world: World) -> None:
     async def story(line: Line) -> None:
         job_id = world.completed()
         world.reporter.job_ended(job_id, [b"one"])

@@ -1,4 +1,4 @@
-"""Pictures without what their files say: read again here by parsers of the test's own."""
+"""Pictures without their metadata, parsed again by the tests' own parsers."""
 
 from __future__ import annotations
 

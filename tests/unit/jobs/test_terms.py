@@ -17,7 +17,7 @@ from jobs.terms import Matcher, Term, TermError, TermList, parse_list, parse_ter
 
 
 def found(terms: Iterable[str], prompt: str) -> list[str]:
-    """Each as its moderator typed it."""
+    """Return the terms in a prompt, each as its moderator typed it."""
     return list(Matcher(map(parse_term, terms)).found(prompt))
 
 
@@ -218,14 +218,14 @@ PIECES = {  # how it may be written: what it counts as
 
 
 def tokens(canonical: str) -> list[str]:
-    """Words; each character without case is a word of its own."""
+    """Return words; each character without case is a word of its own."""
     for char in set(canonical) - set("abc "):
         canonical = canonical.replace(char, f" {char} ")
     return canonical.split()
 
 
 def slow_search(terms: dict[str, str], prompt: str) -> list[str]:
-    """The terms, given with what they count as, in a prompt given as that."""
+    """Return the terms in a prompt; both are given as what they count as."""
     words = tokens(prompt)
     hits = []
     for typed, canonical in terms.items():
@@ -286,7 +286,7 @@ def test_ten_thousand_terms_with_one_beginning_are_told_apart() -> None:
 
 
 def test_what_a_key_is_made_of_is_folded_already() -> None:
-    """So that a term copied from its key is the same term."""
+    """Otherwise a term copied from its key would be another term."""
     for typed in ("Łódź", "ﾊﾞｶ", "👩‍🚀", "कि", "Straße", "İstanbul", "ŉ", "ΌΣΟΣ", "각하", "น้ำ"):
         key = parse_term(typed).key
         assert parse_term(key).key == key == unicodedata.normalize("NFC", key)
