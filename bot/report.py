@@ -246,7 +246,7 @@ class Poster:
         sending = place.send(
             f"<@{job.user_id}> {what}",
             view=job_view(job.id, *IN_DM),
-            nonce=nonce(job.id, "refused"),
+            nonce=nonce(job.id, "why"),
             allowed_mentions=discord.AllowedMentions(users=[discord.Object(int(job.user_id))]),
         )
         return [str((await asyncio.wait_for(sending, TRY_SECONDS)).id)]

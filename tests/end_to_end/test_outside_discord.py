@@ -141,12 +141,12 @@ def test_a_picture_that_discord_refuses_there_too_is_told_of_in_words(
     refuse(house, house.channel, status, code)
     refuse(house, person._dm, status, code)
     reply = order(house, person)
+    reply.wait_message(lambda m: "Done, but Discord refused to post it" in m["content"])
     house.settle()
     (message,) = person.dms
     assert not message["attachments"]
     expect_told(plain(message), house, words)
     assert house.channel.messages == []
-    reply.wait_message(lambda m: "Done, but Discord refused to post it" in m["content"])
 
 
 @pytest.mark.parametrize(("status", "code", "words"), REFUSALS)
@@ -158,13 +158,13 @@ def test_without_direct_messages_the_channel_says_what_was_refused_and_not_the_p
     person.accepts_dms = False
     refuse(house, house.channel, status, code)
     reply = order(house, person, "a very private fox")
+    reply.wait_message(lambda m: "Done, but Discord refused to post it" in m["content"])
     house.settle()
     (message,) = house.channel.messages
     assert [user["id"] for user in message["mentions"]] == [str(person.id)]
     assert not message["attachments"]
     assert words in plain(message)
     assert "private fox" not in text_of(message)
-    reply.wait_message(lambda m: "Done, but Discord refused to post it" in m["content"])
 
 
 @pytest.mark.parametrize(("status", "code", "words"), REFUSALS)

@@ -7,6 +7,7 @@ stopping of prompts, with real sockets: the stand-in's, or one that writes bytes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import socket
 import threading
@@ -910,11 +911,63 @@ def test_pictures_and_videos_are_known_by_their_first_bytes(requests_mock, clien
     assert client.image(ImageRef("a")).startswith(start)
 
 
-@pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"fLaC\0", b"<html>", b"RIFF"])
-def test_bytes_of_no_picture_are_a_bad_answer(requests_mock, client, content):
+@pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"fLaC\0", b"<svg>", b"RIFF"])
+def test_bytes_of_no_picture_cannot_be_posted_and_are_no_outage(requests_mock, client, content):
     requests_mock.get(f"{URL}/view", content=content)
+    with pytest.raises(ce.PictureUnusable):
+        client.image(ImageRef("a.png"))
+    assert client.away_since is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 410, 418])
+def test_a_picture_that_is_refused_is_missing_for_good(requests_mock, client, status):
+    requests_mock.get(f"{URL}/view", status_code=status)
+    with pytest.raises(ce.PictureMissing, match=str(status)):
+        client.image(ImageRef("a.png"))
+
+
+def test_a_login_page_in_a_pictures_place_is_an_outage(requests_mock, client):
+    requests_mock.get(f"{URL}/view", content=b"<html>")
     with pytest.raises(ce.BadAnswer):
         client.image(ImageRef("a.png"))
+    assert client.away_since is not None
+
+
+def test_comfyui_is_away_from_the_first_failure_until_an_answer(requests_mock, client, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(cc.time, "monotonic", lambda: now[0])
+    queue = {"queue_running": [], "queue_pending": []}
+    answers = [{"status_code": 502}, {"text": "<html>"}, {"status_code": 302}, {"json": queue}]
+    requests_mock.get(f"{URL}/queue", answers)
+    for expected in (100.0, 100.0, 100.0, None):
+        with contextlib.suppress(ce.ComfyError):
+            client.queue()
+        assert client.away_since == expected
+        now[0] += 5
+
+
+def test_a_redirect_is_followed_and_our_headers_stay_at_home(requests_mock):
+    png = b"\x89PNG\r\n"
+    headers = {"Authorization": "Bearer secret", "X-Key": "secret"}
+    elsewhere = requests_mock.get("https://files.example/a.png", content=png)
+    at_home = requests_mock.get(f"{URL}/files/a.png", content=png)
+    for target, used in (("https://files.example/a.png", elsewhere), ("/files/a.png", at_home)):
+        requests_mock.get(f"{URL}/view", status_code=302, headers={"Location": target})
+        with closing(ComfyClient(URL, headers)) as client:
+            assert client.image(ImageRef("a.png")) == png
+        sent = used.last_request.headers
+        assert [name in sent for name in headers] == [used is at_home] * 2
+
+
+def test_redirects_without_an_end_and_those_of_a_post_are_not_followed(requests_mock, client):
+    here = {"status_code": 302, "headers": {"Location": f"{URL}/view"}}
+    views = requests_mock.get(f"{URL}/view", **here)
+    with pytest.raises(ce.BadAnswer):
+        client.image(ImageRef("a.png"))
+    assert views.call_count == cc.REDIRECTS_LIMIT + 1
+    requests_mock.post(f"{URL}/prompt", **here)
+    with pytest.raises(ce.BadAnswer):
+        client.submit(WORKFLOW, ID)
 
 
 def test_what_the_server_cannot_re_encode_is_no_outage(requests_mock, client):
@@ -1040,7 +1093,7 @@ def test_every_trouble_has_its_error_in_every_call(comfyui, live, call, kind, er
 
 
 def test_a_picture_that_is_gone_is_no_picture_and_a_server_that_is_gone_unreachable(comfyui, live):
-    assert type(error_of(CALLS["image"], live)) is ce.NoPictures
+    assert type(error_of(CALLS["image"], live)) is ce.PictureGone
     comfyui.go_down()
     for call in CALLS.values():
         assert type(error_of(call, live)) is ce.Unreachable
@@ -1075,10 +1128,12 @@ def test_a_body_that_breaks_off_is_unreachable_and_never_half_a_picture(call, he
         assert type(error_of(CALLS[call], client)) is ce.Unreachable
 
 
-@pytest.mark.parametrize("call", ["queue", "image"])  # over 64 and 100 MiB, in half a second
-def test_a_body_without_an_end_is_given_up_for_its_size(call):
+@pytest.mark.parametrize(  # over 64 and 100 MiB, in half a second
+    ("call", "error"), [("queue", cc.AnswerTooLarge), ("image", ce.PictureTooLarge)]
+)
+def test_a_body_without_an_end_is_given_up_for_its_size(call, error):
     with wire("HTTP/1.1 200 OK", body=iter(lambda: b" " * 2**20, None)) as (client, left):
-        assert type(error_of(CALLS[call], client)) is ce.BadAnswer
+        assert type(error_of(CALLS[call], client)) is error
         assert left.wait(5)
 
 
