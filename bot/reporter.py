@@ -95,6 +95,7 @@ class Reporter:
         self._poster = Poster(client, store, catalog, pictures, self.replies)
         self.alerts: Alerts | None = None
         self._slots = UploadSlots()
+        self._in_order = asyncio.Lock()  # until a new result stands in its channel's line
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
         # What is tried again, by channel: the jobs in their order, and the task for all of them.
         self._backlog: defaultdict[str, dict[str, RunningMessage]] = defaultdict(dict)
@@ -174,12 +175,13 @@ class Reporter:
     ) -> None:
         """Report a job that has just ended; if that fails for now, try again later. A report that
         has to wait gives its pictures up, and fetches them again then."""
-        if running is not None:
-            await running.stop()
-        if not self._client.is_ready():
-            pictures.clear()
-            await self._client.wait_until_ready()
-        job = await self._row(job_id)
+        async with self._in_order:  # then it asks for its slot before any that ended later
+            if running is not None:
+                await running.stop()
+            if not self._client.is_ready():
+                pictures.clear()
+                await self._client.wait_until_ready()
+            job = await self._row(job_id)
         running = running or RunningMessage(self._client, self._store, job_id)
         if job is not None and not await self._try(job, pictures, running):
             self._retry_later(job, running, RETRY_PAUSES[0])

@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -1117,18 +1118,59 @@ def test_a_new_result_waits_for_one_of_a_backlog_at_most(world: World) -> None:
     world.run(story)
 
 
+def test_results_are_posted_in_the_order_in_which_their_jobs_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        first, second = world.completed(), world.completed()
+        get, is_slow = world.store.get, [True]
+
+        def get_late(job_id: str) -> Job | None:
+            if job_id == first and is_slow.pop():
+                time.sleep(0.05)
+                is_slow.append(False)
+            return get(job_id)
+
+        monkeypatch.setattr(world.store, "get", get_late)
+        for job_id in (first, second):
+            world.reporter.job_ended(job_id, [b"one"])
+        await world.reported(first, second)
+        assert [name[:8] for name in world.channel.files] == [first[:8], second[:8]]
+
+    world.run(story)
+
+
+def test_a_result_does_not_pass_one_whose_running_message_is_being_posted(world: World) -> None:
+    async def story() -> None:
+        first = world.running()
+        world.start(first)
+        world.channel.is_open.clear()
+        await world.until(lambda: world.channel.count("begin") > 0)
+        assert world.store.complete(first, ["a.png"])
+        second = world.completed()
+        for job_id in (first, second):
+            world.reporter.job_ended(job_id, [b"one"])
+        await world.turns()
+        world.channel.is_open.set()
+        await world.reported(first, second)
+        assert [name[:8] for name in world.channel.files] == [first[:8], second[:8]]
+
+    world.run(story)
+
+
 def test_a_new_result_waits_for_one_of_those_that_failed_at_most(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
         failed = [world.completed() for _ in range(5)]
-        world.channel.fail("send", *[http_error(503)] * 5)
+        world.channel.fail("send", *[http_error(503)] * 10_000)
         monkeypatch.setattr(reporter, "RETRY_PAUSES", (0.0, 0.0))
         monkeypatch.setattr(reporter, "HANGING_SECONDS", 3600.0)
         for job_id in failed:
             world.reporter.job_ended(job_id, [b"one"])
-        await world.until(lambda: world.channel.count("send") >= 5)
+        await world.until(lambda: len(world.reporter._failed) == 5)
         world.channel.is_open.clear()
+        world.channel._failures.clear()
         await world.until(lambda: world.channel.count("begin") > world.channel.count("send"))
         posted = len(world.channel.files)
         new = world.completed()
