@@ -243,7 +243,7 @@ class Reporter:
         self._store = store
         self._catalog = catalog
         self._pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
-        self.replies = QueuedReplies(store)
+        self.replies = QueuedReplies(store, comfy)
         self.alerts: Alerts | None = None
         self._slots = UploadSlots()
         self._tasks: set[asyncio.Task[None]] = set()  # what a shutdown waits for
@@ -286,8 +286,9 @@ class Reporter:
 
     async def drain(self, seconds: float) -> None:
         """Wait up to so many seconds for the reports that are being posted."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        posting = self._tasks - {running.task for running in self._running.values()}
+        if posting:
+            await asyncio.wait(posting, timeout=seconds)
 
     def drop(self) -> None:
         """Drop what is not posted: the next start takes it up."""
