@@ -100,6 +100,9 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     for number, (name, data) in enumerate(
         zip(job.output_images, report.pictures, strict=True), start=1
     ):
+        if isinstance(data, PictureMissing):
+            print(f"{name} is missing: {data.reason}.", file=sys.stderr)
+            continue
         filename = Path(ImageRef.parse(name).filename).name
         if len(report.pictures) > 1:
             filename = f"{number:02}-{filename}"
@@ -164,14 +167,14 @@ class Report:
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
-        self.pictures: Sequence[bytes] = ()
+        self.pictures: Sequence[bytes | PictureMissing] = ()
         self.error: Exception | None = None  # the last one
 
     def job_started(self, job_id: str, progress: Progress) -> None:
         """Keep its progress."""
         self.progress = progress
 
-    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+    def job_ended(self, job_id: str, pictures: Sequence[bytes | PictureMissing] = ()) -> None:
         """Keep its pictures."""
         self.pictures = pictures
 

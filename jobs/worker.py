@@ -224,9 +224,7 @@ class Worker:
         try:
             self.sweeper.in_work = job_id
             self.hold.next_job()
-            self._run = run = self._prompt_run(
-                job, time.monotonic() if accepted is None else accepted
-            )
+            self._run = run = self._prompt_run(job, accepted)
             self._listener.job_started(job_id, run.progress)
             refs, pictures = run.pictures()
         except Stopped:
@@ -266,7 +264,7 @@ class Worker:
             lambda: self._store.fail(job.id, message, on_server=on_server)
         )
 
-    def _prompt_run(self, job: Job, accepted: float) -> PromptRun:
+    def _prompt_run(self, job: Job, accepted: float | None) -> PromptRun:
         """Bind the job to its workflow file, ready to be submitted."""
         workflow = self._usable(job.workflow)
         prompt = build_prompt(job, workflow, self._catalog.server, self._catalog.loras)
@@ -275,7 +273,7 @@ class Worker:
             job,
             prompt,
             self._settings.comfy_timeout,
-            accepted,
+            time.monotonic() if accepted is None else accepted,
             store=self._store,
             client=self._client,
             catalog=self._catalog,
