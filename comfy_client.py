@@ -237,7 +237,7 @@ class ComfyClient:
         if not isinstance(entry, dict):
             raise BadAnswer(f"GET {path}: the entry is not an object")
         status = entry.get("status")
-        return HistoryEntry(_images(entry.get("outputs")), failure(status), _used_cache(status))
+        return HistoryEntry(images_in(entry.get("outputs")), failure(status), _used_cache(status))
 
     def find_ended(self, asked_id: str) -> str | None:
         """Return the id of an ended prompt that was submitted with this id to an older server,
@@ -544,7 +544,7 @@ def _used_cache(status: object) -> bool:
     return False
 
 
-def _images(outputs: object) -> tuple[ImageRef, ...]:
+def images_in(outputs: object) -> tuple[ImageRef, ...]:
     """Return every picture and video once, in order; previews only if nothing was saved."""
     found: dict[ImageRef, None] = {}
     for output in dicts(list(outputs.values()) if isinstance(outputs, dict) else None):

@@ -41,8 +41,9 @@ from bot.alerts import Alerts
 from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, answer_unknown
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
-from bot.messages import DISCORD_ERRORS, log_exception
+from bot.messages import DISCORD_ERRORS
 from bot.reporter import Reporter
+from bot.supervise import supervise
 from cli.checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
@@ -79,6 +80,7 @@ log = logging.getLogger("comfygen")
 EXIT_INTERRUPTED = 130
 POOL_THREADS = 4  # for the database, so that a click always finds one
 COMFYUI_THREADS = 4  # for ComfyUI, which may hang for long
+LOOK_SECONDS = 0.5  # between two looks whether ComfyUI still answers, at a stop
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 
 # discord.py warns twice at each start that voice does not work; this bot does not use it.
@@ -104,10 +106,10 @@ class ComfyGen(discord.Client):
         self.feed = ProgressFeed(client)
         self.reporter = Reporter(self, settings, store, client, catalog, threads)
         self.worker = Worker(settings, store, client, catalog, self.feed, self.reporter)
-        self.context = BotContext(settings, store, catalog, self.worker, self.reporter, threads)
-        self.alerts: Alerts | None = None
-        if settings.alert_user_id is not None:
-            self.alerts = Alerts(self, settings, client, self.feed, threads)
+        self.context = BotContext(
+            settings, store, client, catalog, self.worker, self.reporter, threads
+        )
+        self.alerts = Alerts(self, settings, client, self.feed, self.worker.hold, threads)
         self.reporter.alerts = self.alerts
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
@@ -144,13 +146,10 @@ class ComfyGen(discord.Client):
         await self.reporter.catch_up()
         await asyncio.to_thread(self.worker.start)
         self._background = [
-            asyncio.create_task(self._purge_daily()),
-            asyncio.create_task(self.feed.run(self.worker)),
+            asyncio.create_task(supervise(self._purge_daily)),
+            asyncio.create_task(supervise(lambda: self.feed.run(self.worker))),
+            asyncio.create_task(supervise(self.alerts.watch)),
         ]
-        if self.alerts is not None:
-            self._background.append(asyncio.create_task(self.alerts.watch()))
-        for task in self._background:
-            task.add_done_callback(log_exception)
 
     async def _purge_daily(self) -> None:
         """Remove jobs older than JOB_RETENTION_DAYS, at the start and once a day."""
@@ -231,7 +230,8 @@ class ComfyGen(discord.Client):
     # The end
 
     async def shut_down(self) -> None:
-        """Finish and report the current job, within the grace; queued ones stay queued."""
+        """Finish and report the current job, within the grace and while ComfyUI answers; queued
+        ones stay queued."""
         grace = self.settings.shutdown_grace
         deadline = self.loop.time() + grace
         self.worker.stop()
@@ -242,7 +242,12 @@ class ComfyGen(discord.Client):
         last_resort.start()
         # Not in the pool, all of whose threads may hang.
         finished = asyncio.wrap_future(self.worker.finished)
-        if not (await asyncio.wait([finished], timeout=grace))[0]:
+        while not finished.done() and self.loop.time() < deadline:
+            left = deadline - self.loop.time()
+            await asyncio.wait([finished], timeout=min(left, LOOK_SECONDS))
+            if self.comfy.away_since is not None:  # its thread may hang in a call
+                break
+        if not finished.done():
             log.warning("the current job is not finished; it is taken up at the next start")
             self.worker.abort()
         if self.is_ready():  # without a connection yet, every report waits for one

@@ -18,7 +18,7 @@ from bot.context import BotContext
 from bot.controls import ControlId, Interaction, job_view
 from bot.messages import DISCORD_ERRORS, PERMANENT_STATUSES
 from bot.permissions import cannot_post, check_may_change
-from bot.running import place_in_queue
+from bot.running import place_in_queue, waiting
 from jobs.draft import FormError, check_offered, new_seed
 from jobs.worker import Queued
 from store import StoreError
@@ -150,7 +150,8 @@ async def say_queued(
     context: BotContext, interaction: Interaction, queued: Queued, *notes: str
 ) -> None:
     """Send the "Queued!" reply, which then follows the queue, with a line for each note."""
-    place = place_in_queue(queued.position, queued.seconds)
+    away_since = context.comfy.away_since
+    place = place_in_queue(queued.position, queued.seconds) + waiting(away_since)
     more = "".join(f"\n{note}" for note in (*notes, cannot_post(interaction)) if note)
     for is_last in (False, True):
         try:

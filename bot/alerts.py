@@ -21,6 +21,7 @@ import discord
 from bot.messages import DISCORD_ERRORS, TRY_SECONDS, may_work_later
 from bot.report import Undeliverable
 from comfy_client import ComfyClient, ProgressFeed
+from jobs.hold import Hold
 from jobs.worker import WorkflowUnusable
 from settings import Settings
 from store import LOW_DISK_BYTES, StoreError
@@ -44,6 +45,11 @@ class Alert(Enum):
         " at the machine it runs on."
     )
     BACK = "ComfyUI is back: pictures are made again."
+    FAILING = (
+        "ComfyUI has failed the last three pictures: {kind}. It probably needs a restart. One"
+        " picture is tried again from time to time; the others wait."
+    )
+    WORKING = "ComfyUI makes pictures again."
     OWN_ERROR = "A job failed because of a bug in the bot. The log says what happened."
     DISK = (
         "The disk with the bot's database is nearly full. Once nothing can be written, nobody can"
@@ -60,7 +66,8 @@ class Alert(Enum):
 
 
 class Alerts:
-    """Watches ComfyUI and the disk, takes note of errors, and tells the owner."""
+    """Watches ComfyUI and the disk, takes note of errors, and tells the owner, if the settings name
+    one. While nothing else asks ComfyUI, its client finds an absence by this watch."""
 
     def __init__(
         self,
@@ -68,21 +75,21 @@ class Alerts:
         settings: Settings,
         comfy: ComfyClient,
         feed: ProgressFeed,
+        hold: Hold,
         threads: ThreadPoolExecutor,
     ) -> None:
-        """`threads` are for the calls of ComfyUI; the settings have an ALERT_USER_ID."""
-        assert settings.alert_user_id is not None
+        """`threads` are for the calls of ComfyUI."""
         self._client = client
         self._owner_id = settings.alert_user_id
         self._folder = settings.db_path.parent
         self._comfy = comfy
         self._feed = feed
+        self._hold = hold
         self._threads = threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._due: set[Alert] = set()  # until they have been sent
         self._sent_at: dict[Alert, float] = {}
-        self._away_since: float | None = None
         self._disk_checked_at = NEVER
         self._disk_is_full = False
         self._owner_is_out_of_reach = False
@@ -115,35 +122,31 @@ class Alerts:
 
     async def check(self) -> None:
         """Check everything once, and send what is due."""
-        await self._check_comfyui()
+        # A feed that is down is no proof: there are proxies without WebSockets.
+        if not self._feed.connection or self._comfy.away_since is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._comfy.ping)
+        self._follow(self._comfy.away_since, AWAY_SECONDS, Alert.COMFYUI_AWAY, Alert.BACK)
+        self._follow(self._hold.since, 0.0, Alert.FAILING, Alert.WORKING)
         await self._check_disk()
         await self._send_due()
 
-    async def _check_comfyui(self) -> None:
-        now = time.monotonic()
-        loop = asyncio.get_running_loop()
-        # A feed that is down is no proof: there are proxies without WebSockets.
-        if self._feed.connection or await loop.run_in_executor(self._threads, self._comfy.ping):
-            self._away_since = None
-            self._due.discard(Alert.COMFYUI_AWAY)
-            if self._is_away_sent:
-                self._alert(Alert.BACK)
-            return
-        self._due.discard(Alert.BACK)
-        if self._away_since is None:
-            self._away_since = now
-        if now - self._away_since >= AWAY_SECONDS and not self._is_away_sent:
-            self._alert(Alert.COMFYUI_AWAY)
-
-    @property
-    def _is_away_sent(self) -> bool:
-        """Return whether the owner has last read that ComfyUI is away."""
-        away, back = (self._sent_at.get(a, NEVER) for a in (Alert.COMFYUI_AWAY, Alert.BACK))
-        return away > back
+    def _follow(self, since: float | None, seconds: float, alert: Alert, end: Alert) -> None:
+        """Alert the owner of a state that has lasted for so many seconds, and of its end once they
+        have read of it; `since` is None while all is well."""
+        is_sent = self._sent_at.get(alert, NEVER) > self._sent_at.get(end, NEVER)
+        if since is None:
+            self._due.discard(alert)
+            if is_sent:
+                self._alert(end)
+        else:
+            self._due.discard(end)
+            if time.monotonic() - since >= seconds and not is_sent:
+                self._alert(alert)
 
     async def _check_disk(self) -> None:
         now = time.monotonic()
-        if now - self._disk_checked_at < DISK_EVERY:
+        if self._owner_id is None or now - self._disk_checked_at < DISK_EVERY:
             return
         self._disk_checked_at = now
         try:
@@ -159,9 +162,9 @@ class Alerts:
     def _alert(self, alert: Alert) -> None:
         """Plan to send an alert, unless that was done a short time ago; any thread."""
         since = time.monotonic() - self._sent_at.get(alert, NEVER)
-        if since < QUIET_SECONDS or alert in self._due:
+        if self._owner_id is None or since < QUIET_SECONDS or alert in self._due:
             return
-        log.warning("alert: %s", alert.value)
+        log.warning("alert: %s", self._text(alert))
         self._due.add(alert)
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed
@@ -169,13 +172,17 @@ class Alerts:
 
     async def _send_due(self) -> None:
         for alert in [alert for alert in Alert if alert in self._due]:
-            if await self._send(alert.value):
+            if await self._send(self._text(alert)):
                 self._sent_at[alert] = time.monotonic()
                 self._due.discard(alert)
+
+    def _text(self, alert: Alert) -> str:
+        return alert.value.format(kind=self._hold.kind)
 
     async def _send(self, text: str) -> bool:
         """Send a direct message. Return False if it should be sent again, which makes no sense
         where the owner takes none."""
+        assert self._owner_id is not None  # else nothing is due
         try:
             owner = await self._client.create_dm(discord.Object(self._owner_id))
             # The same nonce: a second try after a lost answer is no second message.

@@ -16,6 +16,7 @@ from bot.controls import Interaction
 from bot.form import Forms
 from bot.permissions import check_place
 from bot.reporter import Reporter
+from comfy_client import ComfyClient
 from jobs.catalog import Catalog
 from jobs.worker import Queued, Worker
 from settings import Settings
@@ -54,6 +55,7 @@ class BotContext:
         self,
         settings: Settings,
         store: Store,
+        client: ComfyClient,
         catalog: Catalog,
         worker: Worker,
         reporter: Reporter,
@@ -62,13 +64,14 @@ class BotContext:
         """`comfyui_threads` are for calls that wait for ComfyUI, which may hang for long."""
         self.settings = settings
         self.store = store
+        self.comfy = client
         self.catalog = catalog
         self.worker = worker
         self.reporter = reporter
         self.comfyui_threads = comfyui_threads
         self.again_guard = DoubleClickGuard()
         self.words = BlockedWords(store)
-        self.forms = Forms(settings, catalog, self.check_place)
+        self.forms = Forms(settings, client, catalog, self.check_place)
 
     def check_place(self, interaction: Interaction) -> None:
         """Raise UserError while the bot shuts down, and where this person may not use it."""

@@ -17,6 +17,8 @@ import discord
 from binder import SHAPES, Size
 from bot.controls import ControlId, Controls, Interaction, button
 from bot.permissions import cannot_post
+from bot.running import absence
+from comfy_client import ComfyClient
 from jobs.catalog import Catalog
 from jobs.draft import (
     CFG_RANGE,
@@ -102,12 +104,13 @@ def retry_view(draft: Draft) -> Controls:
     return Controls(button("form", "retry", draft.key, "Correct it", discord.ButtonStyle.primary))
 
 
-def form_embed(draft: Draft) -> discord.Embed:
-    """Return the draft as an embed: at most some 3,500 of the 6,000 characters it may have."""
+def form_embed(draft: Draft, away_since: float | None = None) -> discord.Embed:
+    """Return the draft as an embed: at most some 3,500 of the 6,000 characters it may have.
+    `away_since`: when ComfyUI ceased to answer (`time.monotonic()`)."""
     offer, picture = draft.offer, draft.picture
     embed = discord.Embed(
         title="Your picture",
-        description="\n".join(hints(draft)) or None,
+        description="\n".join(hints(draft, away_since)) or None,
         colour=discord.Colour.blurple(),
     )
     positive = picture.positive_prompt or "not written yet: press Edit Prompts & Settings"
@@ -132,11 +135,13 @@ def form_embed(draft: Draft) -> discord.Embed:
     return embed
 
 
-def hints(draft: Draft) -> list[str]:
+def hints(draft: Draft, away_since: float | None = None) -> list[str]:
     """Return the lines that help a person with the form; none once it was sent."""
     lines: list[str] = []
     if draft.stage is not Stage.OPEN:
         return lines
+    if away_since is not None:
+        lines.append(f"{absence(away_since)}; a picture asked for now waits until it is back.")
     if draft.place_note:
         lines.append(draft.place_note)
     if draft.typed:
@@ -337,10 +342,15 @@ class Forms:
     """The forms of all people: opens them, and keeps each in step with its draft."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, check_place: Callable[[Interaction], None]
+        self,
+        settings: Settings,
+        client: ComfyClient,
+        catalog: Catalog,
+        check_place: Callable[[Interaction], None],
     ) -> None:
         """Start without forms. `check_place` raises UserError where there may be none."""
         self.catalog = catalog
+        self._client = client
         self._settings = settings
         self._check_place = check_place
         self._drafts = Drafts()
@@ -390,7 +400,7 @@ class Forms:
         notes += [*draft.lora_problems(), note]
         await interaction.edit_original_response(
             content=in_lines(notes),
-            embed=form_embed(draft),
+            embed=self._embed(draft),
             view=form_view(draft),
         )
 
@@ -502,18 +512,24 @@ class Forms:
         self._drafts.put(interaction.user.id, draft)
         return draft
 
+    def _embed(self, draft: Draft) -> discord.Embed:
+        return form_embed(draft, self._client.away_since)
+
     async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
         """Reply with the form, ephemerally."""
         draft.shown_by = interaction
         await interaction.response.send_message(
-            note, embed=form_embed(draft), view=form_view(draft), ephemeral=True
+            note,
+            embed=self._embed(draft),
+            view=form_view(draft),
+            ephemeral=True,
         )
 
     async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
         """Replace the message that the interaction came from by the form."""
         draft.shown_by = interaction
         await interaction.response.edit_message(
-            content=note, embed=form_embed(draft), view=form_view(draft)
+            content=note, embed=self._embed(draft), view=form_view(draft)
         )
 
     async def _show_behind(self, interaction: Interaction, draft: Draft) -> None:
@@ -521,7 +537,10 @@ class Forms:
         shown_by = draft.shown_by
         assert shown_by is not None  # read here, because Generate may release it meanwhile
         await interaction.response.defer()
-        form: dict[str, Any] = {"embed": form_embed(draft), "view": form_view(draft)}
+        form: dict[str, Any] = {
+            "embed": self._embed(draft),
+            "view": form_view(draft),
+        }
         try:
             await shown_by.edit_original_response(**form)
         except discord.HTTPException:

@@ -16,8 +16,9 @@ from bot.actions import cancel_job, tidy
 from bot.context import BotContext
 from bot.controls import BUTTONS, ControlId, Controls, Interaction, button
 from bot.permissions import is_moderator
+from bot.running import absence
 from jobs.names import MENU_LIMIT
-from store import Job, JobStatus, Store
+from store import Job, JobStatus
 from text import OPTION_LIMIT, duration, escape, truncate
 
 QUEUE_TITLE = "The queue"
@@ -34,7 +35,7 @@ async def show_queue(interaction: Interaction) -> None:
     context: BotContext = interaction.client.context
     context.check_place(interaction)
     await interaction.response.defer(ephemeral=True)
-    embed, view = await queue_message(context.store, interaction)
+    embed, view = await queue_message(context, interaction)
     await interaction.followup.send(embed=embed, view=view, ephemeral=True)
 
 
@@ -44,18 +45,23 @@ async def cancel_chosen(context: BotContext, interaction: Interaction, control: 
     data: Any = interaction.data
     await interaction.response.defer()
     await cancel_job(context, interaction, control.key or data["values"][0])
-    embed, view = await queue_message(context.store, interaction)
+    embed, view = await queue_message(context, interaction)
     await tidy(interaction.edit_original_response(content="Cancelled.", embed=embed, view=view))
 
 
-async def queue_message(store: Store, interaction: Interaction) -> tuple[discord.Embed, Controls]:
+async def queue_message(
+    context: BotContext, interaction: Interaction
+) -> tuple[discord.Embed, Controls]:
     """Return the queue and what the person may cancel: their own jobs, each with a button, and for
     a moderator a menu of the others."""
+    store = context.store
     # In this order: a job that starts in between is then in both, and not in neither.
     queued = await asyncio.to_thread(store.by_status, JobStatus.QUEUED)
     running = await asyncio.to_thread(store.by_status, JobStatus.RUNNING)
     queued = [job for job in queued if job.id not in {other.id for other in running}]
     embed = queue_embed(running, queued)
+    if (away_since := context.comfy.away_since) is not None:
+        embed.description = f"{absence(away_since)}.\n{embed.description}"
     if queued and (estimate := await asyncio.to_thread(store.estimate, len(queued))):
         embed.set_footer(text=f"all done in about {duration(estimate)}")
     places = [("running", job) for job in running]

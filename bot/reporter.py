@@ -91,7 +91,7 @@ class Reporter:
         self._client = client
         self._store = store
         pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
-        self.replies = QueuedReplies(store)
+        self.replies = QueuedReplies(store, comfy)
         self._poster = Poster(client, store, catalog, pictures, self.replies)
         self.alerts: Alerts | None = None
         self._slots = UploadSlots()
@@ -140,8 +140,9 @@ class Reporter:
 
     async def drain(self, seconds: float) -> None:
         """Wait up to so many seconds for the reports that are being posted."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        posting = self._tasks - {running.task for running in self._running.values()}
+        if posting:
+            await asyncio.wait(posting, timeout=seconds)
 
     def drop(self) -> None:
         """Drop what is not posted: the next start takes it up."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ from bot.messages import (
     prompt_of,
     search_start,
 )
+from comfy_client import ComfyClient
 from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, Store, StoreError
 from text import duration
@@ -39,6 +41,7 @@ from text import duration
 log = logging.getLogger(__name__)
 
 BAR_LENGTH = 20
+NO_ANSWER = "ComfyUI does not answer"
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before its message is posted
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which is an upload
@@ -72,8 +75,12 @@ def running_embed(job: Job, progress: Progress) -> discord.Embed:
 
 
 def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
-    if progress.is_away:
-        yield "ComfyUI does not answer, waiting"
+    if progress.away_since is not None:
+        yield f"{absence(progress.away_since)}; your picture waits"
+        return
+    if progress.held_until is not None:
+        left = in_words(max(60.0, progress.held_until - time.monotonic() + 30))
+        yield f"ComfyUI has failed the last pictures; trying again in {left}; your picture waits"
         return
     if progress.before:
         others = f"{progress.before} other prompts are"
@@ -90,6 +97,18 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
     else:
         yield "ComfyUI does not report progress"
     yield f"started <t:{int(progress.ran_since or (job.started_at or 0) / 1000)}:R>"
+
+
+def absence(since: float) -> str:
+    """Return a clause about a ComfyUI that is away, since this moment of `time.monotonic()`."""
+    seconds = time.monotonic() - since
+    return f"ComfyUI has not answered for {in_words(seconds)}" if seconds >= 60 else NO_ANSWER
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in whole minutes, or hours from the second on."""
+    number, unit = (seconds // 60, "minute") if seconds < 7200 else (seconds // 3600, "hour")
+    return f"{number:.0f} {unit}{'s' * (number != 1)}"
 
 
 def _bar(progress: Progress) -> str:
@@ -292,6 +311,11 @@ def place_in_queue(position: int, seconds: float | None) -> str:
     return f"You are position **{position}** in the queue{_about(seconds)}."
 
 
+def waiting(away_since: float | None) -> str:
+    """Return what the reply adds while ComfyUI is away."""
+    return "" if away_since is None else f" {absence(away_since)}; your picture waits for it."
+
+
 def _about(seconds: float | None) -> str:
     return f" (about {duration(seconds)})" if seconds is not None else ""
 
@@ -316,8 +340,9 @@ class QueuedReplies:
     ended. A restart ends them, as it loses the interactions' tokens.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, client: ComfyClient) -> None:
         self._store = store
+        self._client = client
         self._replies: dict[str, QueuedReply] = {}  # by the id of the job
         self._endings: dict[str, str] = {}  # what they say at last, where it is not as usual
         self._changed = asyncio.Event()
@@ -383,16 +408,17 @@ class QueuedReplies:
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
         """Return what the replies should say, by the id of the job. Blocks."""
         texts: dict[str, str] = {}
+        wait = waiting(self._client.away_since)
         standings = self._store.standings(job_ids, FOLLOWED)
         for job_id, (status, is_reported, position) in standings.items():
             if status is JobStatus.RUNNING:
-                texts[job_id] = "It is being made now."
+                texts[job_id] = wait.strip() or "It is being made now."
             elif status in ENDED and is_reported:
                 texts[job_id] = self._endings.get(job_id, ENDED[status])
             elif position == 1:
-                texts[job_id] = f"You are next{_about(self._store.estimate(1))}."
+                texts[job_id] = f"You are next{_about(self._store.estimate(1))}." + wait
             elif position is not None:
-                texts[job_id] = place_in_queue(position, self._store.estimate(position))
+                texts[job_id] = place_in_queue(position, self._store.estimate(position)) + wait
         return texts
 
     def _is_ending(self, job_id: str, text: str) -> bool:

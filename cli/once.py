@@ -21,7 +21,7 @@ import binder
 from binder import OPTION_PARAMS, SEED_MAX
 from cli.checks import unusable_comfyui
 from comfy_client import ComfyClient, ImageRef, ProgressFeed
-from comfyui.errors import ComfyError, TimedOut, Unreachable
+from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import CFG_RANGE, STEPS_RANGE, Draft, FormError
@@ -100,6 +100,9 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     for number, (name, data) in enumerate(
         zip(job.output_images, report.pictures, strict=True), start=1
     ):
+        if isinstance(data, PictureMissing):
+            print(f"{name} is missing: {data.reason}.", file=sys.stderr)
+            continue
         filename = Path(ImageRef.parse(name).filename).name
         if len(report.pictures) > 1:
             filename = f"{number:02}-{filename}"
@@ -164,14 +167,14 @@ class Report:
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
-        self.pictures: Sequence[bytes] = ()
+        self.pictures: Sequence[bytes | PictureMissing] = ()
         self.error: Exception | None = None  # the last one
 
     def job_started(self, job_id: str, progress: Progress) -> None:
         """Keep its progress."""
         self.progress = progress
 
-    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+    def job_ended(self, job_id: str, pictures: Sequence[bytes | PictureMissing] = ()) -> None:
         """Keep its pictures."""
         self.pictures = pictures
 

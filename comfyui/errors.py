@@ -59,6 +59,7 @@ class NodeFailed(ComfyError):
     """A node raised an exception while the prompt ran. `node` is its id in the workflow."""
 
     node = ""
+    kind = "an error without a name"  # the class of the exception, fit for people
 
 
 class OutOfMemory(NodeFailed):
@@ -243,6 +244,13 @@ BROKEN_FILE = re.compile(  # how loaders complain of a file that is cut off, or 
 )
 
 
+BROKEN_GPU = re.compile(  # nothing works again until ComfyUI, or the machine, is restarted
+    r"(?:CUDA|HIP|cuDNN|NVML|NCCL) (?:driver |runtime )?error|CU(?:BLAS|DNN)_STATUS"
+    r"|device-side assert|launch failure|illegal memory access|NVIDIA driver|device lost",
+    re.IGNORECASE,
+)
+
+
 def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
     # `traceback` and `current_inputs` stay unread: the one is long, the other holds whole prompts.
     kind = str(data.get("exception_type", "error"))
@@ -260,12 +268,21 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
     if name in ("RecursionError", "IndexError") and _encodes_text(data):
         return UnreadablePrompt(detail)
     node = readable_name(data.get("node_type"), "a node")
-    reason = f": {name}" if name.isidentifier() else ""
-    return NodeFailed(
-        detail,
-        f"The picture failed in {node}{truncate(reason, NAME_LENGTH)}. Try another model or other"
-        " settings; if it goes on, tell the bot's owner, who finds the reason in the log.",
-    )
+    reason = truncate(f": {name}", NAME_LENGTH) if name.isidentifier() else ""
+    if name == "AcceleratorError" or BROKEN_GPU.search(message):
+        failed = NodeFailed(
+            detail,
+            f"ComfyUI failed in {node}{reason}. It probably needs a restart: please tell the bot's"
+            " owner.",
+        )
+    else:
+        failed = NodeFailed(
+            detail,
+            f"The picture failed in {node}{reason}. Try another model or other settings; if it"
+            " goes on, tell the bot's owner, who finds the reason in the log.",
+        )
+    failed.kind = reason.removeprefix(": ") or NodeFailed.kind
+    return failed
 
 
 def _encodes_text(data: Mapping[str, Any]) -> bool:

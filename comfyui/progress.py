@@ -61,7 +61,10 @@ class Progress:
         self._done = dict.fromkeys(self._steps, 0.0)  # 0 to 1 for each node
         self.has_started = False  # the feed has reported that it runs
         self.has_progress = False  # the feed has reported a step of a sampler node
-        self.is_away = False  # ComfyUI does not answer
+        self.has_succeeded = False  # the feed has reported its good end
+        self.outputs: dict[str, Any] = {}  # of its nodes, as far as the feed has reported them
+        self.away_since: float | None = None  # since when ComfyUI does not answer (monotonic time)
+        self.held_until: float | None = None  # when it is tried, as ComfyUI fails all (monotonic)
         self.before: int | None = None  # how many prompts run or wait before it, once known
         self.ran_since: float | None = None  # Unix time, once it runs
         self.step = (0, 0)  # of the node at work: the step and how many there are
@@ -105,7 +108,10 @@ class Progress:
                     at_work = state.get("state") == "running"
                     self._reach(node, state.get("value"), state.get("max"), at_work=at_work)
         elif event == "executed":
+            self.outputs[str(data.get("node"))] = data.get("output")
             self._reach(data.get("node"), 1, 1, at_work=False)
+        elif event == "execution_success":
+            self.has_succeeded = True
         elif event == "execution_cached" and isinstance(data.get("nodes"), list):
             for node in data["nodes"]:
                 self._reach(node, 1, 1, at_work=False)

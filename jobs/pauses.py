@@ -37,7 +37,7 @@ class Pauses:
     def __init__(self, listener: ErrorListener) -> None:
         self._listener = listener
         self._wake = threading.Event()
-        self._is_aborted = False
+        self._is_stopping = self._is_aborted = False
 
     def wake(self) -> None:
         """End the present pause, or else the next; any thread."""
@@ -46,6 +46,11 @@ class Pauses:
     def forget(self) -> None:
         """Drop a reason to wake that was about an earlier prompt."""
         self._wake.clear()
+
+    def stop(self) -> None:
+        """Let a wait for another try raise Stopped; the current job may be finished. Any thread."""
+        self._is_stopping = True
+        self._wake.set()
 
     def abort(self) -> None:
         """Let this pause and all later ones raise Stopped; any thread."""
@@ -60,6 +65,14 @@ class Pauses:
             raise Stopped
         return is_woken
 
+    def wait_to_retry(self, seconds: float) -> None:
+        """Wait before another try of what has failed. Raises Stopped after `stop()`, too: the next
+        start tries it."""
+        if not self._is_stopping:
+            self.pause(seconds)
+        if self._is_stopping:
+            raise Stopped
+
     def retry_store(self, change: Callable[[], T]) -> T:
         """Call the store until it works and return its answer: a job does not fail because the
         database is locked or the disk full."""
@@ -72,4 +85,4 @@ class Pauses:
                 log.log(level, "waiting for the database: %s", error)
                 self._listener.on_error(error)
                 tries += 1
-                self.pause(DATABASE_PAUSE)
+                self.wait_to_retry(DATABASE_PAUSE)

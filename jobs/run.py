@@ -1,9 +1,9 @@
 """One prompt on the server, from the workflow it is bound to until its pictures are there.
 
 Owns the order of the steps that write a job into a workflow, and the wait: when the prompt is
-submitted (again), how its end is noticed, how long it may take, and that it is never run twice.
-Blocks in the worker's thread. Asks the store whether the job is cancelled, and notes in it the
-prompt's id; sets no status.
+submitted (again), how its end is noticed, how long it may take, how long it waits for a ComfyUI
+that is away or fails everything, and that it is never run twice. Blocks in the worker's thread.
+Asks the store whether the job is cancelled, and notes in it the prompt's id; sets no status.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from enum import Enum
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef, ProgressFeed
+from comfy_client import ComfyClient, HistoryEntry, ImageRef, ProgressFeed, images_in
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
-    NoPictures,
+    NodeFailed,
+    PictureGone,
+    PictureMissing,
     Rejected,
     Removed,
     TimedOut,
@@ -31,6 +33,7 @@ from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from jobs import lora
 from jobs.catalog import Catalog
+from jobs.hold import Hold
 from jobs.names import OptionNames
 from jobs.pauses import Pauses
 from store import Job, JobStatus, Store
@@ -42,6 +45,9 @@ LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
 POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in seconds
 POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
 OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
+AWAY_LIMIT = 86400.0  # seconds that a job waits for an absent ComfyUI
+# Seconds that a look may take. Between two looks no more is counted: the machine has slept.
+LOOK_LIMIT = 30.0
 
 
 class JobError(PublicError):
@@ -99,14 +105,17 @@ class PromptRun:
         job: Job,
         prompt: binder.Nodes,
         timeout: float,
+        accepted: float,
         *,
         store: Store,
         client: ComfyClient,
         catalog: Catalog,
         feed: ProgressFeed,
+        hold: Hold,
         pauses: Pauses,
     ) -> None:
-        """Take the job's prompt, and the seconds for which it may run."""
+        """Take the job's prompt, the seconds for which it may run, and since when it waits
+        (`time.monotonic()`)."""
         self.progress = Progress(job.prompt_id, binder.sampler_steps(prompt))
         self._job_id = job.id
         self._prompt = prompt
@@ -114,6 +123,7 @@ class PromptRun:
         self._store = store
         self._client = client
         self._feed = feed
+        self._hold = hold
         self._pauses = pauses
         self._state = PromptState.UNCLEAR if job.status is JobStatus.RUNNING else PromptState.ABSENT
         self.may_be_on_server = True  # and has to be stopped if the job ends without its pictures
@@ -124,7 +134,8 @@ class PromptRun:
         self._present_on = 0  # the feed's connection when ComfyUI was last seen to have it
         self._began = self._looked_at = self._counted_at = time.monotonic()
         self._spent = 0.0  # seconds of its time
-        self._outage = Outage(job.id, catalog)
+        self._pause = 0.0  # the last one
+        self._outage = Outage(job.id, accepted, self.progress, client, catalog, pauses)
 
     @property
     def prompt_id(self) -> str:
@@ -139,36 +150,72 @@ class PromptRun:
         self.progress.on_event(event, data)
         return ends_prompt(event, data)
 
-    def pictures(self) -> tuple[Sequence[ImageRef], list[bytes]]:
-        """Wait for the pictures and fetch them. A run from ComfyUI's cache names the file of an
-        earlier one; if that is gone, it is made once more under another name (docs/comfyui.md)."""
-        refs = self.wait()
-        try:
-            return refs, self.download(refs)
-        except NoPictures as error:
-            if not self._from_cache:
-                raise
+    def pictures(self) -> tuple[Sequence[ImageRef], list[bytes | PictureMissing]]:
+        """Wait for the pictures and fetch them, at least one. A run from ComfyUI's cache names the
+        file of an earlier one; if that is gone, it is made once more under another name
+        (docs/comfyui.md)."""
+        refs = self._made()
+        pictures = self.download(refs)
+        gone = [picture for picture in pictures if isinstance(picture, PictureGone)]
+        if self._from_cache and gone:
             log.info(
-                "job %s: made once more, the cached run's file is gone: %s", self._job_id, error
+                "job %s: made once more, the cached run's file is gone: %s", self._job_id, gone[0]
             )
-        binder.rename_files(self._prompt, f"-{self._job_id[:8]}")
+            binder.rename_files(self._prompt, f"-{self._job_id[:8]}")
+            self._begin_anew()
+            refs = self._made()
+            pictures = self.download(refs)
+        missing = [picture for picture in pictures if isinstance(picture, PictureMissing)]
+        if len(missing) == len(pictures):
+            raise missing[0]
+        for error in missing:
+            log.warning("job %s: one picture is missing: %s", self._job_id, error)
+        return refs, pictures
+
+    def _made(self) -> Sequence[ImageRef]:
+        """Wait for its end, also while a ComfyUI that fails everything is held, and return its
+        pictures."""
+        while True:
+            self._wait_for_hold()
+            try:
+                refs = self.wait()
+            except NodeFailed as error:
+                if not self._hold.failed(error):
+                    raise
+                log.warning("job %s: failed, and is tried again: %s", self._job_id, error)
+                self._begin_anew()
+            else:
+                self._hold.succeeded()
+                return refs
+
+    def _wait_for_hold(self) -> None:
+        while left := self._hold.left:
+            if self._is_cancelled():
+                raise Cancelled
+            self.progress.held_until = self._hold.until
+            self._pauses.wait_to_retry(left)
+        self.progress.held_until = None
+
+    def _begin_anew(self) -> None:
+        """Have it made once more: ComfyUI has ended the prompt with the id before."""
         self.progress.restart()
         self._set_id(str(uuid.uuid4()))  # before it is posted, so that a restart finds it
         self._state = PromptState.ABSENT
+        self._submissions = 0
+        self._spent = 0.0
         self.may_be_on_server = True
-        refs = self.wait()
-        return refs, self.download(refs)
 
     def wait(self) -> Sequence[ImageRef]:
         """Submit it if need be, wait for its end and return its pictures. Raises a ComfyError or
         JobError if there are none, and Cancelled."""
+        self._counted_at = time.monotonic()
         while True:
             try:
                 if self._is_cancelled():
                     raise Cancelled
                 entry = self._look()
                 if entry is not None:
-                    self.may_be_on_server = self.progress.is_away = False
+                    self.may_be_on_server = False
                     self._outage.recovered()
                     self._from_cache = entry.from_cache
                     return entry.pictures()
@@ -176,15 +223,16 @@ class PromptRun:
                     self._submit()
                 if self._state is not PromptState.UNCLEAR:  # else a submission is still awaited
                     self._outage.recovered()
-                pause = self._next_pause()
             except (Unreachable, BadAnswer) as error:
                 self._state = PromptState.UNCLEAR
-                pause = self._outage.failed(error)
-            self.progress.is_away = self._outage.error is not None
+                self._outage.wait(error)
+                self._counted_at = time.monotonic()
+                continue
             left = self._time_left()
             if left <= 0:
-                raise self._outage.error or TimedOut(f"no result within {self._timeout:g} s")
-            if self._pauses.pause(min(pause, left)):
+                raise TimedOut(f"no result within {self._timeout:g} s")
+            self._pause = min(self._next_pause(), left)
+            if self._pauses.pause(self._pause):
                 self._hurried = self.HURRIED_LOOKS
 
     def _look(self) -> HistoryEntry | None:
@@ -208,9 +256,7 @@ class PromptRun:
         if entry is None and self._state is PromptState.UNCLEAR:
             self._note_own_id(self._client.find_ended(self.prompt_id))
             entry = self._client.history(self.prompt_id)
-        if entry is None:
-            self._missed(now)
-        return entry
+        return entry or self._missed(now)
 
     def _note_own_id(self, prompt_id: str | None) -> None:
         """Note the id that an older server gave to a prompt whose answer was lost."""
@@ -237,20 +283,28 @@ class PromptRun:
         else:
             self.progress.before = place
 
-    def _missed(self, now: float) -> None:
+    def _missed(self, now: float) -> HistoryEntry | None:
         """Note that ComfyUI has it no more: it has restarted and forgotten it, unless the feed was
-        connected all the while. Then its owner took it out of the queue."""
+        connected all the while. Then its owner took it out of the queue, or cleared the history
+        after its good end: return what the feed has reported of that."""
         since = self._unanswered_since
         if since is not None and now - since < LATE_SECONDS:
-            return  # twice submitted, it would run twice
-        if not self._present_on or self._feed.connection != self._present_on:
-            self._state = PromptState.ABSENT
-            self.progress.restart()
-        elif self._state is not PromptState.MISSED:
+            return None  # twice submitted, it would run twice
+        has_restarted = not self._present_on or self._feed.connection != self._present_on
+        if not has_restarted and self._state is not PromptState.MISSED:
             self._state = PromptState.MISSED
             self._looked_at = now
-        elif now - self._looked_at >= self.MISSED_SECONDS:
+            return None
+        if not has_restarted and now - self._looked_at < self.MISSED_SECONDS:
+            return None
+        if self.progress.has_succeeded and (images := images_in(self.progress.outputs)):
+            log.info("job %s: ComfyUI's history lacks it, the feed had its files", self._job_id)
+            return HistoryEntry(images, from_cache=True)  # as they may be of an earlier run
+        if not has_restarted and not self.progress.has_succeeded:
             raise Removed("the prompt was removed from ComfyUI's queue")
+        self._state = PromptState.ABSENT
+        self.progress.restart()
+        return None
 
     def _submit(self) -> None:
         if self._submissions == self.MAX_SUBMISSIONS:
@@ -284,29 +338,39 @@ class PromptRun:
         return min(max(POLL_SHARE * waited, shortest), longest)
 
     def _time_left(self) -> float:
-        """Return the seconds that are left of its time. Counted is the time in which it runs or
-        ComfyUI is away; waiting behind other people's prompts is no fault of the job."""
+        """Return the seconds that are left of its time. Counted is the time in which it runs;
+        waiting behind other people's prompts, or for ComfyUI, is no fault of the job."""
         now = time.monotonic()
-        if self.progress.before == 0 or self._outage.error is not None:
-            self._spent += now - self._counted_at
+        if self.progress.before == 0:
+            self._spent += min(now - self._counted_at, self._pause + LOOK_LIMIT)
         self._counted_at = now
         return self._timeout - self._spent
 
-    def download(self, refs: Sequence[ImageRef]) -> list[bytes]:
-        """Fetch the pictures. Raises Cancelled."""
-        deadline = time.monotonic() + self._timeout
-        return [self._download(ref, deadline) for ref in refs]
+    def download(self, refs: Sequence[ImageRef]) -> list[bytes | PictureMissing]:
+        """Fetch the pictures; in place of one that cannot be had, return the reason. Raises
+        Cancelled."""
+        self._spent = 0.0
+        return [self._download(ref) for ref in refs]
 
-    def _download(self, ref: ImageRef, deadline: float) -> bytes:
-        """Fetch one picture, again if ComfyUI is away or the bytes break off."""
-        outage = Outage(self._job_id)
+    def _download(self, ref: ImageRef) -> bytes | PictureMissing:
+        """Fetch one picture, again if ComfyUI is away or the bytes break off. Where ComfyUI answers
+        all else, that ends with the time of the job."""
         while not self._is_cancelled():
             try:
-                return self._client.image(ref)
+                picture = self._client.image(ref)
+            except PictureMissing as error:
+                return error
             except (Unreachable, BadAnswer) as error:
-                if time.monotonic() > deadline:
-                    raise
-                self._pauses.pause(outage.failed(error))
+                began = time.monotonic()
+                is_there = self._client.ping()
+                if is_there and self._spent >= self._timeout:
+                    return PictureMissing(f"{ref}: {error}")
+                pause = self._outage.wait(error)
+                if is_there:
+                    self._spent += min(time.monotonic() - began, pause + LOOK_LIMIT)
+            else:
+                self._outage.recovered()
+                return picture
         raise Cancelled
 
 
@@ -314,27 +378,48 @@ class Outage:
     """One absence of ComfyUI: one line in the log, a growing pause between the tries, and a refresh
     of the catalog at its end. A proxy or a login page in ComfyUI's place is an absence, too."""
 
-    def __init__(self, job_id: str, catalog: Catalog | None = None) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        accepted: float,
+        progress: Progress,
+        client: ComfyClient,
+        catalog: Catalog,
+        pauses: Pauses,
+    ) -> None:
         self._job_id = job_id
+        self._accepted = accepted
+        self._progress = progress
+        self._client = client
         self._catalog = catalog
+        self._pauses = pauses
         self._failures = 0
         self._since = 0.0
-        self.error: ComfyError | None = None
 
-    def failed(self, error: ComfyError) -> float:
-        """Note a failed call and return the seconds to wait before the next."""
-        if self.error is None:
+    def wait(self, error: ComfyError) -> float:
+        """Wait after a failed call, and return for how many seconds. Raises Unreachable for a job
+        that has waited for a day."""
+        now = time.monotonic()
+        if not self._failures:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
-            self._since = time.monotonic()
-        self.error = error
-        self._failures += 1
+            away_since = self._client.away_since
+            self._since = now if away_since is None else away_since
+        if now - max(self._since, self._accepted) >= AWAY_LIMIT:
+            raise Unreachable(
+                f"away for {now - self._since:.0f} s: {error}",
+                "ComfyUI has not answered for 24 hours, so this picture was given up. Run /gen to"
+                " ask for it again.",
+            )
+        self._progress.away_since = self._since
         shortest, longest = OUTAGE_PAUSES
-        return min(shortest * 2.0 ** min(self._failures - 1, 9), longest)
+        pause = min(shortest * 2.0 ** min(self._failures, 9), longest)
+        self._failures += 1
+        self._pauses.wait_to_retry(pause)
+        return pause
 
     def recovered(self) -> None:
         """Note a call that worked."""
-        if self.error is not None:
+        if self._failures:
             log.info("job %s: ComfyUI answers again", self._job_id)
-            if self._catalog is not None:
-                self._catalog.refresh_if_older(self._since)
-        self.error, self._failures = None, 0
+            self._catalog.refresh_if_older(self._since)
+        self._failures, self._progress.away_since = 0, None

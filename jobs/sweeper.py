@@ -29,7 +29,6 @@ class Sweeper:
         self._client = client
         self.in_work: str | None = None  # the job whose prompt the worker may be about to submit
         self._absent_since: dict[str, float] = {}  # by the id of the job
-        self._sweeping = threading.Lock()
         self._wake = threading.Event()
         self._is_stopping = False
         self._failed = False
@@ -48,16 +47,11 @@ class Sweeper:
         self._is_stopping = True
         self._wake.set()
 
-    def sweep(self) -> None:
-        """Try once in the caller's thread, and leave the rest to the sweeper's."""
-        self._try()
-        self._wake.set()
-
     def finish(self, seconds: float) -> None:
         """Go on in the caller's thread until ComfyUI has none of them, for so long at most."""
         deadline = time.monotonic() + seconds
         while self._try() and time.monotonic() < deadline:
-            self._wake.clear()  # sweep() has set it, and no thread of its own takes it back
+            self._wake.clear()  # wake() has set it, and no thread of its own takes it back
             self._wake.wait(self.PAUSES[0])
 
     def server_is_there(self) -> None:
@@ -68,25 +62,24 @@ class Sweeper:
     def step(self) -> int | None:
         """Cancel once all that is unwanted, and return how many of them ComfyUI still had; None if
         there is nothing left to check. Raises ComfyError and StoreError."""
-        with self._sweeping:
-            unwanted = self._store.unwanted()
-            if not unwanted:
-                self._absent_since.clear()
-                return None
-            on_server = self._client.queue()
-            present = 0
-            for job_id, asked_id in unwanted:
-                prompt_id = on_server.own_ids.get(asked_id, asked_id)
-                if prompt_id in on_server:
-                    present += 1
-                    self._absent_since.pop(job_id, None)
-                    self._client.cancel(prompt_id)
-                    log.info("job %s: its prompt is cancelled in ComfyUI", job_id)
-                elif job_id != self.in_work:
-                    since = self._absent_since.setdefault(job_id, time.monotonic())
-                    if time.monotonic() - since >= self.AGAIN_SECONDS:
-                        self._store.off_server(job_id)
-            return present
+        unwanted = self._store.unwanted()
+        if not unwanted:
+            self._absent_since.clear()
+            return None
+        on_server = self._client.queue()
+        present = 0
+        for job_id, asked_id in unwanted:
+            prompt_id = on_server.own_ids.get(asked_id, asked_id)
+            if prompt_id in on_server:
+                present += 1
+                self._absent_since.pop(job_id, None)
+                self._client.cancel(prompt_id)
+                log.info("job %s: its prompt is cancelled in ComfyUI", job_id)
+            elif job_id != self.in_work:
+                since = self._absent_since.setdefault(job_id, time.monotonic())
+                if time.monotonic() - since >= self.AGAIN_SECONDS:
+                    self._store.off_server(job_id)
+        return present
 
     def _try(self) -> int | None:
         """Do a `step()`, and return 1 if it fails."""
@@ -114,5 +107,5 @@ class Sweeper:
             if self._wake.wait(pause):
                 pause = 0.0
                 self._wake.clear()
-                if not self._failed:  # sweep() has just tried, and a stop takes effect in a moment
+                if present and not self._failed:  # a stop takes effect in a moment
                     self._wake.wait(shortest)

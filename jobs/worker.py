@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 import binder
 from comfy_client import ComfyClient, ProgressFeed
-from comfyui.errors import Removed
+from comfyui.errors import PictureMissing, Removed
 from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog
-from jobs.failure import failure_message
+from jobs.failure import UNEXPECTED, failure_message
+from jobs.hold import Hold
 from jobs.pauses import ErrorListener, Pauses, Stopped
 from jobs.run import Cancelled, JobError, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
@@ -48,9 +50,9 @@ class Listener(ErrorListener, Protocol):
     def job_started(self, job_id: str, progress: Progress) -> None:
         """Take note of a job that begins; its progress goes on changing."""
 
-    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
-        """Take note of a job in a final state and the bytes of its pictures; not called for one
-        that was cancelled."""
+    def job_ended(self, job_id: str, pictures: Sequence[bytes | PictureMissing] = ()) -> None:
+        """Take note of a job in a final state, and of its pictures: each its bytes or why it cannot
+        be had. Not called for one that was cancelled."""
 
 
 class Worker:
@@ -75,9 +77,11 @@ class Worker:
         self._feed = feed
         self._listener = listener
         self.sweeper = Sweeper(store, client)
+        self.hold = Hold()
         self.stopping = False  # whether no further job is begun
         self.finished: Future[None] = Future()  # done when the thread has ended
-        self._jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # Ids, and since when this process has them (`time.monotonic()`).
+        self._jobs: queue.SimpleQueue[tuple[str, float] | None] = queue.SimpleQueue()
         self._pauses = Pauses(listener)
         self._run: PromptRun | None = None  # the prompt that is waited for
         self._accepting = threading.Lock()
@@ -87,7 +91,7 @@ class Worker:
         """Queue what an earlier run left, oldest first, and start the thread."""
         left = self._store.by_status(JobStatus.RUNNING) + self._store.by_status(JobStatus.QUEUED)
         for job in left:
-            self._jobs.put(job.id)
+            self._jobs.put((job.id, time.monotonic()))
         if left:
             log.info("worker: %d unfinished jobs of an earlier run are taken up", len(left))
         self._thread.start()
@@ -111,7 +115,7 @@ class Worker:
             except StoreError as error:  # the row is there: the job must run, and be "Queued!"
                 log.error("%s", error)
             finally:
-                self._jobs.put(job_id)
+                self._jobs.put((job_id, time.monotonic()))
         log.info("job %s: queued at position %d", job_id, position)
         return Queued(job_id, position, seconds)
 
@@ -158,12 +162,17 @@ class Worker:
             run.progress.show(preview)
 
     def on_reconnect(self, since: float) -> None:
-        """Refresh the catalog: ComfyUI may have restarted with other models."""
+        """Refresh the catalog and try what is held: ComfyUI may have restarted, perhaps with other
+        models."""
         self._catalog.refresh_if_older(since)
+        self.hold.restarted()
+        self._pauses.wake()
 
     def stop(self) -> None:
-        """Begin no further job; the current one goes on."""
+        """Begin no further job; the current one goes on, unless it waits for a ComfyUI that is away
+        or fails everything."""
         self.stopping = True
+        self._pauses.stop()
         self._jobs.put(None)
         self.sweeper.stop()
         if self._thread.ident is None and not self.finished.done():
@@ -175,19 +184,34 @@ class Worker:
         self._pauses.abort()
 
     def _loop(self) -> None:
-        while (job_id := self._jobs.get()) is not None and not self.stopping:
+        while (queued := self._jobs.get()) is not None and not self.stopping:
+            job_id, accepted = queued
             try:
-                self.run_job(job_id)
+                self._run_to_end(job_id, accepted)
             except Stopped:
                 log.info("job %s: left where it stands, to be resumed at the next start", job_id)
-            except Exception as error:
-                log.exception("job %s: the worker goes on with the next job", job_id)
-                self._listener.on_error(error)
+            except Exception:
+                log.exception("job %s: its row could not be ended", job_id)
         if not self.finished.done():
             self.finished.set_result(None)
 
-    def run_job(self, job_id: str) -> None:
-        """Run one job from its row to its end."""
+    def _run_to_end(self, job_id: str, accepted: float) -> None:
+        """Run one job, and fail it whatever happens on its way."""
+        try:
+            self.run_job(job_id, accepted)
+        except Stopped:
+            raise
+        except Exception as error:
+            log.exception("job %s: the worker goes on with the next job", job_id)
+            self._listener.on_error(error)
+            if self._pauses.retry_store(
+                lambda: self._store.fail(job_id, UNEXPECTED, on_server=True)
+            ):
+                self._listener.job_ended(job_id)
+                self.sweeper.wake()
+
+    def run_job(self, job_id: str, accepted: float | None = None) -> None:
+        """Run one job from its row to its end; `accepted`: since when it waits, if not from now."""
         job = self._pauses.retry_store(lambda: self._store.get(job_id))
         if job is None:
             return
@@ -195,11 +219,12 @@ class Worker:
         if not is_resumed and not self._pauses.retry_store(lambda: self._store.start(job_id)):
             return  # cancelled, or run already
         log.info("job %s: %s", job_id, "resumed" if is_resumed else "started")
-        pictures: list[bytes] = []
+        pictures: list[bytes | PictureMissing] = []
         run = None
         try:
             self.sweeper.in_work = job_id
-            self._run = run = self._prompt_run(job)
+            self.hold.next_job()
+            self._run = run = self._prompt_run(job, accepted)
             self._listener.job_started(job_id, run.progress)
             refs, pictures = run.pictures()
         except Stopped:
@@ -224,7 +249,7 @@ class Worker:
         if ended:
             self._listener.job_ended(job_id, pictures)
         if not ended or (run.may_be_on_server if run else is_resumed):
-            self.sweeper.sweep()
+            self.sweeper.wake()
 
     def _failed(self, job: Job, error: Exception, *, on_server: bool) -> bool:
         """Log an error, end its job with a sentence for the person, and return whether it had not
@@ -239,7 +264,7 @@ class Worker:
             lambda: self._store.fail(job.id, message, on_server=on_server)
         )
 
-    def _prompt_run(self, job: Job) -> PromptRun:
+    def _prompt_run(self, job: Job, accepted: float | None) -> PromptRun:
         """Bind the job to its workflow file, ready to be submitted."""
         workflow = self._usable(job.workflow)
         prompt = build_prompt(job, workflow, self._catalog.server, self._catalog.loras)
@@ -248,10 +273,12 @@ class Worker:
             job,
             prompt,
             self._settings.comfy_timeout,
+            time.monotonic() if accepted is None else accepted,
             store=self._store,
             client=self._client,
             catalog=self._catalog,
             feed=self._feed,
+            hold=self.hold,
             pauses=self._pauses,
         )
 

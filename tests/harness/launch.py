@@ -44,10 +44,13 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "cli.checks": {"RETRY_SECONDS": 1.0, "RETRY_EVERY": 0.1},
     "bot.reporter": {"RETRY_PAUSES": (0.05, 0.5), "HANGING_SECONDS": 1.0},
+    "bot.supervise": {"RESTART_PAUSE": 0.1},
     "bot.running": {"HANGING_SECONDS": 1.0, "ROUND_EVERY": 0.1},
     "store": {"BUSY_SECONDS": 0.3},
     "jobs.pauses": {"DATABASE_PAUSE": 0.2},
+    "jobs.hold": {"HOLD_PAUSES": (5.0, 20.0)},
     "jobs.run": {
+        "LOOK_LIMIT": 1.0,
         "LATE_SECONDS": 0.3,
         "OUTAGE_PAUSES": (0.02, 0.5),
         "PromptRun.LOOK_SECONDS": 0.5,
