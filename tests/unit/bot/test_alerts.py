@@ -396,7 +396,7 @@ def test_it_looks_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch)
         await world.told.wait()
         world.told.clear()
         world.now += 1
-        world.connection = 1
+        world.connection, world.is_there = 1, True
         await world.told.wait()
         await end(watching)
         assert world.alerts_told() == [Alert.COMFYUI_AWAY, Alert.BACK]
