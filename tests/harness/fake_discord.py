@@ -237,6 +237,7 @@ class FakeComfy:
     """`ComfyClient.image`: pictures by their encoding."""
 
     def __init__(self) -> None:
+        self.away_since: float | None = None
         self.sizes = {"": 3, "webp;90": 3, "jpeg;80": 3, "jpeg;60": 3}
         self.failures: dict[str, list[Exception]] = {}  # by file name
         self.no_preview_of: set[str] = set()  # file names

@@ -16,6 +16,7 @@ import pytest
 from bot import alerts
 from bot.alerts import AWAY_SECONDS, CHECK_EVERY, DISK_EVERY, QUIET_SECONDS, Alert, Alerts
 from comfyui.errors import Rejected
+from jobs.hold import Hold
 from jobs.run import JobError
 from jobs.worker import WorkflowUnusable
 from store import LOW_DISK_BYTES, StoreError
@@ -28,11 +29,18 @@ DISK_FULL = StoreError("the database jobs.db cannot be used: database or disk is
 class World:
     """Alerts, with what they check and how they reach the owner."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        threads: ThreadPoolExecutor,
+        owner_id: int | None = 7,
+    ) -> None:
         self.now = 1000.0
         self.connection = 1
         self.is_there = True  # as a ping finds ComfyUI
         self.pings = 0
+        self.away_since: float | None = None
+        self.hold = Hold()
         self.free = LOW_DISK_BYTES
         self.disk_looks = 0
         self.texts: list[str] = []
@@ -40,9 +48,10 @@ class World:
         self.told = asyncio.Event()
         self.alerts = Alerts(
             cast(Any, self),
-            settings(alert_user_id=7),
+            settings(alert_user_id=owner_id),
             cast(Any, self),
             cast(Any, self),
+            self.hold,
             threads,
         )
         monkeypatch.setattr(alerts, "time", SimpleNamespace(monotonic=lambda: self.now))
@@ -61,6 +70,10 @@ class World:
     def ping(self) -> bool:
         assert threading.current_thread() is not threading.main_thread()
         self.pings += 1
+        if self.is_there:
+            self.away_since = None
+        elif self.away_since is None:
+            self.away_since = self.now
         return self.is_there
 
     def disk_usage(self, folder: Path) -> Any:
@@ -187,6 +200,53 @@ def test_a_second_absence_within_the_hour_is_told_when_the_hour_is_over_if_it_la
         assert world.alerts_told() == []
         await world.goes_on(CHECK_EVERY)
         assert world.alerts_told() == [Alert.BACK]  # late, but the owner does wait for it
+
+    run(story)
+
+
+def test_an_absence_that_a_job_found_is_looked_after_though_the_feed_is_connected(
+    world: World,
+) -> None:
+    async def story() -> None:
+        world.away_since = world.now
+        await world.goes_on(CHECK_EVERY)
+        assert (world.pings, world.away_since) == (1, None)
+
+    run(story)
+
+
+def test_without_an_owner_to_alert_an_absence_is_found_and_nothing_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(world: World) -> None:
+        await world.is_away(CHECK_EVERY)
+        assert world.away_since == world.now
+        await world.goes_on(AWAY_SECONDS)
+        world.alerts.on_error(KeyError())
+        await world.goes_on(CHECK_EVERY)
+        await world.is_back()
+        assert world.away_since is None
+        assert (world.texts, world.disk_looks) == ([], 0)
+
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.run(story(World(monkeypatch, threads, owner_id=None)))
+
+
+# A server that fails everything
+
+
+def test_a_hold_of_the_queue_is_told_once_with_the_kind_of_error_and_so_is_its_end(
+    world: World,
+) -> None:
+    async def story() -> None:
+        world.hold.since, world.hold.kind = world.now, "AcceleratorError"
+        await world.goes_on(2 * QUIET_SECONDS)
+        world.hold.since = None
+        await world.goes_on(2 * QUIET_SECONDS)
+        assert world.texts == [
+            Alert.FAILING.value.format(kind="AcceleratorError"),
+            Alert.WORKING.value,
+        ]
 
     run(story)
 
@@ -336,7 +396,7 @@ def test_it_looks_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch)
         await world.told.wait()
         world.told.clear()
         world.now += 1
-        world.connection = 1
+        world.connection, world.is_there = 1, True
         await world.told.wait()
         await end(watching)
         assert world.alerts_told() == [Alert.COMFYUI_AWAY, Alert.BACK]

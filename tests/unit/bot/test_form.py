@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -902,6 +903,15 @@ def test_the_form_says_what_helps_as_it_stands(
     assert (shown is None) == (sentence is None)
 
 
+def test_the_form_says_first_that_comfyui_is_away_unless_it_was_sent() -> None:
+    away_since = time.monotonic() - 12 * 60 - 5
+    shown = str(form_embed(filled_draft(), away_since).description)
+    assert shown.startswith(
+        "ComfyUI has not answered for 12 minutes; a picture asked for now waits until it is back."
+    )
+    assert form_embed(filled_draft(stage=Stage.SENT), away_since).description is None
+
+
 @pytest.mark.parametrize(("count", "is_long"), [(25, False), (26, True), (300, True)])
 def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
     count: int, is_long: bool
@@ -1106,6 +1116,7 @@ class House:
     def __init__(self, options: Lists = OPTIONS) -> None:
         self.is_allowed = True
         self.messages_are_gone = False
+        self.comfy: Any = SimpleNamespace(away_since=None)
         self.places: list[FakeInteraction] = []  # asked about
         self.forms = self.restarted(options)
 
@@ -1113,6 +1124,7 @@ class House:
         """New forms, without a memory."""
         self.forms = Forms(
             settings(default_negative_prompt="blurry"),
+            self.comfy,
             a_catalog(offering(options)),
             self._check_place,
         )

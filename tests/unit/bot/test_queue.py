@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ class Queue:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "jobs.db")
+        self.away_since: float | None = None
+        self.shown = ""  # above the jobs of one's own
 
     def ask(self, user_id: int, guild_id: int = GUILD, prompt: str = "x" * 500) -> str:
         """Queue a job of this person's, and return its id."""
@@ -36,7 +39,9 @@ class Queue:
         """Return the menus of my /queue, all of which is checked against Discord's limits."""
 
         async def show() -> discord.ui.View:
-            embed, view = await queue_message(self.store, somebody(moderator))
+            context: Any = SimpleNamespace(store=self.store, comfy=self)
+            embed, view = await queue_message(context, somebody(moderator))
+            self.shown = str(embed.description)
             assert embed_faults(embed) == []
             assert view_faults(view) == [] or not view.children
             return view
@@ -74,6 +79,14 @@ def test_a_moderators_menu_has_the_jobs_of_others_in_this_server_alone(queue: Qu
     ]
     assert mine not in [option.value for option in menu.options]
     assert queue.menus(moderator=False) == []
+
+
+def test_its_first_line_says_that_comfyui_is_away(queue: Queue) -> None:
+    queue.menus()
+    assert queue.shown == "The queue is empty."
+    queue.away_since = time.monotonic() - 12 * 60 - 5
+    queue.menus()
+    assert queue.shown == "ComfyUI has not answered for 12 minutes.\nThe queue is empty."
 
 
 def test_where_nobody_else_waits_a_moderator_has_no_menu(queue: Queue) -> None:

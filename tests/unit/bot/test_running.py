@@ -7,8 +7,10 @@ import asyncio
 import gc
 import itertools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -18,7 +20,7 @@ import pytest
 from bot import running
 from bot.controls import job_view
 from bot.messages import HANGING_SECONDS
-from bot.running import QueuedReplies, place_in_queue, running_embed
+from bot.running import QueuedReplies, absence, place_in_queue, running_embed
 from comfyui.progress import Preview, Progress
 from store import Job, JobStatus, StoreError
 from tests.factories import JOB_ID, USER, a_job, params
@@ -76,8 +78,38 @@ def test_what_a_job_waits_for_is_shown_in_place_of_its_progress(
     progress = Progress(JOB_ID, {"239": 10})
     progress.before = before
     assert progress_text(progress) == text
-    progress.is_away = True
-    assert progress_text(progress) == "ComfyUI does not answer, waiting"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "ComfyUI does not answer"),
+        (59, "ComfyUI does not answer"),
+        (60, "ComfyUI has not answered for 1 minute"),
+        (12 * 60 + 59, "ComfyUI has not answered for 12 minutes"),
+        (119 * 60 + 59, "ComfyUI has not answered for 119 minutes"),
+        (23.5 * 3600, "ComfyUI has not answered for 23 hours"),
+    ],
+)
+def test_an_absence_of_comfyui_is_shown_in_place_of_all_else(seconds: float, text: str) -> None:
+    progress = Progress(JOB_ID, {"239": 10})
+    progress.set_running()
+    progress.away_since = time.monotonic() - seconds
+    assert absence(progress.away_since) == text
+    assert progress_text(progress) == f"{text}; your picture waits"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "when"), [(-1, "1 minute"), (60, "1 minute"), (240, "4 minutes")]
+)
+def test_a_job_that_waits_as_comfyui_fails_everything_says_when_it_is_tried(
+    seconds: float, when: str
+) -> None:
+    progress = Progress(JOB_ID, {"239": 10})
+    progress.held_until = time.monotonic() + seconds
+    assert progress_text(progress) == (
+        f"ComfyUI has failed the last pictures; trying again in {when}; your picture waits"
+    )
 
 
 def test_while_no_step_can_be_seen_the_message_says_why() -> None:
@@ -722,7 +754,8 @@ class Line:
         self.world = world
         self.webhook = FakeWebhook(world)
         self.seconds: float | None = 20.0  # that a job takes, as far as anybody can tell
-        self.replies = QueuedReplies(world.store)
+        self.comfy: Any = SimpleNamespace(away_since=None)
+        self.replies = QueuedReplies(world.store, self.comfy)
         vars(world.store)["estimate"] = self.estimate
         world.reporter.replies = self.replies
         self.jobs = [world.store.insert(params()) for _ in range(length)]
@@ -807,7 +840,28 @@ def test_a_reply_counts_down_until_its_picture_is_there(world: World) -> None:
     in_line(world, 3, story)
 
 
+<<<<<<< HEAD
 def test_a_reply_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
+=======
+def test_an_answer_says_that_comfyui_is_away_until_it_is_back(world: World) -> None:
+    async def story(line: Line) -> None:
+        line.begin(0)
+        await line.says(0, "It is being made now.")
+        line.comfy.away_since = time.monotonic() - 121
+        line.replies.queue_changed()
+        wait = "ComfyUI has not answered for 2 minutes; your picture waits for it."
+        await line.says(0, wait)
+        await line.says(1, f"You are next (about 20 s). {wait}")
+        line.comfy.away_since = None
+        line.replies.queue_changed()
+        await line.says(0, "It is being made now.")
+        await line.says(1, "You are next (about 20 s).")
+
+    in_line(world, 2, story)
+
+
+def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
+>>>>>>> i18-worker
     async def story(line: Line) -> None:
         await line.at_rest()
         assert line.webhook.edits == [(0, "You are next (about 20 s).")]

@@ -20,19 +20,26 @@ import binder
 from comfy_client import HistoryEntry, ImageRef, Queue
 from comfyui.errors import (
     NOT_IN_LIST,
+    BrokenModel,
     ComfyError,
     Fault,
+    Interrupted,
     NodeFailed,
     NoPictures,
     OutOfMemory,
+    PictureGone,
+    PictureMissing,
     Rejected,
     Removed,
     TimedOut,
     Unreachable,
+    UnreadablePrompt,
 )
 from comfyui.object_info import Capabilities
 from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog, Offer, Workflows
+from jobs.failure import UNEXPECTED
+from jobs.hold import FAILURES, HOLD_PAUSES, PROBES
 from jobs.pauses import Pauses, Stopped
 from jobs.run import LATE_SECONDS, JobError
 from jobs.sweeper import Sweeper
@@ -81,6 +88,7 @@ class StubClient:
         self.ahead: list[str] = []
         self.given: dict[str, str] = {}
         self.is_away = False
+        self.away_since: float | None = None
         self.stops_fail = False
         self.ignored = 0  # how many stops the node at work does not heed
         self.finish: Callable[[str], HistoryEntry | None] = lambda _: HistoryEntry((PICTURE,))
@@ -90,7 +98,13 @@ class StubClient:
 
     def reach(self) -> None:
         if self.is_away:
+            if self.away_since is None:
+                self.away_since = time.monotonic()
             raise Unreachable("refused")
+        self.away_since = None
+
+    def ping(self) -> bool:
+        return not self.is_away
 
     def submit(self, workflow: dict[str, Any], prompt_id: str) -> str:
         self.reach()
@@ -190,7 +204,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.begun: list[Progress] = []  # the progress of each job
-        self.ended: list[tuple[str, list[bytes]]] = []
+        self.ended: list[tuple[str, list[bytes | PictureMissing]]] = []
         self.errors: list[Exception] = []
         self.on_end: Callable[[str], object] = lambda job_id: None
         self.has_error = threading.Event()
@@ -198,7 +212,7 @@ class Reports:
     def job_started(self, job_id: str, progress: Progress) -> None:
         self.begun.append(progress)
 
-    def job_ended(self, job_id: str, pictures: Sequence[bytes] = ()) -> None:
+    def job_ended(self, job_id: str, pictures: Sequence[bytes | PictureMissing] = ()) -> None:
         self.ended.append((job_id, list(pictures)))
         self.on_end(job_id)
 
@@ -213,7 +227,7 @@ def heard() -> Reports:
 
 
 @pytest.fixture
-def reports(heard: Reports) -> list[tuple[str, list[bytes]]]:
+def reports(heard: Reports) -> list[tuple[str, list[bytes | PictureMissing]]]:
     return heard.ended
 
 
@@ -443,6 +457,30 @@ def test_an_error_that_leaves_a_job_without_its_end_is_told_as_trouble(
     assert [type(error) for error in heard.errors] == [KeyError]
 
 
+@pytest.mark.parametrize("step", ["complete", "fail"])
+def test_a_job_whose_last_step_fails_is_ended_all_the_same(
+    store: Store, client: StubClient, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> bool:
+        monkeypatch.undo()
+        raise KeyError("a bug")
+
+    if step == "fail":
+        client.finish = lambda _: HistoryEntry((), NodeFailed("x"))
+    done = threading.Event()
+    heard = Reports()
+    heard.on_end = lambda _: done.set()
+    monkeypatch.setattr(store, step, broken)
+    worker = a_worker(store, client, heard)
+    job_id = add(store)
+    worker.start()
+    assert done.wait(20)
+    worker.abort()
+    worker.finished.result(20)
+    assert got(store, job_id).error_message == UNEXPECTED
+    assert store.by_status(JobStatus.RUNNING) == []
+
+
 def test_a_bots_token_in_a_servers_words_reaches_nobody(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
@@ -471,6 +509,7 @@ def test_a_job_over_its_time_is_stopped_on_the_server_and_fails(
     client.finish = lambda _: None
     late, next_one = add(store), add(store)
     worker.run_job(late)
+    assert worker.sweeper.step() == 1
     assert client.cancelled == [late]
     client.finish = lambda _: HistoryEntry((PICTURE,))
     worker.run_job(next_one)
@@ -592,18 +631,61 @@ def test_an_outage_is_waited_out_with_one_line_and_a_growing_pause(
     assert absences == [tries[0]]  # told once, when it is over
 
 
-def test_an_outage_longer_than_the_jobs_time_fails_it_with_the_reason(
-    store: Store, client: StubClient, worker: Worker
-) -> None:
-    def away(_: str) -> None:
-        raise Unreachable("refused")
+DAY = 24 * 3600
+GIVEN_UP = (
+    "ComfyUI has not answered for 24 hours, so this picture was given up. Run /gen to ask for it"
+    " again."
+)
 
-    client.on_submit = away
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "not begun"])
+@pytest.mark.parametrize(("away", "status"), [(DAY - 60, "completed"), (DAY + 60, "failed")])
+def test_a_job_waits_a_day_for_a_comfyui_that_is_away(
+    store: Store,
+    client: StubClient,
+    worker: Worker,
+    clock: Clock,
+    begun: bool,
+    away: float,
+    status: str,
+) -> None:
+    client.finish = lambda _: HistoryEntry((PICTURE,)) if clock.now > 50 else None
+    start = 20.0 if begun else 0.0
+    clock.at(start, lambda: setattr(client, "is_away", True))
+    clock.at(start + away, lambda: setattr(client, "is_away", False))
+    clock.go(0)
     job_id = add(store)
     worker.run_job(job_id)
-    job = store.get(job_id)
-    assert job is not None
-    assert job.error_message == Unreachable.user_message
+    job = got(store, job_id)
+    assert job.status.value == status
+    assert job.error_message == (GIVEN_UP if status == "failed" else None)
+    assert len(client.submitted) == (0 if status == "failed" and not begun else 1)
+
+
+def test_each_job_waits_a_day_from_the_later_of_its_own_begin_and_that_of_the_absence(
+    store: Store, client: StubClient, worker: Worker, clock: Clock
+) -> None:
+    early, late = add(store), add(store)
+    clock.now = 1000
+    client.is_away = True
+    with pytest.raises(Unreachable):
+        client.queue()
+    clock.now = 2000
+    worker.run_job(early, accepted=10)
+    assert DAY + 1000 <= clock.now < DAY + 1010
+    worker.run_job(late, accepted=1500)
+    assert DAY + 1500 <= clock.now < DAY + 1510
+    assert {got(store, job).error_message for job in (early, late)} == {GIVEN_UP}
+
+
+def test_of_a_time_in_which_this_machine_slept_no_more_than_one_look_counts(
+    store: Store, client: StubClient, worker: Worker, clock: Clock
+) -> None:
+    client.finish = lambda _: HistoryEntry((PICTURE,)) if clock.now >= 8 * 3600 + 10 else None
+    clock.at(10, lambda: setattr(clock, "now", 8 * 3600.0))
+    job_id = add(store)
+    worker.run_job(job_id)
+    assert got(store, job_id).status is JobStatus.COMPLETED
 
 
 def test_a_picture_that_breaks_off_is_fetched_again(
@@ -707,13 +789,16 @@ def sweep_all(sweeper: Sweeper, clock: Clock) -> None:
     raise AssertionError("the sweeper does not come to an end")
 
 
-def test_a_cancelled_prompt_is_stopped_before_the_next_begins_and_is_then_let_go(
+def test_a_cancelled_prompt_is_stopped_by_the_sweeper_and_is_then_let_go(
     store: Store, client: StubClient, worker: Worker, clock: Clock, reports: list[Any]
 ) -> None:
     client.finish = never
     job_id = add(store)
     clock.at(10, lambda: worker.cancel(job_id))
     worker.run_job(job_id)
+    assert client.cancelled == []  # the next job does not wait for it
+    assert worker.sweeper._wake.is_set()
+    assert worker.sweeper.step() == 1
     assert (client.cancelled, client.known) == ([job_id], set())
     assert reports == []  # the person knows
     assert store.unwanted() == [(job_id, job_id)]
@@ -742,6 +827,7 @@ def test_a_job_cancelled_while_its_picture_is_fetched_leaves_nothing_to_be_stopp
     client.pictures = cancelled()
     client.on_submit = client.past.add  # it has ended at once
     worker.run_job(job_id)
+    worker.sweeper.step()
     clock.go(Sweeper.AGAIN_SECONDS)
     worker.sweeper.step()
     assert store.unwanted() == []
@@ -775,14 +861,14 @@ def test_what_is_cancelled_while_comfyui_is_away_is_stopped_when_it_is_back(
     assert store.unwanted() == []
 
 
-def test_what_times_out_while_comfyui_is_away_is_stopped_when_it_is_back(
+def test_what_is_given_up_while_comfyui_is_away_is_stopped_when_it_is_back(
     store: Store, client: StubClient, worker: Worker, clock: Clock
 ) -> None:
     client.finish = never
     job_id = add(store)
     clock.at(5, lambda: setattr(client, "is_away", True))
     worker.run_job(job_id)
-    assert got(store, job_id).error_message == Unreachable.user_message
+    assert got(store, job_id).error_message == GIVEN_UP
     assert (client.cancelled, client.known) == ([], {job_id})
     client.is_away = False
     sweep_all(worker.sweeper, clock)
@@ -817,7 +903,7 @@ def test_a_node_that_ignores_its_interrupt_is_told_again_until_it_heeds(
     worker.run_job(next_one)
     assert got(store, next_one).status is JobStatus.COMPLETED
     client.known.discard(next_one)
-    for _ in range(4):
+    for _ in range(5):
         clock.go(30)
         assert worker.sweeper.step() == 1
     assert client.known == set()
@@ -866,6 +952,7 @@ def test_a_submission_under_way_is_awaited_however_long_it_takes(
 
     client.on_submit = slow
     worker.run_job(job_id)
+    worker.sweeper.step()
     assert (client.cancelled, client.known) == ([job_id], set())
     sweep_all(worker.sweeper, clock)
     assert store.unwanted() == []
@@ -903,6 +990,7 @@ def test_a_job_taken_up_and_cancelled_at_once_is_stopped(
 
     store.get = get_and_cancel  # type: ignore[method-assign]
     worker.run_job(job_id)
+    worker.sweeper.step()
     assert (client.submitted, client.cancelled) == ([], [job_id])
 
 
@@ -915,6 +1003,7 @@ def test_what_is_taken_up_and_cannot_be_bound_any_more_is_stopped(
     vars(worker._catalog.workflows)["load"] = lambda name: binder.Invalid("broken")
     worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.FAILED
+    worker.sweeper.step()
     assert client.cancelled == [job_id]
 
 
@@ -1043,6 +1132,7 @@ def test_a_cancelled_prompt_is_stopped_under_the_servers_own_id(
     else:
         clock.at(10, lambda: worker.cancel(job_id))
     worker.run_job(job_id)
+    worker.sweeper.step()
     assert (client.cancelled, client.known) == (["theirs"], set())
 
 
@@ -1065,6 +1155,7 @@ def test_so_is_one_that_was_submitted_again_after_the_server_restarted(
     client.on_submit = cancel_and_take
     clock.at(10, client.known.clear)
     worker.run_job(job_id)
+    worker.sweeper.step()
     assert (client.cancelled, client.known) == (["second"], set())
 
 
@@ -1124,9 +1215,12 @@ def test_whatever_happens_no_prompt_of_an_ended_job_stays_in_the_queue(
     client = Server(clock, dice, store)
     worker = a_worker(store, client, heard, feed)
 
+    looking = threading.Lock()
+
     def look_in_the_background() -> None:
-        if not worker.sweeper._sweeping.locked():
-            worker.sweeper._try()
+        if not looking.locked():
+            with looking:
+                worker.sweeper._try()
 
     for _ in range(4):
         job_id = add(store)
@@ -1198,7 +1292,7 @@ def unwanted_one(store: Store, client: StubClient) -> str:
 def test_the_sweeper_rests_until_there_is_something_to_do(
     store: Store, client: StubClient, worker: Worker
 ) -> None:
-    assert run_loop(worker.sweeper) == [None, 0.5]
+    assert run_loop(worker.sweeper) == [None]
     assert client.cancelled == []
 
 
@@ -1216,7 +1310,7 @@ def test_the_sweeper_repeats_a_stop_with_a_growing_pause(
     pauses = script.pauses
     worker.sweeper._wake = script  # type: ignore[assignment]
     worker.sweeper._loop()
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 5, 5, None, 0.5]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 5, 5, None]
     assert len(client.cancelled) == 9
 
 
@@ -1234,10 +1328,10 @@ def test_a_stop_that_is_not_heeded_is_repeated_in_the_callers_thread_with_pauses
     unwanted_one(store, client)
     client.ignored = 1000
     worker.sweeper._wake = Wake()
-    worker.sweeper.sweep()
+    worker.sweeper.wake()
     worker.sweeper.finish(10.0)
     assert clock.now == pytest.approx(10)
-    assert len(client.cancelled) == 1 + 1 + 20
+    assert len(client.cancelled) == 1 + 20
 
 
 def test_a_comfyui_that_is_back_is_told_at_once_and_one_just_told_is_given_a_moment(
@@ -1262,7 +1356,7 @@ def test_a_comfyui_that_is_back_is_told_at_once_and_one_just_told_is_given_a_mom
 
     client.ignored = 1
     pauses = run_loop(worker.sweeper, False, come_back, True, False)
-    # Away; away until woken; told, and woken by sweep(): a moment later told once more. The end.
+    # Away; away until woken; told, and woken: a moment later told once more. The end.
     assert pauses == [0.5, 1, 0.5, 0.5, 0.5, 0.5]
     assert client.cancelled == [job_id, job_id]
 
@@ -1283,7 +1377,7 @@ def test_going_on_until_comfyui_has_none_is_done_with_pauses(
         return False
 
     monkeypatch.setattr(worker.sweeper._wake, "wait", pause)
-    worker.sweeper.sweep()  # as the worker has done before
+    worker.sweeper.wake()  # as the worker has done before
     worker.sweeper.finish(1000.0)
     assert pauses == [Sweeper.PAUSES[0]] * 4
     assert not worker.sweeper._wake.is_set()
@@ -1296,9 +1390,9 @@ def test_an_outage_is_one_line_in_the_log_of_the_sweeper(
     unwanted_one(store, client)
     client.is_away = True
     for _ in range(5):
-        worker.sweeper.sweep()
+        worker.sweeper._try()
     store.close()
-    worker.sweeper.sweep()
+    worker.sweeper._try()
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
 
@@ -1417,6 +1511,7 @@ def test_the_time_of_a_job_begins_when_it_runs(
     worker.run_job(job_id)
     assert got(store, job_id).error_message == TimedOut.user_message
     assert 1058 <= clock.now <= 1064  # it is asked each 2 s
+    worker.sweeper.step()
     assert client.cancelled == [job_id]
 
 
@@ -1439,18 +1534,17 @@ def test_the_feed_tells_that_its_time_begins_before_the_queue_does(
     assert 1058 <= clock.now <= 1062
 
 
-@pytest.mark.parametrize(("minutes", "status"), [(0.9, "completed"), (1.2, "failed")])
-def test_while_comfyui_is_away_the_time_runs_also_for_one_that_waits(
-    store: Store, client: StubClient, worker: Worker, clock: Clock, minutes: float, status: str
+@pytest.mark.parametrize("ahead", [["one"], []], ids=["waits", "runs"])
+def test_while_comfyui_is_away_no_time_of_the_job_passes(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, ahead: list[str]
 ) -> None:
-    client.ahead = ["one"]
+    client.ahead = ahead
     client.finish = lambda _: HistoryEntry((PICTURE,)) if clock.now >= 2000 else None
-    for begin in (100, 1000):
-        clock.at(begin, lambda: setattr(client, "is_away", True))
-        clock.at(begin + minutes * 30, lambda: setattr(client, "is_away", False))
+    clock.at(20, lambda: setattr(client, "is_away", True))
+    clock.at(1990, lambda: setattr(client, "is_away", False))
     job_id = add(store)
     worker.run_job(job_id)
-    assert got(store, job_id).status.value == status
+    assert got(store, job_id).status is JobStatus.COMPLETED
 
 
 def test_a_picture_of_what_is_at_work_reaches_the_progress_of_the_job_it_is_of(
@@ -1485,7 +1579,7 @@ def test_progress_tells_that_comfyui_is_away_for_as_long_as_it_is(
     seen: list[bool] = []
 
     def note() -> None:
-        seen.append(begun[0].is_away)
+        seen.append(begun[0].away_since is not None)
 
     clock.at(9, note)
     clock.at(10, lambda: setattr(client, "is_away", True))
@@ -1498,7 +1592,7 @@ def test_progress_tells_that_comfyui_is_away_for_as_long_as_it_is(
     worker.run_job(job_id)
     assert got(store, job_id).status is JobStatus.COMPLETED
     # In the end it answered: the pictures are being fetched while this is still shown.
-    assert [*seen, begun[0].is_away] == [False, True, False, False]
+    assert [*seen, begun[0].away_since is not None] == [False, True, False, False]
 
 
 def test_progress_begins_anew_when_comfyui_has_restarted(
@@ -1675,7 +1769,7 @@ def test_a_prompt_missed_for_a_moment_is_not_taken_for_removed(
 
 # A run from ComfyUI's cache whose file is gone
 
-GONE = NoPictures("it is not there any more", NoPictures.gone)
+GONE = PictureGone("it is not there any more")
 CACHED = HistoryEntry((PICTURE,), from_cache=True)
 
 
@@ -1737,7 +1831,7 @@ def test_in_all_other_cases_a_picture_that_is_gone_fails_the_job(
     worker.run_job(job_id)
     assert len(client.submitted) == submissions
     job = got(store, job_id)
-    expected = NoPictures.gone if gone else NoPictures.user_message
+    expected = GONE.user_message if gone else NoPictures.user_message
     assert (job.status, job.error_message) == (JobStatus.FAILED, expected)
     assert reports == [(job_id, [])]
 
@@ -1774,6 +1868,7 @@ def test_the_second_submission_is_stopped_if_it_is_cancelled(
     clock.at(10, lambda: worker.cancel(job_id))
     worker.run_job(job_id)
     (_, _), (second, _) = client.submitted
+    worker.sweeper.step()
     assert client.cancelled == [second]
 
 
@@ -1827,3 +1922,269 @@ def test_a_job_keeps_to_the_largest_seeds_that_the_nodes_take(
     ((_, workflow),) = client.submitted
     assert workflow["239"]["inputs"]["seed"] == 2**53 + 1
     assert all(workflow[node]["inputs"]["seed"] <= 999 for node in ("249", "52", "118"))
+
+
+# A server that fails everything
+
+BROKEN = NodeFailed("CUDA error")
+BROKEN.kind = "AcceleratorError"
+
+
+def burn(store: Store, client: StubClient, worker: Worker, count: int = FAILURES) -> None:
+    """So many jobs fail by the server's own fault."""
+    client.finish = lambda _: HistoryEntry((), BROKEN)
+    for _ in range(count):
+        worker.run_job(add(store))
+    assert len(store.by_status(JobStatus.FAILED)) == count
+
+
+def test_from_the_third_failure_in_a_row_the_next_job_waits_and_is_tried_again_thrice(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, begun: list[Progress]
+) -> None:
+    burn(store, client, worker)
+    assert clock.now < 10
+    assert (worker.hold.since is None, worker.hold.kind) == (False, "AcceleratorError")
+    tries: list[float] = []
+
+    def note(prompt_id: str) -> None:
+        assert begun[-1].held_until is None
+        tries.append(clock.now)
+        client.known.add(prompt_id)
+
+    client.on_submit = note
+    before = clock.now
+    clock.at(before + 30, lambda: tries.append(begun[-1].held_until or 0.0))
+    clock.go(0)
+    job_id, next_id = add(store), add(store)
+    worker.run_job(job_id)
+    shown, *tries = tries
+    assert shown == tries[0]
+    pauses = [b - a for a, b in itertools.pairwise([before, *tries])]
+    assert pauses == pytest.approx(HOLD_PAUSES[:PROBES], abs=1)
+    assert got(store, job_id).status is JobStatus.FAILED
+    ids = [prompt_id for prompt_id, _ in client.submitted[FAILURES:]]
+    assert ids[0] == job_id
+    assert len(set(ids)) == PROBES  # ComfyUI would not run one id twice
+    assert ids[-1] == got(store, job_id).comfy_prompt_id
+    client.finish = lambda _: HistoryEntry((PICTURE,))
+    before = clock.now
+    worker.run_job(next_id)  # still with the pause
+    assert clock.now - before == pytest.approx(HOLD_PAUSES[PROBES], abs=1)
+    assert got(store, next_id).status is JobStatus.COMPLETED
+    assert worker.hold.since is None
+    before = clock.now
+    burn_id = add(store)
+    worker.run_job(burn_id)
+    assert clock.now - before < 1
+
+
+def test_the_last_pause_of_a_hold_repeats_and_a_new_hold_begins_with_the_first(
+    store: Store, client: StubClient, worker: Worker, clock: Clock
+) -> None:
+    burn(store, client, worker)
+    for _ in range(2):
+        worker.run_job(add(store))
+    before = clock.now
+    worker.run_job(add(store))
+    assert clock.now - before == pytest.approx(PROBES * HOLD_PAUSES[-1], abs=2)
+    client.finish = lambda _: HistoryEntry((PICTURE,))
+    worker.run_job(add(store))
+    client.finish = lambda _: HistoryEntry((), BROKEN)
+    for _ in range(FAILURES):
+        worker.run_job(add(store))
+    assert worker.hold.left == pytest.approx(HOLD_PAUSES[0], abs=1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutOfMemory("x"), BrokenModel("x"), UnreadablePrompt("x"), Interrupted("x"), Rejected("x")],
+    ids=lambda error: type(error).__name__,
+)
+def test_failures_of_the_jobs_own_hold_nothing(
+    store: Store, client: StubClient, worker: Worker, error: ComfyError
+) -> None:
+    client.finish = lambda _: HistoryEntry((), error)
+    for _ in range(2 * FAILURES):
+        worker.run_job(add(store))
+    assert worker.hold.since is None
+    assert len(client.submitted) == 2 * FAILURES
+
+
+def test_a_picture_in_between_begins_the_count_anew(
+    store: Store, client: StubClient, worker: Worker
+) -> None:
+    for _ in range(3):
+        client.finish = lambda _: HistoryEntry((), BROKEN)
+        for _ in range(FAILURES - 1):
+            worker.run_job(add(store))
+        client.finish = lambda _: HistoryEntry((PICTURE,))
+        worker.run_job(add(store))
+    assert worker.hold.since is None
+
+
+def test_a_restart_of_comfyui_ends_the_pause_of_a_hold(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    burn(store, client, worker)
+    client.finish = lambda _: HistoryEntry((PICTURE,))
+
+    def pause(self: Pauses, seconds: float) -> None:
+        worker.on_reconnect(clock.now)
+        assert self._wake.is_set()
+        clock.go(1.0)
+
+    monkeypatch.setattr(Pauses, "pause", pause)
+    before = clock.now
+    worker.run_job(add(store))
+    assert clock.now - before < 3
+    assert worker.hold.since is None
+
+
+def test_a_job_that_is_held_is_cancelled_without_being_submitted(
+    store: Store, client: StubClient, worker: Worker, clock: Clock
+) -> None:
+    burn(store, client, worker)
+    job_id = add(store)
+    clock.at(clock.now + 10, lambda: worker.cancel(job_id))
+    worker.run_job(job_id)
+    assert got(store, job_id).status is JobStatus.CANCELLED
+    assert len(client.submitted) == FAILURES
+
+
+# A stop
+
+
+@pytest.mark.parametrize("why", ["away", "held"])
+def test_a_stop_leaves_a_job_that_only_waits_for_comfyui(
+    store: Store, client: StubClient, heard: Reports, why: str
+) -> None:
+    worker = a_worker(store, client, heard)
+    if why == "away":
+        client.is_away = True
+    else:
+        worker.hold.since, worker.hold.until = 0.0, time.monotonic() + 600
+    job_id = add(store)
+    worker.start()
+    until(lambda: bool(heard.begun) and (heard.begun[0].away_since or heard.begun[0].held_until))
+    began = time.monotonic()
+    worker.stop()
+    worker.finished.result(20)
+    assert time.monotonic() - began < 2
+    assert [job.id for job in store.by_status(JobStatus.RUNNING)] == [job_id]
+    assert heard.ended == []
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Ask again and again, until it is so."""
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+# Pictures that cannot be had
+
+
+def test_of_several_pictures_those_that_can_be_had_are_reported_with_what_is_missing(
+    store: Store, client: StubClient, worker: Worker, reports: list[Any]
+) -> None:
+    client.finish = lambda _: HistoryEntry((PICTURE, ImageRef("b.png"), ImageRef("c.png")))
+    client.pictures = iter([GONE, b"two", Unreachable("reset"), b"three"])
+    job_id = add(store)
+    worker.run_job(job_id)
+    assert reports == [(job_id, [GONE, b"two", b"three"])]
+    job = got(store, job_id)
+    assert job.status is JobStatus.COMPLETED
+    assert len(job.output_images) == 3  # in their order, to be looked up later
+    assert len(client.submitted) == 1
+
+
+def test_where_none_can_be_had_the_job_fails_with_the_first_reason(
+    store: Store, client: StubClient, worker: Worker, reports: list[Any]
+) -> None:
+    client.finish = lambda _: HistoryEntry((PICTURE, ImageRef("b.png")))
+    client.pictures = iter([PictureMissing("403"), GONE])
+    job_id = add(store)
+    worker.run_job(job_id)
+    job = got(store, job_id)
+    assert (job.status, job.error_message) == (
+        JobStatus.FAILED,
+        PictureMissing("").user_message,
+    )
+    assert reports == [(job_id, [])]
+
+
+def test_a_picture_that_fails_for_the_whole_time_while_comfyui_answers_is_given_up(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, reports: list[Any]
+) -> None:
+    client.finish = lambda _: HistoryEntry((PICTURE, ImageRef("b.png")))
+
+    def image(ref: ImageRef) -> bytes:
+        if ref is PICTURE:
+            raise Unreachable("status 502")
+        return b"other"
+
+    client.image = image  # type: ignore[method-assign]
+    worker.run_job(add(store))
+    ((_, (missing, other)),) = reports
+    assert isinstance(missing, PictureMissing)
+    assert other == b"other"
+    assert 60 <= clock.now <= 70
+
+
+def test_for_pictures_a_comfyui_that_is_away_is_waited_for(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, reports: list[Any]
+) -> None:
+    job_id = add(store)
+    client.finish = lambda _: setattr(client, "is_away", True) or HistoryEntry((PICTURE,))  # type: ignore[func-returns-value]
+    clock.at(10 * 3600, lambda: setattr(client, "is_away", False))
+    worker.run_job(job_id)
+    assert reports == [(job_id, [b"picture"])]
+
+
+# A history that was cleared
+
+EXECUTED = {"node": "9", "output": {"images": [{"filename": "z.png", "type": "output"}]}}
+
+
+@pytest.mark.parametrize("after", [1, 2], ids=["", "and ComfyUI restarts"])
+def test_after_its_good_end_a_prompt_without_history_has_the_files_that_the_feed_told(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, feed: Feed, after: int
+) -> None:
+    feed.connection = 1
+    client.finish = never
+    job_id = add(store)
+
+    def end_and_clear() -> None:
+        worker.on_event("executed", {**EXECUTED, "prompt_id": job_id})
+        worker.on_event("execution_success", {"prompt_id": job_id})
+        client.known.clear()
+        feed.connection = after
+
+    clock.at(20, end_and_clear)
+    worker.run_job(job_id)
+    job = got(store, job_id)
+    assert (job.status, job.output_images) == (JobStatus.COMPLETED, ("z.png",))
+    assert len(client.submitted) == 1
+    assert clock.now < 25
+
+
+def test_without_known_files_it_is_submitted_again_and_that_counts(
+    store: Store, client: StubClient, worker: Worker, clock: Clock, feed: Feed
+) -> None:
+    feed.connection = 1
+    client.finish = never
+    job_id = add(store)
+
+    def end_and_clear() -> None:
+        worker.on_event("execution_success", {"prompt_id": job_id})
+        client.known.clear()
+
+    def accept(prompt_id: str) -> None:
+        client.known.add(prompt_id)
+        clock.at(clock.now + 5, end_and_clear)
+
+    client.on_submit = accept
+    worker.run_job(job_id)
+    assert [prompt_id for prompt_id, _ in client.submitted] == [job_id] * 3
+    assert got(store, job_id).status is JobStatus.FAILED
