@@ -840,10 +840,7 @@ def test_a_reply_counts_down_until_its_picture_is_there(world: World) -> None:
     in_line(world, 3, story)
 
 
-<<<<<<< HEAD
-def test_a_reply_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
-=======
-def test_an_answer_says_that_comfyui_is_away_until_it_is_back(world: World) -> None:
+def test_a_reply_says_that_comfyui_is_away_until_it_is_back(world: World) -> None:
     async def story(line: Line) -> None:
         line.begin(0)
         await line.says(0, "It is being made now.")
@@ -860,8 +857,7 @@ def test_an_answer_says_that_comfyui_is_away_until_it_is_back(world: World) -> N
     in_line(world, 2, story)
 
 
-def test_an_answer_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
->>>>>>> i18-worker
+def test_a_reply_is_edited_only_if_what_it_says_has_changed(world: World) -> None:
     async def story(line: Line) -> None:
         await line.at_rest()
         assert line.webhook.edits == [(0, "You are next (about 20 s).")]
