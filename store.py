@@ -253,8 +253,6 @@ class Store:
     def _is_gone(self) -> bool:
         return identity(self._path) != self._identity
 
-    # Reading
-
     def get(self, job_id: str) -> Job | None:
         """Return the job with this id."""
         return next(iter(self._select("WHERE id = ?", job_id)), None)
@@ -445,8 +443,6 @@ class Store:
         self._refuse_if_gone()
         statement = "DELETE FROM blocked_terms WHERE discord_guild_id = ? AND term = ?"
         return self._execute(statement, guild_id, key) == 1
-
-    # Inside
 
     def _refuse_if_gone(self) -> None:
         if self._is_gone():

@@ -267,11 +267,11 @@ def _way(graph: Graph, savers: list[str]) -> set[str]:
 
 def _conditioning_latents(graph: Graph, node: Node) -> Iterator[str]:
     """Yield the nodes that the conditioning of a sampling node takes as latents."""
-    for inner in tracing.along(graph, node.id, lambda _, name: _conditions(name)):
+    for inner in tracing.along(graph, node.id, lambda _, name: _carries_conditioning(name)):
         yield from (link.node for name, link in inner.links.items() if LATENT.match(name))
 
 
-def _conditions(name: str) -> bool:
+def _carries_conditioning(name: str) -> bool:
     return name == "guider" or bool(tracing.CONDITIONING.search(name))
 
 

@@ -179,7 +179,7 @@ class Poster:
         pictures: Pictures,
         replies: QueuedReplies,
     ) -> None:
-        """The replies say where a report is."""
+        """Take the replies, which say where a report is."""
         self._client = client
         self._store = store
         self._catalog = catalog

@@ -41,7 +41,7 @@ from text import duration
 log = logging.getLogger(__name__)
 
 BAR_LENGTH = 20
-NO_ANSWER = "ComfyUI does not answer"
+JUST_AWAY = "ComfyUI does not answer"
 ANNOUNCE_AFTER = 1.0  # seconds that a job runs before its message is posted
 EDIT_EVERY = 2.0  # seconds between two edits of the message that shows the progress
 PICTURE_EVERY = 4.0  # seconds between two pictures in it, each of which is an upload
@@ -102,7 +102,7 @@ def _progress_lines(job: Job, progress: Progress) -> Iterator[str]:
 def absence(since: float) -> str:
     """Return a clause about a ComfyUI that is away, since this moment of `time.monotonic()`."""
     seconds = time.monotonic() - since
-    return f"ComfyUI has not answered for {in_words(seconds)}" if seconds >= 60 else NO_ANSWER
+    return f"ComfyUI has not answered for {in_words(seconds)}" if seconds >= 60 else JUST_AWAY
 
 
 def in_words(seconds: float) -> str:

@@ -28,7 +28,7 @@ from store import LOW_DISK_BYTES, MIGRATIONS, Store, StoreError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 RETRY_SECONDS = 5.0  # for how long ComfyUI is asked again; a hiccup passes in that time
 RETRY_EVERY = 0.5  # seconds
@@ -139,7 +139,7 @@ class StartupChecks:
         except ComfyError as error:
             self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
 
-    def _with_retries(self, ask: Callable[[], T]) -> T:
+    def _with_retries(self, ask: Callable[[], Answer]) -> Answer:
         """Ask ComfyUI, and again: one reset, or a proxy's 502, is no reason to refuse a start."""
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
