@@ -8,9 +8,13 @@ statement may wait for the disk, so the event loop never calls in here directly.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
+import re
 import sqlite3
+import sys
 import threading
 import time
 import uuid
@@ -21,12 +25,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from database_file import AlreadyLocked, identity, lock
 from text import PublicError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 log = logging.getLogger(__name__)
 
-LOW_DISK_BYTES = 2**30  # bytes; with less, the disk of the database is nearly full
+LOW_DISK_BYTES = 2**30  # with less, the disk of the database is nearly full
 BUSY_SECONDS = 5.0  # how long a statement waits for another program that holds the database
 
 # Each entry is one migration, committed together with its number in PRAGMA user_version.
@@ -34,25 +42,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
         CREATE TABLE IF NOT EXISTS jobs (
-            id                 TEXT PRIMARY KEY,
-            discord_user_id    TEXT NOT NULL,
-            discord_guild_id   TEXT NOT NULL,
-            discord_channel_id TEXT NOT NULL,
-            discord_message_id TEXT,
-            status             TEXT NOT NULL DEFAULT 'queued',
-            model              TEXT NOT NULL,
-            sampler            TEXT NOT NULL,
-            scheduler          TEXT NOT NULL,
-            steps              INTEGER NOT NULL,
-            cfg                REAL NOT NULL,
-            positive_prompt    TEXT NOT NULL,
-            negative_prompt    TEXT NOT NULL DEFAULT '',
-            comfy_prompt_id    TEXT,
-            output_images      TEXT,
-            error_message      TEXT,
-            created_at         INTEGER NOT NULL,
-            started_at         INTEGER,
-            completed_at       INTEGER
+            id TEXT PRIMARY KEY, discord_user_id TEXT NOT NULL, discord_guild_id TEXT NOT NULL,
+            discord_channel_id TEXT NOT NULL, discord_message_id TEXT,
+            status TEXT NOT NULL DEFAULT 'queued',
+            model TEXT NOT NULL, sampler TEXT NOT NULL, scheduler TEXT NOT NULL,
+            steps INTEGER NOT NULL, cfg REAL NOT NULL,
+            positive_prompt TEXT NOT NULL, negative_prompt TEXT NOT NULL DEFAULT '',
+            comfy_prompt_id TEXT, output_images TEXT, error_message TEXT,
+            created_at INTEGER NOT NULL, started_at INTEGER, completed_at INTEGER
         )
         """,
         "CREATE INDEX IF NOT EXISTS idx_jobs_status ON jobs(status)",
@@ -79,11 +76,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
         CREATE TABLE blocked_terms (
-            discord_guild_id TEXT NOT NULL,
-            term             TEXT NOT NULL,
-            typed            TEXT NOT NULL,
-            added_by         TEXT NOT NULL,
-            added_at         INTEGER NOT NULL,
+            discord_guild_id TEXT NOT NULL, term TEXT NOT NULL, typed TEXT NOT NULL,
+            added_by TEXT NOT NULL, added_at INTEGER NOT NULL,
             PRIMARY KEY (discord_guild_id, term)
         ) WITHOUT ROWID
         """,
@@ -185,13 +179,6 @@ class BlockedTerm:
 
 COLUMNS = {field.name: field.name for field in fields(Job)}  # by the field of a job
 COLUMNS |= {name: f"discord_{name}" for name in ("user_id", "guild_id", "channel_id")}
-ADDED_BY = {  # columns by the migration that added them, but for the first
-    2: {"seed", "delivered_at"},
-    3: {"on_server", "report_tried_at", "report_message_ids"},
-    4: {"workflow", "shape"},
-    5: {"report_channel_id"},
-    6: {"interaction_id"},
-}
 QUEUED, RUNNING = "status = 'queued'", "status = 'running'"
 WAITING = "status IN ('queued', 'running')"
 FINAL = "status IN ('completed', 'failed', 'cancelled')"
@@ -228,7 +215,7 @@ class Store:
                     self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._cleanup.callback(self._connection.close)
-                self._identity = identity(self._path)
+                self._identity = _identity(self._path)
                 self._cleanup.callback(self._empty_journal)
                 _prepare(self._connection, self._path)
             self._select(f"WHERE {UNKNOWN_STATE}")  # reading them closes them
@@ -246,12 +233,12 @@ class Store:
     def _empty_journal(self) -> None:
         """Empty the journal (`-wal`) of a file that was moved: SQLite leaves it in place, and would
         replay it into whatever file has that name next."""
-        if self._is_gone():
-            with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error):
+            if self._is_gone():
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _is_gone(self) -> bool:
-        return identity(self._path) != self._identity
+        return _identity(self._path) != self._identity
 
     def get(self, job_id: str) -> Job | None:
         """Return the job with this id."""
@@ -342,8 +329,6 @@ class Store:
         )
         return tuple(BlockedTerm(**row) for row in rows)
 
-    # Changing
-
     def insert(self, params: JobParams) -> str:
         """Add a queued job and return its id (UUIDv4) once the row is safely on the disk. Raises
         StoreError if the file was deleted or replaced, as no later start would read the row."""
@@ -429,12 +414,11 @@ class Store:
         """Add terms to those of a server, each its key and as it was typed, and return how many
         were new. All or none is added; raises StoreError as `insert` does."""
         self._refuse_if_gone()
-        now = unix_ms()
         with self._transaction() as connection:
             return connection.executemany(
                 "INSERT INTO blocked_terms (discord_guild_id, term, typed, added_by, added_at)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                ((guild_id, key, typed, user_id, now) for key, typed in terms),
+                ((guild_id, key, typed, user_id, unix_ms()) for key, typed in terms),
             ).rowcount
 
     def remove_blocked(self, guild_id: str, key: str) -> bool:
@@ -468,9 +452,8 @@ class Store:
     def _close_unreadable(self, job_id: str, error: Exception) -> None:
         """Close a damaged row as failed, so that the other jobs are made all the same."""
         log.error("job %s: its row cannot be read (%s), so it is closed as failed", job_id, error)
-        condition = "(delivered_at IS NULL OR status != 'failed')"
-        message = "The row could not be read."
-        self._end(job_id, condition, "failed", error_message=message, delivered_at=unix_ms())
+        told = {"error_message": "The row could not be read.", "delivered_at": unix_ms()}
+        self._end(job_id, "(delivered_at IS NULL OR status != 'failed')", "failed", **told)
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         with self._lock, _translated(self._path):
@@ -500,18 +483,36 @@ class Store:
 
 
 def _locked(database: Path) -> BinaryIO:
-    """Keep every other process off the database, until the file that is returned is closed."""
+    """Keep every other process off the database, until the file that is returned is closed. The
+    operating system does that when the process dies, so no stale lock is left behind."""
+    file = None
     try:
-        return lock(Path(f"{database}.lock"))
-    except AlreadyLocked as error:
-        raise StoreError(
-            f"another copy of the bot already works on the database {database}: stop that one"
-            " first, or set DB_PATH to another file"
-        ) from error
+        database.parent.mkdir(parents=True, exist_ok=True)
+        file = open(f"{database}.lock", "ab")  # noqa: SIM115
+        if sys.platform == "win32":
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise StoreError(
-            f"the database {database} cannot be used: {error}; set DB_PATH to another place"
-        ) from error
+        text = f"the database {database} cannot be used: {error}; set DB_PATH to another place"
+        if file is not None:
+            file.close()
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                text = (
+                    f"another copy of the bot already works on the database {database}: stop that"
+                    " one first, or set DB_PATH to another file"
+                )
+        raise StoreError(text) from error
+    return file
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name; None if there is none."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
 
 
 @contextlib.contextmanager
@@ -559,8 +560,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
     columns = {row["name"] for row in connection.execute("PRAGMA table_info(jobs)")}
-    later = (names for number, names in ADDED_BY.items() if number > version)
-    expected = set(COLUMNS.values()).difference(*later)
+    added_later = re.findall(r"ALTER TABLE jobs ADD COLUMN (\w+)", str(MIGRATIONS[version:]))
+    expected = set(COLUMNS.values()).difference(added_later)
     if columns and not columns >= expected:
         raise StoreError(
             f"the database {path} belongs to another program: set DB_PATH to another file"
