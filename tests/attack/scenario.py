@@ -22,6 +22,7 @@ from tests.end_to_end.common import results
 from tests.end_to_end.three_workflows import FLUX, FLUX_BINDINGS, STYLED, STYLED_BINDINGS
 from tests.harness.bot import Bot
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, CANCEL, DELETE, GENERATE
 from tests.harness.steps import ask_for, labels, queued
 from tests.standins.comfyui.nodes import LORAS
 from tests.standins.discord.people import Person, Reply
@@ -167,7 +168,7 @@ class Scenario:
 
     def again(self, person: Person) -> None:
         with contextlib.suppress(AssertionError):  # no bot is there, or the message is gone
-            self.replies.append(person.press(self.result, "Again"))
+            self.replies.append(person.press(self.result, AGAIN))
 
     def tap_twice(self) -> None:
         self.note("double tap")
@@ -186,7 +187,7 @@ class Scenario:
             form = person.slash("gen", self.house.channel, **options).wait(SOON)
             assert form.message is not None
             self.presses += 1
-            self.replies.append(person.press(form.message, "Generate"))
+            self.replies.append(person.press(form.message, GENERATE))
 
     def cancel(self) -> None:
         buttons = [m for m in self.house.channel.messages if "job:cancel:" in str(m["components"])]
@@ -197,7 +198,7 @@ class Scenario:
             self.note("cancel")
             for person in self.people:  # whoever asked for it
                 with contextlib.suppress(AssertionError):
-                    self.replies.append(person.press(message, "Cancel"))
+                    self.replies.append(person.press(message, CANCEL))
 
     def expire(self) -> None:
         """Somebody has dismissed an answer, or 15 minutes are over."""
@@ -221,8 +222,8 @@ class Scenario:
         if others:
             self.note("delete")
             with contextlib.suppress(AssertionError):
-                asked = self.boss.press(self.dice.choice(others), "Delete").wait(SOON)
-                self.boss.press(asked.wait_message(bool, SOON), "Delete")
+                asked = self.boss.press(self.dice.choice(others), DELETE).wait(SOON)
+                self.boss.press(asked.wait_message(bool, SOON), DELETE)
 
     # Moderators
 

@@ -34,6 +34,7 @@ import requests
 from jobs.terms import MOST_TERMS, Matcher, parse_term
 from store import JobParams, JobStatus, Store
 from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
+from tests.harness.labels import AGAIN
 from tests.harness.steps import Message, ask_for, open_form
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import File, Person
@@ -169,7 +170,7 @@ class Stage:
     def press_again(self, result: Message, count: int) -> None:
         """Order so many more at once; each by somebody else, as a double tap makes one."""
         for _ in range(count):
-            self.discord.person().press(result, "Again")
+            self.discord.person().press(result, AGAIN)
 
     def results(self) -> list[dict[str, Any]]:
         """What was posted with a picture: {"message", "time" (monotonic)}, in order."""

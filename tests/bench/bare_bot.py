@@ -19,6 +19,8 @@ import aiohttp
 import discord
 from discord import app_commands
 
+from tests.harness.labels import EDIT_PROMPTS, GENERATE
+
 PAUSE = 0.2  # seconds between two files
 MENUS = ("Model", "Sampler", "Scheduler", "Shape")
 VALUES = ["euler", *(f"value {number}" for number in range(24))]  # as many as a menu can hold
@@ -48,7 +50,7 @@ class Form(discord.ui.View):
         self.chosen = dict.fromkeys(MENUS, VALUES[0])
         for name in MENUS:
             self.add_item(Menu(name))
-        for label in ("Edit Prompts & Settings", "Generate"):
+        for label in (EDIT_PROMPTS, GENERATE):
             self.add_item(discord.ui.Button(label=label))
 
     def embed(self) -> discord.Embed:

@@ -20,6 +20,7 @@ from typing import Any
 from bot.queue import OTHERS_MENU
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
+from tests.harness.labels import AGAIN, CORRECT_IT, EDIT_PROMPTS, GENERATE
 from tests.harness.steps import chosen, fields, labels, open_form, text_of
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel, Person
@@ -184,7 +185,7 @@ class Play:
         assert chosen(form.message, "Sampler") == ["euler"]
 
         chat.does(mira, "presses **Edit Prompts & Settings**, types a prompt, and 25.5 steps")
-        modal = mira.press(form.message, "Edit Prompts & Settings").wait().modal
+        modal = mira.press(form.message, EDIT_PROMPTS).wait().modal
         typed = {"positive_prompt": PROMPT, "negative_prompt": "blurry, text", "steps": "25.5"}
         assert modal is not None
         chat.shows(modal, **typed)
@@ -192,7 +193,7 @@ class Play:
         assert refused.message is not None
         chat.says(refused.message, alone_to=mira)
         chat.does(mira, "presses **Correct it**: what was typed is still there")
-        modal = mira.press(refused.message, "Correct it").wait().modal
+        modal = mira.press(refused.message, CORRECT_IT).wait().modal
         assert modal is not None
         chat.shows(modal)
         chat.does(mira, "makes it 25 steps: the form is up to date, the complaint is gone")
@@ -227,7 +228,7 @@ class Play:
         chat.note("others like it")
         for person in (noor, mira):
             chat.does(person, "presses **Again** under the picture")
-            reply = person.press(first, "Again").wait()
+            reply = person.press(first, AGAIN).wait()
             chat.says(reply.wait_shown(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
         self.generate(ada, self.portrait_with_a_lora(ada))
@@ -299,11 +300,11 @@ class Play:
         chat.does(zed, f"types `/gen prompt:{UNWANTED}` once more, and presses **Generate**")
         form = zed.slash("gen", self.channel, prompt=UNWANTED).wait()
         assert form.message is not None
-        reply = zed.press(form.message, "Generate").wait()
+        reply = zed.press(form.message, GENERATE).wait()
         refusal = reply.wait_message(lambda m: "do not allow" in m["content"])
         chat.says(refusal, alone_to=zed)
         chat.does(zed, "presses **Correct it**, and types another prompt")
-        modal = zed.press(refusal, "Correct it").wait().modal
+        modal = zed.press(refusal, CORRECT_IT).wait().modal
         assert modal is not None
         chat.shows(modal, positive_prompt=WANTED)
         zed.submit(modal, positive_prompt=WANTED).wait()
@@ -320,7 +321,7 @@ class Play:
     def generate(self, person: Person, form: dict[str, Any]) -> dict[str, Any]:
         """The button of a form that is filled in; its answer."""
         self.chat.does(person, "presses **Generate**")
-        reply = person.press(form, "Generate").wait()
+        reply = person.press(form, GENERATE).wait()
         queued = reply.wait_shown(lambda message: "Queued!" in message["content"])
         self.chat.says(queued, alone_to=person)
         return queued

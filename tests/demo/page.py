@@ -15,6 +15,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from tests.harness.labels import CANCEL
+
 Json = dict[str, Any]
 
 
@@ -427,7 +429,7 @@ def _dialog(dialog: Dialog) -> str:
             f"<small>{escape(label.get('description') or '')}</small>"
             f'<span class="input {size}">{escape(value)}</span></label>'
         )
-    for text, look in (("Cancel", "secondary"), ("Submit", "primary")):
+    for text, look in ((CANCEL, "secondary"), ("Submit", "primary")):
         parts.append(f'<span class="button {look}">{text}</span>')
     fields, buttons = "\n".join(parts[:-2]), "".join(parts[-2:])
     return (

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.harness.bot import Bot
 from tests.harness.house import House
+from tests.harness.labels import EDIT_PROMPTS, GENERATE
 from tests.harness.steps import fill_in, generate, labels, open_form, text_of
 from tests.standins.discord.people import Modal, Person, Reply
 
@@ -69,7 +70,7 @@ def press_generate(house: House, person: Person, prompt: str = "a fox") -> None:
     assert form.message is not None
     person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
     fill_in(person, form, positive_prompt=prompt)
-    person.press(form.message, "Generate")
+    person.press(form.message, GENERATE)
 
 
 def expect_exactly_one_result(house: House, person: Person) -> None:
@@ -115,7 +116,7 @@ def offers(house: House, person: Person, name: str) -> bool:
     return bool(person.autocomplete("gen", house.channel, "model", name))
 
 
-def opened_modal(person: Person, form: Reply, label: str = "Edit Prompts & Settings") -> Modal:
+def opened_modal(person: Person, form: Reply, label: str = EDIT_PROMPTS) -> Modal:
     """The modal behind a button of a form, or of a complaint."""
     assert form.message is not None
     modal = person.press(form.message, label).wait().modal

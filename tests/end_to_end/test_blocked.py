@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.common import jobs_of, opened_modal, result_of, typed_in
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, CORRECT_IT, EDIT
 from tests.harness.steps import (
     ask_for,
     fields,
@@ -86,7 +87,7 @@ def test_a_blocked_prompt_is_told_to_its_person_alone_corrected_and_made(shared:
     assert complaint["flags"] & EPHEMERAL
     assert jobs_of(shared, person) == 0
     assert shared.channel.messages == []
-    modal = person.press(complaint, "Correct it").wait().modal
+    modal = person.press(complaint, CORRECT_IT).wait().modal
     assert modal is not None
     assert typed_in(modal) == {**typed, "steps": "9", "cfg": "4.5"}
     person.submit(modal, positive_prompt="a purple hare, asleep").wait()
@@ -113,7 +114,7 @@ def test_again_is_checked_and_gives_a_form_with_everything_in_it(shared: House) 
     ask_for(person, shared.channel, "an otter, swimming", steps="9", seed="5")
     result = result_of(shared, person)
     block(shared, "otter")
-    form = other.press(result, "Again").wait()
+    form = other.press(result, AGAIN).wait()
     form.wait_message(lambda m: m["content"] == sentence("||otter||"))
     assert form.message is not None
     assert form.message["flags"] & EPHEMERAL
@@ -132,11 +133,11 @@ def test_generate_of_an_edit_is_checked(shared: House) -> None:
     ask_for(person, shared.channel, "a stoat")
     result = result_of(shared, person)
     block(shared, "stoat")
-    form = person.press(result, "Edit").wait()
+    form = person.press(result, EDIT).wait()
     form.wait_message(lambda m: bool(m["embeds"]))
     assert "stoat" in opened_modal(person, form)["components"][0]["component"]["value"]
     complaint = refusal(generate(person, form))
-    person.press(complaint, "Correct it").wait()
+    person.press(complaint, CORRECT_IT).wait()
     assert jobs_of(shared, person) == 1
 
 

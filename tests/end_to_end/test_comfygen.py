@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.common import jobs_of, result_of, seconds_to_stop
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, DELETE, EDIT, GENERATE, KEEP
 from tests.harness.steps import (
     ask_for,
     ask_to_delete,
@@ -234,7 +235,7 @@ def test_again_is_anyones_and_has_the_same_settings_with_a_new_seed(shared: Hous
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "again please", steps="17", cfg="3.5", seed="42")
     first = result_of(shared, owner)
-    other.press(first, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
+    other.press(first, AGAIN).wait().wait_shown(lambda m: "Queued!" in m["content"])
     second = result_of(shared, other)
     expected = {**fields(first), "Seed": fields(second)["Seed"]}
     assert fields(second) == expected
@@ -246,8 +247,8 @@ def test_a_double_tap_on_again_makes_one_job_and_two_people_make_two(shared: Hou
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "again please")
     result = result_of(shared, owner)
-    taps = [owner.press(result, "Again"), owner.press(result, "Again")]
-    others = other.press(result, "Again")
+    taps = [owner.press(result, AGAIN), owner.press(result, AGAIN)]
+    others = other.press(result, AGAIN)
     for reply in (taps[0], others):
         reply.wait_shown(lambda m: "Queued!" in m["content"])
     taps[1].wait()
@@ -266,17 +267,17 @@ def test_an_again_that_was_refused_can_be_pressed_again_at_once(shared: House) -
     text = workflow.read_text("utf-8")
     try:
         workflow.write_text("{}", "utf-8")
-        refused = person.press(result, "Again").wait()
+        refused = person.press(result, AGAIN).wait()
         refused.wait_message(lambda m: "cannot be used" in m["content"])
     finally:
         workflow.write_text(text, "utf-8")
-    person.press(result, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
+    person.press(result, AGAIN).wait().wait_shown(lambda m: "Queued!" in m["content"])
 
 
 def test_edit_opens_the_form_filled_from_that_job(shared: House) -> None:
     owner, other = shared.discord.person("owner"), shared.discord.person("other")
     ask_for(owner, shared.channel, "edit me", steps="17", cfg="3.5", negative_prompt="fog")
-    form = other.press(result_of(shared, owner), "Edit")
+    form = other.press(result_of(shared, owner), EDIT)
     form.wait_message(lambda message: bool(message["embeds"]))
     assert form.message is not None
     assert form.message["flags"] & 64
@@ -296,13 +297,13 @@ def test_delete_asks_once_for_the_person_alone_and_keep_keeps_the_picture(shared
     question = ask_to_delete(owner, result)
     assert question["content"] == "Delete this picture for everybody?"
     assert question["flags"] & EPHEMERAL
-    assert buttons(question) == {"Delete": 4, "Keep": 2}  # red and grey
-    kept = owner.press(question, "Keep").wait()
+    assert buttons(question) == {DELETE: 4, KEEP: 2}  # red and grey
+    kept = owner.press(question, KEEP).wait()
     kept.wait_message(lambda m: "Nothing was deleted" in m["content"] and not m["components"])
     assert shared.channel.messages == [result]
     first, second = ask_to_delete(owner, result), ask_to_delete(owner, result)
     for question in (first, first, second):  # a double tap, and one too late
-        answer = owner.press(question, "Delete")
+        answer = owner.press(question, DELETE)
     answer.wait_message(lambda m: m["content"] == "Deleted." and not m["components"])
     assert shared.channel.messages == []
 
@@ -314,11 +315,11 @@ def test_who_may_not_delete_any_more_when_the_question_is_answered_does_not(shar
     shared.settle()
     question = ask_to_delete(moderator, result)
     moderator.permissions = MEMBER_PERMISSIONS
-    refused = moderator.press(question, "Delete").wait()
+    refused = moderator.press(question, DELETE).wait()
     refused.wait_message(lambda m: "Only the person" in m["content"])
     question = ask_to_delete(owner, result)
     shared.channel.bot_permissions = 0
-    refused = owner.press(question, "Delete").wait()
+    refused = owner.press(question, DELETE).wait()
     refused.wait_message(lambda m: "Discord does not let the bot delete it" in m["content"])
     assert shared.channel.messages == [result]
 
@@ -388,16 +389,16 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
     question = ask_to_delete(person, result)
     shared.bots[-1].stop()
     shared.run()
-    person.press(result, "Again").wait().wait_shown(lambda m: "Queued!" in m["content"])
+    person.press(result, AGAIN).wait().wait_shown(lambda m: "Queued!" in m["content"])
     result_of(shared, person, 2)
     shared.settle()
     connection = sqlite3.connect(shared.installation.database)
     with connection:
         connection.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(person.id),))
     connection.close()
-    gone = shared.discord.person().press(result, "Again").wait()
+    gone = shared.discord.person().press(result, AGAIN).wait()
     gone.wait_message(lambda m: "no longer has its details" in m["content"])
-    person.press(question, "Delete").wait().wait_message(lambda m: m["content"] == "Deleted.")
+    person.press(question, DELETE).wait().wait_message(lambda m: m["content"] == "Deleted.")
     assert result not in shared.channel.messages
 
 
@@ -435,7 +436,7 @@ def test_who_may_not_use_commands_in_a_channel_may_not_use_their_buttons_either(
     fill_in(other, form, positive_prompt="another")
     assert form.message is not None
     other.deny(shared.channel, USE_APPLICATION_COMMANDS)
-    for message, button in ((result, "Again"), (result, "Edit"), (form.message, "Generate")):
+    for message, button in ((result, AGAIN), (result, EDIT), (form.message, GENERATE)):
         refused = other.press(message, button).wait()
         refused.wait_message(lambda m: "for those who may use commands" in m["content"])
     shared.settle()

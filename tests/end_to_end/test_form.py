@@ -8,6 +8,7 @@ import pytest
 
 from tests.end_to_end.common import jobs_of, opened_modal, result_of, typed_in
 from tests.harness.house import House
+from tests.harness.labels import CORRECT_IT, EDIT, EDIT_PROMPTS, GENERATE
 from tests.harness.steps import (
     ask_for,
     chosen,
@@ -42,7 +43,7 @@ def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) ->
         for component in row["components"]
     ]
     menus = ["Model", "Sampler", "Scheduler", "Shape"]
-    assert controls == [*menus, "Edit Prompts & Settings", "Generate"]
+    assert controls == [*menus, EDIT_PROMPTS, GENERATE]
     shown = fields(form.message)
     assert {"Model", "Sampler", "Scheduler", "Steps", "CFG"} <= shown.keys()
     assert (shown["Steps"], shown["CFG"]) == ("20", "7")
@@ -63,7 +64,7 @@ def test_edit_on_a_picture_leaves_an_unfinished_form_alone(shared: House) -> Non
     result = result_of(shared, owner)
     form = open_form(person, shared.channel)
     fill_in(person, form, positive_prompt="half a poem", steps="12")
-    edited = person.press(result, "Edit")
+    edited = person.press(result, EDIT)
     edited.wait_message(lambda message: bool(message["embeds"]))
     fill_in(person, edited, positive_prompt="edited")
     queued(person, edited)
@@ -128,13 +129,13 @@ def test_a_modal_can_be_refused_twice_and_still_be_corrected(shared: House) -> N
     assert refused.message is not None
     assert "Steps" in refused.texts[0]
     assert "CFG" in refused.texts[0]
-    modal = person.press(refused.message, "Correct it").wait().modal
+    modal = person.press(refused.message, CORRECT_IT).wait().modal
     assert modal is not None
     again = person.submit(modal, steps="8").wait()
     assert again.message is not None
     assert "Steps" not in text_of(again.message)
     assert "much" in text_of(again.message)
-    modal = person.press(again.message, "Correct it").wait().modal
+    modal = person.press(again.message, CORRECT_IT).wait().modal
     assert modal is not None
     person.submit(modal, cfg="8").wait()
     form.wait_message(lambda message: "an owl" in text_of(message))
@@ -192,7 +193,7 @@ def test_a_double_click_on_generate_queues_one_job(shared: House) -> None:
     assert form.message is not None
     person.select(form.message, "Model", labels(form.message, "Model")[0]).wait()
     fill_in(person, form, positive_prompt="a stoat")
-    clicks = [person.press(form.message, "Generate") for _ in range(3)]
+    clicks = [person.press(form.message, GENERATE) for _ in range(3)]
     for click in clicks:
         click.wait()
     shared.discord.wait_for_message(
@@ -259,7 +260,7 @@ def test_a_form_from_before_a_restart_says_run_gen_again(house: House) -> None:
     bot.stop()
     house.start()
     assert "run /gen again" not in text_of(form.message)
-    answer = person.press(form.message, "Generate").wait()
+    answer = person.press(form.message, GENERATE).wait()
     assert any("run /gen again" in text for text in answer.texts)
     assert not form.message["components"]
 

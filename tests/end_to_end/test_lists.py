@@ -13,6 +13,7 @@ from tests.end_to_end.common import (
     until,
 )
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, EDIT
 from tests.harness.steps import (
     ask_for,
     chosen,
@@ -45,10 +46,10 @@ def test_again_edit_and_an_open_form_find_a_model_that_moved_and_say_so(shared: 
     models = [moved if model == FOX else model for model in shared.comfyui.models]
     with models_of_comfyui(shared, models):
         refresh(shared)
-        answer = person.press(result, "Again").wait()
+        answer = person.press(result, AGAIN).wait()
         answer.wait_shown(lambda m: "Queued!" in m["content"] and line in m["content"])
         assert line in queued(person, opened_before)["content"]
-        form = person.press(result, "Edit").wait()
+        form = person.press(result, EDIT).wait()
         form.wait_message(lambda m: m["content"] == line)
         assert form.message is not None
         assert chosen(form.message, "Model") == ["waiIllustrious_v140"]
@@ -67,9 +68,9 @@ def test_again_asks_and_edit_says_what_stands_there_where_the_model_is_gone(shar
     )
     with models_of_comfyui(shared, [m for m in shared.comfyui.models if m != FOX]):
         refresh(shared)
-        edited = person.press(result, "Edit").wait()
+        edited = person.press(result, EDIT).wait()
         edited.wait_message(lambda m: m["content"] == line)
-        form = person.press(result, "Again").wait()
+        form = person.press(result, AGAIN).wait()
         note = "Nothing is queued yet: choose, and press Generate."
         form.wait_message(lambda m: m["content"] == f"{line}\n{note}")
         assert form.message is not None
@@ -99,7 +100,7 @@ def test_a_refused_model_has_the_lists_read_again_and_edit_offers_what_there_is(
         )
         line = shared.bots[-1].wait_for_line("failed: node 152")
         assert "input ckpt_name: Value not in list" in line
-        edited = person.press(failure, "Edit").wait()
+        edited = person.press(failure, EDIT).wait()
         edited.wait_message(lambda m: "is not offered any more" in m["content"])
         assert edited.message is not None
         assert fields(edited.message)["Prompt"] == "a fox that vanished"

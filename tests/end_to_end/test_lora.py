@@ -12,6 +12,7 @@ import pytest
 from tests.end_to_end.common import refresh, result_of
 from tests.end_to_end.three_workflows import failure_of, furnish_with_three, written
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, CORRECT_IT, EDIT, EDIT_PROMPTS
 from tests.harness.steps import fields, fill_in, generate, open_form, queued, text_of
 from tests.standins.comfyui.nodes import LORAS
 from tests.standins.discord.people import Modal, Person, Reply
@@ -57,7 +58,7 @@ def typed_in(modal: Modal | None) -> dict[str, Any]:
 
 def prompt_in(person: Person, message: dict[str, Any]) -> str:
     """The prompt in the modal of a form."""
-    modal = person.press(message, "Edit Prompts & Settings").wait().modal
+    modal = person.press(message, EDIT_PROMPTS).wait().modal
     return str(typed_in(modal)["positive_prompt"])
 
 
@@ -97,14 +98,14 @@ def test_tags_become_nodes_and_stay_in_what_people_read(shared: House, workflow:
     assert posted == expected
     assert list(posted) == list(expected)  # the new ones last
 
-    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
+    person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
     result = result_of(shared, person, 2)
     assert result["embeds"][0]["description"] == ESCAPED
     _, again = shared.comfyui.posted[-1]
     assert {node: entry["class_type"] for node, entry in again.items()} == {
         node: entry["class_type"] for node, entry in expected.items()
     }
-    edited = person.press(result, "Edit")
+    edited = person.press(result, EDIT)
     assert fields(edited.wait_message(lambda m: bool(m["embeds"])))["Prompt"] == ESCAPED
     assert edited.message is not None
     assert prompt_in(person, edited.message) == TAGGED
@@ -148,7 +149,7 @@ def test_a_modal_with_tags_that_make_no_sense_comes_back_with_all_that_was_typed
         " `<lora:add-detail:0.8>`.",
         "`<lora:ink>` does nothing in the negative prompt: move it to the prompt, or take it out.",
     ]
-    modal = person.press(refused.message, "Correct it").wait().modal
+    modal = person.press(refused.message, CORRECT_IT).wait().modal
     assert typed_in(modal) == texts
     assert modal is not None
     person.submit(modal, positive_prompt=TAGGED, negative_prompt="").wait()
@@ -192,7 +193,7 @@ def test_more_is_wrong_than_a_message_holds_and_nothing_is_lost(shared: House) -
         complaint = fill_in(person, open_form(person, shared.channel), positive_prompt=prompt)
         assert complaint.message is not None
         assert 1900 < len(complaint.message["content"]) <= 2000
-        modal = person.press(complaint.message, "Correct it").wait().modal
+        modal = person.press(complaint.message, CORRECT_IT).wait().modal
         assert typed_in(modal)["positive_prompt"] == prompt
 
 
@@ -233,7 +234,7 @@ def test_a_lora_that_went_before_the_run_is_said_in_the_failure_and_by_edit_and_
                 " been refreshed: press Edit."
             )
         assert fields(failure)["Prompt"] == ESCAPED
-        for button, note in (("Edit", ""), ("Again", "Nothing is queued yet: choose")):
+        for button, note in ((EDIT, ""), (AGAIN, "Nothing is queued yet: choose")):
             form = person.press(failure, button)
             message = form.wait_message(lambda m: gone in m["content"])
             assert note in message["content"]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.common import jobs_of, result_of
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, EDIT
 from tests.harness.steps import ask_for, delete, fields
 from tests.standins.discord import markdown
 from tests.standins.discord.people import Channel, Person, snowflake
@@ -126,7 +127,7 @@ def test_ten_are_shown_at_a_time_and_the_pages_lead_to_all(shared: House) -> Non
         seen += [(int(number), prompt) for number, _, prompt, _ in lines(page)]
         own = [label for label in buttons(page) if label not in ("Newer", "Older")]
         numbers = [number for number, _, _, _ in lines(page)]
-        assert sorted(own) == sorted(f"{what} {n}" for what in ("Again", "Edit") for n in numbers)
+        assert sorted(own) == sorted(f"{what} {n}" for what in (AGAIN, EDIT) for n in numbers)
         assert [label for label in buttons(page) if label not in own] == ways
         if "Older" in ways:
             turned = person.press(page, "Older").wait()

@@ -23,6 +23,7 @@ from tests.end_to_end.common import (
 )
 from tests.harness.bot import Bot
 from tests.harness.house import House
+from tests.harness.labels import CANCEL
 from tests.harness.steps import open_form, text_of
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Person, Reply
@@ -127,7 +128,7 @@ def test_what_waits_for_comfyui_is_cancelled_at_once_and_never_made(house: House
     pause(6)
     for number in (0, 1):
         queued = replies[number].wait_message(lambda m: "job:cancel:" in str(m["components"]))
-        answer = people[number].press(queued, "Cancel").wait()
+        answer = people[number].press(queued, CANCEL).wait()
         answer.wait_message(lambda m: "Cancelled" in m["content"])
     until(lambda: statuses(house) == ["cancelled", "cancelled", "running"])
     house.comfyui.come_up()
@@ -299,7 +300,7 @@ def test_what_waits_for_a_failing_comfyui_is_cancelled_and_stopped_at_once(house
     _, replies = failing(house, people, **LONG_GRACE)
     until(lambda: statuses(house) == ["failed"] * 3 + ["running", "queued"])
     queued = replies[3].wait_message(lambda m: "job:cancel:" in str(m["components"]))
-    answer = people[3].press(queued, "Cancel").wait()
+    answer = people[3].press(queued, CANCEL).wait()
     answer.wait_message(lambda m: "Cancelled" in m["content"])
     until(lambda: statuses(house)[3:] == ["cancelled", "running"])
     expect_a_soon_end(house.bots[-1])

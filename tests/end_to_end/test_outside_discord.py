@@ -24,6 +24,7 @@ from tests.end_to_end.common import (
     until,
 )
 from tests.harness.house import House
+from tests.harness.labels import CANCEL
 from tests.harness.steps import ask_for, text_of
 from tests.standins.discord.people import Channel
 
@@ -257,7 +258,7 @@ def test_the_next_job_does_not_wait_until_comfyui_has_stopped_the_one_before(
             route, lambda _, name=route: moments.setdefault(name, time.monotonic())
         )
     began = time.monotonic()
-    person.press(message, "Cancel").wait()
+    person.press(message, CANCEL).wait()
     house.comfyui.wait_for(lambda c: len(c.posted) == 2, 60)
     assert moments["POST /prompt"] - began < 8
 

@@ -21,6 +21,7 @@ from tests.end_to_end.common import (
     results,
 )
 from tests.harness.house import House
+from tests.harness.labels import CANCEL, DELETE
 from tests.harness.steps import ask_for, delete, text_of
 from tests.standins.discord.people import Person
 
@@ -261,7 +262,7 @@ def test_a_job_that_waits_behind_somebody_elses_prompt_is_cancelled_alone(house:
     person = house.discord.person()
     message = ask_for(person, house.channel, "changed my mind")
     house.comfyui.wait_for(lambda c: bool(c.pending))
-    person.press(message, "Cancel").wait()
+    person.press(message, CANCEL).wait()
     house.comfyui.wait_for(lambda c: not c.pending)
     assert (house.comfyui.held, house.comfyui.interrupted) == (foreign, [])
     house.comfyui.release()
@@ -277,7 +278,7 @@ def cancel_while_comfyui_is_down(house: House, person: Person) -> str:
     assert prompt_id is not None
     house.comfyui.go_down()
     house.bots[-1].wait_for_line("ComfyUI does not answer")
-    answer = person.press(message, "Cancel").wait()
+    answer = person.press(message, CANCEL).wait()
     answer.wait_message(lambda m: "Cancelled" in m["content"])
     assert house.installation.rows("SELECT status FROM jobs") == [("cancelled",)]
     return prompt_id
@@ -321,7 +322,7 @@ def test_a_submission_that_arrives_after_its_cancellation_is_stopped(house: Hous
     house.comfyui.fault("POST /prompt", "hang")
     message = ask_for(person, house.channel, "changed my mind")
     house.comfyui.wait_for(lambda c: any(r.matches("POST /prompt") for r in c.requests))
-    answer = person.press(message, "Cancel").wait()
+    answer = person.press(message, CANCEL).wait()
     answer.wait_message(lambda m: "Cancelled" in m["content"])
     ((job_id, status),) = house.installation.rows("SELECT id, status FROM jobs")
     assert (status, house.comfyui.posted) == ("cancelled", [])
@@ -479,7 +480,7 @@ def test_a_closed_channel_sends_the_picture_to_the_person(house: House) -> None:
     house.settle()
     (row,) = message["components"]
     (button,) = row["components"]
-    assert button["label"] == "Delete"
+    assert button["label"] == DELETE
     # As a version of the bot has posted it that knew of no difference.
     row["components"] = [
         {**button, "label": action, "custom_id": button["custom_id"].replace("delete", action)}
@@ -509,7 +510,7 @@ def test_where_even_that_is_impossible_the_log_says_so_and_the_job_is_closed(
 
 def cancel_button_of(message: dict[str, Any]) -> bool:
     return any(
-        component.get("label") == "Cancel"
+        component.get("label") == CANCEL
         for row in message["components"]
         for component in row["components"]
     )
@@ -523,7 +524,7 @@ def test_a_queued_job_is_cancelled_and_the_others_move_up(house: House) -> None:
     unlucky, waiting, late = (house.discord.person() for _ in range(3))
     mine = ask_for(unlucky, house.channel, "changed my mind")
     ask_for(waiting, house.channel, "still wanted")
-    answer = unlucky.press(mine, "Cancel").wait()
+    answer = unlucky.press(mine, CANCEL).wait()
     answer.wait_message(lambda m: "Cancelled" in m["content"] and not m["components"])
     assert "position **2**" in ask_for(late, house.channel, "comes late")["content"]
     house.comfyui.release()
@@ -546,10 +547,10 @@ def test_a_running_job_is_cancelled_by_its_owner_or_a_moderator_and_by_nobody_el
         running = house.discord.wait_for_message(house.channel, cancel_button_of)
         assert f"<@{owner.id}>" in running["content"]
         assert running["mentions"] == []
-        refused = stranger.press(running, "Cancel").wait()
+        refused = stranger.press(running, CANCEL).wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
         assert "started" in text_of(running)
-        who.press(running, "Cancel").wait()
+        who.press(running, CANCEL).wait()
         cancelled = house.discord.wait_for_message(
             house.channel,
             lambda m, own=running["id"]: m["id"] == own and "Cancelled" in m["content"],
@@ -577,7 +578,7 @@ def test_a_cancellation_at_the_very_end_has_one_outcome(house: House) -> None:
 
         def press(person: Person = person, message: Any = queued) -> None:
             started.wait(20)  # noqa: B023
-            person.press(message, "Cancel").wait()
+            person.press(message, CANCEL).wait()
 
         thread = threading.Thread(target=press)
         thread.start()
@@ -598,7 +599,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(house: House) -> None:
     house.discord.fault("PATCH", r"/webhooks/.+/messages/\d+$", 404)  # else the button goes
     message = ask_for(person, house.channel, "quick")
     house.settle()
-    answer = person.press(message, "Cancel").wait()
+    answer = person.press(message, CANCEL).wait()
     answer.wait_message(lambda m: "Too late" in m["content"])
     assert len(results(house, person)) == 1
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.common import result_of
 from tests.harness.house import House
+from tests.harness.labels import CANCEL, DELETE, GENERATE
 from tests.harness.steps import ask_for, delete, fields, fill_in, labels, open_form, queued, text_of
 from tests.standins.discord.people import Person
 
@@ -218,7 +219,7 @@ def test_the_message_shows_the_picture_while_it_is_made_and_loses_it_with_a_canc
     assert re.match(r"\d+ % `█", fields(message)["Progress"])
     assert shared.comfyui.preview_methods[-1] == "latent2rgb"
     assert list(shared.comfyui.feature_flags.values()) == [{"supports_preview_metadata": True}]
-    person.press(message, "Cancel").wait()
+    person.press(message, CANCEL).wait()
     shared.settle()
     assert message["content"].startswith("Cancelled")
     assert message["attachments"] == []
@@ -246,7 +247,7 @@ def test_before_the_first_step_the_message_says_what_it_waits_for(shared: House)
     )
     assert "Waiting for the first step: ComfyUI loads the model" in text_of(message)
     assert "%" not in text_of(message)
-    person.press(message, "Cancel").wait()
+    person.press(message, CANCEL).wait()
 
 
 def test_a_picture_is_described_by_its_prompt(shared: House) -> None:
@@ -274,9 +275,9 @@ def test_the_queued_answer_follows_the_queue_until_the_picture_is_there(shared: 
     says(0, "It is being made now.")
     says(1, "You are next")
     says(2, "You are position **2** in the queue")
-    fourth.press(asked[3], "Cancel").wait()
+    fourth.press(asked[3], CANCEL).wait()
     says(3, "Cancelled.")
-    second.press(asked[1], "Cancel").wait()
+    second.press(asked[1], CANCEL).wait()
     says(2, "You are next")
     shared.comfyui.release()
     for number in (0, 2):
@@ -291,7 +292,7 @@ def test_an_answer_whose_token_has_expired_is_left_as_it_is(shared: House) -> No
     form = open_form(second, shared.channel)
     fill_in(second, form, positive_prompt="much later")
     assert form.message is not None
-    reply = second.press(form.message, "Generate").wait()
+    reply = second.press(form.message, GENERATE).wait()
     reply.wait_message(lambda m: "You are next" in m["content"])
     reply.expire()
     shared.comfyui.release()
@@ -336,7 +337,7 @@ def test_cancelling_a_queued_job_leaves_the_running_ones_message_alone(shared: H
         shared.channel, lambda m: "Generating for" in m["content"]
     )
     waiting = ask_for(waiter, shared.channel, "changed my mind")
-    waiter.press(waiting, "Cancel").wait()
+    waiter.press(waiting, CANCEL).wait()
     shared.discord.wait_for(lambda _: len(percentages(shared, message)) >= 2)
     assert result_of(shared, runner)["attachments"]
 
@@ -426,7 +427,7 @@ def test_delete_takes_every_message_of_a_result_whatever_was_said_in_between(
             database = sqlite3.connect(shared.installation.database)
             with contextlib.closing(database), database:
                 database.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(owner.id),))
-        refused = other.press(result, "Delete").wait()
+        refused = other.press(result, DELETE).wait()
         refused.wait_message(lambda m: "Only the person" in m["content"])
         assert files_in(shared) == pictures
         delete(who, result)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.common import jobs_of, opened_modal, press_generate, result_of, run, typed_in
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, CANCEL, CORRECT_IT, EDIT
 from tests.harness.steps import (
     ask_for,
     delete,
@@ -89,7 +90,7 @@ def test_whoever_has_as_many_waiting_as_one_may_have_waits_for_one_and_loses_not
     form = filled_form(shared, person, "one too many")
     for _ in range(2):  # a second press is no way round it
         generate(person, form).wait_message(is_full)
-    person.press(result, "Again").wait().wait_message(is_full)
+    person.press(result, AGAIN).wait().wait_message(is_full)
     assert jobs_of(shared, person) == 3
     elsewhere = other.slash("gen", shared.spare[0], prompt="somebody else").wait()
     queued(other, elsewhere)
@@ -97,10 +98,10 @@ def test_whoever_has_as_many_waiting_as_one_may_have_waits_for_one_and_loses_not
     result_of(shared, person, 3)
     shared.comfyui.hold()
     accepted = [queued(person, form)]
-    again = person.press(result, "Again").wait()  # at once: what came to nothing is no double tap
+    again = person.press(result, AGAIN).wait()  # at once: what came to nothing is no double tap
     accepted.append(again.wait_shown(lambda m: "Queued!" in m["content"]))
     for message in accepted:
-        person.press(message, "Cancel").wait().wait_message(lambda m: m["content"] == "Cancelled.")
+        person.press(message, CANCEL).wait().wait_message(lambda m: m["content"] == "Cancelled.")
 
 
 # Steps
@@ -118,7 +119,7 @@ def test_the_most_steps_are_those_of_the_hint_the_error_and_a_new_form(shared: H
     assert refused.message is not None
     wrong = "**Steps** is `31`: give a whole number from 1 to 30."
     assert refused.message["content"] == wrong
-    modal = opened_modal(person, refused, "Correct it")
+    modal = opened_modal(person, refused, CORRECT_IT)
     assert typed_in(modal)["steps"] == "31"
     person.submit(modal, steps="30").wait()
     form.wait_message(lambda m: fields(m)["Prompt"] == "a fox")
@@ -126,7 +127,7 @@ def test_the_most_steps_are_those_of_the_hint_the_error_and_a_new_form(shared: H
     assert fields(result_of(shared, person))["Steps"] == "30"
 
 
-@pytest.mark.parametrize("button", ["Again", "Edit"])
+@pytest.mark.parametrize("button", [AGAIN, EDIT])
 def test_a_job_from_before_the_limit_comes_back_as_a_form_that_says_so(
     shared: House, button: str
 ) -> None:
@@ -138,7 +139,7 @@ def test_a_job_from_before_the_limit_comes_back_as_a_form_that_says_so(
     shared.installation.change(change, str(person.id))
     form = person.press(result, button).wait()
     note = "At most 30 steps are allowed now; these were 90."
-    asked = "\nNothing is queued yet: choose, and press Generate." if button == "Again" else ""
+    asked = "\nNothing is queued yet: choose, and press Generate." if button == AGAIN else ""
     form.wait_message(lambda m: m["content"] == note + asked)
     assert form.message is not None
     assert (fields(form.message)["Steps"], fields(form.message)["Prompt"]) == ("30", "long ago")
@@ -186,13 +187,13 @@ def test_nor_buttons_that_make_pictures_but_those_of_ones_own_jobs_stay(shared: 
         reply.wait().wait_message(lambda m: m["content"] == REFUSED.format("this button"))
 
     refuses(generate(person, form))
-    for message, button in ((result, "Again"), (result, "Edit"), (page, "Again"), (page, "Edit")):
+    for message, button in ((result, AGAIN), (result, EDIT), (page, AGAIN), (page, EDIT)):
         refuses(person.press(message, button))
     typed = person.submit(modal, positive_prompt="a whole poem").wait().message
     assert typed is not None
     assert fields(typed)["Prompt"] == "a whole poem"  # given back
     assert jobs_of(shared, person) == 2
-    person.press(waiting, "Cancel").wait().wait_message(lambda m: m["content"] == "Cancelled.")
+    person.press(waiting, CANCEL).wait().wait_message(lambda m: m["content"] == "Cancelled.")
     delete(person, result).wait_message(lambda m: m["content"] == "Deleted.")
     person.roles += roles
     shared.comfyui.release()

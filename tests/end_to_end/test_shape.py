@@ -18,6 +18,7 @@ from tests.end_to_end.three_workflows import (
     written,
 )
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, EDIT
 from tests.harness.steps import chosen, fields, generate, labels, queued, text_of
 from tests.standins.discord.people import Person, Reply
 
@@ -89,9 +90,9 @@ def test_a_shape_is_chosen_kept_and_made(
     sized = written(workflow, **values, width=width, height=height)
     assert json.dumps(shared.comfyui.posted[-1][1]) == json.dumps(sized)
 
-    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
+    person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
     assert fields(result_of(shared, person, 2))["Shape"] == shown
-    edited = person.press(result, "Edit")
+    edited = person.press(result, EDIT)
     assert fields(edited.wait_message(lambda m: bool(m["embeds"])))["Shape"] == shown
     assert edited.message is not None
     person.select(edited.message, "Shape", expected[0].replace("as", "As")).wait()
@@ -146,7 +147,7 @@ def test_a_size_that_went_is_said_at_generate_in_the_failure_and_by_again(shared
         generate(other, open_form)
         assert message["content"] == line
         assert fields(message)["Prompt"] == "a hare"
-        edited = person.press(failure, "Edit")
+        edited = person.press(failure, EDIT)
         edited.wait_message(lambda m: m["content"] == line)
         queued(other, open_form)  # now without a shape
         result_of(shared, other)

@@ -24,6 +24,7 @@ from tests.end_to_end.common import (
 )
 from tests.harness.bot import Bot
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, CANCEL
 from tests.harness.steps import (
     ask_for,
     fill_in,
@@ -124,7 +125,7 @@ def test_a_lost_database_is_told_at_generate_and_again_and_costs_no_job_that_run
     lose(house.installation.database)
     told(generate(late, form), GONE)
     still_open(form, "typed with care")
-    told(late.press(result, "Again").wait(), GONE)
+    told(late.press(result, AGAIN).wait(), GONE)
     assert "ERROR" in bot.wait_for_line("was deleted or replaced while the bot works on it")
     house.comfyui.release()
     house.discord.wait_for(lambda _: bool(results(house, running)))
@@ -273,10 +274,10 @@ def test_a_database_locked_at_a_press_is_told_and_the_press_works_later(
     message = queued(person, form)
     house.comfyui.wait_for(lambda c: bool(c.held))
     other.lock()
-    told(person.press(message, "Cancel").wait(), StoreError.user_message)
+    told(person.press(message, CANCEL).wait(), StoreError.user_message)
     other.unlock()
     assert house.comfyui.held
-    answer = person.press(message, "Cancel").wait()
+    answer = person.press(message, CANCEL).wait()
     answer.wait_message(lambda m: m["content"] == "Cancelled.")
     house.comfyui.wait_for(lambda c: len(c.interrupted) == 1)
     house.settle()

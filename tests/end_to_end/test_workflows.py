@@ -13,6 +13,7 @@ import pytest
 
 from tests.end_to_end.common import MANAGE_GUILD, jobs_of, refresh, result_of, run
 from tests.harness.house import House
+from tests.harness.labels import AGAIN, EDIT, EDIT_PROMPTS, GENERATE
 from tests.harness.steps import fields, fill_in, labels, menu, open_form, queued, text_of
 from tests.standins.comfyui.nodes import UNETS, VAES, flux_workflow, simple_workflow
 from tests.standins.discord.people import Person, Reply
@@ -95,7 +96,7 @@ def controls(message: dict[str, Any]) -> list[str]:
 
 def asked_for(house: House, person: Person, reply: Reply) -> set[str]:
     """What the modal of a form asks for."""
-    modal = person.press(form_of(reply), "Edit Prompts & Settings").wait().modal
+    modal = person.press(form_of(reply), EDIT_PROMPTS).wait().modal
     assert modal is not None
     return {label["label"] for label in modal["components"]}
 
@@ -157,7 +158,7 @@ def test_gen_finds_the_models_of_the_workflow_that_is_named(shared: House) -> No
 def test_a_form_has_the_controls_fields_and_values_of_its_workflow(shared: House) -> None:
     person = shared.discord.person()
     form = gen(shared, person, workflow="flux")
-    buttons = ["Edit Prompts & Settings", "Generate"]
+    buttons = [EDIT_PROMPTS, GENERATE]
     assert controls(form_of(form)) == ["Model", "Sampler", "Scheduler", "Shape", *buttons]
     assert asked_for(shared, person, form) == {"Prompt", "Steps", "CFG", "Seed"}
     shown = fields(form_of(form))
@@ -200,7 +201,7 @@ def test_what_was_refused_in_one_workflow_is_no_trouble_in_another(shared: House
     form = gen(shared, person, workflow="flux")
     fill_in(person, form, positive_prompt="a careful fox", steps="8", cfg="warm")
     form = gen(shared, person, workflow=DEFAULT)
-    modal = person.press(form_of(form), "Edit Prompts & Settings").wait().modal
+    modal = person.press(form_of(form), EDIT_PROMPTS).wait().modal
     assert modal is not None
     texts = [label["component"].get("value") for label in modal["components"]]
     assert texts == ["a careful fox", None, "20", "7", None]
@@ -232,7 +233,7 @@ def test_a_model_list_of_300_is_paged_and_searched(shared: House) -> None:
         assert len(menu(form_of(form), "Model")["options"]) <= 25
         fill_in(person, form, positive_prompt="one of many")
         assert "Still missing: a model" in text_of(
-            form_of(person.press(form_of(form), "Generate").wait())
+            form_of(person.press(form_of(form), GENERATE).wait())
         )
         form = gen(shared, person, model="model 271")
         queued(person, form)
@@ -291,13 +292,13 @@ def test_a_workflow_with_hardly_any_param_takes_just_these_again_and_edit_too(
     expected = written(BARE, BARE_BINDINGS, positive="a bare fox", seed=5)
     assert posted_with(shared, "a bare fox") == expected
 
-    person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
+    person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
     shown = fields(result_of(shared, person, 2))
     assert list(shown) == ["Workflow", "Seed"]
     *_, (_, again) = shared.comfyui.posted
     assert again == written(BARE, BARE_BINDINGS, positive="a bare fox", seed=int(shown["Seed"]))
 
-    form = person.press(result, "Edit").wait()
+    form = person.press(result, EDIT).wait()
     form.wait_message(lambda m: bool(m["embeds"]))
     assert fields(form_of(form)) == {"Prompt": "a bare fox", "Workflow": "bare", "Seed": "5"}
 
@@ -312,7 +313,7 @@ def test_without_a_seed_or_a_list_of_models_these_stay_as_in_the_file_again_too(
         assert form_of(form)["content"] == "The workflow `still` has no seed to choose."
         queued(person, form)
         result = result_of(shared, person)
-        person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
+        person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
         assert fields(result_of(shared, person, 2)) == fields(result) == {"Workflow": "still"}
         posted = [graph for _, graph in shared.comfyui.posted[-2:]]
         assert posted == [written(BARE, bindings, positive="a still fox")] * 2
@@ -325,7 +326,7 @@ def test_edit_of_a_job_without_a_negative_prompt_leaves_the_persons_own_alone(
     form = open_form(person, shared.channel)
     fill_in(person, form, positive_prompt="a fox", negative_prompt="fog")
     queued(person, gen(shared, person, workflow="bare"))
-    edited = person.press(result_of(shared, person), "Edit").wait()
+    edited = person.press(result_of(shared, person), EDIT).wait()
     edited.wait_message(lambda m: bool(m["embeds"]))
     shown = fields(form_of(gen(shared, person, workflow=DEFAULT)))
     assert shown["Negative prompt"] == "fog"
@@ -438,9 +439,9 @@ def test_again_and_edit_of_a_job_whose_workflow_is_gone_open_a_form_with_its_pro
         queued(person, gen(shared, person, workflow="brief", prompt="a brief fox"))
         result = result_of(shared, person)
     gone = f"The workflow `brief` is not offered any more: `{DEFAULT}` stands in the form instead."
-    edited = person.press(result, "Edit").wait()
+    edited = person.press(result, EDIT).wait()
     edited.wait_message(lambda m: m["content"] == gone)
-    form = person.press(result, "Again").wait()
+    form = person.press(result, AGAIN).wait()
     form.wait_message(lambda m: m["content"].startswith(f"{gone}\nNothing is queued yet"))
     assert fields(form_of(form))["Prompt"] == "a brief fox"
     assert jobs_of(shared, person) == 1
@@ -456,7 +457,7 @@ def test_a_form_whose_workflow_is_gone_becomes_one_of_the_default_with_all_that_
     person = shared.discord.person()
     with workflow(shared, "fleeting", BARE, BARE_BINDINGS):
         form = gen(shared, person, workflow="fleeting", prompt="a fleeting fox", seed="3")
-    person.press(form_of(form), "Generate").wait()
+    person.press(form_of(form), GENERATE).wait()
     form.wait_message(lambda m: "is not offered any more" in m["content"])
     shown = fields(form_of(form))
     assert (shown["Workflow"], shown["Prompt"], shown["Seed"]) == (DEFAULT, "a fleeting fox", "3")
@@ -482,7 +483,7 @@ def test_bindings_that_gain_a_param_while_a_form_is_open_leave_that_as_in_the_fi
         assert shown == {"Workflow": "flux", "Seed": "1"}
         refresh(shared)
         result = result_of(shared, person)
-        person.press(result, "Again").wait_shown(lambda m: "Queued!" in m["content"])
+        person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
         result_of(shared, person, 2)
 
 
@@ -507,7 +508,7 @@ def test_bindings_that_broke_while_a_form_is_open_queue_nothing_and_lose_nothing
     person = shared.discord.person()
     form = gen(shared, person, workflow="flux", prompt="a patient fox")
     with flux_bound(shared, {"positive": ["41.values"]}):
-        answer = person.press(form_of(form), "Generate").wait()
+        answer = person.press(form_of(form), GENERATE).wait()
         message = answer.wait_message(lambda m: "Nothing was queued" in m["content"])
         assert "node 41 of the workflow has no value for its input values" in message["content"]
     queued(person, form)
@@ -557,7 +558,7 @@ def test_after_a_restart_a_waiting_job_is_made_with_its_workflow_and_edit_knows_
     person, other = house.discord.person(), house.discord.person()
     house.comfyui.hold()
     form = gen(house, person, workflow="bare", prompt="before the stop")
-    modal = person.press(form_of(form), "Edit Prompts & Settings").wait().modal
+    modal = person.press(form_of(form), EDIT_PROMPTS).wait().modal
     assert modal is not None
     queued(person, form)
     queued(other, gen(house, other, workflow="flux", prompt="after the stop", seed="4"))
@@ -567,7 +568,7 @@ def test_after_a_restart_a_waiting_job_is_made_with_its_workflow_and_edit_knows_
     result = result_of(house, other)
     file = written(FLUX, FLUX_BINDINGS, positive="after the stop", seed=4)
     assert posted_with(house, "after the stop") == file
-    edited = other.press(result, "Edit").wait()
+    edited = other.press(result, EDIT).wait()
     edited.wait_message(lambda m: bool(m["embeds"]))
     assert fields(form_of(edited))["Workflow"] == "flux"
     # A modal from before asks for less than the default workflow, whose form it becomes.

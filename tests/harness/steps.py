@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.harness.labels import DELETE, EDIT_PROMPTS, GENERATE
 from tests.standins.discord.people import Channel, Person, Reply
 
 Message = dict[str, Any]
@@ -46,7 +47,7 @@ def fields(message: Message) -> dict[str, str]:
 def fill_in(person: Person, form: Reply, **texts: str) -> Reply:
     """Edit Prompts & Settings, type, submit; the answer to the submitted modal."""
     assert form.message is not None
-    opened = person.press(form.message, "Edit Prompts & Settings").wait()
+    opened = person.press(form.message, EDIT_PROMPTS).wait()
     assert opened.modal is not None
     return person.submit(opened.modal, **texts).wait()
 
@@ -54,7 +55,7 @@ def fill_in(person: Person, form: Reply, **texts: str) -> Reply:
 def generate(person: Person, form: Reply) -> Reply:
     """Press Generate; returns once the bot has said more than "wait"."""
     assert form.message is not None
-    return person.press(form.message, "Generate").wait()
+    return person.press(form.message, GENERATE).wait()
 
 
 def queued(person: Person, form: Reply) -> Message:
@@ -73,13 +74,13 @@ def ask_for(person: Person, channel: Channel, prompt: str, **texts: str) -> Mess
 
 def ask_to_delete(person: Person, result: Message) -> Message:
     """Press Delete; the question that comes before anything is deleted."""
-    reply = person.press(result, "Delete").wait()
+    reply = person.press(result, DELETE).wait()
     return reply.wait_message(lambda message: "for everybody?" in message["content"])
 
 
 def delete(person: Person, result: Message) -> Reply:
     """Press Delete, and Delete once more under the question; the answer to that."""
-    return person.press(ask_to_delete(person, result), "Delete").wait()
+    return person.press(ask_to_delete(person, result), DELETE).wait()
 
 
 def text_of(message: Message) -> str:

@@ -1,0 +1,10 @@
+"""The words on the bot's buttons, as people know them."""
+
+AGAIN = "Again"
+CANCEL = "Cancel"
+CORRECT_IT = "Correct it"
+DELETE = "Delete"
+EDIT = "Edit"
+EDIT_PROMPTS = "Edit Prompts & Settings"
+GENERATE = "Generate"
+KEEP = "Keep"
