@@ -21,7 +21,7 @@ from store import JobParams
 # ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}.
 Nodes = dict[str, Any]
 
-# What of a job is written into a workflow, in the order in which it is looked at.
+# What may be bound in a workflow, in the order in which it is looked at.
 PARAMS = (
     "model",
     "positive",

@@ -141,8 +141,8 @@ class Queue:
 
 
 class ComfyClient:
-    """One server. All methods but `ping()` raise a `ComfyError`; Unreachable is the one that is
-    worth another try."""
+    """One server. All methods but `ping()` raise a `ComfyError`; of these, Unreachable and
+    BadAnswer are worth another try, since ComfyUI is away."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class ComfyClient:
         self.headers = dict(headers or {})
         self.previews = previews
         self.client_id = uuid.uuid4().hex
-        # When the first of the calls failed that have failed since (`time.monotonic()`).
+        # Since when calls fail (`time.monotonic()`); None while they succeed.
         self.away_since: float | None = None
         self._session = requests.Session()
         self._session.headers.update(self.headers)

@@ -4,7 +4,8 @@
 Owns the command line, start and stop, Discord's events, and one router for clicks and modals. The
 way of a job: `/gen` (bot/gen.py) opens a form (bot/form.py), Generate hands it to the worker
 (jobs/worker.py), which submits the bound workflow (binder.py) to ComfyUI (comfy_client.py) and
-records each step (store.py); bot/running.py shows the progress, and bot/report.py the result.
+records each step (store.py); bot/running.py shows the progress, bot/reporter.py and
+bot/report.py post the result.
 
 Four kinds of threads share the work. The event loop runs everything of discord.py and must never
 block: what waits for a disk or a socket goes to a pool of threads. The worker makes one job at a

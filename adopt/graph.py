@@ -6,7 +6,6 @@ what is not a node is not in the graph, and a link to nowhere is none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,16 +43,13 @@ class Graph:
         node = self.nodes.get(place.node)
         return node.values.get(place.name) if node else None
 
-    def upstream(
-        self, starts: Iterable[str], past: re.Pattern[str] | None = None
-    ) -> dict[str, None]:
-        """Return the nodes of `starts` and all they depend on, nearest first; what comes in by
-        inputs whose names `past` matches does not count."""
+    def upstream(self, starts: Iterable[str]) -> dict[str, None]:
+        """Return the nodes of `starts` and all they depend on, nearest first."""
         found = dict.fromkeys(node for node in starts if node in self.nodes)
         waiting = list(found)
         for node in waiting:  # grows as it goes
-            for name, link in self.nodes[node].links.items():
-                if link.node not in found and not (past and past.match(name)):
+            for link in self.nodes[node].links.values():
+                if link.node not in found:
                     found[link.node] = None
                     waiting.append(link.node)
         return found

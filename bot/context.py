@@ -55,7 +55,7 @@ class BotContext:
         self,
         settings: Settings,
         store: Store,
-        client: ComfyClient,
+        comfy: ComfyClient,
         catalog: Catalog,
         worker: Worker,
         reporter: Reporter,
@@ -64,14 +64,14 @@ class BotContext:
         """`comfyui_threads` are for calls that wait for ComfyUI, which may hang for long."""
         self.settings = settings
         self.store = store
-        self.comfy = client
+        self.comfy = comfy
         self.catalog = catalog
         self.worker = worker
         self.reporter = reporter
         self.comfyui_threads = comfyui_threads
         self.again_guard = DoubleClickGuard()
         self.words = BlockedWords(store)
-        self.forms = Forms(settings, client, catalog, self.check_place)
+        self.forms = Forms(settings, comfy, catalog, self.check_place)
 
     def check_place(self, interaction: Interaction) -> None:
         """Raise UserError while the bot shuts down, and where this person may not use it."""

@@ -344,13 +344,13 @@ class Forms:
     def __init__(
         self,
         settings: Settings,
-        client: ComfyClient,
+        comfy: ComfyClient,
         catalog: Catalog,
         check_place: Callable[[Interaction], None],
     ) -> None:
         """Start without forms. `check_place` raises UserError where there may be none."""
         self.catalog = catalog
-        self._client = client
+        self._comfy = comfy
         self._settings = settings
         self._check_place = check_place
         self._drafts = Drafts()
@@ -513,7 +513,7 @@ class Forms:
         return draft
 
     def _embed(self, draft: Draft) -> discord.Embed:
-        return form_embed(draft, self._client.away_since)
+        return form_embed(draft, self._comfy.away_since)
 
     async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
         """Reply with the form, ephemerally."""

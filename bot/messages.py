@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError)  # a call to Discord got none
 DISCORD_ERRORS = (discord.DiscordException, *NO_ANSWER)  # whatever a call to Discord raises
-PERMANENT_STATUSES = (400, 403, 404)  # the bot cannot use the channel; 400: archived, for one
+PERMANENT_STATUSES = (400, 403, 404)  # Discord does not take it there; 400: archived, for one
 PROMPT_SHOWN = 200  # characters of the prompt in an embed
 DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
 HANGING_SECONDS = 5.0  # after which a call to Discord no longer keeps others waiting

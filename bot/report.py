@@ -45,9 +45,6 @@ REQUEST_LIMIT = 24 * 2**20  # bytes of files in one message; a whole request may
 PARTS_WITHIN = timedelta(hours=1)  # of the first message, by Discord's clock
 MIN_UPLOAD_SPEED = 50_000  # bytes per second; adds to the timeout of a message with files
 
-# ---------------------------------------------------------------------------------------------
-# The messages
-
 
 def job_label(job_id: str) -> str:
     """Return the words by which a message names its job."""
@@ -168,6 +165,20 @@ def batches(sizes: Sequence[int]) -> Iterator[slice]:
     yield slice(first, len(sizes))
 
 
+class Undeliverable(PublicError):
+    """A report that neither the channel nor the person takes."""
+
+
+def missing_note(missing: Sequence[PictureMissing], total: int) -> str:
+    """Return a line that says how many of the pictures cannot be had, and why."""
+    verb = "is" if len(missing) == 1 else "are"
+    reasons = dict.fromkeys(f"{error.reason}. {error.advice}" for error in missing)
+    start = f"{len(missing)} of {total} pictures {verb} missing"
+    if len(missing) == 1:
+        return f"{start}: {next(iter(reasons))}"
+    return "\n- ".join([f"{start}:", *reasons])
+
+
 class Poster:
     """The way of one report to Discord: into its channel, or to the person alone."""
 
@@ -207,8 +218,10 @@ class Poster:
         if reason:
             what = f"Discord refused to post your picture in <#{job.channel_id}>: {reason}."
             note = f" {what}"
+        places: list[discord.PartialMessageable | discord.DMChannel] = [channel]
         try:
             person = await self._client.create_dm(discord.Object(int(job.user_id)))
+            places.insert(0, person)
             ids, place = await self._send(person, job, originals, smallest, note), str(person.id)
             self._replies.set_ending(job.id, "Done: see your direct messages.")
             return ids, place
@@ -221,7 +234,7 @@ class Poster:
             return self._give_up(job, ending)
         ending = f"Done, but Discord refused to post it: {reason}."
         self._replies.set_ending(job.id, ending)
-        for where in (person, channel):
+        for where in places:
             try:
                 return await self._say(where, job, what), str(where.id)
             except discord.HTTPException as error:
@@ -348,14 +361,3 @@ class Poster:
         # From now on this try may have posted something, too.
         await asyncio.to_thread(self._store.report_tried, job.id)
         return found
-
-
-class Undeliverable(PublicError):
-    """A report that neither the channel nor the person takes."""
-
-
-def missing_note(missing: Sequence[PictureMissing], total: int) -> str:
-    """Return a line that says how many of the pictures cannot be had, and why."""
-    verb = "is" if len(missing) == 1 else "are"
-    reasons = dict.fromkeys(f"{error.reason}. {error.advice}" for error in missing)
-    return f"{len(missing)} of {total} pictures {verb} missing: {' '.join(reasons)}"

@@ -340,9 +340,9 @@ class QueuedReplies:
     ended. A restart ends them, as it loses the interactions' tokens.
     """
 
-    def __init__(self, store: Store, client: ComfyClient) -> None:
+    def __init__(self, store: Store, comfy: ComfyClient) -> None:
         self._store = store
-        self._client = client
+        self._comfy = comfy
         self._replies: dict[str, QueuedReply] = {}  # by the id of the job
         self._endings: dict[str, str] = {}  # what they say at last, where it is not as usual
         self._changed = asyncio.Event()
@@ -408,7 +408,7 @@ class QueuedReplies:
     def _texts(self, job_ids: Collection[str]) -> Mapping[str, str]:
         """Return what the replies should say, by the id of the job. Blocks."""
         texts: dict[str, str] = {}
-        wait = waiting(self._client.away_since)
+        wait = waiting(self._comfy.away_since)
         standings = self._store.standings(job_ids, FOLLOWED)
         for job_id, (status, is_reported, position) in standings.items():
             if status is JobStatus.RUNNING:

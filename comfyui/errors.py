@@ -27,8 +27,8 @@ class ComfyError(PublicError):
 
 
 class Unreachable(ComfyError):
-    """Rejected, reset, timed out, 429 or 5xx: the same call may work later, and this one may have
-    been carried out all the same."""
+    """Connection refused, reset, timed out, 429 or 5xx: the same call may work later, and this
+    one may have been carried out all the same."""
 
     user_message = (
         "The image server cannot be reached right now. Please try again in a few minutes."
@@ -106,8 +106,8 @@ class NoPictures(ComfyError):
 
 
 class PictureMissing(NoPictures):
-    """A picture was made and cannot be had; asking again is of no use. `reason` follows "1 of 2 is
-    missing:" in a message."""
+    """A picture was made and cannot be had; asking again is of no use. `reason` follows "1 of 2
+    pictures is missing:" in a message."""
 
     reason = "the image server does not hand it out"
     advice = "Please tell the bot's owner."

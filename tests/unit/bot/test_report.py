@@ -29,6 +29,7 @@ from bot.report import (
     batches,
     failure_embed,
     job_label,
+    missing_note,
     report_parts,
     result_embed,
 )
@@ -1413,5 +1414,36 @@ def test_as_long_as_a_picture_of_a_result_is_left_so_is_the_button_that_deletes_
         with pytest.raises(discord.DiscordServerError):
             await world.reporter.remove(first, JOB_ID, job)
         assert list(world.channel.messages.values()) == [first]
+
+    world.run(story)
+
+
+def test_of_several_missing_pictures_each_reason_is_a_line() -> None:
+    gone, large = PictureGone("a.png"), TOO_LARGE
+    assert missing_note([large], 2) == f"1 of 2 pictures is missing: {TOO_LARGE_LINE}"
+    assert missing_note([large, gone, large], 4) == (
+        f"3 of 4 pictures are missing:\n- {TOO_LARGE_LINE}"
+        "\n- it is no longer on the image server. Run /gen again."
+    )
+
+
+def test_refused_content_is_told_in_the_channel_where_no_direct_message_can_be_opened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        refused = http_error(400)
+        refused.code = 20009
+        world.channel.fail("send", refused)
+
+        async def closed(user: object) -> None:
+            raise http_error(403)
+
+        monkeypatch.setattr(world.discord, "create_dm", closed)
+        job_id = world.completed()
+        world.reporter.job_ended(job_id, [b"one"])
+        await world.reported(job_id)
+        assert world.channel.files == []
+        (said,) = world.channel.contents
+        assert "Discord refused to post your picture" in said
 
     world.run(story)
