@@ -73,8 +73,8 @@ def test_a_comfyui_that_comes_back_empty_makes_each_waiting_job_once(house: Hous
     people = [house.discord.person(f"p{number}") for number in range(3)]
     away_with_jobs(house, people)
     pause(6)
+    house.comfyui.restart()  # before it can end what it was at
     house.comfyui.release()
-    house.comfyui.restart()
     house.settle(60)
     assert statuses(house) == ["completed"] * 3
     assert [len(results(house, person)) for person in people] == [1, 1, 1]
