@@ -15,7 +15,7 @@ from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-WORKERS = 4  # more than most machines have cores for: the tests wait more than they work
+WORKERS = 6  # more than most machines have cores for: the tests wait more than they work
 
 # A shell starts a background job with these ignored, and the bots would inherit it.
 for name in ("SIGINT", "SIGQUIT", "SIGTERM"):

@@ -19,8 +19,6 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from tests.harness.labels import EDIT_PROMPTS, GENERATE
-
 PAUSE = 0.2  # seconds between two files
 MENUS = ("Model", "Sampler", "Scheduler", "Shape")
 VALUES = ["euler", *(f"value {number}" for number in range(24))]  # as many as a menu can hold
@@ -50,7 +48,7 @@ class Form(discord.ui.View):
         self.chosen = dict.fromkeys(MENUS, VALUES[0])
         for name in MENUS:
             self.add_item(Menu(name))
-        for label in (EDIT_PROMPTS, GENERATE):
+        for label in ("Edit Prompts & Settings", "Generate"):
             self.add_item(discord.ui.Button(label=label))
 
     def embed(self) -> discord.Embed:
