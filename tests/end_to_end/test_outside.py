@@ -51,7 +51,8 @@ def away_with_jobs(house: House, people: list[Person], *, begun: bool = True) ->
     if not begun:
         house.comfyui.go_down()
     for person in people:
-        order(house, person, f"for {person.name}")
+        reply = order(house, person, f"for {person.name}")
+        reply.wait_shown(lambda m: "Queued!" in m["content"])
     if begun:
         house.comfyui.wait_for(lambda c: len(c.posted) == 1)
         house.comfyui.go_down()
@@ -146,7 +147,7 @@ def test_a_stop_does_not_wait_for_a_comfyui_that_is_away(house: House, begun: bo
     if not begun:
         house.comfyui.go_down()
     for person in people:
-        order(house, person)
+        order(house, person).wait_shown(lambda m: "Queued!" in m["content"])
     if begun:
         house.comfyui.wait_for(lambda c: bool(c.posted))
         house.comfyui.go_down()
