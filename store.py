@@ -109,7 +109,7 @@ class JobStatus(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureParams:
-    """What a person asks for. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
+    """A person's wishes. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
     `workflow` is the name of its folder, empty for the default; `shape` is one of binder.SHAPES,
     empty for the size of the file. What the workflow has no place for is empty, or 0."""
 
@@ -127,7 +127,7 @@ class PictureParams:
 
 @dataclass(frozen=True, kw_only=True)
 class JobParams(PictureParams):
-    """What a person asks for, and where. Ids are Discord snowflakes as text."""
+    """A picture that a person asks for, and where. Ids are Discord snowflakes as text."""
 
     user_id: str
     guild_id: str

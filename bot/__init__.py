@@ -1,1 +1,1 @@
-"""What people see in Discord: a file for each command or message."""
+"""The Discord room: a file for each command or message that people see."""

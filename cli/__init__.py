@@ -1,1 +1,1 @@
-"""What the owner runs beside the bot: --check, --once, --adopt."""
+"""The commands of the owner beside the bot: --check, --once, --adopt."""

@@ -42,7 +42,7 @@ class OptionsMissing(ComfyError):
 
 @dataclass(frozen=True)
 class ComfyOptions:
-    """What a person may choose from, verbatim and in the server's order."""
+    """The lists that a person may choose from, verbatim and in the server's order."""
 
     models: tuple[str, ...]
     samplers: tuple[str, ...]
