@@ -291,6 +291,9 @@ class PromptRun:
         if since is not None and now - since < LATE_SECONDS:
             return None  # twice submitted, it would run twice
         has_restarted = not self._present_on or self._feed.connection != self._present_on
+        # The feed tells a prompt's end to the client that submitted it: not to us, if that was an
+        # earlier run of the bot.
+        has_restarted = has_restarted or not self._submissions
         if not has_restarted and self._state is not PromptState.MISSED:
             self._state = PromptState.MISSED
             self._looked_at = now

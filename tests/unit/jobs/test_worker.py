@@ -2188,3 +2188,25 @@ def test_without_known_files_it_is_submitted_again_and_that_counts(
     worker.run_job(job_id)
     assert [prompt_id for prompt_id, _ in client.submitted] == [job_id] * 3
     assert got(store, job_id).status is JobStatus.FAILED
+
+
+def test_a_prompt_of_an_earlier_run_that_is_gone_is_submitted_again(
+    store: Store, client: StubClient, worker: Worker, feed: Feed
+) -> None:
+    feed.connection = 1  # all the while, and it tells the earlier client of the end
+    looks = iter(range(100))
+
+    def vanish(prompt_id: str) -> HistoryEntry | None:
+        if client.submitted:
+            return HistoryEntry((PICTURE,))
+        if next(looks) > 5:
+            client.known.discard(prompt_id)
+        return None
+
+    client.finish = vanish
+    job_id = add(store)
+    store.start(job_id)
+    client.known.add(job_id)
+    worker.run_job(job_id)
+    assert len(client.submitted) == 1
+    assert got(store, job_id).status is JobStatus.COMPLETED
