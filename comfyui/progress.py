@@ -76,7 +76,7 @@ class Progress:
         """Note that ComfyUI runs it now."""
         self.before = 0
         if self.ran_since is None:
-            self.ran_since = time.time()
+            self.ran_since = time.time()  # shown to people alone, never compared
 
     @property
     def fraction(self) -> float:
