@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from text import (
     file_of,
     quote,
     shorten_middle,
+    without_extension,
 )
 
 MENU_LIMIT = 25
@@ -30,8 +32,10 @@ NEAREST_SHOWN = 3
 NEAREST_KEPT = 100  # mistyped names whose nearest names are cached
 MIN_RESEMBLANCE = 0.4
 HASH_LENGTH = 8
+SEVERAL_SHOWN = 5  # names that a text fits equally well
 
 WORD = re.compile(r"[^\W_]+")
+EMOJI_STYLE = "\ufe0e\ufe0f"  # a keyboard adds these, or does not
 
 
 # ---------------------------------------------------------------------------------------------
@@ -50,9 +54,9 @@ class _Entry(NamedTuple):
 
     value: str
     choice: Choice
-    exact: frozenset[str]  # whole names of it
+    exact: frozenset[str]  # whole names of it, and their folded forms
     name: str
-    path: str  # with the name
+    path: str  # with the name, without its extension
 
 
 class OptionNames:
@@ -67,21 +71,18 @@ class OptionNames:
         """Index the values; matches that are equally good keep their order."""
         self.values = values = tuple(dict.fromkeys(values))
         endings = _unique_endings(values)
+        paths = _full_names(values)
         shown = disambiguate(endings)
         choices = disambiguate(_files_before_folders(values, endings))
         self._shown = dict(zip(values, shown, strict=True))
-        self._entries = list(map(_entry, values, endings, choices))
+        self._full = dict(zip(values, paths, strict=True))
+        self._entries = list(map(_entry, values, paths, endings, choices))
         tokens = [entry.choice.value for entry in self._entries]
         self._exact: dict[str, str] = {}
-        for names in (tokens, values, shown, endings, choices):
+        for names in (tokens, values, paths, shown, endings, choices):
             for name, value in zip(names, values, strict=True):
                 self._exact.setdefault(name, value)
         self._nearest: dict[str, list[str]] = {}
-        self._lower: dict[str, str] = {}
-        files = map(display_name, values)
-        for value, *called in zip(values, values, shown, choices, files, strict=True):
-            for name in called:
-                self._lower.setdefault(name.lower(), value)
 
     def __contains__(self, value: object) -> bool:
         return value in self._shown
@@ -93,19 +94,34 @@ class OptionNames:
         """Return the name of a value; of one that is not in the list, that of its file."""
         return self._shown.get(value) or shorten_middle(display_name(value), OPTION_LIMIT)
 
+    def full_name(self, value: str) -> str:
+        """Return the path of a value of the list as a name that finds this value alone."""
+        return self._full[value]
+
     def find(self, text: str) -> str | None:
         """Return the value that a person means, by any of its names or by words of its path."""
-        called = self._exact.get(text) or self._lower.get(text.strip().lower())
-        return called or next((entry.value for entry in self._matches(text, 1)), None)
+        return next(iter(self.find_all(text)), None)
+
+    def find_all(self, text: str) -> list[str]:
+        """Return the values that a text fits best, all equally well: one by a name of its own, or
+        those of the best group of matches."""
+        if called := self._exact.get(text):
+            return [called]
+        return [entry.value for entry in next(filter(None, self._groups(text)), ())]
 
     def choices(self, text: str) -> list[Choice]:
         """Return what autocomplete offers, the best match first; the first ones for no text."""
-        found = self._matches(text, MENU_LIMIT) if _words(text) else self._entries
-        return [entry.choice for entry in found[:MENU_LIMIT]]
+        found: dict[str, Choice] = {}
+        for group in self._groups(text) if _words(text) else (self._entries,):
+            for entry in group:
+                found.setdefault(entry.value, entry.choice)
+            if len(found) >= MENU_LIMIT:
+                break
+        return list(found.values())[:MENU_LIMIT]
 
     def nearest(self, text: str) -> list[str]:
         """Return the names of values whose files resemble a text, at most NEAREST_SHOWN."""
-        wanted = display_name(text).lower()[:OPTION_LIMIT]
+        wanted = fold(display_name(text))[:OPTION_LIMIT]
         found = self._nearest.get(wanted)
         if found is None:  # cached, because it is slow and a form asks several times
             if len(self._nearest) >= NEAREST_KEPT:
@@ -136,22 +152,18 @@ class OptionNames:
         """Group the values by their files' names, as `nearest()` compares them."""
         files: defaultdict[str, list[str]] = defaultdict(list)
         for value in self._shown:
-            files[display_name(value).lower()[:OPTION_LIMIT]].append(value)
+            files[fold(display_name(value))[:OPTION_LIMIT]].append(value)
         return files
 
-    def _matches(self, text: str, limit: int) -> list[_Entry]:
-        """Return the entries that have every word of a text in any order, the best first and at
-        most `limit`."""
-        query = _words(text[:TYPED_LIMIT])
-        if not query:
-            return []
-        found: dict[str, _Entry] = {}
-        for group in _by_rank(self._entries, query):
-            for entry in group:
-                found.setdefault(entry.value, entry)
-            if len(found) >= limit:
-                break
-        return list(found.values())[:limit]
+    def _groups(self, text: str) -> Iterator[Sequence[_Entry]]:
+        """Yield the entries that have every word of a text in any order, the best group first. An
+        extension is no word: it leaves out the files that have another one."""
+        folded, entries = fold(text[:TYPED_LIMIT]), self._entries
+        bare = without_extension(folded)
+        if extension := folded.removeprefix(bare):
+            entries = [entry for entry in entries if fold(entry.value).endswith(extension)]
+        query = _words(bare)
+        return _by_rank(entries, folded, query) if query else iter(())
 
 
 class NamesByList(dict[tuple[str, ...], OptionNames]):
@@ -170,8 +182,8 @@ class NamesByList(dict[tuple[str, ...], OptionNames]):
 def moved_model(path: str, models: OptionNames) -> str | None:
     """Return the one offered model of the same file name, in whatever folder; None if there is
     none, or if several have that name."""
-    file = file_of(path).lower()
-    same = [model for model in models.values if file_of(model).lower() == file]
+    file = fold(file_of(path))
+    same = [model for model in models.values if fold(file_of(model)) == file]
     return same[0] if len(same) == 1 else None
 
 
@@ -190,6 +202,17 @@ def find_named(kind: str, text: str, offered: OptionNames) -> str:
     return found
 
 
+def find_only(kind: str, text: str, offered: OptionNames, typed: str) -> str:
+    """Return the one that a person names, like `find_named()`. Raises UserError with the names of
+    all that fit `typed` equally well."""
+    found = offered.find_all(text)
+    if len(found) < 2:
+        return find_named(kind, text, offered)
+    names = ", ".join(escape(offered.shown(value)) for value in found[:SEVERAL_SHOWN])
+    more = f" and {len(found) - SEVERAL_SHOWN} more" if len(found) > SEVERAL_SHOWN else ""
+    raise UserError(f"{quote(typed)} fits several {kind}s: {names}{more}. Write the one you mean.")
+
+
 # ---------------------------------------------------------------------------------------------
 # How the names are made
 
@@ -203,9 +226,9 @@ def _unique_endings(paths: Sequence[str]) -> list[str]:
     """Return for each path the shortest ending that no other one has, whatever its case: without
     the extension if that will do, and the path itself if there is no such ending."""
     endings = [list(dict.fromkeys(_endings(path))) for path in paths]
-    count = Counter(name for names in endings for name in {ending.lower() for ending in names})
+    count = Counter(name for names in endings for name in set(map(fold, names)))
     return [
-        next((ending for ending in names if count[ending.lower()] == 1), path).removeprefix("/")
+        next((ending for ending in names if count[fold(ending)] == 1), path).removeprefix("/")
         for path, names in zip(paths, endings, strict=True)
     ]
 
@@ -220,6 +243,15 @@ def _endings(path: str) -> Iterator[str]:
                 yield "/".join((*folders[first:], name))
 
 
+def _full_names(paths: Sequence[str]) -> list[str]:
+    """Return each path with `/` between its folders: with the extension where another one differs
+    by nothing else, and as it is where that will not do either."""
+    slashed = [SEPARATOR.sub("/", path) for path in paths]
+    count = Counter(name for path in slashed for name in {path, without_extension(path)})
+    names = zip(map(without_extension, slashed), slashed, paths, strict=True)
+    return [next((name for name in forms if count[name] == 1), forms[-1]) for forms in names]
+
+
 def _files_before_folders(paths: Sequence[str], endings: Sequence[str]) -> list[str]:
     """Return `fox (anime)` for each path, with the extension where its ending has it."""
     shown: list[str] = []
@@ -231,17 +263,41 @@ def _files_before_folders(paths: Sequence[str], endings: Sequence[str]) -> list[
     return [name if count[name] == 1 else path for name, path in zip(shown, paths, strict=True)]
 
 
-def _entry(value: str, ending: str, choice: str) -> _Entry:
+def _entry(value: str, path: str, ending: str, choice: str) -> _Entry:
     token = value if len(value) <= OPTION_LIMIT else _with_hash(value)
-    exact = frozenset(map(_words, (value, ending, choice, display_name(value))))
+    called = {value, path, ending, choice}
     name = _words(display_name(value))
-    return _Entry(value, Choice(choice, token), exact, name, _words(value))
+    exact = frozenset((*map(fold, called), *map(_words, called), name))
+    return _Entry(value, Choice(choice, token), exact, name, _words(without_extension(value)))
+
+
+def fold(text: str) -> str:
+    """Return a text in the one form in which names are compared: a Mac writes `é` as two
+    characters, and lists them so."""
+    if text.isascii():
+        return text.strip().lower()
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).strip()
 
 
 def _words(text: str) -> str:
-    """Return the words of a text in lower case, with a space before each: `-`, `_`, `.`, `/` and
-    spaces are alike."""
-    return " ".join(("", *WORD.findall(text.lower())))
+    """Return the words of a text in folded form, with a space before each: `-`, `_`, `.`, `/` and
+    spaces are alike. A sign like an emoji is a word."""
+    text = fold(text)
+    found = WORD.findall(text) if text.isascii() else "".join(map(_in_word, text)).split()
+    return " ".join(("", *found))
+
+
+def _in_word(char: str) -> str:
+    """Return what a character of a folded text is to its word: a part, a word, an end, nothing."""
+    if char.isalnum():
+        return char
+    category = unicodedata.category(char)
+    if category == "Cf" or char in EMOJI_STYLE:
+        return ""
+    if category.startswith("M"):
+        return char
+    return f" {char} " if category in ("So", "Sk") and not char.isascii() else " "
 
 
 def _with_hash(text: str) -> str:
@@ -251,14 +307,15 @@ def _with_hash(text: str) -> str:
     return f"{shorten_middle(text, OPTION_LIMIT - HASH_LENGTH - 1)}#{digest}"
 
 
-def _by_rank(entries: Sequence[_Entry], query: str) -> Iterator[Sequence[_Entry]]:
+def _by_rank(entries: Sequence[_Entry], folded: str, query: str) -> Iterator[Sequence[_Entry]]:
     """Yield the entries that have every word in groups, the best matches first; an entry may come
     several times. The event loop does this at each letter that a person types: so it works on whole
     lists, and no further than the caller asks."""
     words = list(dict.fromkeys(query.split()))
     starts = [f" {word}" for word in words]
+    yield [entry for entry in entries if folded in entry.exact]
+    yield [entry for entry in entries if query in entry.exact]
     having = _with_path(entries, words)
-    yield [entry for entry in having if query in entry.exact]
     yield [entry for entry in having if entry.name.startswith(query)]
     yield _with_name(having, starts)
     yield _with_name(having, words)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from jobs.names import OptionNames, disambiguate, find_named, moved_model, nearest
+from jobs.names import OptionNames, disambiguate, find_named, find_only, moved_model, nearest
 from tests.standins.discord.markdown import read
 from text import UserError, display_name, drop_lone_surrogates, escape, quote, shorten_middle
 
@@ -80,7 +80,8 @@ def test_a_model_is_found_by_its_name_or_any_part_of_it(text: str, found: str) -
 def test_the_closest_way_to_name_a_model_wins() -> None:
     models = ["new/fox2.ckpt", "new/FOX.ckpt", "fox"]
     assert find_model("fox", models) == "fox"
-    assert find_model("Fox", models) == "new/FOX.ckpt"
+    assert find_model("Fox", models) == "fox"
+    assert find_model("new fox", models) == "new/FOX.ckpt"
     assert find_model("ox", models) == "new/fox2.ckpt"
 
 
@@ -212,6 +213,130 @@ def test_a_letter_that_somebody_types_costs_little_more_than_looking_through_the
 
     once = quickest(lambda: [path for path in paths if f" {text}" in path])
     assert quickest(lambda: names.choices(text)) < 25 * once
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("s", None),  # as in safetensors
+        ("safe", None),
+        ("ckpt", None),
+        ("ink.ckpt", "a/ink.ckpt"),
+        ("a/ink.ckpt", "a/ink.ckpt"),
+        ("B/INK.SAFETENSORS", "b/ink.safetensors"),
+        ("ink.safetensors", "b/ink.safetensors"),
+        ("deep/line.pt", "b/deep/line.pt"),
+        ("line.ckpt", None),
+    ],
+)
+def test_an_extension_is_no_part_of_a_name_and_leaves_out_files_of_another(
+    typed: str, found: str | None
+) -> None:
+    names = OptionNames(["a/ink.ckpt", "b/ink.safetensors", "b/deep/line.pt", "x/rocket_p.bin"])
+    assert names.find(typed) == found
+    assert [choice.value for choice in names.choices(typed)][:1] == ([found] if found else [])
+
+
+DECOMPOSED = [
+    "caf\u0065\u0301_noir.safetensors",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8\u1112\u116a.safetensors",
+    "\u30ab\u3099\u30e9\u30b9.safetensors",
+    "हिन्दी_शैली.safetensors",
+    "ภาพวาดน้ำ.safetensors",
+    "Straße.safetensors",
+]
+
+
+@pytest.mark.parametrize(
+    ("typed", "at"),
+    [
+        ("caf\xe9", 0),
+        ("noir CAF\xc9", 0),
+        ("caf\xe9_noir", 0),
+        ("cafe\u0301", 0),
+        ("한국화", 1),
+        ("국화", 1),
+        ("ガラス", 2),
+        ("ｶﾞﾗｽ", 2),
+        ("हिन्दी", 3),
+        ("शैली", 3),
+        ("น้ำ", 4),
+        ("STRASSE", 5),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "\u30cf\u309a/"])
+def test_a_name_is_found_in_whatever_unicode_form_it_is_listed(
+    typed: str, at: int, folder: str
+) -> None:
+    values = [folder + name for name in DECOMPOSED]
+    names = OptionNames([*values, "other.safetensors"])
+    assert names.find(typed) == values[at]
+    assert [choice.value for choice in names.choices(typed)] == [values[at]]
+
+
+def test_an_emoji_alone_filters() -> None:
+    names = OptionNames(["red fox \U0001f98a.pt", "heart \u2764\ufe0f.pt", "plain.pt", "\u2603.pt"])
+    for typed, found in (
+        ("\U0001f98a", "red fox \U0001f98a.pt"),
+        ("\U0001f98afox", "red fox \U0001f98a.pt"),
+        ("\u2764", "heart \u2764\ufe0f.pt"),
+        ("\u2764\ufe0f", "heart \u2764\ufe0f.pt"),
+        ("\u2603", "\u2603.pt"),
+    ):
+        assert [choice.value for choice in names.choices(typed)] == [found]
+    assert names.choices("\U0001f600") == []
+
+
+def test_a_model_that_moved_or_was_mistyped_is_found_in_another_unicode_form() -> None:
+    names = OptionNames([f"new/{name}" for name in DECOMPOSED])
+    assert moved_model("old/caf\xe9_noir.safetensors", names) == f"new/{DECOMPOSED[0]}"
+    assert moved_model("한국화.safetensors", names) == f"new/{DECOMPOSED[1]}"
+    assert names.nearest("caf\xe9_noor") == [DECOMPOSED[0].removesuffix(".safetensors")]
+    assert names.nearest("한국화화") == [DECOMPOSED[1].removesuffix(".safetensors")]
+
+
+def test_names_that_differ_by_their_unicode_form_alone_are_told_apart_by_their_folders() -> None:
+    names = OptionNames(["a/caf\xe9.pt", "b/cafe\u0301.pt"])
+    assert [names.shown(value) for value in names.values] == ["a/caf\xe9", "b/cafe\u0301"]
+
+
+@pytest.mark.parametrize(
+    ("values", "called"),
+    [
+        (["a/ink.pt", "ink.ckpt"], ["a/ink", "ink"]),
+        (["a\\b\\ink.pt", "b/ink.pt"], ["a/b/ink", "b/ink"]),
+        (["a/ink.pt", "a/ink.ckpt"], ["a/ink.pt", "a/ink.ckpt"]),
+        (["a\\ink.pt", "a/ink.pt"], ["a\\ink.pt", "a/ink.pt"]),
+        (["ink", "ink.pt"], ["ink", "ink.pt"]),
+        (["Ink.pt", "ink.pt"], ["Ink", "ink"]),
+    ],
+)
+def test_a_full_name_is_the_path_and_finds_it_alone_whatever_is_added(
+    values: list[str], called: list[str]
+) -> None:
+    more = OptionNames(["ink/ink.pt", "x/a/b/ink.pt", "x/a/ink.pt", "x/ink.ckpt", *values])
+    names = OptionNames(values)
+    assert [names.full_name(value) for value in values] == called
+    assert [more.find_all(name) for name in called] == [[value] for value in values]
+
+
+def test_the_best_group_of_matches_decides_and_only_what_is_equally_good_is_asked_for() -> None:
+    files = ["ink_line.pt", "ink_wash.pt", "blue_ink.pt", "a/pen.pt", "b/pen.pt", "old_pen.pt"]
+    names = OptionNames(files)
+    assert names.find_all("ink") == files[:2]
+    assert names.find_all("wash") == ["ink_wash.pt"]
+    assert names.find_all("pen") == ["a/pen.pt", "b/pen.pt"]
+    assert names.find_all("b pen") == ["b/pen.pt"]
+    assert names.find_all("Ink_Line") == ["ink_line.pt"]
+    assert names.find_all("none") == names.find_all("") == names.find_all("_") == []
+    with pytest.raises(UserError) as asked:
+        find_only("LoRA", "ink", names, "<lora:ink>")
+    assert asked.value.user_message == (
+        r"`<lora:ink>` fits several LoRAs: ink\_line, ink\_wash. Write the one you mean."
+    )
+    many = OptionNames([f"ink_{number}.pt" for number in range(8)])
+    with pytest.raises(UserError, match=r"4 and 3 more\. Write"):
+        find_only("LoRA", "ink", many, "ink")
 
 
 def test_what_resembles_a_mistyped_name_is_looked_for_once(
