@@ -313,9 +313,9 @@ def _by_rank(entries: Sequence[_Entry], folded: str, query: str) -> Iterator[Seq
     lists, and no further than the caller asks."""
     words = list(dict.fromkeys(query.split()))
     starts = [f" {word}" for word in words]
-    yield [entry for entry in entries if folded in entry.exact]
-    yield [entry for entry in entries if query in entry.exact]
     having = _with_path(entries, words)
+    yield [entry for entry in having if folded in entry.exact]
+    yield [entry for entry in having if query in entry.exact]
     yield [entry for entry in having if entry.name.startswith(query)]
     yield _with_name(having, starts)
     yield _with_name(having, words)
