@@ -397,7 +397,7 @@ class Forms:
         draft.typed = {}
         draft.change(positive_prompt=job.positive_prompt, seed=job.seed)
         draft.shown_by = interaction
-        notes += [*draft.lora_problems(), note]
+        notes += [*draft.name_loras(), note]
         await interaction.edit_original_response(
             content=in_lines(notes),
             embed=self._embed(draft),

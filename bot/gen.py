@@ -119,6 +119,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     except FormError as gone:
         await context.forms.show_anew(interaction, draft, gone.user_message)
         return
+    draft.change(positive_prompt=params.positive_prompt)  # with the LoRAs' names of now
     draft.stage = Stage.SENDING  # before the first await
     try:
         await interaction.response.defer()

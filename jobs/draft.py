@@ -206,7 +206,7 @@ class Draft:
         if seed and "seed" in self.offer.params:
             with collecting(problems):
                 self.set_seed(seed)
-        return problems + self.lora_problems()
+        return problems + self.name_loras()
 
     def set_shape(self, text: str) -> None:
         """Choose a shape by its name, if one is given. Raises FormError."""
@@ -243,10 +243,13 @@ class Draft:
         else:
             self.change(positive_prompt=tagged)
 
-    def lora_problems(self) -> list[str]:
-        """Return a sentence for each wrong LoRA tag in the prompts."""
+    def name_loras(self) -> list[str]:
+        """Name the LoRAs of the prompt in full, and return a sentence for each wrong tag in the
+        prompts."""
         negative = self.picture.negative_prompt if "negative" in self.offer.params else ""
-        return lora.problems(self.picture.positive_prompt, negative, self.offer.loras)
+        named, problems = lora.resolve(self.picture.positive_prompt, negative, self.offer.loras)
+        self.change(positive_prompt=named)
+        return problems
 
     def texts(self) -> dict[str, str]:
         """Return the texts of the modal: those of the picture, or as they were typed where they
@@ -277,10 +280,11 @@ class Draft:
         texts.update({name: text for name, text in typed.items() if name in asked})
         parsed: dict[str, Any] = {"negative_prompt": texts["negative_prompt"].strip()}
         problems: list[str] = []
-        with collecting(problems):
-            parsed["positive_prompt"] = parse_prompt(texts["positive_prompt"])
         positive, negative = texts["positive_prompt"].strip(), typed.get("negative_prompt", "")
-        problems += lora.problems(positive, negative, self.offer.loras)
+        with collecting(problems):
+            check_prompt(positive)
+        parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
+        problems += found
         with collecting(problems):
             parsed["steps"] = parse_steps(texts["steps"], self.most_steps)
         with collecting(problems):
@@ -448,7 +452,10 @@ def check_offered(
             changes[name] = found = offer.find(name, value)
             notes.append(moved_note(value, found) if found else None)
             gone.append(None if found else not_offered(name, value, offer, instead=""))
-    gone += lora.problems(params.positive_prompt, params.negative_prompt, offer.loras)
+    named, wrong = lora.resolve(params.positive_prompt, params.negative_prompt, offer.loras)
+    changes["positive_prompt"] = named
+    notes += lora.changes(params.positive_prompt, named)
+    gone += wrong
     gone.append(too_many_steps(params.steps, most_steps))
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
@@ -485,11 +492,10 @@ def too_many_steps(steps: int, most: int) -> str | None:
 # Parsers: each raises FormError with a finished sentence
 
 
-def parse_prompt(text: str) -> str:
-    """Return a prompt that has more in it than LoRA tags."""
-    if not lora.text_of(text.strip()):
+def check_prompt(text: str) -> None:
+    """Raise FormError for a prompt that has no more in it than LoRA tags."""
+    if not lora.text_of(text):
         raise FormError("**Prompt** is empty: describe the picture in a few words.")
-    return text.strip()
 
 
 def parse_steps(text: str, most: int) -> int:

@@ -11,51 +11,86 @@ from functools import reduce
 from typing import NamedTuple
 
 from binder import Lora
-from jobs.names import OptionNames, find_named
+from jobs.names import OptionNames, find_only
+from settings import PROMPT_LIMIT
 from text import UserError, collecting, quote
 
 LORAS_LIMIT = 5  # in one prompt
 STRENGTHS = (-2.0, 2.0)
 TAG = re.compile(r"<\s*lora\s*:([^<>]*)>", re.IGNORECASE)
+# What was meant as a tag and is none; `(Lora:1.2)` is a name with a weight.
+SLIP = re.compile(
+    r"(?:[<\uff1c]|&lt;)\s*(?:lora(?![^\W_])|(?:lyco|hypernet)\s*[:\uff1a])[^\s<>\uff1c\uff1e,&]*"
+    r"(?:[^<>\uff1c\uff1e,\n]{0,80}?(?:[>\uff1e]|&gt;))?"
+    r"|[(\[{]?(?<![^\W_])lora[:\uff1a](?![\d.]+[)\]}])\S[^<>\uff1c\uff1e,\n]{0,80}?"
+    r"(?:[>\uff1e]|&gt;|[:\uff1a]\s*[+-]?[.,]?\d[\d.,]*[)\]}>\uff1e]?)",
+    re.IGNORECASE,
+)
+COLON = re.compile("[:\uff1a]")
+WIDE_COLON = re.compile(r"\uff1a(?=\s*[+-]?[0-9.,]+\s*$)")  # before a strength
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[.,][0-9]{0,6})?|[.,][0-9]{1,6})")
 GAP = " \t,"  # what separates a tag from its neighbors
 
 
 class Tagged(NamedTuple):
-    """A parsed prompt: the text for the encoder, its LoRAs in order, and a sentence for each tag
-    that makes no sense."""
+    """A parsed prompt: the text for the encoder, its LoRAs in order, a sentence for each tag that
+    makes no sense, and, if there is none, the prompt with the full names of its LoRAs."""
 
     text: str
     loras: tuple[Lora, ...]
     problems: tuple[str, ...]
+    prompt: str
 
 
 def read(prompt: str, offered: OptionNames) -> Tagged:
     """Parse the tags of a prompt; `offered` are the LoRAs that ComfyUI lists. A prompt without tags
     comes back as it is; a LoRA that is named twice is used twice."""
-    tags = TAG.findall(prompt)
-    if not tags:
-        return Tagged(prompt, (), ())
+    tags = list(TAG.finditer(prompt))
     text = text_of(prompt)
-    if not offered:
-        return Tagged(text, (), (f"There are no LoRAs here: take {quote(_tag(tags[0]))} out.",))
+    if tags and not offered:
+        return Tagged(
+            text, (), (f"There are no LoRAs here: take {quote(tags[0][0])} out.",), prompt
+        )
     if len(tags) > LORAS_LIMIT:
-        return Tagged(text, (), (f"At most {LORAS_LIMIT} LoRAs, please: there are {len(tags)}.",))
+        sentence = f"At most {LORAS_LIMIT} LoRAs, please: there are {len(tags)}."
+        return Tagged(text, (), (sentence,), prompt)
     loras: list[Lora] = []
+    named: list[str] = []
     found: list[str] = []
     for tag in tags:
         with collecting(found):
-            loras.append(_parse(tag, offered))
-    return Tagged(text, tuple(loras), tuple(dict.fromkeys(found)))
+            lora, name = _parse(tag[1], offered)
+            loras.append(lora)
+            named.append(_renamed(tag, name, offered.full_name(lora.name)))
+    if not found:
+        prompt = TAG.sub(lambda _: named.pop(0), prompt)
+    return Tagged(text, tuple(loras), tuple(dict.fromkeys(found)), prompt)
 
 
-def problems(positive: str, negative: str, offered: OptionNames) -> list[str]:
-    """Return a sentence for each tag in a job's two prompts that makes no sense."""
-    found = list(read(positive, offered).problems)
-    if tag := TAG.search(negative):
+def resolve(positive: str, negative: str, offered: OptionNames) -> tuple[str, list[str]]:
+    """Return a job's prompt with the full names of its LoRAs, and a sentence for each tag in the
+    two prompts that makes no sense."""
+    tagged = read(positive, offered)
+    problems = list(tagged.problems)
+    for slip in dict.fromkeys(map(str.strip, SLIP.findall(TAG.sub(" ", positive)))):
+        like = quote(_tag("name:0.8"))
+        problems.append(
+            f"{quote(slip)} would be painted as text: only LoRA tags like {like} work here."
+        )
+    if tag := TAG.search(negative) or SLIP.search(negative):
         where = "does nothing in the negative prompt: move it to the prompt, or take it out."
-        found.append(f"{quote(tag[0])} {where}")
-    return found
+        problems.append(f"{quote(tag[0])} {where}")
+    if (excess := len(tagged.prompt) - PROMPT_LIMIT) > 0:
+        sentence = "The prompt has no room for the full names of its LoRAs: shorten it by"
+        problems.append(f"{sentence} {excess} characters.")
+        return positive, problems
+    return tagged.prompt, problems
+
+
+def changes(before: str, after: str) -> list[str]:
+    """Return a sentence for each tag of a prompt that has another name after `resolve()`."""
+    tags = zip(TAG.finditer(before), TAG.finditer(after), strict=True)
+    return [f"{quote(was[0])} is now {quote(now[0])}." for was, now in tags if was[0] != now[0]]
 
 
 def text_of(prompt: str) -> str:
@@ -69,11 +104,10 @@ def with_tag(prompt: str, name: str, offered: OptionNames) -> str:
     UserError if there is no such LoRA."""
     if not offered:
         raise UserError("There are no LoRAs here.")
-    found = find_named("LoRA", name, offered)
+    found = find_only("LoRA", name, offered, name)
     if any(lora.name == found for lora in read(prompt, offered).loras):
         return prompt
-    shown = re.sub("[<>]", " ", offered.shown(found))
-    return f"{prompt} {_tag(f'{shown}:1')}".strip()
+    return f"{prompt} {_tag(f'{_in_tag(offered.full_name(found))}:1')}".strip()
 
 
 def _joined(before: str, after: str) -> str:
@@ -85,12 +119,12 @@ def _joined(before: str, after: str) -> str:
     return left + ("," if "," in gap else "") + (" " if gap.strip(",") else "") + right
 
 
-def _parse(tag: str, offered: OptionNames) -> Lora:
-    """Return the LoRA that a tag means. Raises UserError."""
+def _parse(tag: str, offered: OptionNames) -> tuple[Lora, str]:
+    """Return the LoRA that a tag means, and its name in the tag. Raises UserError."""
     name, strength = _parted(tag, offered)
     if not name:
         raise UserError(f"A tag has no name in it: write it like {quote(_tag('name:0.8'))}.")
-    found = find_named("LoRA", name, offered)
+    found = find_only("LoRA", name, offered, _tag(name))
     low, high = STRENGTHS
     value = float(strength.replace(",", ".")) if NUMBER.fullmatch(strength) else None
     if value is None or not low <= value <= high:
@@ -99,11 +133,27 @@ def _parse(tag: str, offered: OptionNames) -> Lora:
             f"The strength of the LoRA {quote(name)} is {quote(strength)}: give a number from"
             f" {low:g} to {high:g}, as in {example}."
         )
-    return Lora(found, value)
+    return Lora(found, value), name
+
+
+def _renamed(tag: re.Match[str], name: str, full_name: str) -> str:
+    """Return a tag with the full name of its LoRA; all else in it stays as it was typed."""
+    before, _, rest = tag[0].partition(":")
+    start = len(before) + 1 + len(rest) - len(rest.lstrip())
+    rest = tag[0][start + len(name) :]
+    if COLON.search(full_name) and not COLON.search(rest):
+        rest = f":1{rest}"  # else the end of the name might be read as a strength
+    return f"{tag[0][:start]}{_in_tag(full_name)}{rest}"
+
+
+def _in_tag(name: str) -> str:
+    """Return a name without what ends a tag; its words still find it."""
+    return re.sub("[<>]", " ", name)
 
 
 def _parted(tag: str, offered: OptionNames) -> tuple[str, str]:
     """Split a tag into name and strength. A name may have colons of its own."""
+    tag = WIDE_COLON.sub(":", tag)
     start, _, end = map(str.strip, tag.rpartition(":"))
     name, strength = (start, end) if NUMBER.fullmatch(end) else (tag.strip(), "")
     if ":" not in name or ":" not in (offered.find(name) or ""):
