@@ -16,7 +16,7 @@ from bot.blocked import BlockedPrompt
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
-from jobs.catalog import LISTS_AGE
+from jobs.catalog import LISTS_AGE, Offer
 from jobs.draft import AS_IN_FILE, FormError, Stage, check_offered
 from jobs.names import OptionNames
 from settings import PROMPT_LIMIT
@@ -55,18 +55,14 @@ async def gen(
 
 @gen.autocomplete("model")
 async def complete_model(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
-    """Suggest models of the workflow that the command names, or of the one its form will have."""
-    forms: Forms = interaction.client.context.forms
-    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.catalog.offer(workflow).models, current)
+    """Suggest models."""
+    return choices_of(interaction, offer_of(interaction).models, current)
 
 
 @gen.autocomplete("lora")
 async def complete_lora(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
     """Suggest LoRAs."""
-    forms: Forms = interaction.client.context.forms
-    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
-    return choices_of(forms.catalog.offer(workflow).loras, current)
+    return choices_of(interaction, offer_of(interaction).loras, current)
 
 
 @gen.autocomplete("workflow")
@@ -74,11 +70,25 @@ async def complete_workflow(
     interaction: Interaction, current: str
 ) -> list[app_commands.Choice[str]]:
     """Suggest workflows."""
-    return choices_of(interaction.client.context.catalog.names, current)
+    return choices_of(interaction, interaction.client.context.catalog.names, current)
 
 
-def choices_of(names: OptionNames, text: str) -> list[app_commands.Choice[str]]:
-    """Return the entries of a list that match a text, for autocomplete."""
+def offer_of(interaction: Interaction) -> Offer:
+    """Return the offer of the workflow that the command names, or of the one its form will have."""
+    forms: Forms = interaction.client.context.forms
+    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    return forms.catalog.offer(workflow)
+
+
+def choices_of(
+    interaction: Interaction, names: OptionNames, text: str
+) -> list[app_commands.Choice[str]]:
+    """Return the entries of a list that match a text, for autocomplete; none where /gen would be
+    refused."""
+    try:
+        interaction.client.context.check_place(interaction)
+    except UserError:
+        return []
     return [app_commands.Choice(name=name, value=value) for name, value in names.choices(text)]
 
 

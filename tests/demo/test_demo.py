@@ -41,7 +41,9 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in inlined]
     assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 5]  # one is a portrait
     assert text.count("portrait (832 x 1216)") == 3  # its menu, its form, its result
-    assert text.count("&lt;lora:inkSketch_v2:1&gt;") >= 3  # its form, its result, its description
+    assert (
+        text.count("&lt;lora:SDXL/style/inkSketch_v2:1&gt;") >= 3
+    )  # its form, its result, its description
     assert "There is no model" in text
     assert "changed by itself" in text  # the running message, and an answer that counts down
     assert re.search(r"\d+ % <code[^>]*>█+░+</code>, pass \d of 4", text)

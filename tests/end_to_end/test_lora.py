@@ -19,7 +19,10 @@ from tests.standins.discord.people import Modal, Person, Reply
 
 INK, DETAIL = "SDXL/style/inkSketch_v2.safetensors", "SDXL/add-detail-xl.safetensors"
 TAGGED = "a fox, <lora:inkSketch_v2:0,8>, in <LORA:add-detail-xl> snow"
-ESCAPED = r"a fox, \<lora\:inkSketch\_v2:0,8>, in \<LORA:add-detail-xl> snow"
+NAMED = "a fox, <lora:SDXL/style/inkSketch_v2:0,8>, in <LORA:SDXL/add-detail-xl> snow"
+ESCAPED = r"a fox, \<lora\:SDXL/style/inkSketch\_v2:0,8>, in \<LORA:SDXL/add-detail-xl> snow"
+INK_TAG = "<lora:SDXL/style/inkSketch_v2:1>"
+GONE = "There is no LoRA `SDXL/style/inkSketch_v2`. The nearest: ink"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_tags_become_nodes_and_stay_in_what_people_read(shared: House, workflow:
     edited = person.press(result, EDIT)
     assert fields(edited.wait_message(lambda m: bool(m["embeds"])))["Prompt"] == ESCAPED
     assert edited.message is not None
-    assert prompt_in(person, edited.message) == TAGGED
+    assert prompt_in(person, edited.message) == NAMED
     fill_in(person, edited, positive_prompt="a fox, in snow", seed="7")
     queued(person, edited)
     result_of(shared, person, 3)
@@ -134,7 +137,7 @@ def test_a_modal_with_tags_that_make_no_sense_comes_back_with_all_that_was_typed
     person = shared.discord.person()
     form = open_form(person, shared.channel)
     texts = {
-        "positive_prompt": "a fox <lora:inkScetch_v2:0.8> <lora:add-detail:3>",
+        "positive_prompt": "a fox <lora:inkScetch_v2:0.8> <lora:add-detail:3> <lora:fox>",
         "negative_prompt": "<lora:ink>",
         "steps": "9",
         "cfg": "3",
@@ -147,6 +150,8 @@ def test_a_modal_with_tags_that_make_no_sense_comes_back_with_all_that_was_typed
         r" inkSketch\_v1\_epoch-000012.",
         "The strength of the LoRA `add-detail` is `3`: give a number from -2 to 2, as in"
         " `<lora:add-detail:0.8>`.",
+        "`<lora:fox>` fits several LoRAs: Illustrious/characters/fox girl (v3),"
+        " SDXL/characters/fox girl (v3). Write the one you mean.",
         "`<lora:ink>` does nothing in the negative prompt: move it to the prompt, or take it out.",
     ]
     modal = person.press(refused.message, CORRECT_IT).wait().modal
@@ -164,22 +169,22 @@ def test_gen_completes_a_loras_name_and_adds_its_tag(shared: House) -> None:
     assert choice == {"name": "add-detail-xl (SDXL)", "value": DETAIL}
     assert len(person.autocomplete("gen", shared.channel, "lora", "")) == len(LORAS)
     form, message = gen(shared, person, prompt="a fox", lora=choice["value"])
-    assert fields(message)["Prompt"] == r"a fox \<lora\:add-detail-xl:1>"
+    assert fields(message)["Prompt"] == r"a fox \<lora\:SDXL/add-detail-xl:1>"
     _, message = gen(shared, person, lora="inksketch_v2")  # the unsent prompt is taken over
-    assert prompt_in(person, message) == "a fox <lora:add-detail-xl:1> <lora:inkSketch_v2:1>"
+    assert prompt_in(person, message) == f"a fox <lora:SDXL/add-detail-xl:1> {INK_TAG}"
     form, message = gen(shared, person, lora=INK)
-    assert prompt_in(person, message) == "a fox <lora:add-detail-xl:1> <lora:inkSketch_v2:1>"
+    assert prompt_in(person, message) == f"a fox <lora:SDXL/add-detail-xl:1> {INK_TAG}"
     queued(person, form)
     result_of(shared, person)
     _, posted = shared.comfyui.posted[-1]
     assert [posted[f"lora-{n}"]["inputs"]["lora_name"] for n in (1, 2)] == [DETAIL, INK]
 
     form, message = gen(shared, person, lora=INK)  # nothing else was typed
-    assert fields(message)["Prompt"] == r"\<lora\:inkSketch\_v2:1>"
+    assert fields(message)["Prompt"] == r"\<lora\:SDXL/style/inkSketch\_v2:1>"
     assert any("a prompt" in text for text in generate(person, form).texts)
     _, message = gen(shared, person, lora="inkScetch_v2")
     assert message["content"].startswith("There is no LoRA `inkScetch_v2`. The nearest: ink")
-    assert prompt_in(person, message) == "<lora:inkSketch_v2:1>"
+    assert prompt_in(person, message) == INK_TAG
 
 
 def test_more_is_wrong_than_a_message_holds_and_nothing_is_lost(shared: House) -> None:
@@ -204,9 +209,9 @@ def test_a_lora_that_went_before_generate_is_said_in_the_form_which_keeps_all(
     form, message = gen(shared, person, prompt=TAGGED, seed="7", shape="tall")
     with loras_of_comfyui(shared, [name for name in LORAS if name != INK]):
         generate(person, form)
-        assert message["content"].startswith("There is no LoRA `inkSketch_v2`. The nearest: ink")
+        assert message["content"].startswith(GONE)
         assert (fields(message)["Seed"], fields(message)["Shape"]) == ("7", "tall (768 x 1344)")
-        assert prompt_in(person, message) == TAGGED
+        assert prompt_in(person, message) == NAMED
         fill_in(person, form, positive_prompt="a fox <lora:add-detail>")
         queued(person, form)
         result_of(shared, person)
@@ -221,13 +226,12 @@ def test_a_lora_that_went_before_the_run_is_said_in_the_failure_and_by_edit_and_
     queued(person, gen(shared, person, prompt="in the way")[0])
     shared.comfyui.wait_for(lambda comfyui: bool(comfyui.running))
     queued(person, gen(shared, person, prompt=TAGGED)[0])
-    gone = "There is no LoRA `inkSketch_v2`. The nearest: ink"
     with loras_of_comfyui(shared, [name for name in LORAS if name != INK], told=told):
         shared.comfyui.release()
         failure = failure_of(shared, person)
         said = failure["embeds"][0]["description"].replace("\\", "")
         if told:
-            assert said.startswith(gone)
+            assert said.startswith(GONE)
         else:
             assert said == (
                 "The LoRA `inkSketch_v2` is not offered by ComfyUI any more. The list has"
@@ -236,9 +240,9 @@ def test_a_lora_that_went_before_the_run_is_said_in_the_failure_and_by_edit_and_
         assert fields(failure)["Prompt"] == ESCAPED
         for button, note in ((EDIT, ""), (AGAIN, "Nothing is queued yet: choose")):
             form = person.press(failure, button)
-            message = form.wait_message(lambda m: gone in m["content"])
+            message = form.wait_message(lambda m: GONE in m["content"])
             assert note in message["content"]
-            assert prompt_in(person, message) == TAGGED
+            assert prompt_in(person, message) == NAMED
 
 
 def test_a_server_without_loras_says_so(shared: House) -> None:

@@ -780,16 +780,16 @@ def test_gen_takes_a_shape(given: str, shape: str, problem: str | None) -> None:
 def test_gen_adds_a_loras_tag_to_the_prompt_that_there_is() -> None:
     draft = filled_draft(loras=LORAS)
     assert draft.apply_options("", "", "", "", "water") == []
-    assert draft.picture.positive_prompt == "a bear <lora:watercolor v2:1>"
+    assert draft.picture.positive_prompt == "a bear <lora:style/watercolor v2:1>"
     assert draft.apply_options("", "", "", "", "ink") == []
-    assert draft.picture.positive_prompt == "a bear <lora:watercolor v2:1> <lora:ink:1>"
+    assert draft.picture.positive_prompt == "a bear <lora:style/watercolor v2:1> <lora:style/ink:1>"
     assert draft.apply_options("", "", "", "", "ink") == []  # it has that
     assert draft.picture.positive_prompt.count("ink") == 1
     assert draft.apply_options("a fox", "", "", "", "style/ink.safetensors") == []
-    assert draft.picture.positive_prompt == "a fox <lora:ink:1>"
+    assert draft.picture.positive_prompt == "a fox <lora:style/ink:1>"
     (problem,) = draft.apply_options("", "", "", "", "watercolour")
     assert problem == "There is no LoRA `watercolour`. The nearest: watercolor v2."
-    assert draft.picture.positive_prompt == "a fox <lora:ink:1>"
+    assert draft.picture.positive_prompt == "a fox <lora:style/ink:1>"
     draft = filled_draft(loras=LORAS, positive_prompt="x" * 3990)
     assert draft.apply_options("", "", "", "", "ink") == [
         "The prompt has no room for the tag of a LoRA: shorten it first."
@@ -801,7 +801,7 @@ def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
     draft = filled_draft(loras=LORAS)
     draft.apply_typed({**TYPED, "positive_prompt": "a whole poem", "steps": "abc"})
     assert draft.apply_options("", "", "", "", "ink") == []
-    assert draft.texts()["positive_prompt"] == "a whole poem <lora:ink:1>"
+    assert draft.texts()["positive_prompt"] == "a whole poem <lora:style/ink:1>"
     assert draft.texts()["steps"] == "abc"
 
 
