@@ -107,7 +107,7 @@ def with_tag(prompt: str, name: str, offered: OptionNames) -> str:
     found = find_only("LoRA", name, offered, name)
     if any(lora.name == found for lora in read(prompt, offered).loras):
         return prompt
-    return f"{prompt} {_tag(f'{_in_tag(offered.full_name(found))}:1')}".strip()
+    return f"{prompt} {_tag(f'{offered.full_name(found)}:1')}".strip()
 
 
 def _joined(before: str, after: str) -> str:
@@ -141,19 +141,14 @@ def _renamed(tag: re.Match[str], name: str, full_name: str) -> str:
     before, _, rest = tag[0].partition(":")
     start = len(before) + 1 + len(rest) - len(rest.lstrip())
     rest = tag[0][start + len(name) :]
-    if COLON.search(full_name) and not COLON.search(rest):
-        rest = f":1{rest}"  # else the end of the name might be read as a strength
-    return f"{tag[0][:start]}{_in_tag(full_name)}{rest}"
-
-
-def _in_tag(name: str) -> str:
-    """Return a name without what ends a tag; its words still find it."""
-    return re.sub("[<>]", " ", name)
+    if COLON.search(full_name) and not re.search("[0-9]", rest):
+        rest = ":1" + rest.lstrip(": ")  # else the end of the name might be read as a strength
+    return f"{tag[0][:start]}{full_name}{rest}"
 
 
 def _parted(tag: str, offered: OptionNames) -> tuple[str, str]:
     """Split a tag into name and strength. A name may have colons of its own."""
-    tag = WIDE_COLON.sub(":", tag)
+    tag = WIDE_COLON.sub(":", tag).strip().removesuffix(":")
     start, _, end = map(str.strip, tag.rpartition(":"))
     name, strength = (start, end) if NUMBER.fullmatch(end) else (tag.strip(), "")
     if ":" not in name or ":" not in (offered.find(name) or ""):

@@ -244,9 +244,10 @@ def _endings(path: str) -> Iterator[str]:
 
 
 def _full_names(paths: Sequence[str]) -> list[str]:
-    """Return each path with `/` between its folders: with the extension where another one differs
-    by nothing else, and as it is where that will not do either."""
-    slashed = [SEPARATOR.sub("/", path) for path in paths]
+    """Return each path with `/` between its folders and without what would end a tag: with the
+    extension where another one differs by nothing else, and as it is where that will not do
+    either."""
+    slashed = [re.sub("[<>]", " ", SEPARATOR.sub("/", path)) for path in paths]
     count = Counter(name for path in slashed for name in {path, without_extension(path)})
     names = zip(map(without_extension, slashed), slashed, paths, strict=True)
     return [next((name for name in forms if count[name] == 1), forms[-1]) for forms in names]
@@ -297,7 +298,7 @@ def _in_word(char: str) -> str:
         return ""
     if category.startswith("M"):
         return char
-    return f" {char} " if category in ("So", "Sk") and not char.isascii() else " "
+    return f" {char} " if category.startswith("S") and not char.isascii() else " "
 
 
 def _with_hash(text: str) -> str:

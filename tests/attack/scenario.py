@@ -69,6 +69,7 @@ EXPECTED = {
     "models": ("is not offered", "ComfyUI refuses the"),
     "loras": (
         "There is no LoRA",
+        "fits several LoRAs",
         "There are no LoRAs",
         "is not offered",
         "ComfyUI refuses the",

@@ -275,3 +275,128 @@ def test_shape_and_loras_of_a_waiting_job_survive_a_restart(house: House) -> Non
     assert house.comfyui.posted[-1][1] == with_nodes(
         "multisampler", written("multisampler", **values)
     )
+
+
+INKS = ["styles/ink_wash.safetensors", "ink_line.safetensors", "s.safetensors"]
+
+
+def test_a_tag_that_fits_several_is_asked_for_and_none_is_taken(shared: House) -> None:
+    person = shared.discord.person()
+    asked = r"fits several LoRAs: ink\_wash, ink\_line. Write the one you mean."
+    with loras_of_comfyui(shared, INKS):
+        before = len(shared.comfyui.posted)
+        form, message = gen(shared, person, prompt="a fox <lora:ink:0.8>")
+        assert message["content"] == f"`<lora:ink>` {asked}"
+        assert any(f"`<lora:ink>` {asked}" in text for text in generate(person, form).texts)
+        refused = fill_in(person, form, positive_prompt="a fox <lora:ink>, <lora:safetensors>")
+        assert refused.message is not None
+        assert refused.message["content"].splitlines() == [
+            f"`<lora:ink>` {asked}",
+            "There is no LoRA `safetensors`.",
+        ]
+        _, message = gen(shared, person, prompt="a hare", lora="ink")  # typed, not chosen
+        assert message["content"] == f"`ink` {asked}"
+        assert fields(message)["Prompt"] == "a hare"
+        assert len(shared.comfyui.posted) == before
+        form, message = gen(shared, person, prompt="a fox <lora:s>")
+        assert message["content"] == ""
+        assert prompt_in(person, message) == "a fox <lora:s>"
+        queued(person, form)
+        result_of(shared, person)
+        assert shared.comfyui.posted[-1][1]["lora-1"]["inputs"]["lora_name"] == INKS[2]
+
+
+def test_again_uses_the_same_lora_whatever_is_added(shared: House) -> None:
+    person = shared.discord.person()
+    named = "a fox,  <lora:styles/ink_wash:.80> in snow"
+    with loras_of_comfyui(shared, [rf"styles\{INKS[0][7:]}"]):
+        form = open_form(person, shared.channel)
+        fill_in(person, form, positive_prompt="a fox,  <lora:ink:.80> in snow")
+        assert form.message is not None
+        assert fields(form.message)["Prompt"].replace("\\", "") == named
+        assert prompt_in(person, form.message) == named
+        queued(person, form)
+        result = result_of(shared, person)
+        assert result["embeds"][0]["description"].replace("\\", "") == named
+    more = [rf"styles\{INKS[0][7:]}", "ink.safetensors", "ink_wash.safetensors", "a/styles/ink.pt"]
+    with loras_of_comfyui(shared, more):
+        note = person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
+        assert "is now" not in note["content"]
+        again = result_of(shared, person, 2)
+        assert again["embeds"][0]["description"].replace("\\", "") == named
+        posted = shared.comfyui.posted[-1][1]["lora-1"]["inputs"]
+        assert (posted["lora_name"], posted["strength_model"]) == (more[0], 0.8)
+    query = "SELECT DISTINCT positive_prompt FROM jobs WHERE discord_user_id = ?"
+    assert shared.installation.rows(query, str(person.id)) == [(named,)]
+
+
+def test_again_of_a_row_without_full_names_says_which_lora_it_uses(shared: House) -> None:
+    person = shared.discord.person()
+    form, _ = gen(shared, person, prompt="a fox <lora:pixel:0.5>")
+    queued(person, form)
+    result = result_of(shared, person)
+    change = "UPDATE jobs SET positive_prompt = ? WHERE discord_user_id = ?"
+    shared.installation.change(change, "a fox <lora:pixel:0.5>", str(person.id))
+    note = person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
+    assert "`<lora:pixel:0.5>` is now `<lora:pixel-art-xl:0.5>`." in note["content"]
+    again = result_of(shared, person, 2)
+    assert again["embeds"][0]["description"].replace("\\", "") == "a fox <lora:pixel-art-xl:0.5>"
+
+
+def test_a_slip_in_a_tag_is_told_and_nothing_is_painted(shared: House) -> None:
+    person = shared.discord.person()
+    before = len(shared.comfyui.posted)
+    for slip in (
+        "<lora:detail:0.8",
+        "<lora detail:0.8>",
+        "lora:detail:0.8>",
+        "\uff1clora\uff1adetail\uff1a0.8\uff1e",
+        "&lt;lora:detail:0.8&gt;",
+        "(lora:detail:0.8)",
+        "[lora:detail:1]",
+        "<lyco:detail:1>",
+        "<hypernet:detail:1>",
+    ):
+        told = (
+            f"`{slip}` would be painted as text: only LoRA tags like `<lora:name:0.8>` work here."
+        )
+        form, message = gen(shared, person, prompt=f"a fox {slip}")
+        assert message["content"] == told
+        assert any(told in text for text in generate(person, form).texts)
+        refused = fill_in(person, form, positive_prompt=f"a hare {slip}", negative_prompt=slip)
+        assert refused.message is not None
+        assert refused.message["content"].splitlines() == [
+            told,
+            f"`{slip}` does nothing in the negative prompt: move it to the prompt, or take it out.",
+        ]
+    assert len(shared.comfyui.posted) == before
+    form, message = gen(shared, person, prompt="a girl named Lora, lora, (Lora:1.2)")
+    assert message["content"] == ""
+    queued(person, form)
+    result_of(shared, person)
+
+
+DECOMPOSED = [
+    "caf\u0065\u0301 noir.safetensors",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8\u1112\u116a/\u30ab\u3099\u30e9\u30b9.safetensors",
+    "fox \U0001f98a.safetensors",
+]
+
+
+def test_names_are_found_in_any_unicode_form_and_sent_as_listed(shared: House) -> None:
+    person = shared.discord.person()
+    with loras_of_comfyui(shared, [*DECOMPOSED, "other.safetensors"]):
+        for typed, value in (
+            ("caf\xe9", DECOMPOSED[0]),
+            ("한국화", DECOMPOSED[1]),
+            ("ガラス", DECOMPOSED[1]),
+            ("\U0001f98a", DECOMPOSED[2]),
+        ):
+            choices = person.autocomplete("gen", shared.channel, "lora", typed)
+            assert [choice["value"] for choice in choices] == [value]
+        form, message = gen(shared, person, prompt="a fox <lora:CAF\xc9> <lora:ガラス:0.5>")
+        assert message["content"] == ""
+        queued(person, form)
+        result_of(shared, person)
+        posted = shared.comfyui.posted[-1][1]
+        assert [posted[f"lora-{n}"]["inputs"]["lora_name"] for n in (1, 2)] == DECOMPOSED[:2]

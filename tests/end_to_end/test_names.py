@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.end_to_end.common import result_of
+from tests.end_to_end.common import models_of_comfyui, refresh, result_of
 from tests.harness.house import House
 from tests.harness.steps import fields, fill_in, labels, open_form, queued
 from tests.standins.discord.markdown import read
@@ -28,6 +28,21 @@ def test_models_of_the_same_name_are_told_apart_from_the_menu_to_the_result(shar
     assert read(fields(result)["Model"]) == (f"SDXL/{TWIN}", [])
     _, workflow = shared.comfyui.posted[-1]
     assert workflow["152"]["inputs"]["ckpt_name"] == f"SDXL/{TWIN}.safetensors"
+
+
+def test_a_model_with_a_decomposed_name_is_found_and_sent_as_comfyui_lists_it(
+    shared: House,
+) -> None:
+    person = shared.discord.person()
+    models = [*shared.comfyui.models, "sd/cafe\u0301 \u30ab\u3099.safetensors"]
+    with models_of_comfyui(shared, models):
+        refresh(shared)
+        (choice,) = person.autocomplete("gen", shared.channel, "model", "\u30ac caf\xe9")
+        assert choice["value"] == models[-1]
+        form = person.slash("gen", shared.channel, model="CAF\xc9", prompt="a fox").wait()
+        queued(person, form)
+        result_of(shared, person)
+        assert shared.comfyui.posted[-1][1]["152"]["inputs"]["ckpt_name"] == models[-1]
 
 
 def test_a_prompt_is_read_as_typed_wherever_it_is_quoted(shared: House) -> None:

@@ -49,6 +49,10 @@ def test_once_takes_a_shape_and_loras(house: House, tmp_path: Path) -> None:
     bot = run(house, "--once", "a fox <lora:inkScetch_v2>", offline=True)
     assert bot.process.returncode == 1
     assert "There is no LoRA inkScetch_v2. The nearest: inkSketch_v2," in bot.output
+    bot = run(house, "--once", "a fox <lora:fox>, <lora pixel:1>", offline=True)
+    assert bot.process.returncode == 1
+    assert "<lora:fox> fits several LoRAs: Illustrious/characters/fox girl (v3), SDXL" in bot.output
+    assert "<lora pixel:1> would be painted as text" in bot.output
     assert len(house.comfyui.posted) == 1
 
 

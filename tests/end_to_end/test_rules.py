@@ -171,6 +171,15 @@ def test_without_the_role_there_are_no_commands(shared: House) -> None:
         assert answer["flags"] & EPHEMERAL
 
 
+def test_autocomplete_names_nothing_where_gen_may_not_be_used(shared: House) -> None:
+    allowed, stranger = artist(shared), shared.discord.person()
+    elsewhere = shared.discord.guild.add_channel("elsewhere")
+    for option in ("model", "lora", "workflow"):
+        assert allowed.autocomplete("gen", shared.channel, option, "")
+        assert stranger.autocomplete("gen", shared.channel, option, "") == []
+        assert allowed.autocomplete("gen", elsewhere, option, "") == []
+
+
 def test_nor_buttons_that_make_pictures_but_those_of_ones_own_jobs_stay(shared: House) -> None:
     person = artist(shared)
     roles = list(person.roles)

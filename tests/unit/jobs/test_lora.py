@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
@@ -138,6 +139,32 @@ def test_a_full_name_means_the_same_lora_whatever_is_added_and_others_are_asked_
     )
     with pytest.raises(UserError, match=r"^`styles` fits several LoRAs: ink"):
         with_tag("a fox", "styles", before)
+
+
+def test_every_full_name_means_its_own_lora_whatever_the_names_are() -> None:
+    chance = random.Random(3)
+    parts = [
+        "ink",
+        "Ink",
+        "ink 2",
+        "ink:2",
+        "style: x",
+        "caf\xe9",
+        "cafe\u0301",
+        "x\uff1a2",
+        "1.5",
+        "_",
+    ]
+    for _ in range(300):
+        paths = [chance.choice("/\\").join(chance.choices(parts, k=2)) for _ in range(6)]
+        files = [f"{path}{chance.choice(['', '.pt', '.ckpt'])}" for path in [*paths, *parts]]
+        offered = OptionNames(files)
+        for file in offered.values:
+            prompt = with_tag("a fox", file, offered)
+            assert read(prompt, offered) == ("a fox", (Lora(file, 1),), (), prompt)
+            for strength in ("", ":", ":0.5"):
+                typed = read(f"a <lora:{file}{strength}> fox", offered)
+                assert typed.problems or read(typed.prompt, offered) == typed
 
 
 def test_a_prompt_that_would_be_too_long_with_full_names_is_told_by_how_much() -> None:
