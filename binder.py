@@ -11,6 +11,7 @@ import copy
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,7 @@ class Defaults(NamedTuple):
     scheduler: str | None
     steps: str | None
     cfg: str | None
+    negative: str | None
 
 
 class Size(NamedTuple):
@@ -133,6 +135,12 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.width} x {self.height}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Size | None:
+        """Reverse `str()`, also without its spaces; return None for anything else."""
+        sides = re.fullmatch("([0-9]{1,5}) ?x ?([0-9]{1,5})", text or "")
+        return cls(int(sides[1]), int(sides[2])) if sides else None
 
 
 class Lora(NamedTuple):
@@ -195,9 +203,11 @@ class Workflow:
 
     @property
     def defaults(self) -> Defaults:
-        """Return the values of the file that a person may choose others for."""
+        """Return the values of the file that a person may choose others for. The negative prompt of
+        a locked workflow's file is an example, as its prompt is."""
         places = (self.bindings[param][:1] for param in Defaults._fields)
-        return Defaults(*(str(self.value(*first)) if first else None for first in places))
+        found = Defaults(*(str(self.value(*first)) if first else None for first in places))
+        return found._replace(negative=None) if self.is_locked else found
 
     @property
     def size(self) -> Size | None:

@@ -25,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from settings import DAY_MS
 from text import PublicError
 
 if sys.platform == "win32":
@@ -88,6 +89,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " WHERE status = 'completed'",
     ),
     ("ALTER TABLE jobs ADD COLUMN interaction_id TEXT",),
+    (
+        "ALTER TABLE jobs ADD COLUMN size TEXT",
+        "CREATE TABLE typed_texts (form TEXT PRIMARY KEY, discord_user_id TEXT NOT NULL,"
+        " texts TEXT NOT NULL, kept_at INTEGER NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 
@@ -111,7 +117,8 @@ class JobStatus(str, Enum):
 class PictureParams:
     """A person's wishes. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
     `workflow` is the name of its folder, empty for the default; `shape` is one of binder.SHAPES,
-    empty for the size of the file. What the workflow has no place for is empty, or 0."""
+    empty for that of the file. `size` is what the form has shown, as `832x1216`; None in a draft,
+    and in old jobs. What the workflow has no place for is empty, or 0."""
 
     model: str
     sampler: str
@@ -123,6 +130,7 @@ class PictureParams:
     seed: int | None = None
     workflow: str = ""
     shape: str = ""
+    size: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +227,8 @@ class Store:
                 self._cleanup.callback(self._empty_journal)
                 _prepare(self._connection, self._path)
             self._select(f"WHERE {UNKNOWN_STATE}")  # reading them closes them
-            with self._transaction():
-                pass  # a file that may be read and not written is found out here, not by a job
+            # A file that may be read and not written is found out here, not by a job.
+            self.keep_typed("", "", "")
         except StoreError:
             self.close()
             raise
@@ -427,6 +435,21 @@ class Store:
         self._refuse_if_gone()
         statement = "DELETE FROM blocked_terms WHERE discord_guild_id = ? AND term = ?"
         return self._execute(statement, guild_id, key) == 1
+
+    def keep_typed(self, form: str, user_id: str, texts: str) -> None:
+        """Keep what a person typed into a form, for a day; empty texts forget it."""
+        now = unix_ms()
+        with self._transaction() as connection:
+            outdated = "DELETE FROM typed_texts WHERE form = ? OR kept_at < ?"
+            connection.execute(outdated, (form, now - DAY_MS))
+            if texts:
+                row = (form, user_id, texts, now)
+                connection.execute("INSERT INTO typed_texts VALUES (?, ?, ?, ?)", row)
+
+    def typed(self, form: str, user_id: str) -> str:
+        """Return what is kept of a form of this person; empty if nothing is."""
+        query = "SELECT texts FROM typed_texts WHERE form = ? AND discord_user_id = ?"
+        return next((str(row[0]) for row in self._rows(query, form, user_id)), "")
 
     def _refuse_if_gone(self) -> None:
         if self._is_gone():

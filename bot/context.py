@@ -71,7 +71,7 @@ class BotContext:
         self.comfyui_threads = comfyui_threads
         self.again_guard = DoubleClickGuard()
         self.words = BlockedWords(store)
-        self.forms = Forms(settings, comfy, catalog, self.check_place)
+        self.forms = Forms(settings, comfy, catalog, store, self.check_place)
 
     def check_place(self, interaction: Interaction) -> None:
         """Raise UserError while the bot shuts down, and where this person may not use it."""

@@ -6,8 +6,10 @@ whatever has become of the form. Queues no job. Runs on the event loop.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,12 +23,16 @@ from bot.running import absence
 from comfy_client import ComfyClient
 from jobs.catalog import Catalog
 from jobs.draft import (
+    AS_IN_FILE,
     CFG_RANGE,
     NUMBER_LIMIT,
+    PAGE_SIZE,
     SEED_LIMIT,
     STEPS_RANGE,
     Draft,
     Drafts,
+    ExpiredForm,
+    FormError,
     SentForm,
     Stage,
     StaleForm,
@@ -35,7 +41,7 @@ from jobs.draft import (
 )
 from jobs.names import MENU_LIMIT, OptionNames, find_named
 from settings import PROMPT_LIMIT, Settings
-from store import JobParams
+from store import JobParams, Store, StoreError
 from text import (
     FIELD_LIMIT,
     OPTION_LIMIT,
@@ -47,6 +53,8 @@ from text import (
     quote,
     shorten_middle,
 )
+
+log = logging.getLogger(__name__)
 
 CHANGED = "That form has changed in the meantime"  # why a modal becomes a form of its own
 
@@ -76,7 +84,7 @@ def shape_menu(size: Size, chosen: str, key: str) -> discord.ui.Select[Any]:
     for shape in ("", *SHAPES):
         shown = shown_size(size, shape)
         label = f"Shape: {shown}" if shape == chosen else shown[0].upper() + shown[1:]
-        value = f"shape:{shape}"
+        value = f"shape:{shape}:{size}"
         options.append(discord.SelectOption(label=label, value=value, default=shape == chosen))
     return discord.ui.Select(
         custom_id=str(ControlId("form", "shape", key)), placeholder="Shape", options=options
@@ -127,7 +135,7 @@ def form_embed(draft: Draft, away_since: float | None = None) -> discord.Embed:
         embed.add_field(name=name.capitalize(), value=escape(shorten_middle(shown, 200)))
     if offer.size:
         embed.add_field(name="Shape", value=shown_size(offer.size, picture.shape))
-    seed = "random" if picture.seed is None else str(picture.seed)
+    seed = empty_seed(draft) if picture.seed is None else str(picture.seed)
     numbers = {"steps": ("Steps", str(picture.steps)), "cfg": ("CFG", f"{picture.cfg:g}")}
     for param, (name, value) in {**numbers, "seed": ("Seed", seed)}.items():
         if param in offer.params:
@@ -166,28 +174,26 @@ def menu_options(names: OptionNames, chosen: str, page: int) -> list[discord.Sel
         name = names.shown(value)
         return discord.SelectOption(
             label=name,
-            value=f"index:{index}",
+            value=f"index:{index}:{names.fingerprint}",
             description=shorten_middle(value, OPTION_LIMIT) if name != value else None,
             default=value == chosen,
         )
 
     if len(values) <= MENU_LIMIT:
         return [option(index) for index in range(len(values))]
-    size = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
+    size = PAGE_SIZE
     first, last = page * size, min((page + 1) * size, len(values))
     shown = [option(index) for index in range(first, last)]
     if chosen in names and not first <= values.index(chosen) < last:
         shown.insert(0, option(values.index(chosen)))
     if page > 0:
         back = f"{first - size + 1} to {first} of {len(values)}"
-        shown.insert(
-            0, discord.SelectOption(label="Back", value=f"page:{page - 1}", description=back)
-        )
+        value = f"page:{page - 1}:{names.fingerprint}"
+        shown.insert(0, discord.SelectOption(label="Back", value=value, description=back))
     if last < len(values):
         more = f"{last + 1} to {min(last + size, len(values))} of {len(values)}"
-        shown.append(
-            discord.SelectOption(label="More…", value=f"page:{page + 1}", description=more)
-        )
+        value = f"page:{page + 1}:{names.fingerprint}"
+        shown.append(discord.SelectOption(label="More…", value=value, description=more))
     return shown
 
 
@@ -248,8 +254,8 @@ INPUTS: Mapping[str, ModalInput] = {
     ),
     "seed": ModalInput(
         "Seed",
-        "Empty: random, a new picture each time. The same seed and settings: the same picture",
-        "random",
+        "Empty: {}. The same seed and settings: the same picture",
+        "{}",
         SEED_LIMIT,
         False,
     ),
@@ -278,7 +284,7 @@ class PromptModal(discord.ui.Modal):
                     component=discord.ui.TextInput(
                         custom_id=name,
                         style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
-                        placeholder=given.example,
+                        placeholder=given.example.format(empty_seed(draft)),
                         default=texts[name] or None,
                         required=given.is_required,
                         max_length=given.limit,
@@ -303,13 +309,21 @@ def hint_of(name: str, draft: Draft) -> str:
     """Return the hint below the label of one of INPUTS, with the usual values of most workflows, or
     this workflow's own where they are unusual."""
     hint, own = INPUTS[name].hint, numbers_of(draft.offer.defaults)
+    if name == "seed":
+        is_random = draft.settings.random_seeds
+        return hint.format("random, a new picture each time" if is_random else AS_IN_FILE)
     if name == "cfg":
         return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
     if name != "steps":
         return hint
     about = usual(own.get(name), USUAL_STEPS)
-    more = f"{about}; more" if draft.most_steps >= USUAL_STEPS[1] else "More"
-    return hint.format(STEPS_RANGE[0], draft.most_steps, more)
+    more = f"{about}; more" if draft.settings.max_steps >= USUAL_STEPS[1] else "More"
+    return hint.format(STEPS_RANGE[0], draft.settings.max_steps, more)
+
+
+def empty_seed(draft: Draft) -> str:
+    """Return what an empty seed means."""
+    return "random" if draft.settings.random_seeds else AS_IN_FILE
 
 
 def usual(own: float | None, of_most: tuple[int, int]) -> str:
@@ -346,12 +360,14 @@ class Forms:
         settings: Settings,
         comfy: ComfyClient,
         catalog: Catalog,
+        store: Store,
         check_place: Callable[[Interaction], None],
     ) -> None:
         """Start without forms. `check_place` raises UserError where there may be none."""
         self.catalog = catalog
         self._comfy = comfy
         self._settings = settings
+        self._store = store
         self._check_place = check_place
         self._drafts = Drafts()
 
@@ -414,15 +430,23 @@ class Forms:
         await self._show(interaction, draft, in_lines([note]))
 
     async def choose(self, interaction: Interaction, key: str, name: str, token: str) -> None:
-        """Apply the choice of a menu and show the form again."""
+        """Apply the choice of a menu and show the form again. Of a form that Generate works on
+        nothing changes: it is shown again when that has ended."""
         draft = self.draft(interaction, key)
-        note = draft.choose(name, token)
-        await self._show(interaction, draft, note)
+        if draft.stage is Stage.SENDING:
+            await interaction.response.defer()
+            return
+        try:
+            note = draft.choose(name, token)
+        except FormError as stale:
+            await self.show_anew(interaction, draft, stale.user_message)
+        else:
+            await self._show(interaction, draft, note)
 
     async def show_modal(self, interaction: Interaction, key: str, origin: str) -> None:
         """Open the modal for the button `edit` of the form, or `retry` below a refusal; also of a
         form that was sent since, so that the refused texts are not lost."""
-        draft = self._drafts.find(interaction.user.id, key)
+        draft = await self._find(interaction, key)
         await interaction.response.send_modal(PromptModal(draft, origin))
 
     async def on_modal(
@@ -438,7 +462,7 @@ class Forms:
         key, _, fingerprint = key.partition(".")
         try:
             self._check_place(interaction)
-            draft = self._drafts.find(interaction.user.id, key)
+            draft = await self._find(interaction, key)
         except StaleForm as stale:
             await self._open_instead(interaction, stale.reason, typed)
         except UserError as refusal:
@@ -448,7 +472,7 @@ class Forms:
         else:
             if draft.stage is not Stage.OPEN:
                 await self._open_instead(interaction, SentForm.reason, typed, draft, origin)
-            elif draft.would_lose(typed, fingerprint):
+            elif draft.would_lose(typed, fingerprint) or interaction.message is None:
                 await self._open_instead(interaction, CHANGED, typed, draft, origin)
             else:
                 await self._merge(interaction, draft, origin, typed)
@@ -473,6 +497,28 @@ class Forms:
             await interaction.response.edit_message(
                 content=in_lines(problems), view=retry_view(draft)
             )
+        await self.keep_typed(interaction, draft, draft.saved() if problems else "")
+
+    async def keep_typed(self, interaction: Interaction, draft: Draft, texts: str) -> None:
+        """Keep the texts of a refused draft over a restart, or forget them."""
+        try:
+            await asyncio.to_thread(
+                self._store.keep_typed, draft.key, str(interaction.user.id), texts
+            )
+        except StoreError as error:  # they are in the form all the same
+            log.warning("a form's texts are not kept for a restart: %s", error)
+
+    async def _find(self, interaction: Interaction, key: str) -> Draft:
+        """Return the draft with this key, sent or not; after a restart as it was kept when it was
+        refused. Raises ExpiredForm if it is gone."""
+        user_id = interaction.user.id
+        with contextlib.suppress(ExpiredForm):
+            return self._drafts.find(user_id, key)
+        saved = await asyncio.to_thread(self._store.typed, key, str(user_id))
+        with contextlib.suppress(ExpiredForm):
+            return self._drafts.find(user_id, key)  # restored for another of the person's windows
+        source = Draft.restored(saved, self.catalog, self._settings)
+        return self._new_draft(interaction, source.workflow, source, key)
 
     async def _open_instead(
         self,
@@ -488,19 +534,22 @@ class Forms:
         draft = self._new_draft(interaction, workflow, old)
         problems = draft.apply_typed(typed)
         note = f"{reason}, so here is a new one with what you typed."
-        reply = self._send if old and origin == "edit" else self._show
+        message = interaction.message
+        is_gone = message is None or (old and message.id in old.corrected)
+        reply = self._send if is_gone or (old and origin == "edit") else self._show
         await reply(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(
-        self, interaction: Interaction, workflow: str, source: Draft | None = None
+        self, interaction: Interaction, workflow: str, source: Draft | None = None, key: str = ""
     ) -> Draft:
         """Return a draft over a workflow with the settings of `source`, the person's last draft, or
-        the workflow's file, as far as they are offered; and with the texts of an unsent one."""
+        the workflow's file, as far as they are offered; and with the texts of an unsent one. `key`
+        is that of a draft which it restores."""
         if workflow not in self.catalog.offers:
             workflow = self.catalog.default
         offer = self.catalog.offers[workflow]
-        draft = Draft.from_file(workflow, offer, self._settings.max_steps)
-        draft.change(negative_prompt=self._settings.default_negative_prompt)
+        draft = Draft.from_file(workflow, offer, self._settings)
+        draft.key = key
         draft.shows_workflow = len(self.catalog.offers) > 1
         last = source or self._drafts.last(interaction.user.id)
         if last is not None:
@@ -532,21 +581,23 @@ class Forms:
             content=note, embed=self._embed(draft), view=form_view(draft)
         )
 
+    async def show_after_refusal(self, interaction: Interaction, draft: Draft) -> None:
+        """Show the form again whose Generate was refused: a menu may have been used meanwhile."""
+        draft.shown_by = interaction
+        await interaction.edit_original_response(embed=self._embed(draft), view=form_view(draft))
+
     async def _show_behind(self, interaction: Interaction, draft: Draft) -> None:
         """Update the form after a corrected modal, and delete the refusal."""
-        shown_by = draft.shown_by
-        assert shown_by is not None  # read here, because Generate may release it meanwhile
+        shown_by = draft.shown_by  # read here, because Generate may release it meanwhile
+        if interaction.message is not None:
+            draft.corrected.add(interaction.message.id)
         await interaction.response.defer()
-        form: dict[str, Any] = {
-            "embed": self._embed(draft),
-            "view": form_view(draft),
-        }
-        try:
-            await shown_by.edit_original_response(**form)
-        except discord.HTTPException:
-            # That token's 15 minutes are over, so the form replaces the refusal.
-            draft.shown_by = interaction
-            await interaction.edit_original_response(content=None, **form)
-        else:
-            with contextlib.suppress(discord.NotFound):  # the modal was submitted twice
-                await interaction.delete_original_response()
+        form: dict[str, Any] = {"embed": self._embed(draft), "view": form_view(draft)}
+        with contextlib.suppress(discord.HTTPException):  # that token's 15 minutes may be over
+            if shown_by is not None:  # as it is after a restart
+                await shown_by.edit_original_response(**form)
+                with contextlib.suppress(discord.NotFound):  # the modal was submitted twice
+                    await interaction.delete_original_response()
+                return
+        draft.shown_by = interaction  # so the form replaces the refusal
+        await interaction.edit_original_response(content=None, **form)

@@ -95,7 +95,8 @@ def choices_of(
 async def choose(context: BotContext, interaction: Interaction, control: ControlId) -> None:
     """Apply a choice from a menu of the form."""
     data: Any = interaction.data
-    await context.forms.choose(interaction, control.key, control.action, data["values"][0])
+    value = next(iter(data["values"]), "")
+    await context.forms.choose(interaction, control.key, control.action, value)
 
 
 async def show_modal(context: BotContext, interaction: Interaction, control: ControlId) -> None:
@@ -118,13 +119,11 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     context.check_place(interaction)
     if missing := draft.missing():
         raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
-    params = draft.job_params(
-        interaction.user.id,
-        interaction.guild_id,
-        interaction.channel_id,
-        random_seeds=context.settings.random_seeds,
-    )
+    params = draft.job_params(interaction.user.id, interaction.guild_id, interaction.channel_id)
     try:
+        offer = context.catalog.offers.get(draft.workflow)
+        if offer and (changes := draft.changes_in(offer)):
+            raise FormError(changes)
         params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
     except FormError as gone:
         await context.forms.show_anew(interaction, draft, gone.user_message)
@@ -139,9 +138,11 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
         draft.stage = Stage.OPEN  # before the person can have read it and typed again
         sentence = blocked_prompt.user_message
         await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
+        await context.forms.keep_typed(interaction, draft, draft.saved())
         return
     finally:
-        if draft.stage is Stage.SENDING:
+        if draft.stage is not Stage.SENT:
             draft.stage = Stage.OPEN
+            await tidy(context.forms.show_after_refusal(interaction, draft))
     await say_queued(context, interaction, queued, *notes)
     await tidy(interaction.edit_original_response(content=None, embed=form_embed(draft), view=None))

@@ -17,7 +17,7 @@ from typing import Any
 
 import discord
 
-from binder import SHAPES, in_shape
+from binder import SHAPES, Size, in_shape
 from bot.controls import ControlId, job_view
 from bot.messages import (
     CONTENT_REFUSALS,
@@ -78,8 +78,10 @@ def shape_of(job: Job, offer: Offer | None) -> str:
     """Return the shape with its size, as far as both are known."""
     if not job.shape or job.shape not in SHAPES:
         return ""
-    size = f" ({in_shape(offer.size, job.shape)})" if offer and offer.size else ""
-    return job.shape + size
+    size = Size.parse(job.size)
+    if size is None and offer and offer.size:  # a row from before sizes were kept
+        size = in_shape(offer.size, job.shape)
+    return f"{job.shape} ({size})" if size else job.shape
 
 
 def failure_embed(job: Job) -> discord.Embed:

@@ -228,11 +228,11 @@ def once_params(
     settings: Settings, arguments: argparse.Namespace, workflow: str, offer: Offer
 ) -> JobParams:
     """Return the job of --once: what the arguments say, else what the workflow file says."""
-    draft = Draft.from_file(workflow, offer, settings.max_steps)
+    draft = Draft.from_file(workflow, offer, settings)
     texts = {
         **draft.texts(),
         "positive_prompt": arguments.once,
-        "negative_prompt": arguments.negative or settings.default_negative_prompt,
+        **({"negative_prompt": arguments.negative} if arguments.negative else {}),
     }
     typed = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
     problems = draft.apply_typed({**texts, **{name: text for name, text in typed.items() if text}})
@@ -254,7 +254,7 @@ def once_params(
         draft.set_shape(arguments.shape or "")
     if problems:
         raise FormError("\n".join(problems))
-    return draft.job_params("0", "0", "0", random_seeds=settings.random_seeds)
+    return draft.job_params("0", "0", "0")
 
 
 def choose_only(draft: Draft, name: str, missing: str) -> None:

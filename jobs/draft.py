@@ -7,6 +7,7 @@ nothing of Discord.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 import secrets
@@ -20,9 +21,9 @@ from typing import Any, TypeVar
 import binder
 from binder import OPTION_PARAMS, SEED_MAX, SHAPES, Size, in_shape
 from jobs import lora
-from jobs.catalog import Offer
-from jobs.names import find_named, nearest
-from settings import MOST_STEPS, PROMPT_LIMIT
+from jobs.catalog import Catalog, Offer
+from jobs.names import MENU_LIMIT, find_named, nearest
+from settings import MOST_STEPS, PROMPT_LIMIT, Settings
 from store import JobParams, PictureParams
 from text import (
     OPTION_LIMIT,
@@ -46,6 +47,18 @@ FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept, those who opened one last
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
+STALE_LIST = "That list has changed since, so nothing was chosen. Please choose again."
+FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and press Generate again."
+SHOWN_PARAMS = {  # what the sentence calls the params that a form shows
+    "model": "the model",
+    "sampler": "the sampler",
+    "scheduler": "the scheduler",
+    "negative": "the negative prompt",
+    "steps": "the steps",
+    "cfg": "CFG",
+    "seed": "the seed",
+}
+PAGE_SIZE = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
 PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
 UNBOUND = {  # the values of a job whose workflow has no place for them
     "model": "",
@@ -100,7 +113,7 @@ class Draft:
 
     offer: Offer
     picture: PictureParams  # of OPTION_PARAMS, those that are not chosen are empty
-    most_steps: int  # that the owner allows
+    settings: Settings
     shows_workflow: bool = False  # there is more than one
     key: str = ""  # ties the form's controls to it; given by Drafts
     pages: dict[str, int] = field(default_factory=dict)  # of the menus
@@ -108,23 +121,25 @@ class Draft:
     stage: Stage = Stage.OPEN
     place_note: str = ""  # a hint about the channel that the form is in
     shown_by: Any = None  # the last interaction whose reply is the form
+    corrected: set[int] = field(default_factory=set)  # refusals that are there no more, by id
 
     @classmethod
-    def from_file(cls, workflow: str, offer: Offer, most_steps: int) -> Draft:
+    def from_file(cls, workflow: str, offer: Offer, settings: Settings) -> Draft:
         """Return a draft with the values of the workflow's file, as far as they are offered and in
-        range."""
+        range; the negative prompt is the owner's where the file has none."""
         values: dict[str, Any] = dict.fromkeys(OPTION_PARAMS, "")
         for name in offer.fields:
             values[name] = offer.find(name, getattr(offer.defaults, name) or "") or ""
-        numbers = numbers_of(offer.defaults)
+        numbers, most_steps = numbers_of(offer.defaults), settings.max_steps
         picture = PictureParams(
             **values,
             steps=min(max(int(numbers.get("steps", DEFAULT_STEPS)), STEPS_RANGE[0]), most_steps),
             cfg=min(max(numbers.get("cfg", DEFAULT_CFG), CFG_RANGE[0]), CFG_RANGE[1]),
             positive_prompt="",
+            negative_prompt=own_negative(offer) or settings.default_negative_prompt,
             workflow=workflow,
         )
-        return cls(offer, picture, most_steps)
+        return cls(offer, picture, settings)
 
     @property
     def workflow(self) -> str:
@@ -152,16 +167,24 @@ class Draft:
         return moved_note(value, found)
 
     def choose(self, name: str, token: str) -> str | None:
-        """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose.
-        Return a sentence if that has changed more than the person chose."""
-        kind, _, value = token.partition(":")
-        if name == "shape":
-            self.change(shape=value if value in SHAPES and self.offer.size else "")
+        """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose. Its
+        end is the fingerprint of the list that it was made for. Return a sentence if it has changed
+        more than the person chose. Raises FormError for a value of another list."""
+        kind, _, rest = token.partition(":")
+        value, _, fingerprint = rest.partition(":")
+        if not fingerprint or fingerprint != self.list_fingerprint(name):
+            raise FormError(STALE_LIST)
+        if name == "shape" and value in ("", *SHAPES):
+            self.change(shape=value)
             return None
-        if kind == "page":
-            self.pages[name] = int(value)
+        values = self.offer.offered(name).values if name in self.offer.fields else ()
+        number = int(value) if re.fullmatch("[0-9]{1,6}", value) else len(values)
+        if kind == "page" and number * PAGE_SIZE < len(values):
+            self.pages[name] = number
             return None
-        self.change(**{name: self.offer.offered(name).values[int(value)]})
+        if kind != "index" or number >= len(values):
+            raise FormError(STALE_LIST)
+        self.change(**{name: values[number]})
         before, schedulers = self.picture.scheduler, self.offer.schedulers.values
         if name != "sampler" or not schedulers or schedulers[0] == before:
             return None
@@ -169,12 +192,31 @@ class Draft:
         shown = escape(shorten_middle(schedulers[0], OPTION_LIMIT))
         return f"Scheduler was set to {shown} with this sampler."
 
+    def list_fingerprint(self, name: str) -> str:
+        """Return what every value of a menu ends with; empty if there is no such menu."""
+        if name == "shape":
+            return str(self.offer.size or "")
+        return self.offer.offered(name).fingerprint if name in self.offer.fields else ""
+
+    def changes_in(self, now: Offer) -> str:
+        """Return what the form shows otherwise than it is in the workflow's file now, as a
+        sentence; empty if nothing is."""
+        had, has = shown_params(self.offer), shown_params(now)
+        parts = {"cannot be set any more": had - has, "can be set now": has - had}
+        texts = [f"{', '.join(sorted(names))} {what}" for what, names in parts.items() if names]
+        sizes = [made_size(offer.size, self.picture.shape) for offer in (self.offer, now)]
+        if sizes[0] != sizes[1] and all(sizes):
+            texts.append(f"the picture's size is {sizes[1]} now, it was {sizes[0]}")
+        return FILE_CHANGED.format("; ".join(texts)) if texts else ""
+
     def move_to(self, workflow: str, offer: Offer) -> None:
         """Go on over a workflow as it is offered now. The values that had no place so far become
         those of its file."""
         had = self.offer.params if workflow == self.workflow else frozenset()
-        fresh = Draft.from_file(workflow, offer, self.most_steps).picture
-        new = [param for param in binder.Defaults._fields if param not in had]
+        fresh = Draft.from_file(workflow, offer, self.settings).picture
+        new = [param for param in (*OPTION_PARAMS, "steps", "cfg") if param not in had]
+        if "negative" not in had and own_negative(offer):
+            new.append("negative_prompt")
         self.typed = {name: text for name, text in self.typed.items() if name not in new}
         self.change(
             **{param: getattr(fresh, param) for param in new},
@@ -286,7 +328,7 @@ class Draft:
         parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
         problems += found
         with collecting(problems):
-            parsed["steps"] = parse_steps(texts["steps"], self.most_steps)
+            parsed["steps"] = parse_steps(texts["steps"], self.settings.max_steps)
         with collecting(problems):
             parsed["cfg"] = parse_cfg(texts["cfg"])
         with collecting(problems):
@@ -302,16 +344,19 @@ class Draft:
         """Copy the settings of an earlier picture, as far as they are still offered, and return a
         sentence for each that differs. Of another workflow's, only the negative prompt is of
         use."""
+        is_same = source.workflow == self.workflow
         # A job has no negative prompt where its workflow has no place for one; a draft keeps it.
-        if "negative" in self.offer.params or not isinstance(source, JobParams):
+        has_negative = "negative" in self.offer.params or not isinstance(source, JobParams)
+        if has_negative and (is_same or not own_negative(self.offer)):
             self.change(negative_prompt=source.negative_prompt)
-        if source.workflow != self.workflow:
+        if not is_same:
             return []
         values = {name: getattr(source, name) for name in self.offer.fields}
         notes = [self.find_again(name, value) for name, value in values.items() if value]
-        notes.append(too_many_steps(source.steps, self.most_steps))
+        most_steps = self.settings.max_steps
+        notes.append(too_many_steps(source.steps, most_steps))
         self.change(
-            steps=min(source.steps or self.picture.steps, self.most_steps),
+            steps=min(source.steps or self.picture.steps, most_steps),
             cfg=source.cfg or self.picture.cfg,
             shape=source.shape if self.offer.size else "",
         )
@@ -325,8 +370,24 @@ class Draft:
         if unsent.workflow == self.workflow:
             self.typed = dict(unsent.typed)
         elif unsent.typed:
-            words = ("positive_prompt", "negative_prompt", "seed")
-            self.apply_typed({name: unsent.typed[name] for name in words if name in unsent.typed})
+            words = {"positive_prompt", "negative_prompt", "seed"}
+            words -= {"negative_prompt"} if own_negative(self.offer) else set()
+            self.apply_typed({name: unsent.typed[name] for name in words & unsent.typed.keys()})
+
+    def saved(self) -> str:
+        """Return its texts and choices as JSON, for `Draft.restored()`."""
+        return json.dumps({"picture": vars(self.picture), "typed": self.typed})
+
+    @classmethod
+    def restored(cls, saved: str, catalog: Catalog, settings: Settings) -> Draft:
+        """Reverse `saved()`, over the workflow as it is offered now. Raises ExpiredForm for an
+        empty text, and for that of another version."""
+        try:
+            values = json.loads(saved)
+            picture = PictureParams(**values["picture"])
+            return cls(catalog.offer(picture.workflow), picture, settings, typed=values["typed"])
+        except (ValueError, TypeError, KeyError):
+            raise ExpiredForm from None
 
     def sent(self) -> None:
         """Note that it became a job, and release the interaction, which holds a whole message."""
@@ -338,12 +399,11 @@ class Draft:
         parts["a prompt"] = lora.text_of(self.picture.positive_prompt)
         return [name for name, value in parts.items() if not value]
 
-    def job_params(
-        self, user_id: object, guild_id: object, channel_id: object, *, random_seeds: bool
-    ) -> JobParams:
+    def job_params(self, user_id: object, guild_id: object, channel_id: object) -> JobParams:
         """Return the finished draft as a job; the ids are Discord's."""
-        picture = self.picture
-        if random_seeds and picture.seed is None:
+        size = made_size(self.offer.size, self.picture.shape)
+        picture = replace(self.picture, size=str(size).replace(" ", "") if size else None)
+        if self.settings.random_seeds and picture.seed is None:
             picture = replace(picture, seed=new_seed())
         return JobParams(
             **vars(without_unbound(picture, self.offer.params)),
@@ -362,7 +422,7 @@ class Drafts:
     def put(self, user_id: int, draft: Draft) -> None:
         """Keep a new draft, and give it its key. Where there are too many, drop one that was sent,
         or else the oldest."""
-        draft.key = secrets.token_hex(8)  # unlike every key from before a restart
+        draft.key = draft.key or secrets.token_hex(8)  # unlike every key from before a restart
         forms = self._by_user.setdefault(user_id, {})
         self._by_user.move_to_end(user_id)
         forms[draft.key] = draft
@@ -424,7 +484,24 @@ def texts_of(picture: PictureParams) -> dict[str, str]:
 
 def shown_size(size: Size, shape: str) -> str:
     """Return a shape with its size, for people; `size` is of the workflow's file."""
-    return f"{shape or AS_IN_FILE} ({in_shape(size, shape) if shape else size})"
+    return f"{shape or AS_IN_FILE} ({made_size(size, shape)})"
+
+
+def made_size(size: Size | None, shape: str) -> Size | None:
+    """Return the size of a picture in this shape; `size` is of the workflow's file, if it has
+    one."""
+    return in_shape(size, shape) if size and shape else size
+
+
+def own_negative(offer: Offer) -> str:
+    """Return the negative prompt of the workflow's file; empty if it has none."""
+    return (offer.defaults.negative or "").strip()[:PROMPT_LIMIT]
+
+
+def shown_params(offer: Offer) -> set[str]:
+    """Return the names that a form has for its controls."""
+    names = {param: name for param, name in SHOWN_PARAMS.items() if param in offer.params}
+    return {*names.values(), *(["the shape"] if offer.size else [])}
 
 
 def without_unbound(params: Params, bound: Collection[str]) -> Params:
@@ -460,6 +537,7 @@ def check_offered(
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
         raise FormError("\n".join(filter(None, gone)))
+    changes["size"] = params.size if offer.size else None
     return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
 
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import re
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -146,6 +147,11 @@ class OptionNames:
         near.sort(key=lambda pair: -pair[0])
         files = [file for ratio, file in near if ratio >= MIN_RESEMBLANCE]
         return [self._shown[value] for file in files for value in self._files[file]][:NEAREST_SHOWN]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Return eight digits that change with the values: an index into them carries those."""
+        return f"{zlib.crc32(ascii(self.values).encode()):08x}"
 
     @functools.cached_property
     def _files(self) -> dict[str, list[str]]:

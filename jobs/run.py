@@ -78,10 +78,11 @@ def build_prompt(
     prompt = binder.bind(replace(job, positive_prompt=text.text), workflow)
     if job.seed is not None:
         prompt.reseed(job.seed, server.seed_maxima)
-    if job.shape:
-        if prompt.size is None or job.shape not in binder.SHAPES:
+    size = binder.Size.parse(job.size)
+    if job.shape or (size and size != prompt.size):  # else every byte of the file stays
+        if prompt.size is None or job.shape not in ("", *binder.SHAPES):
             raise JobError("The workflow does not let its shape be chosen any more. Press Edit.")
-        prompt.resize(binder.in_shape(prompt.size, job.shape))
+        prompt.resize(size or binder.in_shape(prompt.size, job.shape))
     prompt.add_loras(text.loras, server.outputs)
     return prompt.graph
 

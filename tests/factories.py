@@ -16,7 +16,7 @@ from store import Job, JobParams, JobStatus
 JOB_ID = "01234567-89ab-cdef-0123-456789abcdef"
 USER, GUILD, CHANNEL, ELSEWHERE = 1, 2, 3, 4
 
-NOTHING = Defaults(None, None, None, None, None)
+NOTHING = Defaults(None, None, None, None, None, None)
 
 
 def settings(**changes: Any) -> Settings:

@@ -513,7 +513,7 @@ def test_the_defaults_are_what_the_file_holds_where_a_job_would_be_written() -> 
     workflow = shipped()
     workflow["152"]["inputs"]["ckpt_name"] = "x/y.ckpt"
     workflow["239"]["inputs"].update(sampler_name="euler", scheduler="beta", steps=31, cfg=6.5)
-    assert prompt(workflow).defaults == ("x/y.ckpt", "euler", "beta", "31", "6.5")
+    assert prompt(workflow).defaults == ("x/y.ckpt", "euler", "beta", "31", "6.5", None)
 
 
 def test_the_classes_that_a_job_is_written_to_are_told_with_their_lists() -> None:

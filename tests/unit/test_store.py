@@ -178,8 +178,9 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("shape", "TEXT", 1, "''", 0),
         ("report_channel_id", "TEXT", 0, None, 0),
         ("interaction_id", "TEXT", 0, None, 0),
+        ("size", "TEXT", 0, None, 0),
     ]
-    assert len(store.MIGRATIONS) == 6
+    assert len(store.MIGRATIONS) == 7
     assert old_indexes.items() <= indexes.items()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from bot.controls import BUTTONS
 from bot.form import form_view, retry_view
 from jobs.draft import Draft
-from tests.factories import an_offer
+from tests.factories import an_offer, settings
 from tests.harness import labels
 
 
@@ -16,7 +16,7 @@ def words() -> set[str]:
     """Return the words on all buttons of forms and jobs."""
 
     async def read() -> set[str]:
-        draft = Draft.from_file("main", an_offer(), 150)
+        draft = Draft.from_file("main", an_offer(), settings())
         views: Any = [*form_view(draft).children, *retry_view(draft).children]
         return {item.label for item in views if hasattr(item, "label")}
 

@@ -53,7 +53,7 @@ from text import UserError
 SEED_MAX = 2**64 - 1
 MODELS = ("base_1.0.safetensors", "Flux/flux1-dev.safetensors", "old.ckpt")
 OPTIONS = (MODELS, ("euler", "heun", "dpmpp_2m"), ("normal", "karras"))
-DEFAULTS = binder.Defaults("base_1.0.safetensors", "dpmpp_2m", "karras", "30", "5.5")
+DEFAULTS = binder.Defaults("base_1.0.safetensors", "dpmpp_2m", "karras", "30", "5.5", None)
 TYPED = {
     "positive_prompt": " a fox ",
     "negative_prompt": " fog\n",
@@ -82,10 +82,10 @@ def a_draft(lists: Lists = OPTIONS, **changes: Any) -> Draft:
     def own(kind: Any) -> dict[str, Any]:
         return {name: changes.pop(name) for name in kind.__dataclass_fields__ if name in changes}
 
+    offer = an_offer(*lists, **own(Offer))
     picture: dict[str, Any] = dict.fromkeys(OPTION_PARAMS, "")
     picture |= {"steps": 20, "cfg": 7.0, "positive_prompt": "", **own(PictureParams)}
-    offer = an_offer(*lists, **own(Offer))
-    return Draft(offer, PictureParams(**picture), **{"most_steps": 150, **changes})
+    return Draft(offer, PictureParams(**picture), **{"settings": settings(), **changes})
 
 
 def filled_draft(**changes: Any) -> Draft:
@@ -148,35 +148,102 @@ def job(**changes: Any) -> Job:
 # The draft: menus
 
 
+def choose(draft: Draft, name: str, token: str) -> str | None:
+    """Choose an entry of a menu as it is now."""
+    return draft.choose(name, f"{token}:{draft.list_fingerprint(name)}")
+
+
 def test_a_menus_index_chooses_and_leaves_the_rest_alone() -> None:
     draft = filled_draft(typed={"seed": "lucky"})
-    draft.choose("model", "index:1")
+    choose(draft, "model", "index:1")
     assert draft.typed == {"seed": "lucky"}  # and the form goes on saying so
     assert settings_in(draft) == ("Flux/flux1-dev.safetensors", *settings_in(filled_draft())[1:])
 
 
 def test_a_chosen_sampler_brings_the_first_scheduler_with_it() -> None:
     draft = filled_draft(scheduler="karras")
-    told = draft.choose("sampler", "index:2")
+    told = choose(draft, "sampler", "index:2")
     assert told == "Scheduler was set to normal with this sampler."
     assert (draft.picture.sampler, draft.picture.scheduler) == ("dpmpp_2m", "normal")
-    assert draft.choose("scheduler", "index:1") is None
+    assert choose(draft, "scheduler", "index:1") is None
     assert (draft.picture.sampler, draft.picture.scheduler) == ("dpmpp_2m", "karras")
 
 
 def test_a_sampler_that_leaves_the_scheduler_as_it_is_says_nothing_of_it() -> None:
     draft = filled_draft(scheduler="normal")
-    assert draft.choose("sampler", "index:2") is None
-    assert draft.choose("model", "index:0") is None
-    assert draft.choose("sampler", "page:1") is None
+    assert choose(draft, "sampler", "index:2") is None
+    assert choose(draft, "model", "index:0") is None
+    assert choose(draft, "sampler", "page:0") is None
 
 
 def test_a_page_token_turns_the_page_of_that_menu_and_chooses_nothing() -> None:
-    draft = filled_draft()
-    draft.choose("sampler", "page:2")
-    draft.choose("model", "page:1")
+    lists = (names(50), names(60), ("normal", "karras"))
+    draft = filled_draft(lists=lists)
+    choose(draft, "sampler", "page:2")
+    choose(draft, "model", "page:1")
     assert draft.pages == {"sampler": 2, "model": 1}
-    assert settings_in(draft) == settings_in(filled_draft())
+    assert settings_in(draft) == settings_in(filled_draft(lists=lists))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", "index", "index:", "index:3", "index:-1", "index:1_0", "index:²", "page:1", "page:x"),
+        *("shape:wide", "index:99999999999999999999", "other:1", "index:1:00000000", "::", "0:0:0"),
+    ],
+)
+def test_a_value_of_another_list_or_made_by_hand_chooses_nothing_and_says_so(token: str) -> None:
+    for name in (*OPTION_PARAMS, "shape", "other"):
+        draft = filled_draft(params=frozenset({"model", "scheduler"}))
+        for value in (token, f"{token}:{draft.list_fingerprint(name)}"):
+            with pytest.raises(FormError, match="changed since"):
+                draft.choose(name, value)
+        assert (draft.picture, draft.pages) == (filled_draft().picture, {})
+
+
+def test_the_value_of_a_menu_is_refused_once_the_draft_has_another_list() -> None:
+    draft = filled_draft(size=SIZE)
+    tokens = {"model": f"index:1:{draft.list_fingerprint('model')}", "shape": f"shape:wide:{SIZE}"}
+    offer = an_offer(MODELS[1:], *OPTIONS[1:], defaults=DEFAULTS, size=binder.Size(512, 512))
+    draft.move_to("", offer)
+    for name, token in tokens.items():
+        with pytest.raises(FormError, match="changed since"):
+            draft.choose(name, token)
+    assert (draft.picture.model, draft.picture.shape) == ("old.ckpt", "")
+
+
+# The negative prompt, and the file's changes
+
+
+def negative_of(own: str | None, **changes: Any) -> str:
+    """What a new draft over a workflow with this negative prompt has after an earlier picture's."""
+    offer = an_offer(*OPTIONS, defaults=DEFAULTS._replace(negative=own))
+    draft = Draft.from_file("main", offer, settings(default_negative_prompt="blurry"))
+    if changes:
+        draft.copy_settings_from(filled_draft(**changes).picture)
+    return draft.picture.negative_prompt
+
+
+def test_a_workflows_own_negative_prompt_comes_before_the_owners_and_anothers() -> None:
+    assert negative_of(" bad hands ") == "bad hands"
+    assert (negative_of(None), negative_of(" \n")) == ("blurry", "blurry")
+    assert negative_of("bad hands", workflow="other") == "bad hands"
+    assert negative_of("bad hands", workflow="main") == "rain"
+    assert negative_of(None, workflow="other") == "rain"
+    assert len(negative_of("x" * 5000)) == 4000
+
+
+def test_a_form_says_what_its_workflows_file_has_changed_of_what_it_shows() -> None:
+    draft = filled_draft(size=SIZE, shape="wide")
+    same = an_offer(OPTIONS[0][1:], *OPTIONS[1:], size=SIZE)  # lists are looked at elsewhere
+    assert draft.changes_in(same) == ""
+    few = frozenset({"positive", "steps"})
+    other = an_offer(*OPTIONS, size=binder.Size(512, 512), params=few)
+    said = draft.changes_in(other)
+    assert "CFG, the model, the negative prompt" in said
+    assert "the picture's size is 704 x 384 now, it was 1344 x 768" in said
+    assert "the shape cannot be set any more" in draft.changes_in(an_offer(*OPTIONS))
+    assert "the shape can be set now" in filled_draft().changes_in(same)
 
 
 def test_only_what_the_server_offers_is_adopted() -> None:
@@ -245,12 +312,18 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 def of_file(*values: str) -> tuple[Any, ...]:
     """What a draft has of the values of a workflow's file."""
-    offer = an_offer(*OPTIONS, defaults=binder.Defaults(*values))
-    return settings_in(Draft.from_file("main", offer, 150))[:5]
+    offer = an_offer(*OPTIONS, defaults=binder.Defaults(*values, None))
+    return settings_in(Draft.from_file("main", offer, settings()))[:5]
 
 
 def test_a_draft_starts_from_the_workflow_files_own_values() -> None:
-    assert of_file(*map(str, DEFAULTS)) == ("base_1.0.safetensors", "dpmpp_2m", "karras", 30, 5.5)
+    assert of_file(*map(str, DEFAULTS[:5])) == (
+        "base_1.0.safetensors",
+        "dpmpp_2m",
+        "karras",
+        30,
+        5.5,
+    )
 
 
 def test_values_of_the_file_that_make_no_sense_are_left_out_and_others_are_the_nearest() -> None:
@@ -271,8 +344,8 @@ def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -
 
 
 def test_the_modal_names_the_workflows_own_numbers_where_they_are_not_the_usual_ones() -> None:
-    flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5")
-    hints = hints_of(Draft.from_file("flux", an_offer(*OPTIONS, defaults=flux), 150))
+    flux = binder.Defaults("old.ckpt", "euler", "karras", "4", "3.5", None)
+    hints = hints_of(Draft.from_file("flux", an_offer(*OPTIONS, defaults=flux), settings()))
     assert "This workflow's own is 4; more: finer" in hints["steps"]
     assert "This workflow's own is 3.5; higher: closer" in hints["cfg"]
 
@@ -300,7 +373,7 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_a_finished_draft_becomes_a_job_as_it_stands() -> None:
-    params = filled_draft().job_params(11, 22, 33, random_seeds=True)
+    params = filled_draft().job_params(11, 22, 33)
     assert params == JobParams(
         user_id="11",
         guild_id="22",
@@ -322,8 +395,8 @@ def test_a_job_has_a_new_seed_only_where_none_was_given_and_seeds_are_random(
     monkeypatch.setattr("jobs.draft.new_seed", lambda: 77)
 
     def seed(given: int | None, *, random_seeds: bool) -> int | None:
-        draft = filled_draft(seed=given)
-        return draft.job_params(1, 2, 3, random_seeds=random_seeds).seed
+        draft = filled_draft(seed=given, settings=settings(random_seeds=random_seeds))
+        return draft.job_params(1, 2, 3).seed
 
     assert seed(None, random_seeds=True) == 77
     assert seed(None, random_seeds=False) is None
@@ -579,13 +652,13 @@ def pages_of(values: Sequence[str], chosen: str) -> list[list[discord.SelectOpti
     while pages[-1][-1].value.startswith("page:"):
         assert pages[-1][-1].label == "More…"
         assert len(pages) < 50, "More… has no end"
-        pages.append(menu_options(offered, chosen, int(pages[-1][-1].value.removeprefix("page:"))))
+        pages.append(menu_options(offered, chosen, int(pages[-1][-1].value.split(":")[1])))
     return pages
 
 
 def indexes(options: Sequence[discord.SelectOption]) -> list[int]:
-    tokens = [option.value.partition(":") for option in options]
-    return [int(number) for kind, _, number in tokens if kind == "index"]
+    tokens = [option.value.split(":") for option in options]
+    return [int(number) for kind, number, _ in tokens if kind == "index"]
 
 
 @pytest.mark.parametrize("count", [1, 25, 26, 44, 47, 300])
@@ -603,7 +676,7 @@ def test_the_chosen_entry_is_on_every_page_and_nothing_else_is_chosen(count: int
     values = names(count)
     for chosen in range(count):
         for page in pages_of(values, values[chosen]):
-            assert [o.value for o in page if o.default] == [f"index:{chosen}"]
+            assert indexes([o for o in page if o.default]) == [chosen]
     assert not any(o.default for page in pages_of(values, "") for o in page)
 
 
@@ -611,9 +684,9 @@ def test_the_chosen_entry_is_on_every_page_and_nothing_else_is_chosen(count: int
 def test_back_leads_back_and_both_ways_tell_what_is_there(count: int) -> None:
     values = names(count)
     pages = pages_of(values, "")
-    assert pages[0][0].value == "index:0"
+    assert indexes(pages[0])[0] == 0
     for number, page in enumerate(pages[1:], 1):
-        assert (page[0].label, page[0].value) == ("Back", f"page:{number - 1}")
+        assert (page[0].label, page[0].value.rpartition(":")[0]) == ("Back", f"page:{number - 1}")
     for before, after in itertools.pairwise(pages):
         for turn, target in ((before[-1], after), (after[0], before)):
             there = indexes(target)
@@ -737,8 +810,9 @@ def test_a_workflow_with_a_size_has_a_fourth_menu_which_says_what_each_shape_is(
             assert shown == f"Shape: {size}"
             assert option.label.lower().endswith(size)
         assert draft.picture.shape == "tall"
-        draft.choose("shape", "shape:oval")  # of another version of the bot
-        assert draft.picture.shape == ""
+        with pytest.raises(FormError, match="has changed since"):
+            choose(draft, "shape", "shape:oval")  # of another version of the bot
+        assert draft.picture.shape == "tall"
 
     on_loop(check)
 
@@ -815,7 +889,7 @@ def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() 
     problems = [sentence, f"{negative} it out."]
     assert draft.apply_typed(typed) == problems
     assert draft.texts() == typed
-    params = draft.job_params(1, 2, 3, random_seeds=True)
+    params = draft.job_params(1, 2, 3)
     with pytest.raises(FormError, match=re.escape(sentence)):
         check_offered(params, offering(OPTIONS, loras=LORAS), 150)
     (problem,) = draft.apply_typed({**TYPED, "positive_prompt": "<lora:ink>,"})
@@ -862,13 +936,13 @@ def test_a_form_whose_workflow_has_lost_its_size_can_be_sent_without_a_shape() -
         await house.choose(form.key(), "shape", "shape:wide")
         draft = house.draft(form.key())
         house.forms.catalog.offers = offering(OPTIONS)
-        params = draft.job_params(1, 2, 3, random_seeds=True)
+        params = draft.job_params(1, 2, 3)
         with pytest.raises(FormError, match="shape cannot be chosen with this workflow any more"):
             check_offered(params, house.forms.catalog.offers, 150)
         press: Any = FakeInteraction()
         await house.forms.show_anew(press, draft, "It went.")
         assert "Shape" not in press.fields()
-        params = draft.job_params(1, 2, 3, random_seeds=True)
+        params = draft.job_params(1, 2, 3)
         check_offered(params, house.forms.catalog.offers, 150)
 
     play(story)
@@ -922,7 +996,7 @@ def test_a_model_list_that_does_not_fit_a_menu_says_how_to_search_it(
 
 
 def test_the_modal_explains_each_text_to_somebody_new_and_names_what_is_allowed() -> None:
-    hints = hints_of(filled_draft(most_steps=60))
+    hints = hints_of(filled_draft(settings=settings(max_steps=60)))
     for name, words in {
         "steps": ["1 to 60", "20 to 30", "more: finer and slower"],
         "cfg": ["1 to 30", "4 to 8", "higher: closer to the prompt"],
@@ -1046,6 +1120,7 @@ class FakeInteraction:
     def __init__(self, user_id: int = 1, *, token_is_over: bool = False) -> None:
         self.user = SimpleNamespace(id=user_id)
         self.channel = None
+        self.message: Any = SimpleNamespace(id=1)
         self.app_permissions = discord.Permissions(administrator=True)
         self.response = FakeResponse(self)
         self.token_is_over = token_is_over
@@ -1110,10 +1185,24 @@ class FakeResponse:
         self._interaction.answers.append((kind, what))
 
 
+class KeptTexts:
+    """`Store`, as far as forms use it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], str] = {}
+
+    def keep_typed(self, form: str, user_id: str, texts: str) -> None:
+        self._kept[form, user_id] = texts
+
+    def typed(self, form: str, user_id: str) -> str:
+        return self._kept.get((form, user_id), "")
+
+
 class House:
     """`Forms`, and people who use them."""
 
     def __init__(self, options: Lists = OPTIONS) -> None:
+        self.store: Any = KeptTexts()
         self.is_allowed = True
         self.messages_are_gone = False
         self.comfy: Any = SimpleNamespace(away_since=None)
@@ -1126,6 +1215,7 @@ class House:
             settings(default_negative_prompt="blurry"),
             self.comfy,
             a_catalog(offering(options)),
+            self.store,
             self._check_place,
         )
         return self.forms
@@ -1145,7 +1235,8 @@ class House:
 
     async def choose(self, key: str, name: str, token: str, user_id: int = 1) -> FakeInteraction:
         interaction: Any = FakeInteraction(user_id)
-        await self.forms.choose(interaction, key, name, token)
+        fingerprint = self.forms.draft(interaction, key).list_fingerprint(name)
+        await self.forms.choose(interaction, key, name, f"{token}:{fingerprint}")
         return interaction  # type: ignore[no-any-return]
 
     async def modal(self, key: str, origin: str = "edit") -> PromptModal:

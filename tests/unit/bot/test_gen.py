@@ -10,12 +10,12 @@ from bot.blocked import BlockedPrompt
 from bot.controls import ControlId
 from bot.gen import generate
 from jobs.draft import Draft, Stage
-from tests.factories import a_catalog, an_offer
+from tests.factories import a_catalog, an_offer, settings
 
 
 def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> None:
     offer = an_offer(params=frozenset())
-    draft = Draft.from_file("flux", offer, 150)
+    draft = Draft.from_file("flux", offer, settings())
     draft.change(positive_prompt="an otter")
     seen = []
 
@@ -29,6 +29,9 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
     async def defer() -> None:
         pass
 
+    async def keep(*_: object) -> None:
+        pass
+
     interaction: Any = SimpleNamespace(
         user=SimpleNamespace(id=3),
         guild_id=1,
@@ -37,10 +40,10 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
         followup=SimpleNamespace(send=send),
     )
     context: Any = SimpleNamespace(
-        forms=SimpleNamespace(draft=lambda *_: draft),
+        forms=SimpleNamespace(draft=lambda *_: draft, keep_typed=keep, show_after_refusal=keep),
         catalog=a_catalog({"flux": offer}),
         check_place=lambda _: None,
-        settings=SimpleNamespace(random_seeds=True, max_steps=150),
+        settings=settings(),
         accept=refuse,
     )
     asyncio.run(generate(context, interaction, ControlId("form", "generate", "key")))

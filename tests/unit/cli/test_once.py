@@ -13,7 +13,7 @@ from cli.once import OnceError, check_folder, choose_only, explanation, save, sh
 from comfyui.errors import Interrupted, TimedOut
 from comfyui.progress import Progress
 from jobs.draft import Draft, FormError
-from tests.factories import a_job, an_offer
+from tests.factories import a_job, an_offer, settings
 
 
 class Terminal(io.StringIO):
@@ -75,7 +75,7 @@ def test_the_only_value_is_taken_and_of_several_a_few_are_named(
 ) -> None:
     models = tuple(f"sd/model_{number}.ckpt" for number in range(7))
     offer = an_offer(models, ("euler",), ("normal", "karras"))
-    draft = Draft.from_file("main", offer, 150)
+    draft = Draft.from_file("main", offer, settings())
     with pytest.raises(FormError) as several:
         choose_only(draft, "model", "gone_1.ckpt")
     assert several.value.user_message == (

@@ -101,7 +101,7 @@ def test_a_param_offers_what_all_of_its_inputs_accept(folder: Path) -> None:
     assert (flux.samplers.values, flux.schedulers.values) == (("euler", "heun"), ("simple", "beta"))
     assert offers["flux"].params == {"model", "positive", "sampler", "scheduler", "steps"}
     assert offers["main"].params >= {"negative", "cfg", "seed"}
-    assert offers["flux"].defaults == ("flux.sft", "euler", "simple", "8", None)
+    assert offers["flux"].defaults == ("flux.sft", "euler", "simple", "8", None, None)
 
 
 def test_a_list_is_found_through_the_link_from_a_node_that_holds_the_name(folder: Path) -> None:
