@@ -17,10 +17,10 @@ from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
 from jobs.catalog import LISTS_AGE, Offer
-from jobs.draft import AS_IN_FILE, FormError, Stage, check_offered
+from jobs.draft import AS_IN_FILE, Stage, check_offered
 from jobs.names import OptionNames
 from settings import PROMPT_LIMIT
-from text import UserError, drop_lone_surrogates
+from text import UserError, collecting, drop_lone_surrogates
 
 
 @app_commands.command(name="gen", description="Make a picture on this server's own GPU")
@@ -120,13 +120,11 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     if missing := draft.missing():
         raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
     params = draft.job_params(interaction.user.id, interaction.guild_id, interaction.channel_id)
-    try:
-        offer = context.catalog.offers.get(draft.workflow)
-        if offer and (changes := draft.changes_in(offer)):
-            raise FormError(changes)
+    problems = draft.changes_in(context.catalog.offer(draft.workflow))
+    with collecting(problems):
         params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
-    except FormError as gone:
-        await context.forms.show_anew(interaction, draft, gone.user_message)
+    if problems:
+        await context.forms.show_anew(interaction, draft, "\n".join(problems))
         return
     draft.change(positive_prompt=params.positive_prompt)  # with the LoRAs' names of now
     draft.stage = Stage.SENDING  # before the first await
@@ -137,8 +135,8 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     except BlockedPrompt as blocked_prompt:  # what was typed is in the form, and behind the button
         draft.stage = Stage.OPEN  # before the person can have read it and typed again
         sentence = blocked_prompt.user_message
-        await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
         await context.forms.keep_typed(interaction, draft, draft.saved())
+        await interaction.followup.send(sentence, view=retry_view(draft), ephemeral=True)
         return
     finally:
         if draft.stage is not Stage.SENT:

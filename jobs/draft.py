@@ -198,16 +198,17 @@ class Draft:
             return str(self.offer.size or "")
         return self.offer.offered(name).fingerprint if name in self.offer.fields else ""
 
-    def changes_in(self, now: Offer) -> str:
-        """Return what the form shows otherwise than it is in the workflow's file now, as a
-        sentence; empty if nothing is."""
+    def changes_in(self, now: Offer) -> list[str]:
+        """Return a sentence with what the form shows otherwise than it is in the workflow's file
+        now, if anything is. Of a chosen shape that is gone, `check_offered()` tells."""
         had, has = shown_params(self.offer), shown_params(now)
-        parts = {"cannot be set any more": had - has, "can be set now": has - had}
+        gone = had - has - ({"the shape"} if self.picture.shape else set())
+        parts = {"cannot be set any more": gone, "can be set now": has - had}
         texts = [f"{', '.join(sorted(names))} {what}" for what, names in parts.items() if names]
         sizes = [made_size(offer.size, self.picture.shape) for offer in (self.offer, now)]
         if sizes[0] != sizes[1] and all(sizes):
             texts.append(f"the picture's size is {sizes[1]} now, it was {sizes[0]}")
-        return FILE_CHANGED.format("; ".join(texts)) if texts else ""
+        return [FILE_CHANGED.format("; ".join(texts))] if texts else []
 
     def move_to(self, workflow: str, offer: Offer) -> None:
         """Go on over a workflow as it is offered now. The values that had no place so far become
