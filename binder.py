@@ -432,15 +432,8 @@ def bind(job: JobParams, workflow: Workflow) -> Prompt:
     passes that shares its steps where each begins and ends. What the job does not say, being older
     than the bindings, stays as in the file."""
     prompt = Prompt(copy.deepcopy(workflow.graph), workflow.bindings, workflow.is_locked)
-    values = {
-        "model": job.model,
-        "positive": job.positive_prompt,
-        "negative": job.negative_prompt,
-        "sampler": job.sampler,
-        "scheduler": job.scheduler,
-        "steps": job.steps,
-        "cfg": job.cfg,
-    }
+    values = {"positive": job.positive_prompt, "negative": job.negative_prompt}
+    values |= {name: getattr(job, name) for name in (*OPTION_PARAMS, "steps", "cfg")}
     for param, value in values.items():
         if value or param in PROMPT_PARAMS:
             prompt.write(workflow.bindings[param], value)

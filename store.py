@@ -41,18 +41,13 @@ BUSY_SECONDS = 5.0  # how long a statement waits for another program that holds 
 # Each entry is one migration, committed together with its number in PRAGMA user_version.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        """
-        CREATE TABLE IF NOT EXISTS jobs (
-            id TEXT PRIMARY KEY, discord_user_id TEXT NOT NULL, discord_guild_id TEXT NOT NULL,
-            discord_channel_id TEXT NOT NULL, discord_message_id TEXT,
-            status TEXT NOT NULL DEFAULT 'queued',
-            model TEXT NOT NULL, sampler TEXT NOT NULL, scheduler TEXT NOT NULL,
-            steps INTEGER NOT NULL, cfg REAL NOT NULL,
-            positive_prompt TEXT NOT NULL, negative_prompt TEXT NOT NULL DEFAULT '',
-            comfy_prompt_id TEXT, output_images TEXT, error_message TEXT,
-            created_at INTEGER NOT NULL, started_at INTEGER, completed_at INTEGER
-        )
-        """,
+        "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, discord_user_id TEXT NOT NULL,"
+        " discord_guild_id TEXT NOT NULL, discord_channel_id TEXT NOT NULL,"
+        " discord_message_id TEXT, status TEXT NOT NULL DEFAULT 'queued', model TEXT NOT NULL,"
+        " sampler TEXT NOT NULL, scheduler TEXT NOT NULL, steps INTEGER NOT NULL, cfg REAL NOT"
+        " NULL, positive_prompt TEXT NOT NULL, negative_prompt TEXT NOT NULL DEFAULT '',"
+        " comfy_prompt_id TEXT, output_images TEXT, error_message TEXT,"
+        " created_at INTEGER NOT NULL, started_at INTEGER, completed_at INTEGER)",
         "CREATE INDEX IF NOT EXISTS idx_jobs_status ON jobs(status)",
         "CREATE INDEX IF NOT EXISTS idx_jobs_user ON jobs(discord_user_id)",
     ),
@@ -75,13 +70,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN shape TEXT NOT NULL DEFAULT ''",
     ),
     (
-        """
-        CREATE TABLE blocked_terms (
-            discord_guild_id TEXT NOT NULL, term TEXT NOT NULL, typed TEXT NOT NULL,
-            added_by TEXT NOT NULL, added_at INTEGER NOT NULL,
-            PRIMARY KEY (discord_guild_id, term)
-        ) WITHOUT ROWID
-        """,
+        "CREATE TABLE blocked_terms (discord_guild_id TEXT NOT NULL, term TEXT NOT NULL,"
+        " typed TEXT NOT NULL, added_by TEXT NOT NULL, added_at INTEGER NOT NULL,"
+        " PRIMARY KEY (discord_guild_id, term)) WITHOUT ROWID",
         "ALTER TABLE jobs ADD COLUMN report_channel_id TEXT",
         "CREATE INDEX idx_jobs_waiting ON jobs(discord_user_id)"
         " WHERE status IN ('queued', 'running')",
@@ -263,11 +254,8 @@ class Store:
     def unwanted(self) -> list[tuple[str, str]]:
         """Return the ended jobs of which ComfyUI may still have a prompt, with the prompt's id,
         oldest first."""
-        rows = self._rows(
-            f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE {FINAL}"
-            " AND on_server ORDER BY rowid"
-        )
-        return [(str(row[0]), str(row[1])) for row in rows]
+        query = f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE {FINAL} AND on_server"
+        return [(str(job), str(prompt)) for job, prompt in self._rows(f"{query} ORDER BY rowid")]
 
     def position(self, job_id: str) -> int | None:
         """Return the place in the queue, from 1; None if the job is not queued."""
@@ -286,32 +274,26 @@ class Store:
         that is among so many first. Jobs whose rows are gone are left out."""
         first = self._rows(f"SELECT id FROM jobs WHERE {QUEUED} ORDER BY rowid LIMIT ?", places)
         positions = {row[0]: position for position, row in enumerate(first, start=1)}
-        rows = self._rows(
-            "SELECT id, status, delivered_at IS NOT NULL FROM jobs"
-            f" WHERE id IN ({', '.join('?' * len(job_ids))})",
-            *job_ids,
-        )
+        asked = ", ".join("?" * len(job_ids))
+        query = f"SELECT id, status, delivered_at IS NOT NULL FROM jobs WHERE id IN ({asked})"
         return {
-            row[0]: (JobStatus(row[1]), bool(row[2]), positions.get(row[0]))
-            for row in rows
-            if row[1] in STATES  # a damaged row may have another
+            job_id: (JobStatus(status), bool(is_reported), positions.get(job_id))
+            for job_id, status, is_reported in self._rows(query, *job_ids)
+            if status in STATES  # a damaged row may have another
         }
 
     def estimate(self, position: int) -> float | None:
         """Return the seconds until the job at this position is done, by the median of the last 20
         that were completed; None before the first."""
-        rows = self._rows(
-            "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
-            " ORDER BY rowid DESC LIMIT 20"
-        )
+        query = "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
+        rows = self._rows(f"{query} ORDER BY rowid DESC LIMIT 20")
         times = sorted(row[0] for row in rows if isinstance(row[0], int))
         if not times:
             return None
         typical = times[len(times) // 2]
-        left = position * typical
-        for job in self.by_status(JobStatus.RUNNING):
-            left += max(0, typical - (unix_ms() - (job.started_at or 0)))
-        return float(left / 1000)
+        running = [job.started_at or 0 for job in self.by_status(JobStatus.RUNNING)]
+        left = sum(max(0, typical - (unix_ms() - started)) for started in running)
+        return float((position * typical + left) / 1000)
 
     def waiting(self, user_id: str) -> int:
         """Return how many jobs of this person wait or run, in all servers."""
@@ -323,28 +305,23 @@ class Store:
         """Return the completed jobs of a person in a server, newest first, at most `limit` after
         the first `offset`; and how many there are in all."""
         condition = "WHERE discord_user_id = ? AND discord_guild_id = ? AND status = 'completed'"
-        jobs = self._select(
-            f"{condition} ORDER BY rowid DESC LIMIT ? OFFSET ?", user_id, guild_id, limit, offset
-        )
+        part = f"{condition} ORDER BY rowid DESC LIMIT ? OFFSET ?"
+        jobs = self._select(part, user_id, guild_id, limit, offset)
         return jobs, self._count(condition, user_id, guild_id)
 
     def blocked(self, guild_id: str) -> tuple[BlockedTerm, ...]:
         """Return the blocked terms of a server, in the order of their keys."""
-        rows = self._rows(
-            "SELECT term AS key, typed, added_by AS user_id, added_at FROM blocked_terms"
-            " WHERE discord_guild_id = ? ORDER BY term",
-            guild_id,
-        )
-        return tuple(BlockedTerm(**row) for row in rows)
+        columns = "term AS key, typed, added_by AS user_id, added_at"
+        query = f"SELECT {columns} FROM blocked_terms WHERE discord_guild_id = ? ORDER BY term"
+        return tuple(BlockedTerm(**row) for row in self._rows(query, guild_id))
 
     def insert(self, params: JobParams) -> str:
         """Add a queued job and return its id (UUIDv4) once the row is safely on the disk. Raises
         StoreError if the file was deleted or replaced, as no later start would read the row."""
         self._refuse_if_gone()
         job_id = str(uuid.uuid4())
-        row: dict[str, object] = {"id": job_id, "created_at": unix_ms()}
-        for field in fields(JobParams):
-            row[COLUMNS[field.name]] = getattr(params, field.name)
+        row = {COLUMNS[field.name]: getattr(params, field.name) for field in fields(JobParams)}
+        row |= {"id": job_id, "created_at": unix_ms()}
         row["seed"] = None if params.seed is None else str(params.seed)
         self._execute(
             f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
@@ -393,11 +370,9 @@ class Store:
     ) -> bool:
         """Note that the report of an ended job has reached Discord, in these messages of a
         channel."""
-        changes = {"report_message_ids": json.dumps(list(message_ids))}
-        condition = f"delivered_at IS NULL AND {FINAL}"
-        return self._update(
-            job_id, condition, delivered_at=unix_ms(), report_channel_id=channel_id, **changes
-        )
+        ids, condition = json.dumps(list(message_ids)), f"delivered_at IS NULL AND {FINAL}"
+        changes = {"delivered_at": unix_ms(), "report_channel_id": channel_id}
+        return self._update(job_id, condition, report_message_ids=ids, **changes)
 
     def report_removed(self, job_id: str) -> bool:
         """Note that the messages which a job was reported with are there no more."""
@@ -438,12 +413,11 @@ class Store:
 
     def keep_typed(self, form: str, user_id: str, texts: str) -> None:
         """Keep what a person typed into a form, for a day; empty texts forget it."""
-        now = unix_ms()
         with self._transaction() as connection:
             outdated = "DELETE FROM typed_texts WHERE form = ? OR kept_at < ?"
-            connection.execute(outdated, (form, now - DAY_MS))
+            connection.execute(outdated, (form, unix_ms() - DAY_MS))
             if texts:
-                row = (form, user_id, texts, now)
+                row = (form, user_id, texts, unix_ms())
                 connection.execute("INSERT INTO typed_texts VALUES (?, ?, ?, ?)", row)
 
     def typed(self, form: str, user_id: str) -> str:

@@ -181,17 +181,16 @@ def menu_options(names: OptionNames, chosen: str, page: int) -> list[discord.Sel
 
     if len(values) <= MENU_LIMIT:
         return [option(index) for index in range(len(values))]
-    size = PAGE_SIZE
-    first, last = page * size, min((page + 1) * size, len(values))
+    first, last = page * PAGE_SIZE, min((page + 1) * PAGE_SIZE, len(values))
     shown = [option(index) for index in range(first, last)]
     if chosen in names and not first <= values.index(chosen) < last:
         shown.insert(0, option(values.index(chosen)))
     if page > 0:
-        back = f"{first - size + 1} to {first} of {len(values)}"
+        back = f"{first - PAGE_SIZE + 1} to {first} of {len(values)}"
         value = f"page:{page - 1}:{names.fingerprint}"
         shown.insert(0, discord.SelectOption(label="Back", value=value, description=back))
     if last < len(values):
-        more = f"{last + 1} to {min(last + size, len(values))} of {len(values)}"
+        more = f"{last + 1} to {min(last + PAGE_SIZE, len(values))} of {len(values)}"
         value = f"page:{page + 1}:{names.fingerprint}"
         shown.append(discord.SelectOption(label="More…", value=value, description=more))
     return shown
@@ -415,9 +414,7 @@ class Forms:
         draft.shown_by = interaction
         notes += [*draft.name_loras(), note]
         await interaction.edit_original_response(
-            content=in_lines(notes),
-            embed=self._embed(draft),
-            view=form_view(draft),
+            content=in_lines(notes), embed=self._embed(draft), view=form_view(draft)
         )
 
     async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
@@ -485,18 +482,15 @@ class Forms:
         typed: Mapping[str, str],
     ) -> None:
         problems = draft.apply_typed(typed)
+        complaint: dict[str, Any] = {"content": in_lines(problems), "view": retry_view(draft)}
         if not problems and origin == "edit":
             await self._show(interaction, draft)
         elif not problems:
             await self._show_behind(interaction, draft)
         elif origin == "edit":
-            await interaction.response.send_message(
-                in_lines(problems), view=retry_view(draft), ephemeral=True
-            )
+            await interaction.response.send_message(**complaint, ephemeral=True)
         else:
-            await interaction.response.edit_message(
-                content=in_lines(problems), view=retry_view(draft)
-            )
+            await interaction.response.edit_message(**complaint)
         await self.keep_typed(interaction, draft, draft.saved() if problems else "")
 
     async def keep_typed(self, interaction: Interaction, draft: Draft, texts: str) -> None:
@@ -514,7 +508,9 @@ class Forms:
         user_id = interaction.user.id
         with contextlib.suppress(ExpiredForm):
             return self._drafts.find(user_id, key)
-        saved = await asyncio.to_thread(self._store.typed, key, str(user_id))
+        saved = ""
+        with contextlib.suppress(StoreError):
+            saved = await asyncio.to_thread(self._store.typed, key, str(user_id))
         with contextlib.suppress(ExpiredForm):
             return self._drafts.find(user_id, key)  # restored for another of the person's windows
         source = Draft.restored(saved, self.catalog, self._settings)
@@ -568,10 +564,7 @@ class Forms:
         """Reply with the form, ephemerally."""
         draft.shown_by = interaction
         await interaction.response.send_message(
-            note,
-            embed=self._embed(draft),
-            view=form_view(draft),
-            ephemeral=True,
+            note, embed=self._embed(draft), view=form_view(draft), ephemeral=True
         )
 
     async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
@@ -594,7 +587,7 @@ class Forms:
         await interaction.response.defer()
         form: dict[str, Any] = {"embed": self._embed(draft), "view": form_view(draft)}
         with contextlib.suppress(discord.HTTPException):  # that token's 15 minutes may be over
-            if shown_by is not None:  # as it is after a restart
+            if shown_by is not None:  # it is None after a restart
                 await shown_by.edit_original_response(**form)
                 with contextlib.suppress(discord.NotFound):  # the modal was submitted twice
                     await interaction.delete_original_response()

@@ -229,11 +229,9 @@ def once_params(
 ) -> JobParams:
     """Return the job of --once: what the arguments say, else what the workflow file says."""
     draft = Draft.from_file(workflow, offer, settings)
-    texts = {
-        **draft.texts(),
-        "positive_prompt": arguments.once,
-        **({"negative_prompt": arguments.negative} if arguments.negative else {}),
-    }
+    texts = {**draft.texts(), "positive_prompt": arguments.once}
+    if arguments.negative is not None:
+        texts["negative_prompt"] = arguments.negative
     typed = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
     problems = draft.apply_typed({**texts, **{name: text for name, text in typed.items() if text}})
     chosen = {name: getattr(arguments, name) for name in OPTION_PARAMS}

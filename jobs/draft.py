@@ -49,15 +49,7 @@ AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
 STALE_LIST = "That list has changed since, so nothing was chosen. Please choose again."
 FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and press Generate again."
-SHOWN_PARAMS = {  # what the sentence calls the params that a form shows
-    "model": "the model",
-    "sampler": "the sampler",
-    "scheduler": "the scheduler",
-    "negative": "the negative prompt",
-    "steps": "the steps",
-    "cfg": "CFG",
-    "seed": "the seed",
-}
+SHOWN_PARAMS = (*OPTION_PARAMS, "negative prompt", "steps", "CFG", "seed")  # as a form names them
 PAGE_SIZE = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
 PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
 UNBOUND = {  # the values of a job whose workflow has no place for them
@@ -170,8 +162,7 @@ class Draft:
         """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose. Its
         end is the fingerprint of the list that it was made for. Return a sentence if it has changed
         more than the person chose. Raises FormError for a value of another list."""
-        kind, _, rest = token.partition(":")
-        value, _, fingerprint = rest.partition(":")
+        kind, value, fingerprint = f"{token}::".split(":")[:3]
         if not fingerprint or fingerprint != self.list_fingerprint(name):
             raise FormError(STALE_LIST)
         if name == "shape" and value in ("", *SHAPES):
@@ -354,10 +345,9 @@ class Draft:
             return []
         values = {name: getattr(source, name) for name in self.offer.fields}
         notes = [self.find_again(name, value) for name, value in values.items() if value]
-        most_steps = self.settings.max_steps
-        notes.append(too_many_steps(source.steps, most_steps))
+        notes.append(too_many_steps(source.steps, self.settings.max_steps))
         self.change(
-            steps=min(source.steps or self.picture.steps, most_steps),
+            steps=min(source.steps or self.picture.steps, self.settings.max_steps),
             cfg=source.cfg or self.picture.cfg,
             shape=source.shape if self.offer.size else "",
         )
@@ -501,8 +491,8 @@ def own_negative(offer: Offer) -> str:
 
 def shown_params(offer: Offer) -> set[str]:
     """Return the names that a form has for its controls."""
-    names = {param: name for param, name in SHOWN_PARAMS.items() if param in offer.params}
-    return {*names.values(), *(["the shape"] if offer.size else [])}
+    names = [name for name in SHOWN_PARAMS if name.split()[0].lower() in offer.params]
+    return {f"the {name}" for name in (*names, *(["shape"] if offer.size else []))}
 
 
 def without_unbound(params: Params, bound: Collection[str]) -> Params:

@@ -25,7 +25,12 @@ from tests.end_to_end.common import (
 )
 from tests.end_to_end.test_lists import FOX
 from tests.end_to_end.test_shape import gen, size_in
-from tests.end_to_end.three_workflows import STYLED, STYLED_BINDINGS, furnish_with_three
+from tests.end_to_end.three_workflows import (
+    OWN_NEGATIVES,
+    STYLED,
+    STYLED_BINDINGS,
+    furnish_with_three,
+)
 from tests.harness.house import House
 from tests.harness.labels import AGAIN, CORRECT_IT, EDIT, GENERATE
 from tests.harness.steps import (
@@ -41,7 +46,6 @@ from tests.harness.steps import (
 )
 from tests.standins.discord.people import Person, Reply
 
-OWN = "text, watermark"  # the negative prompt in the file of the workflow "styled"
 CHANGED = "The workflow's file has changed since"
 
 
@@ -77,7 +81,7 @@ def test_an_adopted_workflow_starts_with_its_own_negative_prompt(three: House) -
     _, message = gen(three, person, prompt="a fox")
     assert fields(message)["Negative prompt"] == "blurry"
     form, message = gen(three, person, prompt="a fox", workflow="styled")
-    assert fields(message)["Negative prompt"] == OWN
+    assert fields(message)["Negative prompt"] == OWN_NEGATIVES["styled"]
     fill_in(person, form, negative_prompt="rain")
     queued(person, form)
     result_of(three, person)
@@ -91,7 +95,7 @@ def test_once_starts_with_the_workflows_own_negative_prompt(three: House, tmp_pa
         three, "--once", "a fox", "--workflow", "styled", "--out", str(tmp_path), offline=True
     )
     assert bot.process.returncode == 0, bot.output
-    assert posted(three, "7", "text") == OWN
+    assert posted(three, "7", "text") == OWN_NEGATIVES["styled"]
 
 
 def test_where_seeds_stay_as_in_the_workflow_form_and_modal_say_so(house: House) -> None:

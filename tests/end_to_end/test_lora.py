@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.common import refresh, result_of
-from tests.end_to_end.three_workflows import failure_of, furnish_with_three, written
+from tests.end_to_end.three_workflows import OWN_NEGATIVES, failure_of, furnish_with_three, written
 from tests.harness.house import House
 from tests.harness.labels import AGAIN, CORRECT_IT, EDIT, EDIT_PROMPTS
 from tests.harness.steps import fields, fill_in, generate, open_form, queued, text_of
@@ -95,7 +95,7 @@ def test_tags_become_nodes_and_stay_in_what_people_read(shared: House, workflow:
     queued(person, form)
     result = result_of(shared, person)
     assert result["embeds"][0]["description"] == ESCAPED
-    values = {"positive": "a fox, in snow", "negative": "", "seed": 7}
+    values = {"positive": "a fox, in snow", "negative": OWN_NEGATIVES.get(workflow, ""), "seed": 7}
     expected = with_nodes(workflow, written(workflow, **values))
     _, posted = shared.comfyui.posted[-1]
     assert posted == expected

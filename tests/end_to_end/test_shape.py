@@ -13,6 +13,7 @@ from tests.end_to_end.common import refresh, result_of
 from tests.end_to_end.three_workflows import (
     FLUX,
     FLUX_BINDINGS,
+    OWN_NEGATIVES,
     failure_of,
     furnish_with_three,
     written,
@@ -85,7 +86,7 @@ def test_a_shape_is_chosen_kept_and_made(
     result = result_of(shared, person)
     assert fields(result)["Shape"] == shown
     assert size_in(shared, result) == tuple(int(side * scale) for side in portrait)
-    values = {"positive": "a fox", "negative": "", "seed": 7}
+    values = {"positive": "a fox", "negative": OWN_NEGATIVES.get(workflow, ""), "seed": 7}
     width, height = portrait
     sized = written(workflow, **values, width=width, height=height)
     assert json.dumps(shared.comfyui.posted[-1][1]) == json.dumps(sized)

@@ -14,7 +14,7 @@ import pytest
 from tests.end_to_end.common import MANAGE_GUILD, jobs_of, refresh, result_of, run
 from tests.harness.house import House
 from tests.harness.labels import AGAIN, EDIT, EDIT_PROMPTS, GENERATE
-from tests.harness.steps import fields, fill_in, labels, menu, open_form, queued, text_of
+from tests.harness.steps import fields, fill_in, generate, labels, menu, open_form, queued, text_of
 from tests.standins.comfyui.nodes import UNETS, VAES, flux_workflow, simple_workflow
 from tests.standins.discord.people import Person, Reply
 
@@ -494,6 +494,9 @@ def test_bindings_that_lose_a_param_while_a_form_is_open_do_not_get_it(shared: H
     fill_in(person, form, steps="12")
     with flux_bound(shared, few):
         refresh(shared)
+        generate(person, form)
+        lost = "the CFG, the sampler, the scheduler, the shape, the steps cannot be set any more"
+        assert lost in form_of(form)["content"]
         queued(person, form)
         shown = fields(result_of(shared, person))
         assert posted_with(shared, "lost params") == written(

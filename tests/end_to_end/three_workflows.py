@@ -52,6 +52,7 @@ def _styled() -> dict[str, Any]:
 
 
 STYLED = _styled()
+OWN_NEGATIVES = {"styled": STYLED["7"]["inputs"]["text"]}  # what each workflow's form starts with
 BY_NAME = {
     "multisampler": (SHIPPED, SHIPPED_BINDINGS),
     "flux": (FLUX, FLUX_BINDINGS),

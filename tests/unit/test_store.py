@@ -973,3 +973,23 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
             use()
     assert beside(path) == []
     assert sql(path, "SELECT id, status FROM jobs") == [(job_id, "queued")]
+
+
+# What was typed
+
+
+def test_what_was_typed_is_kept_for_its_person_for_a_day(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = store.unix_ms()
+    with closing(Store(path)) as jobs:
+        jobs.keep_typed("a form", "1", "half a poem")
+        jobs.keep_typed("a form", "1", "a poem")
+        jobs.keep_typed("another", "2", "prose")
+        assert [jobs.typed("a form", user) for user in "12"] == ["a poem", ""]
+        jobs.keep_typed("another", "2", "")
+        assert jobs.typed("another", "2") == ""
+    for hours, left in ((23, "a poem"), (25, "")):
+        monkeypatch.setattr(store, "unix_ms", lambda hours=hours: now + hours * 3_600_000)
+        with closing(Store(path)) as jobs:
+            assert jobs.typed("a form", "1") == left

@@ -45,7 +45,7 @@ from jobs.draft import (
     parse_steps,
 )
 from jobs.names import OptionNames
-from store import Job, JobParams, JobStatus, PictureParams
+from store import Job, JobParams, JobStatus, PictureParams, StoreError
 from tests.factories import a_catalog, an_offer, settings
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 from text import UserError
@@ -240,7 +240,7 @@ def test_a_form_says_what_its_workflows_file_has_changed_of_what_it_shows() -> N
     few = frozenset({"positive", "steps"})
     other = an_offer(*OPTIONS, size=binder.Size(512, 512), params=few)
     (said,) = draft.changes_in(other)
-    assert "CFG, the model, the negative prompt" in said
+    assert "the CFG, the model, the negative prompt" in said
     assert "the picture's size is 704 x 384 now, it was 1344 x 768" in said
     assert draft.changes_in(an_offer(*OPTIONS)) == []  # it is said why there is no job
     draft.change(shape="")
@@ -1792,5 +1792,41 @@ def test_new_forms_offer_the_lists_of_the_last_refresh_and_older_ones_keep_their
         newer = await house.open()
         assert newer.fields()["Model"] == "not chosen"
         assert (await house.choose(newer.key(), "model", "index:0")).fields()["Model"] == "new"
+
+    play(story)
+
+
+def test_where_the_database_fails_the_texts_of_a_modal_are_not_lost() -> None:
+    async def story(house: House) -> None:
+        modal = await house.modal((await house.open()).key())
+        house.restarted()
+
+        def fail(*_: object) -> str:
+            raise StoreError("the disk is full")
+
+        house.store.typed = house.store.keep_typed = fail
+        answer = await house.submit(modal, positive_prompt="a fox")
+        assert "The bot no longer had that form" in answer.shown["content"]
+        assert answer.fields()["Prompt"] == "a fox"
+        refused = await house.submit(answer.key(), steps="many")
+        assert "Steps" in refused.shown["content"]
+
+    play(story)
+
+
+def test_a_refused_draft_comes_back_after_a_restart_as_far_as_it_is_offered() -> None:
+    async def story(house: House) -> None:
+        key = (await house.open("a fox", "flux", "7")).key()
+        await house.choose(key, "sampler", "index:1")
+        await house.submit(key, steps="many")
+        house.restarted(((MODELS[0],), *OPTIONS[1:]))
+        values = values_in(await house.modal(key, "retry"))
+        assert (values["steps"], values["positive_prompt"]) == ("many", " a fox ")
+        assert settings_in(house.draft(key))[:2] == (MODELS[0], "heun")
+        done = await house.submit(key, "retry")
+        assert done.kinds == ["defer", "edit_original_response"]  # in the refusal's place
+        house.restarted()
+        with pytest.raises(ExpiredForm):
+            await house.modal(key, "retry")
 
     play(story)

@@ -17,7 +17,7 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
     offer = an_offer(params=frozenset())
     draft = Draft.from_file("flux", offer, settings())
     draft.change(positive_prompt="an otter")
-    seen = []
+    seen: list[object] = []
 
     async def send(*_: object, **__: object) -> None:
         seen.append(draft.stage)
@@ -29,8 +29,8 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
     async def defer() -> None:
         pass
 
-    async def keep(*_: object) -> None:
-        pass
+    async def keep(*what: object) -> None:
+        seen.append(what[-1] if isinstance(what[-1], str) else "shown")
 
     interaction: Any = SimpleNamespace(
         user=SimpleNamespace(id=3),
@@ -47,4 +47,4 @@ def test_a_refused_prompt_can_be_corrected_as_soon_as_the_refusal_is_seen() -> N
         accept=refuse,
     )
     asyncio.run(generate(context, interaction, ControlId("form", "generate", "key")))
-    assert seen == [Stage.SENDING, Stage.OPEN]
+    assert seen == [Stage.SENDING, draft.saved(), Stage.OPEN, "shown"]
