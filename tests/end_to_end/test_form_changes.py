@@ -225,9 +225,10 @@ def test_a_form_whose_generate_is_refused_shows_what_it_has(house: House) -> Non
     person = house.discord.person()
     queued(person, gen(house, person, prompt="in the way")[0])
     form, message = gen(house, person, prompt="a fox")
-    sampler = fields(message)["Sampler"]
+    sampler, shown_at = fields(message)["Sampler"], message["edited_timestamp"]
     refused = generate(person, form)
     refused.wait_shown(lambda m: "You have 1 picture waiting" in m["content"])
+    house.discord.wait_for(lambda _: message["edited_timestamp"] != shown_at)
     assert fields(message)["Sampler"] == sampler
     assert labels(message, "Sampler")
     house.comfyui.release()
