@@ -17,7 +17,7 @@ from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
 from jobs.catalog import LISTS_AGE, Offer
-from jobs.draft import AS_IN_FILE, Stage, check_offered
+from jobs.draft import AS_IN_FILE, Stage, changes_since, check_offered
 from jobs.names import OptionNames
 from settings import PROMPT_LIMIT
 from text import UserError, collecting, drop_lone_surrogates
@@ -120,7 +120,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     if missing := draft.missing():
         raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
     params = draft.job_params(interaction.user.id, interaction.guild_id, interaction.channel_id)
-    problems = draft.changes_in(context.catalog.offer(draft.workflow))
+    problems = changes_since(draft, context.catalog.offer(draft.workflow))
     with collecting(problems):
         params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
     if problems:

@@ -52,15 +52,9 @@ FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and pres
 SHOWN_PARAMS = (*OPTION_PARAMS, "negative prompt", "steps", "CFG", "seed")  # as a form names them
 PAGE_SIZE = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
 PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
-UNBOUND = {  # the values of a job whose workflow has no place for them
-    "model": "",
-    "sampler": "",
-    "scheduler": "",
-    "steps": 0,
-    "cfg": 0.0,
-    "negative_prompt": "",
-    "seed": None,
-}
+# The values of a job whose workflow has no place for them.
+UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, "negative_prompt"), "")
+UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None}
 
 Params = TypeVar("Params", bound=PictureParams)
 
@@ -159,9 +153,9 @@ class Draft:
         return moved_note(value, found)
 
     def choose(self, name: str, token: str) -> str | None:
-        """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose. Its
-        end is the fingerprint of the list that it was made for. Return a sentence if it has changed
-        more than the person chose. Raises FormError for a value of another list."""
+        """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose; it
+        ends with its list's fingerprint. Return a sentence if it has changed more than the person
+        chose. Raises FormError for a value of another list."""
         kind, value, fingerprint = f"{token}::".split(":")[:3]
         if not fingerprint or fingerprint != self.list_fingerprint(name):
             raise FormError(STALE_LIST)
@@ -188,18 +182,6 @@ class Draft:
         if name == "shape":
             return str(self.offer.size or "")
         return self.offer.offered(name).fingerprint if name in self.offer.fields else ""
-
-    def changes_in(self, now: Offer) -> list[str]:
-        """Return a sentence with what the form shows otherwise than it is in the workflow's file
-        now, if anything is. Of a chosen shape that is gone, `check_offered()` tells."""
-        had, has = shown_params(self.offer), shown_params(now)
-        gone = had - has - ({"the shape"} if self.picture.shape else set())
-        parts = {"cannot be set any more": gone, "can be set now": has - had}
-        texts = [f"{', '.join(sorted(names))} {what}" for what, names in parts.items() if names]
-        sizes = [made_size(offer.size, self.picture.shape) for offer in (self.offer, now)]
-        if sizes[0] != sizes[1] and all(sizes):
-            texts.append(f"the picture's size is {sizes[1]} now, it was {sizes[0]}")
-        return [FILE_CHANGED.format("; ".join(texts))] if texts else []
 
     def move_to(self, workflow: str, offer: Offer) -> None:
         """Go on over a workflow as it is offered now. The values that had no place so far become
@@ -336,12 +318,12 @@ class Draft:
         """Copy the settings of an earlier picture, as far as they are still offered, and return a
         sentence for each that differs. Of another workflow's, only the negative prompt is of
         use."""
-        is_same = source.workflow == self.workflow
+        is_other = source.workflow != self.workflow
         # A job has no negative prompt where its workflow has no place for one; a draft keeps it.
-        has_negative = "negative" in self.offer.params or not isinstance(source, JobParams)
-        if has_negative and (is_same or not own_negative(self.offer)):
+        lacks_it = "negative" not in self.offer.params and isinstance(source, JobParams)
+        if not lacks_it and not (is_other and own_negative(self.offer)):
             self.change(negative_prompt=source.negative_prompt)
-        if not is_same:
+        if is_other:
             return []
         values = {name: getattr(source, name) for name in self.offer.fields}
         notes = [self.find_again(name, value) for name, value in values.items() if value]
@@ -371,8 +353,7 @@ class Draft:
 
     @classmethod
     def restored(cls, saved: str, catalog: Catalog, settings: Settings) -> Draft:
-        """Reverse `saved()`, over the workflow as it is offered now. Raises ExpiredForm for an
-        empty text, and for that of another version."""
+        """Reverse `saved()`, with the offer of now. Raises ExpiredForm for any other text."""
         try:
             values = json.loads(saved)
             picture = PictureParams(**values["picture"])
@@ -479,14 +460,26 @@ def shown_size(size: Size, shape: str) -> str:
 
 
 def made_size(size: Size | None, shape: str) -> Size | None:
-    """Return the size of a picture in this shape; `size` is of the workflow's file, if it has
-    one."""
+    """Return the size of a picture in this shape; `size` is of the workflow's file."""
     return in_shape(size, shape) if size and shape else size
 
 
 def own_negative(offer: Offer) -> str:
     """Return the negative prompt of the workflow's file; empty if it has none."""
     return (offer.defaults.negative or "").strip()[:PROMPT_LIMIT]
+
+
+def changes_since(draft: Draft, now: Offer) -> list[str]:
+    """Return a sentence with what the file has changed of what a form shows, if it has. Of a chosen
+    shape that is gone, `check_offered()` tells."""
+    had, has, shape = shown_params(draft.offer), shown_params(now), draft.picture.shape
+    gone = had - has - ({"the shape"} if shape else set())
+    parts = {"cannot be set any more": gone, "can be set now": has - had}
+    texts = [f"{', '.join(sorted(names))} {what}" for what, names in parts.items() if names]
+    was, size = made_size(draft.offer.size, shape), made_size(now.size, shape)
+    if was and size and was != size:
+        texts.append(f"the picture's size is {size} now, it was {was}")
+    return [FILE_CHANGED.format("; ".join(texts))] if texts else []
 
 
 def shown_params(offer: Offer) -> set[str]:

@@ -38,6 +38,7 @@ from jobs.draft import (
     SentForm,
     Stage,
     StaleForm,
+    changes_since,
     check_offered,
     new_seed,
     parse_cfg,
@@ -236,16 +237,16 @@ def test_a_workflows_own_negative_prompt_comes_before_the_owners_and_anothers() 
 def test_a_form_says_what_its_workflows_file_has_changed_of_what_it_shows() -> None:
     draft = filled_draft(size=SIZE, shape="wide")
     same = an_offer(OPTIONS[0][1:], *OPTIONS[1:], size=SIZE)  # lists are looked at elsewhere
-    assert (draft.changes_in(draft.offer), draft.changes_in(same)) == ([], [])
+    assert (changes_since(draft, draft.offer), changes_since(draft, same)) == ([], [])
     few = frozenset({"positive", "steps"})
     other = an_offer(*OPTIONS, size=binder.Size(512, 512), params=few)
-    (said,) = draft.changes_in(other)
+    (said,) = changes_since(draft, other)
     assert "the CFG, the model, the negative prompt" in said
     assert "the picture's size is 704 x 384 now, it was 1344 x 768" in said
-    assert draft.changes_in(an_offer(*OPTIONS)) == []  # it is said why there is no job
+    assert changes_since(draft, an_offer(*OPTIONS)) == []  # it is said why there is no job
     draft.change(shape="")
-    assert "the shape cannot be set any more" in draft.changes_in(an_offer(*OPTIONS))[0]
-    assert "the shape can be set now" in filled_draft().changes_in(same)[0]
+    assert "the shape cannot be set any more" in changes_since(draft, an_offer(*OPTIONS))[0]
+    assert "the shape can be set now" in changes_since(filled_draft(), same)[0]
 
 
 def test_only_what_the_server_offers_is_adopted() -> None:
