@@ -5,6 +5,7 @@ bot/form.py has the form's message and drafts. Runs on the event loop; what bloc
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -119,6 +120,11 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     context.check_place(interaction)
     if missing := draft.missing():
         raise UserError(f"Still missing: {', '.join(missing)}. Fill it in and press Generate.")
+    draft.stage = Stage.SENDING  # before the first await
+    try:
+        await asyncio.to_thread(context.catalog.reread, draft.workflow)
+    finally:
+        draft.stage = Stage.OPEN
     params = draft.job_params(interaction.user.id, interaction.guild_id, interaction.channel_id)
     problems = changes_since(draft, context.catalog.offer(draft.workflow))
     with collecting(problems):
@@ -127,7 +133,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
         await context.forms.show_anew(interaction, draft, "\n".join(problems))
         return
     draft.change(positive_prompt=params.positive_prompt)  # with the LoRAs' names of now
-    draft.stage = Stage.SENDING  # before the first await
+    draft.stage = Stage.SENDING
     try:
         await interaction.response.defer()
         queued = await context.accept(interaction, params)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import binder
@@ -195,6 +195,18 @@ class Catalog:
             self._has_failed = True
             return False
         return True
+
+    def reread(self, workflow: str) -> None:
+        """Take over what a workflow's file says now; ComfyUI's lists for it follow in the
+        background. Reads the file; does not wait for ComfyUI."""
+        loaded, known = self.workflows.load(workflow), self.offers.get(workflow)
+        if not loaded.ok or known is None:
+            return  # accepting the job says what is wrong
+        params = loaded.params - (set(binder.OPTION_PARAMS) - known.params)
+        offer = replace(known, params=params, size=loaded.size, defaults=loaded.defaults)
+        if offer != known:
+            self.offers = {**self.offers, workflow: offer}
+            self.refresh_if_older(time.monotonic())
 
     def refresh_if_older(self, moment: float) -> None:
         """Refresh in the background, unless the offers are newer than `moment`

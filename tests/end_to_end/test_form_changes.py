@@ -143,8 +143,13 @@ def test_a_size_as_in_the_workflow_is_that_of_the_form_too(three: House) -> None
     person = three.discord.person()
     form, message = gen(three, person, prompt="a fox", workflow="styled")
     assert fields(message)["Shape"] == "as in the workflow (512 x 512)"
-    with_size(three, 1024)
+    three.comfyui.hold()
+    other = three.discord.person()
+    queued(other, gen(three, other, prompt="in the way")[0])
+    three.comfyui.wait_for(lambda comfyui: bool(comfyui.running))
     queued(person, form)
+    with_size(three, 1024)
+    three.comfyui.release()
     assert size_in(three, result_of(three, person)) == (512, 512)
 
 
@@ -153,7 +158,6 @@ def test_generate_says_what_the_workflows_file_has_changed_of_the_form(three: Ho
     person = three.discord.person()
     form, message = gen(three, person, prompt="a fox", workflow="styled")
     with_size(three, 1024, negative=[])
-    refresh(three)
     generate(person, form)
     assert message["content"] == (
         f"{CHANGED}: the negative prompt cannot be set any more; the picture's size is 1024 x 1024"

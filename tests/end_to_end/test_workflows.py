@@ -466,7 +466,7 @@ def test_a_form_whose_workflow_is_gone_becomes_one_of_the_default_with_all_that_
     assert fields(result_of(shared, person))["Workflow"] == DEFAULT
 
 
-def test_bindings_that_gain_a_param_while_a_form_is_open_leave_that_as_in_the_file(
+def test_bindings_that_gain_a_param_are_told_and_leave_that_as_in_the_file(
     shared: House,
 ) -> None:
     person = shared.discord.person()
@@ -475,13 +475,18 @@ def test_bindings_that_gain_a_param_while_a_form_is_open_leave_that_as_in_the_fi
         refresh(shared)
         form = gen(shared, person, workflow="flux", prompt="few params", seed="1")
         furnished(shared)
+        refresh(shared)
+        generate(person, form)
+        assert (
+            "the sampler, the scheduler, the shape, the steps can be set now"
+            in (form_of(form)["content"])
+        )
         queued(person, form)
         shown = fields(result_of(shared, person))
         assert posted_with(shared, "few params") == written(
             FLUX, FLUX_BINDINGS, positive="few params", seed=1
         )
-        assert shown == {"Workflow": "flux", "Seed": "1"}
-        refresh(shared)
+        assert (shown["Seed"], shown["Steps"]) == ("1", str(FLUX["17"]["inputs"]["steps"]))
         result = result_of(shared, person)
         person.press(result, AGAIN).wait_shown(lambda m: "Queued!" in m["content"])
         result_of(shared, person, 2)
