@@ -16,7 +16,7 @@ import discord
 from bot.blocked import BlockedPrompt
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction, job_view
-from bot.messages import DISCORD_ERRORS, PERMANENT_STATUSES
+from bot.messages import CANCELLED_BY_MODERATOR, DISCORD_ERRORS, PERMANENT_STATUSES
 from bot.permissions import cannot_post, check_may_change
 from bot.running import place_in_queue, waiting
 from jobs.draft import FormError, check_offered, new_seed
@@ -25,10 +25,6 @@ from store import StoreError
 from text import UserError
 
 log = logging.getLogger(__name__)
-
-CANCELLED_BY_MODERATOR = (
-    "A moderator cancelled this picture. If you do not know why, please ask the moderators."
-)
 
 
 async def on_again(context: BotContext, interaction: Interaction, control: ControlId) -> None:

@@ -27,6 +27,9 @@ PROMPT_SHOWN = 200  # characters of the prompt in an embed
 DESCRIPTION_LIMIT = 1024  # characters that Discord takes of a file's description
 HANGING_SECONDS = 5.0  # after which a call to Discord no longer keeps others waiting
 TRY_SECONDS = 20.0  # for one message without files
+CANCELLED_BY_MODERATOR = (
+    "A moderator cancelled this picture. If you do not know why, please ask the moderators."
+)
 OLD_ROW_MARGIN = timedelta(days=7)
 
 # Why Discord refuses a message for its content, by Discord's error code.
@@ -53,9 +56,14 @@ def nonce(job_id: str, part: object) -> str:
     return f"{job_id.replace('-', '')[:20]}-{part}"
 
 
+def is_withheld(job: Job) -> bool:
+    """Return whether the channel may not read the prompt: a moderator has cancelled the job."""
+    return job.error_message == CANCELLED_BY_MODERATOR
+
+
 def prompt_of(job: Job) -> str:
-    """Return the beginning of the job's prompt, as markdown."""
-    return escape(truncate(job.positive_prompt, PROMPT_SHOWN))
+    """Return the beginning of the job's prompt, as markdown; empty if it is withheld."""
+    return "" if is_withheld(job) else escape(truncate(job.positive_prompt, PROMPT_SHOWN))
 
 
 def description_of(job: Job, before: str = "") -> str:

@@ -25,6 +25,7 @@ from bot.messages import (
     TRY_SECONDS,
     buttons_of,
     description_of,
+    is_withheld,
     nonce,
     own_messages,
     prompt_of,
@@ -91,13 +92,16 @@ def failure_embed(job: Job) -> discord.Embed:
         description=escape(job.error_message or "The bot has no record of the reason.", 2000),
         colour=discord.Colour.red(),
     )
-    embed.add_field(name="Prompt", value=prompt_of(job), inline=False)
+    if prompt := prompt_of(job):
+        embed.add_field(name="Prompt", value=prompt, inline=False)
     return embed.set_footer(text=job_label(job.id))
 
 
 FIRST_PART = "first part"  # the message with the text and the buttons
 IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
-IN_DM = ("delete",)  # there are no commands, and so nothing to fill in or to queue
+# In a DM, which has no commands to fill in or to queue; and after a moderator has said no.
+ONLY_DELETE = ("delete",)
+PROMPT_KEPT = 1800  # characters of a withheld prompt, which its person alone reads
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,11 @@ class Poster:
         the ids of the messages and of the channel that they are in."""
         if job.report_tried_at is None:  # later tries look first for what this one has posted
             await asyncio.to_thread(self._store.report_tried, job.id)
+        if is_withheld(job):
+            prompt = escape(job.positive_prompt, PROMPT_KEPT)
+            self._replies.set_ending(
+                job.id, f"Cancelled: see the channel. Your prompt was: {prompt}"
+            )
         channel = self._client.get_partial_messageable(int(job.channel_id))
         guild = self._client.get_guild(int(job.guild_id))
         smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
@@ -260,7 +269,7 @@ class Poster:
             return [done[FIRST_PART]]
         sending = place.send(
             f"<@{job.user_id}> {what}",
-            view=job_view(job.id, *IN_DM),
+            view=job_view(job.id, *ONLY_DELETE),
             nonce=nonce(job.id, "why"),
             allowed_mentions=discord.AllowedMentions(users=[discord.Object(int(job.user_id))]),
         )
@@ -312,13 +321,14 @@ class Poster:
         done: dict[str, str],
     ) -> None:
         """Post the missing parts, and note in `done` which have arrived: message ids by part."""
+        is_open = place.id == int(job.channel_id) and not is_withheld(job)
         parts = report_parts(
             job,
             pictures,
             from_start=FIRST_PART not in done,
             note=note,
             offers=self._catalog.offers,
-            buttons=IN_CHANNEL if place.id == int(job.channel_id) else IN_DM,
+            buttons=IN_CHANNEL if is_open else ONLY_DELETE,
         )
         for part in parts:
             seconds = TRY_SECONDS + part.size / MIN_UPLOAD_SPEED

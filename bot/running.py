@@ -26,6 +26,7 @@ from bot.messages import (
     TRY_SECONDS,
     buttons_of,
     description_of,
+    is_withheld,
     log_exception,
     may_work_later,
     nonce,
@@ -288,7 +289,7 @@ class RunningMessage:
             try:
                 if job.status is JobStatus.CANCELLED and message_id == ids[0]:
                     text = f"Cancelled: the picture for <@{job.user_id}>"
-                    embed = job_embed(job)
+                    embed = None if is_withheld(job) else job_embed(job)
                     await message.edit(content=text, embed=embed, view=None, attachments=[])
                 else:
                     await message.delete()

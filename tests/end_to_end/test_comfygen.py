@@ -207,7 +207,8 @@ def test_a_moderator_cancels_anybodys_job_in_queue_and_the_person_is_told(shared
     ask_for(first, shared.channel, "in work")
     shared.comfyui.wait_for(lambda c: len(c.posted) == before + 1)
     ask_for(moderator, shared.channel, "my own")
-    ask_for(second, shared.channel, "nobody wants it")
+    kept = second.slash("gen", shared.channel, prompt="nobody wants it").wait()
+    kept = generate(second, kept)
     reply = moderator.slash("queue", shared.channel).wait()
     shown = reply.wait_message(lambda m: bool(m["embeds"]))
     assert labels(shown, OTHERS) == ["Running", "Number 2"]
@@ -217,6 +218,11 @@ def test_a_moderator_cancels_anybodys_job_in_queue_and_the_person_is_told(shared
     told = result_of(shared, second)
     assert text_of(told).startswith(f"<@{second.id}>\nNo picture this time\nA moderator cancelled")
     assert [user["id"] for user in told["mentions"]] == [str(second.id)]
+    assert "nobody wants it" not in text_of(told)
+    assert list(buttons(told)) == ["Delete"]
+    kept.wait_shown(
+        lambda m: m["content"] == "Cancelled: see the channel. Your prompt was: nobody wants it"
+    )
     anew = reply.wait_message(lambda m: m["content"] == "Cancelled.")
     assert labels(anew, OTHERS) == ["Running"]
     assert f"<@{second.id}>" not in text_of(anew)
