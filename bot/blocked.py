@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import threading
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import discord
@@ -19,7 +20,17 @@ from bot.controls import Interaction
 from bot.messages import DISCORD_ERRORS, TRY_SECONDS
 from bot.permissions import check_manager
 from jobs.names import MENU_LIMIT
-from jobs.terms import FILE_LIMIT, MOST_TERMS, Matcher, Term, TermError, parse_list, parse_term
+from jobs.terms import (
+    FILE_LIMIT,
+    MOST_TERMS,
+    Matcher,
+    Term,
+    TermError,
+    each_once,
+    parse_list,
+    parse_term,
+    parse_terms,
+)
 from store import Store, StoreError
 from text import UserError, escape, in_lines, quote, truncate
 
@@ -27,8 +38,8 @@ log = logging.getLogger(__name__)
 
 LISTED_SHOWN = 100  # terms in a message; more come as a file
 LISTED_LIMIT = 1500  # characters of the terms in a message; more come as a file
-FOUND_SHOWN = 10  # blocked terms that a refusal names
-FOUND_LIMIT = 60  # characters of each term in a refusal
+NAMED_SHOWN = 10  # terms that a sentence names
+NAMED_LIMIT = 60  # characters of each of them
 REFUSED_SHOWN = 10  # lines of a file that were not accepted
 
 
@@ -36,10 +47,8 @@ class BlockedPrompt(UserError):
     """A prompt with words that its server's moderators block; the sentence has them as spoilers."""
 
     def __init__(self, terms: tuple[str, ...]) -> None:
-        shown = spoilers([truncate(term, FOUND_LIMIT) for term in terms[:FOUND_SHOWN]])
-        more = f" and {len(terms) - FOUND_SHOWN} more" if len(terms) > FOUND_SHOWN else ""
         super().__init__(
-            f"This server's moderators do not allow {shown}{more} in a prompt (tap it to read it)."
+            f"This server's moderators do not allow {named(terms)} in a prompt (tap it to read it)."
             " Nothing was queued: change the prompt and press Generate."
         )
 
@@ -57,23 +66,30 @@ class BlockedWords:
         """Return the terms that a prompt has, as they were typed."""
         return self._of(guild_id)[0].found(prompt)
 
-    def add(self, guild_id: str, terms: tuple[Term, ...], user_id: str) -> int:
-        """Add terms, and return how many were new. Raises TermError if there would be too many."""
+    def add(self, guild_id: str, terms: Iterable[Term], user_id: str) -> tuple[Term, ...]:
+        """Add terms, and return the new ones. Raises TermError if there would be too many."""
         with self._lock:
-            before = self._store.blocked(guild_id)
-            new = {term.key for term in terms}.difference(term.key for term in before)
+            before = {parse_term(term.typed).key for term in self._store.blocked(guild_id)}
+            new = tuple(term for term in terms if term.key not in before)
             if len(before) + len(new) > MOST_TERMS:
                 raise TermError(f"A server may have {MOST_TERMS:,} terms, and has {len(before):,}.")
-            added = self._store.add_blocked(guild_id, terms, user_id)
+            self._store.add_blocked(guild_id, new, user_id)
             self._cache.pop(guild_id, None)
-        return added
+        return new
 
     def remove(self, guild_id: str, term: Term) -> bool:
         """Remove a term, and return whether there was one."""
         with self._lock:
-            is_removed = self._store.remove_blocked(guild_id, term.key)
+            # An older version may have stored it under another key, or twice.
+            same = [
+                other.key
+                for other in self._store.blocked(guild_id)
+                if parse_term(other.typed).key == term.key
+            ]
+            for key in same:
+                self._store.remove_blocked(guild_id, key)
             self._cache.pop(guild_id, None)
-        return is_removed
+        return bool(same)
 
     def terms(self, guild_id: str) -> list[str]:
         """Return all terms of a server as they were typed, in alphabetical order."""
@@ -89,9 +105,9 @@ class BlockedWords:
         each letter."""
         with self._lock:
             if guild_id not in self._cache:
-                terms = self._store.blocked(guild_id)
-                matcher = Matcher((term.key, term.typed) for term in terms)
-                self._cache[guild_id] = matcher, [term.typed for term in terms]
+                typed = [term.typed for term in self._store.blocked(guild_id)]
+                # The keys of an older version's rows were folded in another way.
+                self._cache[guild_id] = Matcher(map(parse_term, typed)), typed
             return self._cache[guild_id]
 
 
@@ -104,7 +120,7 @@ blocked = app_commands.Group(
 
 @blocked.command(name="add", description="Block a word, or a list of them from a file")
 @app_commands.describe(
-    term="A word or several; word* also blocks longer words that begin so",
+    term="A word, or more with commas between; word* also blocks longer words that begin so",
     file="A text file with one term a line",
 )
 async def add_terms(
@@ -114,20 +130,30 @@ async def add_terms(
     guild_id = check_manager(interaction)
     if term is None and file is None:
         raise UserError("Give a term, or attach a text file with one a line.")
-    terms = (parse_term(term),) if term is not None else ()
+    terms = parse_terms(term) if term is not None else ()
     await interaction.response.defer(ephemeral=True)
     refused: tuple[tuple[int, str], ...] = ()
     if file is not None:
         listed = await asyncio.to_thread(parse_list, await content_of(file))
         terms, refused = (*terms, *listed.terms), listed.refused
+    terms = each_once(terms)
     words = words_of(interaction)
-    added = await asyncio.to_thread(words.add, guild_id, terms, str(interaction.user.id))
-    known = len({term.key for term in terms}) - added
-    lines = [f"{added:,} added" + (f", {known:,} blocked already." if known else ".")]
+    new = await asyncio.to_thread(words.add, guild_id, terms, str(interaction.user.id))
+    lines = [added_sentence(new, [term for term in terms if term not in new])]
     lines += [f"Line {number}: {sentence}" for number, sentence in refused[:REFUSED_SHOWN]]
     if len(refused) > REFUSED_SHOWN:
         lines.append(f"and {len(refused) - REFUSED_SHOWN:,} more lines that were not taken.")
     await interaction.followup.send(in_lines(lines) or "", ephemeral=True)
+
+
+def added_sentence(new: Sequence[Term], known: Sequence[Term]) -> str:
+    """Return which terms are blocked from now on, and which were before."""
+    count = f"{len(new):,} terms: " if len(new) > 1 else ""
+    added = f"Added {count}{named([term.typed for term in new])}" if new else "Nothing was added"
+    if not known:
+        return f"{added}."
+    which = f"{len(known):,} are" if len(known) > 1 else f"{named([known[0].typed])} is"
+    return f"{added}{'.' if new else ':'} {which} blocked already."
 
 
 async def content_of(file: discord.Attachment) -> bytes:
@@ -189,6 +215,13 @@ def words_of(interaction: Interaction) -> BlockedWords:
     """Return the blocked words of the bot's context."""
     words: BlockedWords = interaction.client.context.words
     return words
+
+
+def named(terms: Sequence[str]) -> str:
+    """Return the first of some terms as spoilers, and how many more there are."""
+    shown = spoilers([truncate(term, NAMED_LIMIT) for term in terms[:NAMED_SHOWN]])
+    more = f" and {len(terms) - NAMED_SHOWN:,} more" if len(terms) > NAMED_SHOWN else ""
+    return shown + more
 
 
 def spoilers(terms: list[str] | tuple[str, ...]) -> str:

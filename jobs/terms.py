@@ -3,11 +3,14 @@
 Pure functions and values for any thread, without I/O.
 
 Term and prompt are compared word by word. Case, width, accents, other combining marks and invisible
-characters do not count. Between words, white space, `_`, dashes, brackets and quotation marks are
+characters do not count; a letter of another alphabet is the Latin one that it looks like (not a
+digit). Between words, white space, `_`, dashes, brackets and quotation marks are
 the same; other punctuation ends a word as well, but no term reaches over it: `red fox` is in
 `(Red_Fox:1.2)` and not in `red, fox`. Chinese, Japanese, Thai, Lao, Khmer and Burmese are written
 without spaces: a term in these, or of emoji, is found anywhere, white space or not.
 """
+
+# ruff: noqa: RUF001 (letters that look like others)
 
 from __future__ import annotations
 
@@ -30,8 +33,21 @@ BREAK = ","  # stands for punctuation in a folded text; no term reaches over it
 LIKE_SPACE = {"Zs", "Zl", "Zp", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Sk"}  # Sk: skin tones too
 ALSO_LIKE_SPACE = "*'\"\\·\u30fb\u2800"  # the last two: Japan's middle dot, and braille's blank
 FILLERS = "\u115f\u1160"  # Unicode calls these letters, but they are invisible
-# Unicode does not call the bar of these letters a mark.
-WITHOUT_STROKE = dict(zip("øØđĐħĦłŁŧŦı", "ooddhhlltti", strict=True))
+# The Latin letter in the name of another: Unicode calls no bar or hook a mark.
+LIKE_LATIN = re.compile(
+    r"(?:NEGATIVE \w+ )?LATIN (?:SMALL LETTER|CAPITAL LETTER|LETTER SMALL CAPITAL)"
+    r"(?: SCRIPT| DOTLESS)? ([A-Z])(?: WITH .*)?"
+)
+# Letters of other names, each group after the Latin one that they look like. Term and prompt are
+# folded alike, so a Russian or Greek term still finds its own word.
+LOOK_ALIKE_GROUPS = (
+    "aɑαаᎪ bβвьᏴ cςсϲᏟ dԁᎠ eεеєᎬ fғ gցᏀ hнһհᎻ iɩιіᎥ jϳјᎫ kκкᏦ lӏᏞ mмᎷ nηпո oοσоօ pρрᏢ qԛզ rгяᎡ"
+    " sѕᏚ tτтᎢ uυμս vνѵᏙ wωԝѡᎳ xχх yγуᎩ zζᏃ"
+)
+LOOK_ALIKES = {other: group[0] for group in LOOK_ALIKE_GROUPS.split() for other in group[1:]}
+# Greek capitals that look like another Latin letter than their small ones, beside Latin letters.
+GREEK_CAPITAL = re.compile("(?<=[A-Za-z])[ΗΜΝΥ]|[ΗΜΝΥ](?=[A-Za-z])")
+LATIN_CAPITALS = dict(zip("ΗΜΝΥ", "HMNY", strict=True))
 
 # In these scripts of South and Southeast Asia most marks are vowels: they count after a letter of
 # such a script, and are accents like all others elsewhere.
@@ -106,6 +122,21 @@ def parse_term(typed: str) -> Term:
     return Term(f"{key}*" if is_beginning and not re.match(UNSPACED_CHAR, key[-1]) else key, shown)
 
 
+def parse_terms(typed: str) -> tuple[Term, ...]:
+    """Parse the terms of a command, with commas or new lines between them. Raises TermError for the
+    first that is none."""
+    parts = [part for part in re.split("[,，、\n]", typed) if part.strip()]
+    return tuple(map(parse_term, parts or [""]))
+
+
+def each_once(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Return the terms without those that are the same as an earlier one."""
+    found: dict[str, Term] = {}
+    for term in terms:
+        found.setdefault(term.key, term)
+    return tuple(found.values())
+
+
 def parse_list(data: bytes) -> TermList:
     """Parse a text file with one term per line: UTF-8, or UTF-16 with a byte order mark, as Notepad
     writes it. Blank lines and those that begin with # are skipped. Raises TermError if it is no
@@ -123,15 +154,13 @@ def parse_list(data: bytes) -> TermList:
     lines = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if len(lines) > MOST_TERMS:
         raise TermError(f"The file has {len(lines):,} terms: a server has at most {MOST_TERMS:,}.")
-    terms: dict[str, Term] = {}
-    refused = []
+    terms, refused = [], []
     for number, line in lines:
         try:
-            term = parse_term(line)
-            terms.setdefault(term.key, term)
+            terms.append(parse_term(line))
         except TermError as error:
             refused.append((number, error.user_message))
-    return TermList(tuple(terms.values()), tuple(refused))
+    return TermList(each_once(terms), tuple(refused))
 
 
 class Matcher:
@@ -213,6 +242,8 @@ def _prefixes(texts: list[str]) -> tuple[list[int], list[int]]:
 def _folded(text: str) -> str:
     """Return the words of the text as they are compared, with one space between them and none
     between characters of a script without spaces; BREAK for punctuation."""
+    if not text.isascii():
+        text = GREEK_CAPITAL.sub(lambda found: LATIN_CAPITALS[found[0]], text)
     text = text.translate(FOLDED)
     if not text.isascii():
         text = re.sub(FOREIGN_MARK, "", unicodedata.normalize("NFC", text))
@@ -240,8 +271,10 @@ def _fold(char: str) -> str:
         return " "
     if category[0] in "CM" or char in FILLERS:
         return ""
+    if like := LIKE_LATIN.fullmatch(unicodedata.name(char, "")):
+        return like[1].lower()
     if category[0] in "LN":
-        return WITHOUT_STROKE.get(char, char.casefold())
+        return "".join(LOOK_ALIKES.get(letter, letter) for letter in char.casefold())
     return char if category == "So" and re.match(UNSPACED_CHAR, char) else BREAK
 
 

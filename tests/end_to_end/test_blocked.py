@@ -1,5 +1,7 @@
 """Blocked words, from the moderators' /blocked to the person whose prompt has one."""
 
+# ruff: noqa: RUF001 (letters that look like others)
+
 from __future__ import annotations
 
 import codecs
@@ -49,7 +51,7 @@ def say(person: Person, channel: Channel, what: str, **options: Any) -> str:
 def block(house: House, term: str, channel: Channel | None = None) -> None:
     """A moderator blocks a term."""
     answer = say(house.discord.manager(), channel or house.channel, "add", term=term)
-    assert answer == "1 added."
+    assert answer == f"Added ||{term}||."
 
 
 def refusal(reply: Reply) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def test_a_change_works_at_once_also_for_a_form_that_is_open(shared: House) -> N
     person, boss = shared.discord.person(), shared.discord.manager()
     queued(person, form_with(person, shared.channel, "a badger"))
     form = form_with(person, shared.channel, "a badger again")
-    assert say(boss, shared.channel, "add", term="badger") == "1 added."
+    assert say(boss, shared.channel, "add", term="badger") == "Added ||badger||."
     for _ in range(2):  # a second press is no way round it
         refusal(generate(person, form))
     assert say(boss, shared.channel, "remove", term="BADGER") == "`BADGER` is allowed again."
@@ -154,7 +156,7 @@ def test_only_the_first_of_many_terms_are_named_and_none_of_them_is_markup(share
     boss = shared.discord.manager()
     terms = [f"n{number} _x_ [y] \\ `z` {'`' * 81}" for number in range(12)]
     data = "\n".join(terms).encode()
-    assert say(boss, shared.channel, "add", file=File("t.txt", data)) == "12 added."
+    assert say(boss, shared.channel, "add", file=File("t.txt", data)).startswith("Added 12 terms: ")
     person = shared.discord.person()
     prompt = ", ".join(f"n{number} x y z" for number in range(12))
     complaint = refusal(generate(person, form_with(person, shared.channel, prompt)))["content"]
@@ -212,6 +214,39 @@ def test_remove_offers_what_is_blocked_and_takes_it_however_it_is_typed(shared: 
     assert boss.autocomplete("blocked remove", shared.channel, "term", "ÉCU") == []
 
 
+def test_terms_with_a_comma_between_them_are_several_and_named(shared: House) -> None:
+    boss, person = shared.discord.manager(), shared.discord.person()
+    answer = say(boss, shared.channel, "add", term="lynx, red deer,")
+    assert answer == "Added 2 terms: ||lynx||, ||red deer||."
+    answer = say(boss, shared.channel, "add", term="Lynx")
+    assert answer == "Nothing was added: ||Lynx|| is blocked already."
+    answer = say(boss, shared.channel, "add", term="lynx, elk, Elk")
+    assert answer == "Added ||elk||. ||lynx|| is blocked already."
+    assert "has no letter" in say(boss, shared.channel, "add", term=" , ")
+    complaint = refusal(generate(person, form_with(person, shared.channel, "a red deer, a lynx")))
+    assert complaint["content"] == sentence("||red deer||, ||lynx||")
+
+
+def test_letters_of_other_alphabets_that_look_alike_are_the_same(house: House) -> None:
+    house.start().stop()
+    for key in ("jerboa", "jerbоа"):  # the second is half Cyrillic, and folded as it was before
+        house.installation.change(
+            "INSERT INTO blocked_terms VALUES (?, ?, ?, '1', 1)",
+            str(house.discord.guild.id),
+            key,
+            key,
+        )
+    house.start()
+    boss, person = house.discord.manager(), house.discord.person()
+    for prompt in ("a jerboa", "a ϳегʙοа", "a JΕRΒОΑ", "a ᴊᴇʀʙᴏᴀ", "a jerbơɑ"):
+        refusal(generate(person, form_with(person, house.channel, prompt)))
+    answer = say(boss, house.channel, "add", term="ЈЕRBOA")
+    assert answer == "Nothing was added: ||ЈЕRBOA|| is blocked already."
+    assert "allowed again" in say(boss, house.channel, "remove", term="jerboa")
+    assert say(boss, house.channel, "list").startswith("Nothing is blocked here")
+    queued(person, form_with(person, house.channel, "a jerboa"))
+
+
 @pytest.mark.parametrize(
     ("term", "said"),
     [
@@ -238,13 +273,13 @@ def test_a_list_comes_from_a_file_as_notepad_writes_it(
     boss = shared.discord.manager()
     answer = say(boss, shared.channel, "add", term=f"{word}Three", file=file)
     assert answer.splitlines() == [
-        "2 added.",
+        f"Added 2 terms: ||{word}Three||, ||{word}one||.",
         "Line 4: `*` has no letter, digit or emoji in it.",
         f"Line 5: `{word}two, x` has punctuation in it, which is not compared:"
         f" add `{word}two x` if you mean that.",
     ]
     answer = say(boss, shared.channel, "add", file=file)
-    assert answer.startswith("0 added, 2 blocked already.\n")
+    assert answer.startswith("Nothing was added: 2 are blocked already.\n")
     person = shared.discord.person()
     prompt = f"{word}One and {word}Three"
     complaint = refusal(generate(person, form_with(person, shared.channel, prompt)))
@@ -256,7 +291,7 @@ def test_a_list_comes_from_a_file_as_notepad_writes_it(
     [
         (b"\x89PNG\r\n\x1a\n\0\0", "The file is not plain text"),
         (b"x" * (256 * 1024 + 1), "The file is larger than 256 KiB."),
-        (b"", "0 added."),
+        (b"", "Nothing was added."),
     ],
 )
 def test_a_file_that_is_no_list_is_refused(shared: House, data: bytes, said: str) -> None:
@@ -269,7 +304,7 @@ def test_what_is_wrong_with_many_lines_fits_into_a_message(shared: House) -> Non
     lines = [*[""] * 100_000, *[long] * 20, *["|"] * 9_980]
     file = File("list.txt", "\n".join(lines).encode())
     answer = say(shared.discord.manager(), shared.channel, "add", file=file)
-    assert answer.startswith("0 added.\nLine 100001: ")
+    assert answer.startswith("Nothing was added.\nLine 100001: ")
     assert answer.endswith("\nand 9,990 more lines that were not taken.")
 
 
@@ -277,10 +312,14 @@ def test_ten_thousand_terms_are_taken_found_and_listed_and_no_more(shared: House
     elsewhere, boss, person = shared.spare[1], shared.discord.manager(), shared.discord.person()
     terms = [f"word{number}" for number in range(10_000)]
     file = File("list.txt", "\n".join(terms).encode())
-    assert say(boss, elsewhere, "add", file=file) == "10,000 added."
+    assert say(boss, elsewhere, "add", file=file) == (
+        f"Added 10,000 terms: {', '.join(f'||{term}||' for term in terms[:10])} and 9,990 more."
+    )
     full = "A server may have 10,000 terms, and has 10,000."
     assert say(boss, elsewhere, "add", term="one more") == full
-    assert say(boss, elsewhere, "add", file=file) == "0 added, 10,000 blocked already."
+    assert (
+        say(boss, elsewhere, "add", file=file) == "Nothing was added: 10,000 are blocked already."
+    )
     prompt = f"{'word ' * 797}word9999"
     complaint = refusal(generate(person, form_with(person, elsewhere, prompt)))
     assert complaint["content"] == sentence("||word9999||")
@@ -291,7 +330,7 @@ def test_ten_thousand_terms_are_taken_found_and_listed_and_no_more(shared: House
     assert sorted(text.splitlines()) == sorted(terms)
     assert len(boss.autocomplete("blocked remove", elsewhere, "term", "9")) == 25
     assert say(boss, elsewhere, "remove", term="word9999") == "`word9999` is allowed again."
-    assert say(boss, elsewhere, "add", term="one more") == "1 added."
+    assert say(boss, elsewhere, "add", term="one more") == "Added ||one more||."
 
 
 def test_a_file_that_discord_does_not_hand_out_is_to_be_attached_once_more(shared: House) -> None:

@@ -37,7 +37,7 @@ def test_a_list_is_read_once_however_many_letters_are_typed_until_it_changes(
     assert store.reads == 1
     assert words.remove(GUILD, owl)
     assert words.with_part(GUILD, "", 25) == ["Red Fox"]
-    assert words.add(GUILD, (owl,), BOSS) == 1
+    assert words.add(GUILD, (owl, fox), BOSS) == (owl,)
     assert words.with_part(GUILD, "", 25) == ["owl", "Red Fox"]
     assert words.with_part(ELSEWHERE, "", 25) == []
     store.close()

@@ -111,6 +111,7 @@ def test_half_an_emoji_reaches_neither_the_term_nor_the_sentence() -> None:
         *("\u202efox\u202c", "f\u0336o\u0336x\u0336", "f\u0489ox", "f\u20ddox", "𝔣𝔬𝔵", "ⓕⓞⓧ"),
         *("f\u034fo\ufe0fx", "føx"),
         *("f\u0e34ox", "f\u093fox", "f\u3099ox", "f\x00ox", "f\U000e0041ox", "狐foxです", "fᵒx"),
+        *("fоx", "ғох", "fοχ", "ꜰᴏx", "FОХ", "FΟΧ", "ƒօx", "fσx", "🅵🅾🆇", "🅕🅞🅧", "ｆоx"),
         *("f\ufeffox", "f\u3164ox", "f\u180eox", "f\U000e0101ox"),
     ],
 )
@@ -120,10 +121,34 @@ def test_a_word_is_found_however_it_is_written(prompt: str) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", " ", "foxes", "firefox", "fox2", "2fox", "fo x", "f.ox", "fow", "여우fox", "foxé"],
+    ["", " ", "foxes", "firefox", "fox2", "2fox", "fo x", "f.ox", "fow", "여우fox", "foxé", "f0x"],
 )
 def test_another_word_is_not_found(prompt: str) -> None:
     assert found(["fox"], prompt) == []
+
+
+@pytest.mark.parametrize(
+    ("term", "prompt"),
+    [
+        *[("nude", prompt) for prompt in ("ηude", "ΝUDE", "nυde", "ɴᴜᴅᴇ", "NUDЕ", "nude\u0301")],
+        *[
+            ("лиса", "рыжая Лиса"),
+            ("волк", "ВОЛК"),
+            ("сор", "СОР"),
+            ("νερό", "ΝΕΡΌ"),
+            ("Ήλιος", "ήλιος"),
+        ],
+        *[
+            ("мышь", "мышь"),
+            ("ひと", "ひと"),
+            ("vегmin", "vermin"),
+            ("horse", "ΗORSE"),
+            ("girl", "ɡıгl"),
+        ],
+    ],
+)
+def test_letters_that_look_alike_are_the_same_in_term_and_prompt(term: str, prompt: str) -> None:
+    assert found([term], prompt) == [term]
 
 
 def test_the_beginning_of_a_word_is_found_and_its_middle_is_not() -> None:
