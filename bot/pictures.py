@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from comfy_client import ComfyClient, ImageRef
 from comfyui.errors import NoPreview, PictureMissing
-from comfyui.metadata import without_metadata
+from comfyui.metadata import MetadataStays, without_metadata
 from store import Job
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # What is tried for a picture that is too big for Discord: as it is, then re-encoded by ComfyUI.
 ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
 SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
+TOO_BIG = "Too big for Discord as it was made"
+HAS_METADATA = "Its metadata cannot be removed as it was made"
 MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # ComfyUI re-encodes none of these
 
 
@@ -31,6 +33,13 @@ class PictureTooLargeForDiscord(PictureMissing):
     """The picture fits into no message, however ComfyUI encodes it."""
 
     reason = "it is too large for Discord"
+    advice = "The bot's owner finds it in ComfyUI's output folder."
+
+
+class MetadataNotRemovable(PictureMissing):
+    """The owner wants no metadata posted, and the picture has it in every form."""
+
+    reason = "its metadata cannot be removed"
     advice = "The bot's owner finds it in ComfyUI's output folder."
 
 
@@ -45,6 +54,7 @@ class Picture:
     data: bytes
     suffix: str
     encoding: str = ""
+    cause: str = TOO_BIG  # why it is encoded anew
 
 
 class Pictures:
@@ -94,7 +104,7 @@ class Pictures:
         self, ref: ImageRef, stem: str, original: bytes | None, encoding: str, limit: int
     ) -> Picture:
         """Return one picture within the limit. Raises PictureMissing if there is no way."""
-        suffix = Path(ref.filename).suffix
+        suffix, cause = Path(ref.filename).suffix, TOO_BIG
         for step in ENCODINGS[ENCODINGS.index(encoding) :]:
             if step and suffix.lower() in MOVING:
                 break
@@ -104,8 +114,16 @@ class Pictures:
                 log.info("%s", error)
                 continue
             if not self._keep_metadata:
-                data = without_metadata(data)
+                try:
+                    data = without_metadata(data)
+                except MetadataStays as error:
+                    log.info("%s: its metadata cannot be removed: it is %s", ref, error)
+                    cause = HAS_METADATA
+                    continue
             if len(data) <= limit:
                 suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
-                return Picture(stem, data, suffix, step)
+                return Picture(stem, data, suffix, step, cause)
+            cause = TOO_BIG
+        if cause == HAS_METADATA:
+            raise MetadataNotRemovable(f"{ref} has metadata that cannot be removed")
         raise PictureTooLargeForDiscord(f"{ref} is larger than {limit} bytes in every form")

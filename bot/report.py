@@ -126,8 +126,8 @@ def report_parts(
     """Yield the report of a finished job: one message, and more if the pictures are too many for
     it. Without `from_start` the first message is there and only pictures are missing. Pings only
     the person who asked."""
-    if any(picture.encoding for picture in pictures):
-        note += "\nToo big for Discord as it was made, so it is shown compressed."
+    for cause in dict.fromkeys(picture.cause for picture in pictures if picture.encoding):
+        note += f"\n{cause}, so it is shown compressed."
     for batch in batches([len(picture.data) for picture in pictures]):
         chosen = pictures[batch]
         names = [picture.stem for picture in chosen]

@@ -163,8 +163,12 @@ def _ycc(red: int, green: int, blue: int) -> tuple[int, int, int]:
 def draw_preview(picture: bytes, image_format: str, quality: int) -> bytes:
     """What stands for the re-encoded picture: the right first bytes, smaller with the quality."""
     size = max(128, len(picture) * quality // (430 if image_format == "webp" else 300))
-    start = b"\xff\xd8\xff\xe0\x00\x10JFIF\0"
+    head = b"\xff\xd8" + _segment(0xE0, b"JFIF\0" + bytes(9)) + _segment(0xDA, bytes(8))
+    end = b"\xff\xd9"
     if image_format == "webp":
-        start = b"RIFF" + struct.pack("<I", size - 8) + b"WEBPVP8 "
-    noise = hashlib.sha256(picture).digest()
-    return (start + noise * (size // len(noise) + 1))[:size]
+        size += size % 2
+        head = b"RIFF" + struct.pack("<I4s4sI", size - 8, b"WEBP", b"VP8 ", size - 20)
+        end = b""
+    noise = hashlib.sha256(picture).digest().replace(b"\xff", b"\xfe")
+    pixels = noise * (size // len(noise) + 1)
+    return head + pixels[: size - len(head) - len(end)] + end

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from comfyui.metadata import without_metadata
+from comfyui.metadata import MetadataStays, without_metadata
+from tests.standins.comfyui.media import FRAME, LOOP, box, gif, mp4, webm
 from tests.standins.comfyui.pictures import draw_png, draw_step
 
 Chunk = tuple[bytes, bytes]
@@ -52,9 +54,9 @@ def test_a_png_loses_comfyuis_texts_and_no_pixel() -> None:
     posted = without_metadata(made)
     assert SECRET_BYTES not in posted
     assert png_pixels(posted) == png_pixels(made) == png_pixels(PLAIN_PNG)
-    kept = [(kind, body) for kind, body in png_chunks(made) if kind != b"tEXt"]
+    kept = [(kind, body) for kind, body in png_chunks(made) if kind not in (b"tEXt", b"paDd")]
     assert list(png_chunks(posted)) == kept
-    assert {kind for kind, _ in kept} == {b"IHDR", b"PLTE", b"IDAT", b"paDd", b"IEND"}
+    assert {kind for kind, _ in kept} == {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf"])
@@ -103,8 +105,8 @@ def test_a_webp_loses_exif_and_xmp_and_says_so_in_its_header(secret: bytes) -> N
     pixels = [(b"ICCP", b"profile"), (b"ANIM", b"123456"), (b"ANMF", b"EXIF in the pixels")]
     shown = PROFILE | ANIMATED | ALPHA
     texts = (b"EXIF", b"prompt:" + secret), (b"XMP ", secret)
-    made = webp(vp8x(shown | EXIF | XMP), *pixels, texts[0], (b"free", b"odd"), texts[1])
-    assert without_metadata(made) == webp(vp8x(shown), *pixels, (b"free", b"odd"))
+    made = webp(vp8x(shown | EXIF | XMP), *pixels, texts[0], (b"free", secret), texts[1])
+    assert without_metadata(made) == webp(vp8x(shown), *pixels)
 
 
 def test_a_webp_whose_last_chunk_lacks_its_padding_is_read_all_the_same() -> None:
@@ -113,10 +115,11 @@ def test_a_webp_whose_last_chunk_lacks_its_padding_is_read_all_the_same() -> Non
     assert without_metadata(cut) == webp(vp8x(0), (b"VP8L", b"pixels"))
 
 
-def test_a_webp_with_a_chunk_that_is_longer_than_the_file_comes_back_as_it_is() -> None:
+def test_a_webp_with_a_chunk_that_is_longer_than_the_file_is_refused() -> None:
     made = webp((b"VP8L", b"pixels"), (b"EXIF", b"even"))
     wrong = made.replace(b"EXIF\4", b"EXIF\7")
-    assert without_metadata(wrong) is wrong
+    with pytest.raises(MetadataStays):
+        without_metadata(wrong)
 
 
 # JPEG
@@ -142,36 +145,87 @@ def test_a_jpeg_may_have_several_scans_with_texts_and_restarts_between() -> None
     assert without_metadata(made) == b"\xff\xd8" + first + second + b"\xff\xff\xd9"
 
 
+def test_a_jpegs_other_segments_go_too() -> None:
+    others = segment(0xE2, b"MPF\0" + SECRET_BYTES) + segment(0xE9, SECRET_BYTES)
+    assert without_metadata(PLAIN_JPEG[:2] + others + PLAIN_JPEG[2:]) == PLAIN_JPEG
+
+
+# GIF
+
+
+def test_a_gif_keeps_its_frames_and_how_often_they_are_shown() -> None:
+    posted = without_metadata(gif(SECRET_BYTES))
+    head = gif(b"")[:19]
+    assert posted == head + LOOP + FRAME + FRAME + b";"
+
+
+# Videos
+
+
+@pytest.mark.parametrize(
+    "made",
+    [mp4, webm, lambda text: webm(text, unknown=True)],
+    ids=["mp4", "webm", "streamed-webm"],
+)
+def test_a_videos_texts_are_overwritten_in_place(made: Callable[[bytes], bytes]) -> None:
+    posted = without_metadata(made(SECRET_BYTES))
+    assert len(posted) == len(made(SECRET_BYTES))
+    assert SECRET_BYTES not in posted
+    assert b"pixels" in posted
+    assert posted.index(b"pixels") == made(SECRET_BYTES).index(b"pixels")
+    assert without_metadata(posted) == posted
+
+
+def test_what_follows_a_webm_goes() -> None:
+    assert without_metadata(webm(b"") + SECRET_BYTES) == without_metadata(webm(b""))
+
+
 # All of them
 
 WITH_TEXTS = [
     draw_png(b"1", (64, 48), TEXTS, 0),
     webp(vp8x(EXIF), (b"VP8L", b"pixels"), (b"EXIF", SECRET_BYTES)),
     PLAIN_JPEG[:2] + segment(0xFE, SECRET_BYTES) + PLAIN_JPEG[2:],
+    gif(SECRET_BYTES),
+    mp4(SECRET_BYTES),
+    webm(SECRET_BYTES),
 ]
 
 
-@pytest.mark.parametrize("made", WITH_TEXTS, ids=["png", "webp", "jpeg"])
-def test_a_broken_picture_comes_back_as_it_is_wherever_it_is_cut(made: bytes) -> None:
+@pytest.mark.parametrize("made", WITH_TEXTS, ids=["png", "webp", "jpeg", "gif", "mp4", "webm"])
+def test_a_broken_file_never_comes_back_with_its_texts_wherever_it_is_cut(made: bytes) -> None:
+    assert SECRET_BYTES in made
     for length in range(len(made)):
-        assert without_metadata(made[:length]) == made[:length]
-    for place in range(2, min(400, len(made))):  # and a byte that is wrong is no exception
-        without_metadata(made[:place] + b"\xff" + made[place + 1 :])
+        with contextlib.suppress(MetadataStays):
+            assert SECRET_BYTES not in without_metadata(made[:length])
+    for place in range(2, min(400, len(made))):  # and a byte that is wrong is no other exception
+        with contextlib.suppress(MetadataStays):
+            without_metadata(made[:place] + b"\xff" + made[place + 1 :])
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"",
-        b"GIF89a" + SECRET_BYTES,
-        b"\0\0\0\x20ftypisom" + SECRET_BYTES,
-        b"\x1aE\xdf\xa3" + SECRET_BYTES,
+        b"\0\0\0\x20ftypavif" + SECRET_BYTES,
+        b"\0\0\0\x20ftypheic" + SECRET_BYTES,
         webp((b"EXIF", SECRET_BYTES)).replace(b"WEBP", b"AVI "),
+        b"II*\0" + SECRET_BYTES,
+        PLAIN_PNG[:-12],
     ],
-    ids=["nothing", "gif", "mp4", "webm", "avi"],
+    ids=["nothing", "avif", "heic", "avi", "tiff", "cut"],
 )
-def test_other_formats_come_back_as_they_are(data: bytes) -> None:
-    assert without_metadata(data) is data
+def test_other_formats_and_broken_files_are_refused(data: bytes) -> None:
+    with pytest.raises(MetadataStays):
+        without_metadata(data)
+
+
+def test_a_maze_of_boxes_is_refused() -> None:
+    maze = b""
+    for _ in range(2000):
+        maze = box(b"moov", maze)
+    with pytest.raises(MetadataStays):
+        without_metadata(maze)
 
 
 def test_a_picture_without_texts_is_not_copied_and_any_other_only_once() -> None:
