@@ -2,8 +2,8 @@
 
 Owns the tree of errors of everything that asks ComfyUI, and turns the server's refusals and
 failures into them (docs/comfyui.md). Does no I/O. The server's own words may hold paths and
-addresses, so they go to the log alone: people read names of nodes and inputs, kinds of errors,
-numbers, and values that a job has written.
+addresses, so they go to the log alone: people read names of nodes and inputs, classes of
+exceptions, numbers, and values that a job or its workflow has written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 from text import PublicError, truncate
 
 DETAIL_LENGTH = 200  # of a server's own words in the log
-NAME_LENGTH = 80  # of a node's class, as people read it
+CLASS_NAME = re.compile(r"[^\W\d_][\w ()+|&'-]{0,79}")  # of a node, as people read it
+# Python's naming of its exceptions; whatever else a server puts there is not shown.
+EXCEPTION = re.compile(r"[A-Za-z]{0,50}(?:Error|Exception|Exit|Interrupt|Warning)")
 
+A_NODE = "a node"  # one whose class is not shown
 NOT_IN_LIST = "value_not_in_list"  # the kind of a fault, in the words of POST /prompt
 
 
@@ -56,9 +59,11 @@ class Rejected(ComfyError):
 
 
 class NodeFailed(ComfyError):
-    """A node raised an exception while the prompt ran. `node` is its id in the workflow."""
+    """A node raised an exception while the prompt ran. `node` is its id in the workflow, and
+    `node_class` its class as the sentence names it."""
 
     node = ""
+    node_class = ""
     kind = "an error without a name"  # the class of the exception, fit for people
 
 
@@ -267,8 +272,10 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
         return broken
     if name in ("RecursionError", "IndexError") and _encodes_text(data):
         return UnreadablePrompt(detail)
-    node = readable_name(data.get("node_type"), "a node")
-    reason = truncate(f": {name}", NAME_LENGTH) if name.isidentifier() else ""
+    # The name of its class, unless it could be a path, an address or a sentence.
+    node = str(data.get("node_type"))
+    node = node if CLASS_NAME.fullmatch(node) else A_NODE
+    reason = f": {name}" if EXCEPTION.fullmatch(name) else ""
     if name == "AcceleratorError" or BROKEN_GPU.search(message):
         failed = NodeFailed(
             detail,
@@ -281,6 +288,7 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
             f"The picture failed in {node}{reason}. Try another model or other settings; if it"
             " goes on, tell the bot's owner, who finds the reason in the log.",
         )
+    failed.node_class = node
     failed.kind = reason.removeprefix(": ") or NodeFailed.kind
     return failed
 
@@ -290,13 +298,6 @@ def _encodes_text(data: Mapping[str, Any]) -> bool:
     node_type = re.sub(r"[\W_]", "", str(data.get("node_type"))).lower()
     inputs = data.get("current_inputs")
     return "textencode" in node_type or (isinstance(inputs, dict) and "text" in inputs)
-
-
-def readable_name(name: object, otherwise: str) -> str:
-    """Return the name of a node's class or of an input; `otherwise` if it could be a path."""
-    text = name if isinstance(name, str) else ""
-    is_name = text.isprintable() and not re.search(r"[/\\]", text) and text.strip()
-    return truncate(text, NAME_LENGTH) if is_name else otherwise
 
 
 def first_line(text: object) -> str:

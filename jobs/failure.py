@@ -7,9 +7,17 @@ worker's thread; writes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from comfyui.errors import NOT_IN_LIST, BrokenModel, Fault, Rejected, readable_name
+from binder import LoadResult
+from comfyui.errors import (
+    A_NODE,
+    NOT_IN_LIST,
+    BrokenModel,
+    Fault,
+    NodeFailed,
+    Rejected,
+)
 from jobs import lora
 from jobs.catalog import Catalog
 from jobs.names import OptionNames
@@ -23,9 +31,9 @@ UNEXPECTED = "Something went wrong inside the bot. Please try again, or tell its
 LORA = "LoRA"
 CHOICES = ("model", "sampler", "scheduler", LORA)  # what a person chooses from a list
 TYPED_NUMBERS = {"seed": "seed", "steps": "number of steps", "cfg": "CFG"}
-OUT_OF_RANGE = re.compile(
-    r"Value [-+.e\d]{1,40} (?:bigger than max|smaller than min) of [-+.e\d]{1,40}"
-)
+INPUT_NAME = re.compile(r"[a-z][a-z_]{0,39}")
+NUMBER = r"[-+]?\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?(?![\w.])"  # no address
+OUT_OF_RANGE = re.compile(f"Value {NUMBER} (?:bigger than max|smaller than min) of {NUMBER}")
 
 
 def user_message_of(error: Exception) -> str:
@@ -46,24 +54,30 @@ def failure_message(error: Exception, job: Job, catalog: Catalog) -> str:
             " load it. Choose another model, or tell the bot's owner."
         )
     if isinstance(error, Rejected) and error.faults:
-        params = workflow.params_by_place if workflow.ok else {}
-        return redact(_rejection_message(error.faults, params, job, catalog))
+        return redact(_rejection_message(error.faults, workflow, job, catalog))
     if isinstance(error, JobError):
         catalog.try_refresh()
+    if isinstance(error, NodeFailed) and error.node_class:
+        classes = workflow.classes.values() if workflow.ok else ()
+        if error.node_class not in classes:
+            return error.user_message.replace(f"in {error.node_class}", f"in {A_NODE}", 1)
     return user_message_of(error)
 
 
 def _rejection_message(
-    faults: Sequence[Fault], params: Mapping[tuple[str, str], str], job: Job, catalog: Catalog
+    faults: Sequence[Fault], workflow: LoadResult, job: Job, catalog: Catalog
 ) -> str:
-    """Explain faults of the prompt; `params` is the workflow's `params_by_place`."""
+    """Explain faults of the prompt."""
+    params = workflow.params_by_place if workflow.ok else {}
+    written = {text.value for text in workflow.texts()} if workflow.ok else set()
+    written |= {job.model, job.sampler, job.scheduler}
     chosen: dict[str, str] = {}
     for fault in faults:
         # A LoRA has no place in the file: its node is made for the prompt.
         likely = LORA if fault.name == "lora_name" else ""
         param = params.get((fault.node, fault.name), likely)
         if fault.kind != NOT_IN_LIST or param not in CHOICES:
-            return _fault_message(fault, param)
+            return _fault_message(fault, param, written)
         chosen[param] = fault.value
     is_fresh = catalog.try_refresh()
     if not all(_is_asked_for(job, param, value) for param, value in chosen.items()):
@@ -86,10 +100,12 @@ def _is_asked_for(job: Job, param: str, value: str) -> bool:
     return bool(getattr(job, param) == value)
 
 
-def _fault_message(fault: Fault, param: str) -> str:
-    """Explain one fault without its node, with what of the reason may help the person."""
-    if fault.kind == NOT_IN_LIST:
-        name = readable_name(fault.name.removesuffix("_name").replace("_", " "), "value")
+def _fault_message(fault: Fault, param: str, written: Collection[str]) -> str:
+    """Explain one fault without its node, with what of the reason may help the person. A value is
+    shown only if the job or its workflow has `written` it."""
+    if fault.kind == NOT_IN_LIST and fault.value in written:
+        is_name = INPUT_NAME.fullmatch(fault.name)
+        name = fault.name.removesuffix("_name").replace("_", " ") if is_name else "value"
         value = quote(display_name(fault.value))
         return f"ComfyUI does not offer the {name} {value}. Please tell the bot's owner."
     if param in TYPED_NUMBERS and fault.kind.startswith("value_"):

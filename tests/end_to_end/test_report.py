@@ -14,6 +14,7 @@ from tests.end_to_end.common import result_of
 from tests.harness.house import House
 from tests.harness.labels import CANCEL, DELETE, GENERATE
 from tests.harness.steps import ask_for, delete, fields, fill_in, labels, open_form, queued, text_of
+from tests.standins.comfyui import prompts
 from tests.standins.discord.people import Person
 
 
@@ -120,6 +121,44 @@ def test_a_broken_model_file_is_said_without_the_words_of_its_loader(shared: Hou
     assert "Choose another model" in text
     for word in ("deserializing", "SafetensorError", "header", "Loader"):
         assert word not in text
+
+
+HOSTILE = "sub/dir/x.pt at gpu-box.lan, 10.0.0.5:8188, Bearer hf_AbCd1234, api_key=sk-5678"
+PRIVATE = ("sub", "dir/", "x.pt", "gpu-box", "10.0", "8188", "hf_", "sk-", "AbCd", "5678")
+
+
+@pytest.mark.parametrize("kind", ["RuntimeError", HOSTILE, "gpu-box.lan", "hf_AbCd1234", "x.hf_"])
+def test_what_an_exception_says_of_the_server_stays_in_the_log(shared: House, kind: str) -> None:
+    person, other = shared.discord.person(), shared.discord.person()
+    ask_for(other, shared.channel, "one that is made")  # after three failures all would wait
+    result_of(shared, other)
+    shared.comfyui.fail_next(kind, HOSTILE)
+    ask_for(person, shared.channel, "a fox")
+    text = failure_of(shared, person)
+    assert "The picture failed in KSampler (Efficient)" in text
+    assert not [word for word in PRIVATE if word in text]
+
+
+def test_what_a_refusal_says_of_the_server_stays_in_the_log(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error_entry = prompts.error_entry
+
+    def hostile(kind: str, *_: str, **extra: Any) -> Any:
+        extra |= {"received_value": HOSTILE, "input_name": HOSTILE}
+        return error_entry(kind, HOSTILE, HOSTILE, **extra)
+
+    monkeypatch.setattr(prompts, "error_entry", hostile)
+    models = shared.comfyui.models
+    shared.comfyui.models = ["another.safetensors"]
+    try:
+        person = shared.discord.person()
+        ask_for(person, shared.channel, "a fox")
+        text = failure_of(shared, person)
+    finally:
+        shared.comfyui.models = models
+    assert "ComfyUI does not accept the bot's workflow. Please tell the bot's owner" in text
+    assert not [word for word in PRIVATE if word in text]
 
 
 @pytest.mark.parametrize(

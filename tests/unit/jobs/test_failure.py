@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from comfyui.errors import NOT_IN_LIST, BrokenModel, Fault, NodeFailed, Rejected
+from comfyui.errors import NOT_IN_LIST, BrokenModel, Fault, NodeFailed, Rejected, failure
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.run import JobError
@@ -132,16 +132,16 @@ MISSING = (
     ("fault", "sentence"),
     [
         (
-            a_fault(NOT_IN_LIST, "7", "vae_name"),
-            "ComfyUI does not offer the vae `x`. Please tell the bot's owner.",
+            a_fault(NOT_IN_LIST, "7", "vae_name", "sd_xl_base_1.0.safetensors"),
+            "ComfyUI does not offer the vae `sd_xl_base_1.0`. Please tell the bot's owner.",
         ),
         (
-            a_fault(NOT_IN_LIST, "7", "upscale_method", "nearest"),
-            "ComfyUI does not offer the upscale method `nearest`. Please tell the bot's owner.",
+            a_fault(NOT_IN_LIST, "7", "upscale_method", "bislerp"),
+            "ComfyUI does not offer the upscale method `bislerp`. Please tell the bot's owner.",
         ),
         (  # not the place that the job writes
-            a_fault(NOT_IN_LIST, "7", "ckpt_name"),
-            "ComfyUI does not offer the ckpt `x`. Please tell the bot's owner.",
+            a_fault(NOT_IN_LIST, "7", "ckpt_name", "a.safetensors"),
+            "ComfyUI does not offer the ckpt `a`. Please tell the bot's owner.",
         ),
         (
             a_fault("value_bigger_than_max", "239", "seed", "99", "Value 99 bigger than max of 9"),
@@ -152,6 +152,13 @@ MISSING = (
             "ComfyUI does not accept the number of steps. Please give another.",
         ),
         (a_fault("value_bigger_than_max", "239", "batch_size", "99", "Value 99 bigger"), OWNERS),
+        (a_fault(NOT_IN_LIST, "7", "vae_name", "not/what the file has.pt"), OWNERS),
+        (
+            a_fault(
+                "value_bigger_than_max", "239", "seed", "1", "Value 10.0.0.5 bigger than max of 9"
+            ),
+            "ComfyUI does not accept the seed. Please give another.",
+        ),
         (a_fault("required_input_missing", "7", "images"), OWNERS),
         (a_fault("return_type_mismatch", "239", "seed"), OWNERS),
         (a_fault("missing_node_type", "7", "", "", "Node 'Nope' not found."), MISSING),
@@ -179,8 +186,8 @@ def test_the_servers_own_words_do_not_reach_people(words: str) -> None:
         a_fault(kind, "239", "seed", words, f"No such value: {words}")
         for kind in ("value_smaller_than_min", "value_bigger_than_max", "a new kind")
     ]
-    if "/" in words or "\\" in words:  # the name of an input is shown, unless it is a path
-        faults.append(a_fault(NOT_IN_LIST, "5", words, "x"))
+    faults.append(a_fault(NOT_IN_LIST, "5", words, "a.safetensors"))
+    faults.append(a_fault(NOT_IN_LIST, "5", "vae_name", words))
     faults.append(a_fault("value_bigger_than_max", "5", words))
     for fault in faults:
         sentence = failure_message(rejected(fault), a_job(), StubCatalog())
@@ -203,6 +210,32 @@ def test_a_broken_file_is_the_chosen_models_where_that_is_loaded(node: str, abou
         f"The file of {about} is broken, so ComfyUI cannot load it. Choose another model, or tell"
         " the bot's owner."
     )
+
+
+@pytest.mark.parametrize(
+    ("node_class", "shown"),
+    [("KSampler (Efficient)", "KSampler (Efficient)"), ("gpu-box hf_SECRET", "a node")],
+)
+def test_a_node_is_named_if_it_is_one_of_the_workflows(node_class: str, shown: str) -> None:
+    error = node_failure(node_class, "RuntimeError")
+    sentence = failure_message(error, a_job(), StubCatalog())
+    assert sentence.startswith(f"The picture failed in {shown}: RuntimeError. ")
+
+
+@pytest.mark.parametrize("kind", ["hf_SECRET", "gpu.lan", "SECRETHost", "10.0.0.5", "a/bError/x"])
+def test_only_the_class_of_an_exception_is_its_kind(kind: str) -> None:
+    error = node_failure("KSampler (Efficient)", kind)
+    assert error.kind == NodeFailed.kind
+    sentence = failure_message(error, a_job(), StubCatalog())
+    assert sentence.startswith("The picture failed in KSampler (Efficient). ")
+
+
+def node_failure(node_class: str, kind: str) -> NodeFailed:
+    """Return the error of a prompt that failed in a node."""
+    data = {"node_id": "239", "node_type": node_class, "exception_type": kind}
+    error = failure({"messages": [["execution_error", data]]})
+    assert isinstance(error, NodeFailed)
+    return error
 
 
 @pytest.mark.parametrize(
