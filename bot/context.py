@@ -92,5 +92,7 @@ class BotContext:
         """Return the job that a button is about. Raises UserError if retention has removed it."""
         job = await asyncio.to_thread(self.store.get, job_id)
         if job is None:
-            raise UserError("This job is too old: the bot no longer has its details.")
+            raise UserError(
+                "This job is too old: the bot no longer has its details. Run /gen for a new one."
+            )
         return job

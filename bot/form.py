@@ -316,8 +316,9 @@ def hint_of(name: str, draft: Draft) -> str:
     if name != "steps":
         return hint
     about = usual(own.get(name), USUAL_STEPS)
-    more = f"{about}; more" if draft.settings.max_steps >= USUAL_STEPS[1] else "More"
-    return hint.format(STEPS_RANGE[0], draft.settings.max_steps, more)
+    most = draft.settings.max_steps
+    more = f"{about}; more" if most >= max(USUAL_STEPS[1], own.get(name) or 0) else "More"
+    return hint.format(STEPS_RANGE[0], most, more)
 
 
 def empty_seed(draft: Draft) -> str:

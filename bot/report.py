@@ -22,6 +22,7 @@ from bot.controls import ControlId, job_view
 from bot.messages import (
     CONTENT_REFUSALS,
     PERMANENT_STATUSES,
+    PROMPT_SHOWN,
     TRY_SECONDS,
     buttons_of,
     description_of,
@@ -37,7 +38,7 @@ from comfyui.errors import PictureMissing
 from jobs.catalog import Catalog, Offer
 from jobs.names import OptionNames
 from store import Job, Store
-from text import PublicError, escape, shorten_middle
+from text import PublicError, escape, shorten_middle, truncate
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,12 @@ def job_label(job_id: str) -> str:
     return f"job {job_id[:8]}"
 
 
-def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord.Embed:
+def result_embed(
+    job: Job, offers: Mapping[str, Offer] | None = None, usual_negative: str = ""
+) -> discord.Embed:
     """Return the settings of a finished job, as far as its workflow has them. `offers` are those of
-    now: they name the model, and say whether there is more than one workflow."""
+    now: they name the model, and say whether there is more than one workflow. A negative prompt is
+    shown if it is not the one that a form begins with."""
     offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     offer = offers.get(job.workflow) or next(iter(offers.values()), None)
@@ -72,6 +76,9 @@ def result_embed(job: Job, offers: Mapping[str, Offer] | None = None) -> discord
     for name, value in fields.items():
         if value:
             embed.add_field(name=name, value=value)
+    if (negative := job.negative_prompt.strip()) and negative != usual_negative:
+        shown = escape(truncate(negative, PROMPT_SHOWN))
+        embed.add_field(name="Negative prompt", value=shown, inline=False)
     return embed.set_footer(text=job_label(job.id))
 
 
@@ -121,6 +128,7 @@ def report_parts(
     from_start: bool,
     note: str = "",
     offers: Mapping[str, Offer] | None = None,
+    usual_negative: str = "",
     buttons: Sequence[str] = IN_CHANNEL,
 ) -> Iterator[ReportPart]:
     """Yield the report of a finished job: one message, and more if the pictures are too many for
@@ -146,7 +154,8 @@ def report_parts(
             names.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, *buttons)
-            message["embed"] = result_embed(job, offers) if pictures else failure_embed(job)
+            embed = result_embed(job, offers, usual_negative) if pictures else failure_embed(job)
+            message["embed"] = embed
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
             )
@@ -195,13 +204,16 @@ class Poster:
         catalog: Catalog,
         pictures: Pictures,
         replies: QueuedReplies,
+        usual_negative: str,
     ) -> None:
-        """Take the replies, which say where a report is."""
+        """Take the replies, which say where a report is; `usual_negative` is what a form's negative
+        prompt begins with."""
         self._client = client
         self._store = store
         self._catalog = catalog
         self._pictures = pictures
         self._replies = replies
+        self._usual_negative = usual_negative
 
     async def post(self, job: Job, originals: Sequence[Original]) -> tuple[list[str], str]:
         """Post into the channel, or to the person alone if Discord does not take it there. Return
@@ -328,6 +340,7 @@ class Poster:
             from_start=FIRST_PART not in done,
             note=note,
             offers=self._catalog.offers,
+            usual_negative=self._usual_negative,
             buttons=IN_CHANNEL if is_open else ONLY_DELETE,
         )
         for part in parts:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "base.json"
 # The packs of the shipped workflow, by a part of their classes' names.
 PACKS = {"(Efficient)": "Efficiency Nodes", "Mikey": "Mikey Nodes"}
+UNUSABLE = "cannot be used right now. Please tell the bot's owner, who finds the reason in the log."
 LISTS_AGE = 600.0  # seconds after which /gen starts a refresh
 
 
@@ -32,9 +33,7 @@ class WorkflowError(PublicError):
     """A workflow cannot be used; `str()` is the reason, for the owner."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(
-            reason, f"The workflow cannot be used: {reason}. Please tell the bot's owner."
-        )
+        super().__init__(reason, f"The workflow {UNUSABLE}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import binder
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import PictureMissing, Removed
 from comfyui.progress import Preview, Progress
-from jobs.catalog import Catalog
+from jobs.catalog import UNUSABLE, Catalog
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.hold import Hold
 from jobs.pauses import ErrorListener, Pauses, Stopped
@@ -101,7 +101,7 @@ class Worker:
         """Add a job once its workflow file is checked and its row is written. Blocks. Raises
         JobError if the job cannot be accepted, StoreError if the row could not be written."""
         try:
-            self._usable(params.workflow, " Nothing was queued; please tell the bot's owner.")
+            self._usable(params.workflow, " Nothing was queued.")
         except WorkflowUnusable as error:
             self._listener.on_error(error)
             raise
@@ -288,5 +288,8 @@ class Worker:
         loaded = self._catalog.workflows.load(name)
         if not loaded.ok:
             log.error("the workflow %s cannot be used: %s", name or "(default)", loaded.reason)
-            raise WorkflowUnusable(f"The bot's workflow cannot be used: {loaded.reason}.{more}")
+            sentence = f"The bot's workflow {UNUSABLE}"
+            if name and name not in self._catalog.workflows.names():  # no words of a parser
+                sentence = f"The bot's workflow cannot be used: {loaded.reason}."
+            raise WorkflowUnusable(loaded.reason, sentence + more)
         return loaded

@@ -272,9 +272,25 @@ def test_an_again_that_was_refused_can_be_pressed_again_at_once(shared: House) -
     workflow = shared.installation.workflow
     text = workflow.read_text("utf-8")
     try:
-        workflow.write_text("{}", "utf-8")
+        workflow.write_text('{"3": ', "utf-8")
         refused = person.press(result, AGAIN).wait()
-        refused.wait_message(lambda m: "cannot be used" in m["content"])
+        refused.wait_message(
+            lambda m: (
+                m["content"]
+                == "The bot's workflow cannot be used right now. Please tell the bot's owner, who"
+                " finds the reason in the log. Nothing was queued."
+            )
+        )
+        shared.bots[-1].wait_for_line("cannot be used: ")
+        boss = shared.discord.manager().slash("refresh", shared.channel).wait()
+        boss.wait_message(
+            lambda m: (
+                m["content"]
+                == "The workflow cannot be used right now. Please tell the bot's owner, who finds"
+                " the reason in the log."
+            )
+        )
+        shared.bots[-1].wait_for_line("JSON")
     finally:
         workflow.write_text(text, "utf-8")
     person.press(result, AGAIN).wait().wait_shown(lambda m: "Queued!" in m["content"])
@@ -403,7 +419,7 @@ def test_buttons_work_after_a_restart_and_say_so_when_the_job_is_gone(
         connection.execute("DELETE FROM jobs WHERE discord_user_id = ?", (str(person.id),))
     connection.close()
     gone = shared.discord.person().press(result, AGAIN).wait()
-    gone.wait_message(lambda m: "no longer has its details" in m["content"])
+    gone.wait_message(lambda m: m["content"].endswith("Run /gen for a new one."))
     person.press(question, DELETE).wait().wait_message(lambda m: m["content"] == "Deleted.")
     assert result not in shared.channel.messages
 

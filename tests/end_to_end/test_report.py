@@ -39,6 +39,7 @@ def test_a_person_gets_the_very_picture_that_comfyui_made(shared: House) -> None
     shown = fields(message)
     assert (shown["Sampler"], shown["Scheduler"]) == ("euler", "karras")
     assert (shown["Steps"], shown["CFG"]) == ("12", "6.5")
+    assert shown["Negative prompt"] == "blurry"
     assert shown["Model"].replace("\\", "") in model
     description = message["embeds"][0]["description"]
     assert description.startswith("a red fox in the snow")

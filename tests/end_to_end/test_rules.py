@@ -159,6 +159,13 @@ def test_once_keeps_to_the_most_steps(house: House, tmp_path: Path) -> None:
     assert "9 steps" in bot.output
 
 
+def test_the_hint_does_not_name_more_steps_than_are_allowed(shared: House) -> None:
+    person = artist(shared)  # the file has 50, and 30 are allowed
+    modal = opened_modal(person, filled_form(shared, person, "a fox"))
+    hints = [label["description"] for label in modal["components"]]
+    assert "A whole number from 1 to 30. More: finer and slower" in hints
+
+
 # Roles
 
 

@@ -297,6 +297,25 @@ def test_a_result_shows_its_settings() -> None:
     assert "Seed" not in {entry.name for entry in result_embed(a_job(seed=None)).fields}
 
 
+@pytest.mark.parametrize(
+    ("negative", "shown"),
+    [
+        ("", None),
+        ("the usual", None),
+        ("*fog*", r"\*fog\*"),
+        ("x" * 4000, "x" * 199 + "…"),
+        ("*" * 4000, "\\*" * 199 + "…"),
+    ],
+)
+def test_a_result_shows_a_negative_prompt_that_is_not_the_usual_one(
+    negative: str, shown: str | None
+) -> None:
+    embed = result_embed(a_job(negative_prompt=negative), usual_negative="the usual")
+    fields = {entry.name: entry.value for entry in embed.fields}
+    assert fields.get("Negative prompt") == shown
+    assert len(embed) < 6000
+
+
 def test_a_failure_shows_why_and_for_which_prompt() -> None:
     embed = failure_embed(a_job(error_message="The GPU is *full*."))
     assert embed.description == r"The GPU is \*full\*."

@@ -161,8 +161,9 @@ def test_without_a_usable_default_there_is_no_offer(folder: Path) -> None:
     (folder / "base.json").write_text("{}")
     with pytest.raises(WorkflowError, match="no node 152") as refused:
         workflows_of(folder).offers(INFO, NamesByList({}))
-    assert refused.value.user_message.startswith(
-        "The workflow cannot be used: the workflow has no node"
+    assert refused.value.user_message == (
+        "The workflow cannot be used right now. Please tell the bot's owner, who finds the reason"
+        " in the log."
     )
 
 
