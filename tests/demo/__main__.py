@@ -290,7 +290,7 @@ class Play:
         )
         chat.does(kim, f"types `/blocked add term:{TERM}`")
         reply = kim.slash("blocked add", self.channel, term=TERM).wait()
-        chat.says(reply.wait_message(lambda m: "added" in m["content"]), alone_to=kim)
+        chat.says(reply.wait_message(lambda m: "Added" in m["content"]), alone_to=kim)
         self.correct_the_prompt(zed)
         self.look_at_the_queue(kim)
 
