@@ -36,6 +36,7 @@ from bot.pictures import ENCODINGS, Original, Picture, Pictures, PictureTooLarge
 from bot.running import QueuedReplies
 from comfyui.errors import PictureMissing
 from jobs.catalog import Catalog, Offer
+from jobs.draft import own_negative
 from jobs.names import OptionNames
 from store import Job, Store
 from text import PublicError, escape, shorten_middle, truncate
@@ -76,7 +77,8 @@ def result_embed(
     for name, value in fields.items():
         if value:
             embed.add_field(name=name, value=value)
-    if (negative := job.negative_prompt.strip()) and negative != usual_negative:
+    usual = (own_negative(offer) if offer else "") or usual_negative
+    if (negative := job.negative_prompt.strip()) and negative != usual:
         shown = escape(truncate(negative, PROMPT_SHOWN))
         embed.add_field(name="Negative prompt", value=shown, inline=False)
     return embed.set_footer(text=job_label(job.id))
