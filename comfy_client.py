@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import re
+import ssl
 import sys
 import time
 import uuid
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
@@ -32,6 +34,7 @@ with warnings.catch_warnings():
     sys.modules.setdefault("charset_normalizer", None)  # type: ignore[arg-type]
     import requests
     import urllib3  # what requests is made of; its errors come out of `response.raw`
+    from requests.utils import select_proxy
 
 from comfyui.errors import (
     BadAnswer,
@@ -47,21 +50,30 @@ from comfyui.errors import (
     failure,
     rejection,
 )
-from comfyui.object_info import ObjectInfo
+from comfyui.object_info import ObjectInfo, parse_classes
 from comfyui.progress import Preview
+from settings import Server
 
 log = logging.getLogger(__name__)
+
+Parser: TypeAlias = Callable[[bytes], Any]
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0  # between two reads of a small answer
 SLOW_READ_SECONDS = 60.0  # a big install takes a while to list its nodes, a slow disk a picture
 BODY_READS = 5  # a body as a whole may take so many times as long as one read
 JSON_LIMIT = 64 * 2**20
+LISTS_READ_SECONDS = 300.0  # ComfyUI looks through all folders before its first byte
+LISTS_LIMIT = 256 * 2**20
 PICTURE_LIMIT = 100 * 2**20
 CHUNK = 2**18
 REDIRECTS_LIMIT = 5
+UNTRUSTED = re.compile("self.signed certificate|unable to get local issuer")
+# Names of hosts in the owner's own network; one without a dot is such, too.
+PRIVATE_NAMES = re.compile(r"[^.:]+|.*\.(?:lan|local|localhost|home|internal|home\.arpa)", re.I)
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
+API_KEY = "api_key_comfy_org"  # in extra_data: for partner nodes; ComfyUI does not store it
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
 MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
@@ -146,32 +158,38 @@ class ComfyClient:
 
     def __init__(
         self,
-        base_url: str,
-        headers: Mapping[str, str] | None = None,
+        server: Server,
         *,
         previews: bool = False,
     ) -> None:
-        """`base_url` is http(s)://host[:port][/prefix], with or without a slash at its end;
-        `headers` are sent with every request; `previews`: ask for pictures of what is at work."""
-        self._base = base_url.rstrip("/")
-        self.headers = dict(headers or {})
+        """`previews`: ask for pictures of what is at work."""
+        self.server = server
         self.previews = previews
         self.client_id = uuid.uuid4().hex
         # Since when calls fail (`time.monotonic()`); None while they succeed.
         self.away_since: float | None = None
+        self._base = server.base_url.rstrip("/")
         self._session = requests.Session()
-        self._session.headers.update(self.headers)
-        if any(name.lower() == "authorization" for name in self.headers):
-            # Else requests would put what a .netrc says in its place.
-            self._session.auth = lambda request: request
-        # A proxy set for the web would not find the way back to this machine.
-        if urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1"):
-            self._session.trust_env = False
+        self._session.headers.update(server.headers)
+        system = self._session.merge_environment_settings(self._base, {}, None, None, None)
+        # A proxy set for the web does not find the way back into this network.
+        web_proxy = None if _is_private(self._base) else select_proxy(self._base, system["proxies"])
+        self.proxy: str | None = server.proxy or web_proxy
+        self._session.trust_env = False  # a .netrc would overrule the headers
+        self._session.verify = str(server.ca_file) if server.ca_file else system["verify"]
+        if self.proxy:
+            self._session.proxies = dict.fromkeys(("http", "https"), self.proxy)
 
     @property
     def feed_url(self) -> str:
         """Return the address of the WebSocket: ws(s)://…/ws?clientId=…"""
         return f"ws{self._base.removeprefix('http')}/ws?clientId={self.client_id}"
+
+    @property
+    def certificates(self) -> ssl.SSLContext | bool:
+        """Return what the WebSocket has to trust: the owner's file, or True for the system's."""
+        ca_file = self.server.ca_file
+        return ssl.create_default_context(cafile=ca_file) if ca_file else True
 
     def close(self) -> None:
         """Close the connections."""
@@ -202,11 +220,12 @@ class ComfyClient:
         the server took the workflow but dropped some of its outputs: what was queued of it is
         stopped first."""
         wish = {"preview_method": PREVIEW_METHOD} if self.previews else {}
+        key = {API_KEY: self.server.api_key} if self.server.api_key else {}
         body = {
             "prompt": workflow,
             "client_id": self.client_id,
             "prompt_id": prompt_id,
-            "extra_data": {ASKED_ID: prompt_id, **wish},
+            "extra_data": {ASKED_ID: prompt_id, **wish, **key},
         }
         # Validating may take long: with many custom nodes, or while a model is loaded.
         status, content = self._call("POST", "/prompt", body=body, read=SLOW_READ_SECONDS)
@@ -303,7 +322,10 @@ class ComfyClient:
 
     def object_info(self) -> ObjectInfo:
         """Return what the server's node classes accept (GET /object_info)."""
-        return ObjectInfo(self._json("GET", "/object_info", read=SLOW_READ_SECONDS))
+        status, content = self._call(
+            "GET", "/object_info", limit=LISTS_LIMIT, read=LISTS_READ_SECONDS
+        )
+        return ObjectInfo(self._checked(status, content, "GET /object_info", parse_classes))
 
     # Inside
 
@@ -324,7 +346,9 @@ class ComfyClient:
         if status != 200 or _is_page(content):
             raise BadAnswer(f"POST {path}: status {status}")
 
-    def _checked(self, status: int, content: bytes, what: str) -> dict[str, Any]:
+    def _checked(
+        self, status: int, content: bytes, what: str, parse: Parser = json.loads
+    ) -> dict[str, Any]:
         """Return the answer of a ComfyUI. Raises BadAnswer for that of anything in its place."""
         try:
             if status in (401, 403):
@@ -335,7 +359,7 @@ class ComfyClient:
                 raise BadAnswer(
                     f"{what}: status {status}; is COMFY_BASE_URL the address of a ComfyUI?"
                 )
-            answer = _parsed(content, what)
+            answer = _parsed(content, what, parse)
         except BadAnswer:
             self._note_away()
             raise
@@ -356,6 +380,8 @@ class ComfyClient:
         """Send one request and return the status and the whole body. The transport's errors end
         here, and so do the statuses that say "later", but those that are `final`."""
         what = f"{method} {path}"
+        if self.proxy:
+            what += f" by way of the proxy {self.proxy.rpartition('@')[2].rpartition('/')[2]}"
         seconds = READ_SECONDS if read is None else read
         try:
             with self._response(method, path, params, body, seconds) as response:
@@ -368,7 +394,10 @@ class ComfyClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a host name that cannot be one.
             self._note_away()
-            raise Unreachable(f"{what}: {_cause(error)}") from error
+            reason = _cause(error)
+            if UNTRUSTED.search(reason):
+                reason += "; give the file of its certificate as COMFY_CA_FILE"
+            raise Unreachable(f"{what}: {reason}") from error
         except AnswerTooLarge:
             raise
         except (Unreachable, BadAnswer):
@@ -402,7 +431,9 @@ class ComfyClient:
                 break
             url, params = urljoin(url, response.headers["Location"]), None
             if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
-                headers = dict.fromkeys(self.headers)  # None leaves a header of the session out
+                headers = dict.fromkeys(
+                    self.server.headers
+                )  # None leaves a header of the session out
             response.close()
         return response
 
@@ -446,18 +477,24 @@ class ProgressFeed:
     async def run(self, listener: FeedListener) -> None:
         """Listen until cancelled; reconnects with a growing pause."""
         pause = FEED_PAUSES[0]
-        async with aiohttp.ClientSession(headers=self._client.headers) as session:
+        client = self._client
+        certificates = client.certificates
+        async with aiohttp.ClientSession(headers=client.server.headers) as session:
             while True:
                 try:
                     async with session.ws_connect(
-                        self._client.feed_url, heartbeat=FEED_HEARTBEAT, max_msg_size=JSON_LIMIT
+                        client.feed_url,
+                        proxy=client.proxy,
+                        ssl=certificates,
+                        heartbeat=FEED_HEARTBEAT,
+                        max_msg_size=JSON_LIMIT,
                     ) as socket:
                         log.debug("progress feed: connected")
                         self._connections += 1
                         self._is_connected = True
                         if self._lost_at is not None:
                             listener.on_reconnect(self._lost_at)
-                        if self._client.previews:
+                        if client.previews:
                             await socket.send_json(FEATURE_FLAGS)
                         async for message in socket:
                             pause = FEED_PAUSES[0]
@@ -484,6 +521,15 @@ class ProgressFeed:
             preview = Preview.parse(data)
             if preview is not None:
                 listener.on_preview(preview)
+
+
+def _is_private(url: str) -> bool:
+    """Return whether an address is one of this machine, of a private network or a VPN."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return PRIVATE_NAMES.fullmatch(host) is not None
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -517,9 +563,9 @@ def _is_page(content: bytes) -> bool:
     return content[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
-def _parsed(content: bytes, what: str) -> dict[str, Any]:
+def _parsed(content: bytes, what: str, parse: Parser = json.loads) -> dict[str, Any]:
     try:
-        answer = json.loads(content)
+        answer = parse(content)
     except (ValueError, RecursionError) as error:
         kind = "a web page, perhaps a login" if _is_page(content) else "not JSON"
         raise BadAnswer(f"{what}: the answer is {kind}") from error

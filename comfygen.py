@@ -99,6 +99,7 @@ class ComfyGen(discord.Client):
             intents=discord.Intents(guilds=True),
             allowed_mentions=discord.AllowedMentions.none(),
             max_messages=None,
+            proxy=settings.discord_proxy,
         )
         self.settings = settings
         self.store = store

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import dotenv
 HERE = Path(__file__).resolve().parent  # where the program is: relative paths start here
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8188"
+PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
 DAY_MS = 24 * 60 * 60 * 1000
@@ -48,6 +50,20 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True)
+class Server:
+    """The address of a ComfyUI, http(s)://host[:port][/prefix], and how it is reached.
+
+    `headers` go with every request, `api_key`, of comfy.org, with every prompt; without a `proxy`,
+    that of the system stands before public addresses; `ca_file` has the certificates to trust."""
+
+    base_url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_key: str = field(default="", repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The configuration, checked. Times are in seconds, paths absolute."""
 
@@ -55,8 +71,8 @@ class Settings:
     client_id: int | None
     guild_id: int | None
     channel_ids: frozenset[int]
-    comfy_base_url: str
-    comfy_headers: Mapping[str, str] = field(repr=False)
+    discord_proxy: str | None = field(repr=False)
+    server: Server
     comfy_timeout: float
     db_path: Path
     workflow_path: Path
@@ -75,8 +91,9 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Return what no log and no message may show."""
+        values = (self.token, self.server.api_key, *self.server.headers.values())
         # A very short value is no secret, and taking it out would garble every line.
-        return (self.token, *(value for value in self.comfy_headers.values() if len(value) > 5))
+        return tuple(value for value in values if len(value) > 5)
 
 
 class EnvironmentReader:
@@ -146,6 +163,28 @@ class EnvironmentReader:
             headers[key.strip()] = value.strip()
         return headers
 
+    def address(self, name: str, default: str, example: str) -> str:
+        """Read an http(s) address without a query, and return it with its scheme in lower case."""
+        value = self.text(name, default)
+        if value and not _is_base_url(value):
+            self.problem(name, f"is not an address: give it as {example}")
+            value = default
+        scheme, colon, rest = value.partition(":")
+        return f"{scheme.lower()}{colon}{rest}"
+
+    def certificates(self, name: str) -> Path | None:
+        """Read the path of a file with certificates, in PEM format."""
+        if not self.text(name):
+            return None
+        path = self.path(name, "")
+        try:
+            ssl.create_default_context(cafile=path)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            reason = getattr(error, "strerror", None) or "no certificate in it"
+            self.problem(name, f"cannot be used ({reason}): give a file of PEM certificates")
+            return None
+        return path
+
     def path(self, name: str, default: str) -> Path:
         # Relative to this file, not to where the program was started: a service starts elsewhere.
         return HERE / Path(self.text(name, default)).expanduser()
@@ -161,12 +200,6 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
     channels = read.required(
         "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
     )
-    url = read.text("COMFY_BASE_URL", DEFAULT_BASE_URL)
-    if not _is_base_url(url):
-        read.problem(
-            "COMFY_BASE_URL",
-            "is not an address: give it as http://host:port or https://host/prefix",
-        )
     if read.text("QUEUE_CONCURRENCY", "1") != "1":
         read.problem("QUEUE_CONCURRENCY", "must be 1: there is one GPU, and jobs run one by one")
     negative = read.text("DEFAULT_NEGATIVE_PROMPT")
@@ -177,8 +210,16 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         client_id=read.snowflake("DISCORD_CLIENT_ID"),
         guild_id=read.snowflake("DISCORD_GUILD_ID"),
         channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
-        comfy_base_url=url if _is_base_url(url) else DEFAULT_BASE_URL,
-        comfy_headers=read.headers("COMFY_HEADERS"),
+        discord_proxy=read.address("DISCORD_PROXY", "", PROXY_EXAMPLE) or None,
+        server=Server(
+            base_url=read.address(
+                "COMFY_BASE_URL", DEFAULT_BASE_URL, "http://host:port or https://host/prefix"
+            ),
+            headers=read.headers("COMFY_HEADERS"),
+            api_key=read.text("COMFY_API_KEY"),
+            proxy=read.address("COMFY_PROXY", "", PROXY_EXAMPLE) or None,
+            ca_file=read.certificates("COMFY_CA_FILE"),
+        ),
         comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
         db_path=read.path("DB_PATH", "data/comfygen.db"),
         workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
@@ -227,6 +268,7 @@ def _is_base_url(url: str) -> bool:
 LOOKS_SECRET = re.compile(
     r"[\w-]{18,40}\.[\w-]{5,8}\.[\w-]{20,}"  # a bot's token
     r"|\bmfa\.[\w-]{20,}"
+    r"|\bcomfyui-[0-9a-f]{20,}"  # a key of comfy.org
     r"|\baW50ZXJhY3Rpb24[\w=+/-]+"  # an interaction's token: base64 of "interaction…"
     r"|/(?:webhooks|interactions)/\d+/[^/\s?'\"]+"
     r"|(?<=://)[^/\s]+(?=@)",

@@ -106,7 +106,7 @@ def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None)
 
 def _ask(settings: Settings) -> ObjectInfo | None:
     """Return what the server's node classes accept; None if there is no server."""
-    client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+    client = ComfyClient(settings.server)
     with closing(client):
         try:
             return client.object_info()

@@ -72,9 +72,7 @@ class StartupChecks:
         self._create = create
         self.checks: list[Check] = []
         self.store: Store | None = None
-        self.client = ComfyClient(
-            settings.comfy_base_url, settings.comfy_headers, previews=settings.previews
-        )
+        self.client = ComfyClient(settings.server, previews=settings.previews)
         self.info: ObjectInfo | None = None
         self.workflows = Workflows(settings.workflow_path)
         self.catalog = Catalog(self.client, self.workflows)
@@ -181,14 +179,15 @@ class StartupChecks:
 def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
     """Return one line for the owner, with what to do."""
     hint = "start it, or correct COMFY_BASE_URL"
-    return f"ComfyUI cannot be used at {settings.comfy_base_url}: {hint} ({error})"
+    return f"ComfyUI cannot be used at {settings.server.base_url}: {hint} ({error})"
 
 
 async def check_discord(settings: Settings, commands: Collection[str]) -> list[Check]:
     """Run the checks of Discord, over REST alone, so that the bot is not seen online. `commands`
     are the names of those that have to be registered."""
     checks: list[Check] = []
-    async with discord.Client(intents=discord.Intents(guilds=True)) as client:
+    intents = discord.Intents(guilds=True)
+    async with discord.Client(intents=intents, proxy=settings.discord_proxy) as client:
         try:
             await client.login(settings.token)
             checks.append(Check("Discord", "ok", f"the token is valid: {client.user}"))

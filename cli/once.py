@@ -83,7 +83,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     if not loaded.ok:
         raise OnceError(f"{loaded.reason} ({workflows.path(workflow)})")
     check_folder(arguments.out)
-    client = ComfyClient(settings.comfy_base_url, settings.comfy_headers)
+    client = ComfyClient(settings.server)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(client.object_info)
         lists = NamesByList({})

@@ -6,8 +6,11 @@ declares inputs (docs/comfyui.md). Does no I/O. Knows no workflow and no node id
 
 from __future__ import annotations
 
+import io
+import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +29,14 @@ EFFICIENT_SAMPLERS = (
     "KSampler (Efficient)",
 )
 PLAIN_SAMPLER = "KSampler"
+
+
+KEPT = ("input", "output", "output_node", "api_node")  # of what a server says of a class
+PIECE = 2**17  # characters of a list that are read at a time
+DECODER = json.JSONDecoder()
+NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+MARK = re.compile(r"\s*([,}])")
+EMPTY = re.compile(r"\{\s*\}\s*")
 
 
 class OptionsMissing(ComfyError):
@@ -67,6 +78,11 @@ class ObjectInfo:
 
     def __contains__(self, class_type: object) -> bool:
         return class_type in self._classes
+
+    def wants_key(self, class_type: str) -> bool:
+        """Return whether a class runs at a paid service of comfy.org (a partner node)."""
+        declared = self._classes.get(class_type)
+        return isinstance(declared, dict) and declared.get("api_node") is True
 
     def nearest(self, class_type: str) -> str | None:
         """Return the known class whose name resembles this one most."""
@@ -211,6 +227,76 @@ class ObjectInfo:
             return f"{owner} lists no model: put one into ComfyUI's models/checkpoints folder"
         classes = sorted(name for name, fields in bound.items() if field in fields)
         return f"no {field} is accepted by all of {', '.join(dict.fromkeys([owner, *classes]))}"
+
+
+def parse_classes(content: bytes) -> dict[str, Any]:
+    """Parse the answer of `/object_info`, and keep of each class what is used here. Raises
+    ValueError if it is no JSON object.
+
+    One class at a time, and equal lists once: those of a large install, the same names of files
+    again and again, would take ten times its bytes, and hold up every other thread meanwhile."""
+    lists: dict[tuple[str, ...], list[str]] = {}
+    return {name: _reduced(declared, lists) for name, declared in _members(content)}
+
+
+def _members(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield the members of a JSON object. Raises ValueError."""
+    reader = io.TextIOWrapper(io.BytesIO(content), "utf-8")
+    text, at = reader.read(PIECE).lstrip(), 1
+    if not text.startswith("{"):
+        raise ValueError("not a JSON object")
+    if EMPTY.fullmatch(text):
+        return
+    while True:
+        try:
+            name, value, end, mark = _member(text, at)
+        except ValueError:
+            # Perhaps cut off: on with at least as much again, so that the time stays linear.
+            more = reader.read(max(PIECE, len(text) - at))
+            if not more:
+                raise
+            text, at = text[at:] + more, 0
+        else:
+            yield name, value
+            if mark == "}":
+                return
+            at = end
+
+
+def _member(text: str, at: int) -> tuple[str, Any, int, str]:
+    """Return a member of a JSON object that starts at `at`: its name, its value, its end, and the
+    mark after it. Raises ValueError if there is not all of it."""
+    start = NAME.match(text, at)
+    if start is None:
+        raise ValueError("a name is missing")
+    value, end = DECODER.raw_decode(text, start.end())
+    after = MARK.match(text, end)
+    if after is None:
+        raise ValueError("a comma is missing")
+    return json.loads(start[1]), value, after.end(), after[1]
+
+
+def _reduced(declared: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:
+    """Return what is used of a class; lists that are equal to one of `lists` become that one."""
+    if not isinstance(declared, dict):
+        return declared
+    inputs = declared.get("input")
+    for group in inputs.values() if isinstance(inputs, dict) else ():
+        for spec in group.values() if isinstance(group, dict) else ():
+            if not isinstance(spec, list) or not spec:
+                continue
+            spec[0] = _shared(spec[0], lists)
+            if isinstance(options := spec[-1], dict):
+                options.pop("tooltip", None)
+                if "options" in options:
+                    options["options"] = _shared(options["options"], lists)
+    return {name: declared[name] for name in KEPT if name in declared}
+
+
+def _shared(values: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        return values
+    return lists.setdefault(tuple(values), values)
 
 
 def _is_multiline(declared: object) -> bool:

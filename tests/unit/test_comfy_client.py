@@ -26,6 +26,7 @@ from comfyui import errors as ce
 from comfyui import progress as cp
 from comfyui.errors import first_line
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
+from settings import Server
 from tests.standins.comfyui.nodes import simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 
@@ -46,7 +47,7 @@ CALLS: dict[str, Any] = {
 
 @pytest.fixture
 def client():
-    with closing(ComfyClient(URL)) as client:
+    with closing(ComfyClient(Server(URL))) as client:
         yield client
 
 
@@ -63,7 +64,7 @@ def ask(requests_mock, client):
 
 @pytest.fixture
 def live(comfyui):
-    with closing(ComfyClient(comfyui.url)) as client:
+    with closing(ComfyClient(Server(comfyui.url))) as client:
         yield client
 
 
@@ -84,7 +85,9 @@ def wire(*head, body=()):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        with closing(ComfyClient(f"http://127.0.0.1:{listener.getsockname()[1]}")) as client:
+        with closing(
+            ComfyClient(Server(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        ) as client:
             yield client, left
         thread.join(5)
 
@@ -117,7 +120,7 @@ def test_ping_says_whether_a_comfyui_answers_and_never_raises(comfyui, live):
 
 @pytest.mark.parametrize("url", ["nonsense", "http://h:99999", "http://192.168..5:8188"])
 def test_ping_is_false_for_an_address_where_nothing_can_be(url):
-    with closing(ComfyClient(url)) as client:
+    with closing(ComfyClient(Server(url))) as client:
         assert client.ping() is False
 
 
@@ -136,7 +139,7 @@ def test_every_route_lies_below_the_base_address_and_every_call_has_time_limits(
     requests_mock, base
 ):
     requests_mock.register_uri(ANY, ANY, status_code=418)
-    with closing(ComfyClient(base)) as client:
+    with closing(ComfyClient(Server(base))) as client:
         for call in CALLS.values():
             error_of(call, client)
     gets = ("/system_stats", f"/history/{ID}", "/queue", "/view", "/object_info")
@@ -152,7 +155,7 @@ def test_a_proxy_for_the_web_is_not_asked_for_a_server_on_this_machine(comfyui, 
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with closing(ComfyClient(comfyui.url)) as client:
+    with closing(ComfyClient(Server(comfyui.url))) as client:
         assert client.ping()
 
 
@@ -839,7 +842,7 @@ def test_a_preview_belongs_to_the_prompt_that_it_names_or_else_to_the_one_that_r
 def test_a_client_that_wants_previews_asks_for_them_with_each_prompt(requests_mock):
     posts = requests_mock.post(f"{URL}/prompt", json={"prompt_id": ID})
     for previews in (False, True):
-        with closing(ComfyClient(URL, previews=previews)) as client:
+        with closing(ComfyClient(Server(URL), previews=previews)) as client:
             client.submit(WORKFLOW, ID)
     without, with_previews = (request.json()["extra_data"] for request in posts.request_history)
     assert without == {"comfygen_id": ID}
@@ -876,7 +879,7 @@ def test_the_feed_shows_each_step_of_a_prompt(comfyui, newest, image_format):
     comfyui.newest = comfyui.progress_state = newest
     comfyui.preview_method = "none" if newest else "auto"
     comfyui.preview_format = image_format
-    with closing(ComfyClient(comfyui.url, previews=True)) as client:
+    with closing(ComfyClient(Server(comfyui.url), previews=True)) as client:
         previews = shown_by_the_feed(comfyui, client)
     assert len({preview.data for preview in previews}) == 3
     names = {"JPEG": ".jpg", "PNG": ".png"}
@@ -886,7 +889,7 @@ def test_the_feed_shows_each_step_of_a_prompt(comfyui, newest, image_format):
 
 def test_who_wants_no_previews_neither_asks_for_them_nor_takes_those_that_come(comfyui):
     comfyui.newest, comfyui.preview_method = True, "auto"  # for everybody
-    with closing(ComfyClient(comfyui.url)) as client:
+    with closing(ComfyClient(Server(comfyui.url))) as client:
         assert shown_by_the_feed(comfyui, client) == []
     assert comfyui.feature_flags == {}
     assert comfyui.preview_methods == [None]
@@ -953,7 +956,7 @@ def test_a_redirect_is_followed_and_our_headers_stay_at_home(requests_mock):
     at_home = requests_mock.get(f"{URL}/files/a.png", content=png)
     for target, used in (("https://files.example/a.png", elsewhere), ("/files/a.png", at_home)):
         requests_mock.get(f"{URL}/view", status_code=302, headers={"Location": target})
-        with closing(ComfyClient(URL, headers)) as client:
+        with closing(ComfyClient(Server(URL, headers))) as client:
             assert client.image(ImageRef("a.png")) == png
         sent = used.last_request.headers
         assert [name in sent for name in headers] == [used is at_home] * 2
@@ -996,7 +999,7 @@ def test_the_name_of_a_picture_can_be_written_down_and_read_again():
 def test_a_job_goes_from_the_lists_to_the_bytes_of_its_picture(prefix, newest):
     key = {"X-Key": "of the reverse proxy"} if prefix else {}
     comfyui = ComfyUIStandIn(prefix=prefix, required_headers=key)
-    with comfyui as comfy, closing(ComfyClient(comfy.url, key)) as client:
+    with comfyui as comfy, closing(ComfyClient(Server(comfy.url, key))) as client:
         comfy.newest = newest
         lists = client.object_info().options({"FaceDetailer": ("sampler_name", "scheduler")})
         assert list(lists.models) == comfy.models
