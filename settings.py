@@ -179,11 +179,14 @@ class EnvironmentReader:
         path = self.path(name, "")
         try:
             ssl.create_default_context(cafile=path)
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            reason = getattr(error, "strerror", None) or "no certificate in it"
-            self.problem(name, f"cannot be used ({reason}): give a file of PEM certificates")
-            return None
-        return path
+        except (ssl.SSLError, ValueError):
+            reason = "no certificate in it"
+        except OSError as error:
+            reason = error.strerror
+        else:
+            return path
+        self.problem(name, f"cannot be used ({reason}): give a file of PEM certificates")
+        return None
 
     def path(self, name: str, default: str) -> Path:
         # Relative to this file, not to where the program was started: a service starts elsewhere.

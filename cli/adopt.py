@@ -80,14 +80,17 @@ def write(
         ) from None
     except OSError as error:
         raise AdoptError(f"{folder} cannot be written: {error.strerror}") from error
-    for line in report(adoption, loaded, info):
+    has_key = bool(settings.server.api_key)
+    for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
     print(f'  {_python()} comfygen.py --once "a red fox" --workflow {_quoted(name)}')
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
-def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None) -> Iterator[str]:
+def report(
+    adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None, *, has_key: bool
+) -> Iterator[str]:
     """Yield a line for each param, and one for each thing that the server lacks."""
     for finding in adoption.findings:
         places = ", ".join(finding.places) or "-"
@@ -100,7 +103,7 @@ def report(adoption: Adoption, loaded: binder.Workflow, info: ObjectInfo | None)
     if info is None:
         yield "ComfyUI does not answer: what it has of this workflow, --check tells later"
         return
-    for text in lacking(loaded, info):
+    for text in lacking(loaded, info, has_key=has_key):
         yield f"warning    {text}"
 
 

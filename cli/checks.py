@@ -172,7 +172,8 @@ class StartupChecks:
 
     def _check_nodes(self, loaded: binder.Workflow, whose: str = "") -> None:
         if self.info is not None:
-            for text in lacking(loaded, self.info):
+            has_key = bool(self.settings.server.api_key)
+            for text in lacking(loaded, self.info, has_key=has_key):
                 self._note("workflow", "warning", whose + text)
 
 

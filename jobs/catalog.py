@@ -250,9 +250,15 @@ def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:
         raise WorkflowError(f"ComfyUI does not know {', '.join(missing)}")
 
 
-def lacking(loaded: binder.Workflow, info: ObjectInfo) -> Iterator[str]:
-    """Yield a line, with what to do, for each thing in a workflow that a server does not have."""
+def lacking(loaded: binder.Workflow, info: ObjectInfo, *, has_key: bool) -> Iterator[str]:
+    """Yield a line, with what to do, for each thing in a workflow that a server does not have;
+    `has_key`: prompts carry a key for partner nodes."""
     for node, class_type in loaded.classes.items():
+        if info.wants_key(class_type) and not has_key:
+            yield (
+                f"node {node} ({class_type}) runs at a paid service of comfy.org: set COMFY_API_KEY"
+                " in .env to a key from platform.comfy.org"
+            )
         if class_type not in info:
             close = info.nearest(class_type)
             pack = pack_of(class_type)

@@ -1105,6 +1105,7 @@ def test_a_picture_that_is_gone_is_no_picture_and_a_server_that_is_gone_unreacha
 @pytest.mark.parametrize("call", ["submit", "image", "fetch_options"])
 def test_a_silent_server_is_given_up(comfyui, live, call, monkeypatch):
     monkeypatch.setattr(cc, "SLOW_READ_SECONDS", 0.1)
+    monkeypatch.setattr(cc, "LISTS_READ_SECONDS", 0.1)
     comfyui.fault("*", "hang", None)
     assert type(error_of(CALLS[call], live)) is ce.Unreachable
 

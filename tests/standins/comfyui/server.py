@@ -17,6 +17,7 @@ import copy
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -67,13 +68,14 @@ class ComfyUIStandIn(Execution):
     are made from now on, "403", "404", "svg" or "too large". `histories_cleared`: so many prompts
     end well on the feed and are then in no history; with `tells_executed` False the feed does not
     name their files. `moved_to`: a base address to which GET /view, without /api, is redirected.
+    `certificate`: speak TLS.
 
     A preview is sent after each step of a sampler, where they are on: by the prompt's
     extra_data.preview_method on the newest servers, else by `preview_method`. The samplers of the
     Efficiency Nodes follow their own input `preview_method` instead, whatever the prompt asks for.
 
     To look at: `requests`; `posted`, (prompt id, workflow) of each accepted POST /prompt;
-    `preview_methods`, what each of these asked for; `feature_flags`;
+    `preview_methods` and `api_keys`, what each of these had; `feature_flags`;
     `executed`, the ids of prompts that began to run in order of their start (those answered from
     the cache are not in it); `finished`, the ids whose history was written, whatever the outcome;
     `interrupted`; `history`, `pending`, `running`, `held`, `listeners`, `pictures`.
@@ -93,10 +95,12 @@ class ComfyUIStandIn(Execution):
         self.jobs_api = False
         self.interrupt_ignores_body = False
         self.moved_to = ""
+        self.certificate: ssl.SSLContext | None = None
 
         self.requests: list[Recorded] = []
         self.posted: list[tuple[str, Json]] = []
         self.preview_methods: list[str | None] = []
+        self.api_keys: list[str | None] = []
 
         self._cleared = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -144,7 +148,8 @@ class ComfyUIStandIn(Execution):
     @property
     def url(self) -> str:
         """The base address, prefix included; it stays the same over go_down() and restart()."""
-        return f"http://127.0.0.1:{self.port}{self.prefix}"
+        scheme = "https" if self.certificate else "http"
+        return f"{scheme}://127.0.0.1:{self.port}{self.prefix}"
 
     @property
     def models(self) -> list[str]:
@@ -407,7 +412,9 @@ class ComfyUIStandIn(Execution):
             self._spawn(self._connect(connection, self._socket))
 
     async def _connect(self, connection: socket.socket, listener: socket.socket) -> None:
-        transport, _ = await self._loop.connect_accepted_socket(self._server, connection)
+        transport, _ = await self._loop.connect_accepted_socket(
+            self._server, connection, ssl=self.certificate
+        )
         if listener is not self._socket:  # down since, so not among the connections then
             transport.abort()
 
@@ -543,7 +550,9 @@ class ComfyUIStandIn(Execution):
         if error:
             return web.json_response({"error": error, "node_errors": node_errors}, status=400)
         prompt_id = str(data.get("prompt_id") or uuid.uuid4())
-        extra = {**data.get("extra_data", {}), "create_time": int(time.time() * 1000)}
+        extra = dict(data.get("extra_data", {}))
+        self.api_keys.append(extra.pop("api_key_comfy_org", None))  # kept out of the history
+        extra = {**extra, "create_time": int(time.time() * 1000)}
         if "client_id" in data:
             extra["client_id"] = data["client_id"]
         number = data.get("number", -self._number if data.get("front") else self._number)
