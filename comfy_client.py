@@ -10,7 +10,6 @@ How a server really behaves is written down in docs/comfyui.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import json
 import logging
@@ -20,9 +19,8 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
@@ -39,7 +37,6 @@ with warnings.catch_warnings():
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
-    NoPictures,
     NoPreview,
     PictureGone,
     PictureMissing,
@@ -49,6 +46,16 @@ from comfyui.errors import (
     dicts,
     failure,
     rejection,
+)
+from comfyui.history import (
+    ASKED_ID,
+    HistoryEntry,
+    ImageRef,
+    Queue,
+    ids_asked_for,
+    images_in,
+    prompt_ids,
+    used_cache,
 )
 from comfyui.object_info import ObjectInfo, parse_classes
 from comfyui.progress import Preview
@@ -74,9 +81,7 @@ PRIVATE_NAMES = re.compile(r"[^.:]+|.*\.(?:lan|local|localhost|home|internal|hom
 FEED_PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
 FEED_HEARTBEAT = 20.0  # seconds; a ComfyUI takes longer to come back after a power cut
 API_KEY = "api_key_comfy_org"  # in extra_data: for partner nodes; ComfyUI does not store it
-ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
 HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not known
-MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
 
 # The one method that shows something at next to no cost, and needs no file beside the model.
 PREVIEW_METHOD = "latent2rgb"
@@ -92,64 +97,6 @@ MAGIC = re.compile(
 
 class AnswerTooLarge(BadAnswer):
     """The answer is larger than the bot reads."""
-
-
-class ImageRef(NamedTuple):
-    """A file on the server, as `/history` names it and `/view` takes it."""
-
-    filename: str
-    subfolder: str = ""
-    type: str = "output"
-
-    def __str__(self) -> str:
-        """Return ComfyUI's own annotated form: `subfolder/name.png`, or `name.png [temp]`."""
-        path = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
-        return path if self.type == "output" else f"{path} [{self.type}]"
-
-    @classmethod
-    def parse(cls, text: str) -> ImageRef:
-        """Reverse `str()`."""
-        path, kind = text, "output"
-        annotated = re.fullmatch(r"(.*) \[(output|temp|input)\]", text, re.DOTALL)
-        if annotated:
-            path, kind = annotated.groups()
-        subfolder, _, filename = path.rpartition("/")
-        return cls(filename, subfolder, kind)
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """A finished prompt: its pictures, or the error it ended with."""
-
-    images: tuple[ImageRef, ...]
-    error: ComfyError | None = None
-    from_cache: bool = False  # some nodes did not run: a file may be that of an earlier prompt
-
-    def pictures(self) -> tuple[ImageRef, ...]:
-        """Return the pictures. Raises the error, or NoPictures if there is neither."""
-        if self.error is not None:
-            raise self.error
-        if not self.images:
-            raise NoPictures("the prompt succeeded, and its outputs hold no images")
-        return self.images
-
-
-@dataclass(frozen=True)
-class Queue:
-    """The prompt ids the server runs and has waiting, in their order, other people's included."""
-
-    running: tuple[str, ...]
-    pending: tuple[str, ...]
-    own_ids: Mapping[str, str] = field(default_factory=dict)  # of our prompts, by the id asked for
-
-    def before(self, prompt_id: str) -> int:
-        """Return how many prompts run or wait before this one, which is in the queue."""
-        if prompt_id in self.running:
-            return 0
-        return len(self.running) + self.pending.index(prompt_id)
-
-    def __contains__(self, prompt_id: object) -> bool:
-        return prompt_id in self.running or prompt_id in self.pending
 
 
 class ComfyClient:
@@ -256,7 +203,7 @@ class ComfyClient:
         if not isinstance(entry, dict):
             raise BadAnswer(f"GET {path}: the entry is not an object")
         status = entry.get("status")
-        return HistoryEntry(images_in(entry.get("outputs")), failure(status), _used_cache(status))
+        return HistoryEntry(images_in(entry.get("outputs")), failure(status), used_cache(status))
 
     def find_ended(self, asked_id: str) -> str | None:
         """Return the id of an ended prompt that was submitted with this id to an older server,
@@ -267,7 +214,7 @@ class ComfyClient:
             log.debug("the history could not be searched: %s", error)
             return None
         rows = [entry.get("prompt") for entry in dicts(list(entries.values()))]
-        return _ids_asked_for(rows).get(asked_id)
+        return ids_asked_for(rows).get(asked_id)
 
     def queue(self) -> Queue:
         """Return the prompts that run and wait (GET /queue)."""
@@ -276,8 +223,8 @@ class ComfyClient:
         if not isinstance(running, list) or not isinstance(pending, list):
             # An empty queue would mean that our prompt is lost, and has to be submitted again.
             raise BadAnswer("GET /queue: the answer has no queue")
-        own_ids = _ids_asked_for([*running, *pending])
-        return Queue(_prompt_ids(running), _prompt_ids(pending), own_ids)
+        own_ids = ids_asked_for([*running, *pending])
+        return Queue(prompt_ids(running), prompt_ids(pending), own_ids)
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
         """Return the bytes of one picture or video, or re-encoded by the server with `preview` as
@@ -579,41 +526,3 @@ def _cause(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {error}"
-
-
-def _used_cache(status: object) -> bool:
-    """Return whether the status of a history entry names nodes that did not run."""
-    messages = status.get("messages") if isinstance(status, dict) else None
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, list) and message[:1] == ["execution_cached"]:
-            return any(data.get("nodes") for data in dicts(message[1:]))
-    return False
-
-
-def images_in(outputs: object) -> tuple[ImageRef, ...]:
-    """Return every picture and video once, in order; previews only if nothing was saved."""
-    found: dict[ImageRef, None] = {}
-    for output in dicts(list(outputs.values()) if isinstance(outputs, dict) else None):
-        for image in [image for key in MEDIA_KEYS for image in dicts(output.get(key))]:
-            name = image.get("filename")
-            if isinstance(name, str) and name:
-                subfolder, kind = image.get("subfolder"), image.get("type")
-                found[ImageRef(name, str(subfolder or ""), str(kind or "output"))] = None
-    saved = tuple(ref for ref in found if ref.type == "output")
-    return saved or tuple(found)
-
-
-def _prompt_ids(rows: list[Any]) -> tuple[str, ...]:
-    """Return the ids of `[[number, prompt_id, prompt, extra_data, outputs], …]`, in the order of
-    the numbers: the server keeps a heap."""
-    items = [row for row in rows if isinstance(row, list) and len(row) > 1]
-    with contextlib.suppress(TypeError):
-        items.sort(key=lambda row: row[0])
-    return tuple(str(row[1]) for row in items)
-
-
-def _ids_asked_for(rows: Iterable[Any]) -> dict[str, str]:
-    """Return the prompt ids of such rows by the id that we asked for."""
-    items = [row for row in rows if isinstance(row, list) and len(row) > 3]
-    extras = [(row[3], str(row[1])) for row in items if isinstance(row[3], dict)]
-    return {str(extra[ASKED_ID]): prompt_id for extra, prompt_id in extras if ASKED_ID in extra}

@@ -182,7 +182,7 @@ class EnvironmentReader:
         except (ssl.SSLError, ValueError):
             reason = "no certificate in it"
         except OSError as error:
-            reason = error.strerror
+            reason = str(error.strerror)
         else:
             return path
         self.problem(name, f"cannot be used ({reason}): give a file of PEM certificates")

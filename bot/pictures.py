@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from comfy_client import ComfyClient, ImageRef
+from comfy_client import ComfyClient
 from comfyui.errors import NoPreview, PictureMissing
+from comfyui.history import ImageRef
 from comfyui.metadata import MetadataStays, without_metadata
 from store import Job
 

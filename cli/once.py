@@ -20,8 +20,9 @@ from pathlib import Path
 import binder
 from binder import OPTION_PARAMS, SEED_MAX
 from cli.checks import unusable_comfyui
-from comfy_client import ComfyClient, ImageRef, ProgressFeed
+from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
+from comfyui.history import ImageRef
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import CFG_RANGE, STEPS_RANGE, Draft, FormError

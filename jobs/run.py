@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient, HistoryEntry, ImageRef, ProgressFeed, images_in
+from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
@@ -29,6 +29,7 @@ from comfyui.errors import (
     TimedOut,
     Unreachable,
 )
+from comfyui.history import HistoryEntry, ImageRef, images_in
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from jobs import lora

@@ -22,8 +22,8 @@ import pytest
 from bot import reporter, running
 from bot.controls import job_view
 from bot.reporter import Reporter
-from comfy_client import ImageRef
 from comfyui.errors import NoPreview
+from comfyui.history import ImageRef
 from comfyui.progress import Progress
 from store import Job, JobStatus, Store, unix_ms
 from tests.factories import CHANNEL, ELSEWHERE, GUILD, a_catalog, params, settings

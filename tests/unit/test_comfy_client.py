@@ -21,10 +21,11 @@ import pytest
 from requests_mock import ANY
 
 import comfy_client as cc
-from comfy_client import ComfyClient, ImageRef, ProgressFeed
+from comfy_client import ComfyClient, ProgressFeed
 from comfyui import errors as ce
 from comfyui import progress as cp
 from comfyui.errors import first_line
+from comfyui.history import ImageRef
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Server
 from tests.standins.comfyui.nodes import simple_workflow

@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 
 import binder
-from comfy_client import HistoryEntry, ImageRef, Queue
 from comfyui.errors import (
     NOT_IN_LIST,
     BrokenModel,
@@ -35,6 +34,7 @@ from comfyui.errors import (
     Unreachable,
     UnreadablePrompt,
 )
+from comfyui.history import HistoryEntry, ImageRef, Queue
 from comfyui.object_info import Capabilities
 from comfyui.progress import Preview, Progress
 from jobs.catalog import Catalog, Offer, Workflows
