@@ -31,7 +31,7 @@ EFFICIENT_SAMPLERS = (
 PLAIN_SAMPLER = "KSampler"
 
 
-KEPT = ("input", "output", "output_node", "api_node")  # of what a server says of a class
+KEPT = ("input", "output", "output_node")  # of what a server says of a class
 PIECE = 2**17  # characters of a list that are read at a time
 DECODER = json.JSONDecoder()
 NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
@@ -82,7 +82,9 @@ class ObjectInfo:
     def wants_key(self, class_type: str) -> bool:
         """Return whether a class runs at a paid service of comfy.org (a partner node)."""
         declared = self._classes.get(class_type)
-        return isinstance(declared, dict) and declared.get("api_node") is True
+        inputs = declared.get("input") if isinstance(declared, dict) else None
+        hidden = inputs.get("hidden") if isinstance(inputs, dict) else None
+        return isinstance(hidden, dict) and "api_key_comfy_org" in hidden
 
     def nearest(self, class_type: str) -> str | None:
         """Return the known class whose name resembles this one most."""

@@ -107,7 +107,8 @@ def test_a_file_that_holds_no_certificate_is_told(
 def test_the_key_of_partner_nodes_goes_with_each_prompt_and_nowhere_else(house: House) -> None:
     sampler = "KSampler (Efficient)"
     info = house.comfyui.object_info
-    house.comfyui.object_info = {**info, sampler: {**info[sampler], "api_node": True}}
+    hidden = {**info[sampler]["input"], "hidden": {"api_key_comfy_org": "API_KEY_COMFY_ORG"}}
+    house.comfyui.object_info = {**info, sampler: {**info[sampler], "input": hidden}}
     said = f"({sampler}) runs at a paid service of comfy.org: set COMFY_API_KEY"
     check = run(house, "--check", offline=True)
     assert said in check.output
