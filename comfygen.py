@@ -42,16 +42,17 @@ from bot.alerts import Alerts
 from bot.commands import COMMAND_NAMES, COMMANDS, HANDLERS, answer_unknown
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
-from bot.messages import DISCORD_ERRORS
+from bot.messages import DISCORD_ERRORS, may_work_later
 from bot.reporter import Reporter
 from bot.supervise import supervise
 from cli.checks import (
     INVITE_PERMISSIONS,
     INVITE_SCOPES,
+    LOGIN_PAUSES,
     StartupChecks,
     StartupError,
     check_application,
-    check_channel,
+    check_place,
     check_roles,
     discord_failure,
     log_check,
@@ -82,6 +83,7 @@ EXIT_INTERRUPTED = 130
 POOL_THREADS = 4  # for the database, so that a click always finds one
 COMFYUI_THREADS = 4  # for ComfyUI, which may hang for long
 LOOK_SECONDS = 0.5  # between two looks whether ComfyUI still answers, at a stop
+COPY_NAMED_EVERY = 3600.0  # seconds
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 
 # discord.py warns twice at each start that voice does not work; this bot does not use it.
@@ -113,6 +115,7 @@ class ComfyGen(discord.Client):
         )
         self.alerts = Alerts(self, settings, client, self.feed, self.worker.hold, threads)
         self.reporter.alerts = self.alerts
+        self._copy_named_at = -COPY_NAMED_EVERY
         self._background: list[asyncio.Task[None]] = []
         self.tree = app_commands.CommandTree(self)
         self.tree.error(self._on_command_error)
@@ -120,6 +123,23 @@ class ComfyGen(discord.Client):
             self.tree.add_command(command)
 
     # Connecting
+
+    async def login(self, token: str) -> None:
+        """Log in as discord.py does, and again while Discord limits this address or is away."""
+        pause, longest = LOGIN_PAUSES
+        while True:
+            try:
+                return await super().login(token)
+            except discord.HTTPException as error:
+                if not may_work_later(error):
+                    raise
+                told = error.response.headers.get("Retry-After", "")
+                seconds = int(told) if told.isdecimal() else pause
+                log.warning("%s; next try in %g s", discord_failure(error), seconds)
+            pause = min(2 * pause, longest)
+            await self.http.close()  # discord.py opens a new session at each login
+            self.http.connector = discord.utils.MISSING
+            await asyncio.sleep(seconds)
 
     async def connect(self, *, reconnect: bool = True) -> None:
         """Connect as discord.py does, but retry the first connection too: discord.py gives up if
@@ -149,6 +169,7 @@ class ComfyGen(discord.Client):
         await asyncio.to_thread(self.worker.start)
         self._background = [
             asyncio.create_task(supervise(self._purge_daily)),
+            asyncio.create_task(supervise(self._remove_other_commands)),
             asyncio.create_task(supervise(lambda: self.feed.run(self.worker))),
             asyncio.create_task(supervise(self.alerts.watch)),
         ]
@@ -181,13 +202,36 @@ class ComfyGen(discord.Client):
             ) from error
         log.info("commands registered in server %d", guild_id)
 
+    async def _remove_other_commands(self) -> None:
+        """Remove the commands that a start with another DISCORD_GUILD_ID has registered: people
+        would see each of them twice."""
+        await self.wait_until_ready()
+        assert self.application_id is not None  # known once logged in
+        for guild in (None, *self.guilds):
+            if (guild and guild.id) == self.settings.guild_id:
+                continue
+            try:
+                found = await self.tree.fetch_commands(guild=guild)
+                if COMMAND_NAMES.isdisjoint(command.name for command in found):
+                    continue
+                if guild:
+                    await self.http.bulk_upsert_guild_commands(self.application_id, guild.id, [])
+                else:
+                    await self.http.bulk_upsert_global_commands(self.application_id, [])
+                log.info("the commands of an earlier start are removed %s", guild or "everywhere")
+            except discord.Forbidden:
+                log.debug("the bot may register no commands in %s", guild)
+            except DISCORD_ERRORS as error:
+                log.warning("commands of an earlier start may be left: %s", error)
+
     async def on_ready(self) -> None:
         """Log each channel and role that is configured wrongly; also after a lost session."""
         log.info("connected as %s; allowed channels: %d", self.user, len(self.settings.channel_ids))
         for channel_id in sorted(self.settings.channel_ids):
-            check = check_channel(channel_id, self.get_channel(channel_id))
-            if check.state != "ok":
-                log_check(check)
+            place = self.get_channel(channel_id)
+            for check in check_place(channel_id, place, self.get_all_channels()):
+                if check.state != "ok":
+                    log_check(check)
         for check in check_roles(self.settings, {r.id for g in self.guilds for r in g.roles}):
             log_check(check)
 
@@ -214,6 +258,9 @@ class ComfyGen(discord.Client):
 
     async def answer_error(self, interaction: Interaction, error: Exception) -> None:
         """Reply with the sentence for an error that a handler raised; log what the owner needs."""
+        if getattr(error, "code", None) == ACKNOWLEDGED_ALREADY:
+            self._note_other_copy()
+            return
         if self.is_closed():  # the handler's call to Discord was cut off
             log.warning("shutting down: a reply was not sent: %s", error)
             return
@@ -228,6 +275,16 @@ class ComfyGen(discord.Client):
             await _reply(interaction, error)
         except (*DISCORD_ERRORS, RuntimeError) as failure:  # the latter if the bot ends just now
             log.warning("a reply did not reach Discord: %s", failure)
+
+    def _note_other_copy(self) -> None:
+        """Log that somebody else has answered, once an hour."""
+        now = self.loop.time()
+        if now >= self._copy_named_at + COPY_NAMED_EVERY:
+            self._copy_named_at = now
+            log.error(
+                "another copy of the bot seems to use this DISCORD_TOKEN, as it has answered first:"
+                " stop one of the two, or give it a token of its own"
+            )
 
     # The end
 

@@ -268,6 +268,7 @@ def _is_base_url(url: str) -> bool:
     return is_http and bool(parts.hostname) and port_is_valid and only_a_place
 
 
+WEB_PAGE = re.compile(r"<(?:!doctype html|html)\b.*?(?:</html>|\Z)", re.I | re.S)
 LOOKS_SECRET = re.compile(
     r"[\w-]{18,40}\.[\w-]{5,8}\.[\w-]{20,}"  # a bot's token
     r"|\bmfa\.[\w-]{20,}"
@@ -281,7 +282,8 @@ LOOKS_SECRET = re.compile(
 
 def redact(text: str, *known: str) -> str:
     """Replace the known secrets and whatever looks like one: a bot's token, the tokens in Discord's
-    webhook addresses, passwords in URLs."""
+    webhook addresses, passwords in URLs. A web page, as a proxy answers, is left out."""
+    text = WEB_PAGE.sub("(a web page)", text)
     for secret in filter(None, known):
         text = text.replace(secret, "[redacted]")
     return LOOKS_SECRET.sub("[redacted]", text)

@@ -19,19 +19,23 @@ NO_COMMANDS = (
 
 
 def check_place(settings: Settings, interaction: Interaction) -> None:
-    """Raise UserError outside of the allowed channels and their threads, without an allowed role,
-    and for a person who may not use commands there: Discord leaves them the buttons."""
+    """Raise UserError outside of the allowed channels, the channels of allowed categories and
+    their threads, without an allowed role, and for a person who may not use commands there:
+    Discord leaves them the buttons."""
     command = interaction.command
     used = f"/{command.name}" if command else "This button"
     if interaction.guild_id is None:
         raise UserError(f"{used} works in a server's channel, not in direct messages.")
-    parent_id = getattr(interaction.channel, "parent_id", None)
-    if settings.channel_ids.isdisjoint({interaction.channel_id, parent_id}):
+    channel = interaction.channel
+    parent = channel.parent if isinstance(channel, discord.Thread) else channel
+    places = {interaction.channel_id, getattr(channel, "parent_id", None)}
+    if settings.channel_ids.isdisjoint(places | {getattr(parent, "category_id", None)}):
+        allowed = map(interaction.client.get_channel, sorted(settings.channel_ids))
         here = [
-            f"<#{channel_id}>"
-            for channel_id in sorted(settings.channel_ids)
-            if getattr(interaction.client.get_channel(channel_id), "guild", None)
-            == interaction.guild
+            f"<#{each.id}>"
+            for place in allowed
+            if place is not None and getattr(place, "guild", None) == interaction.guild
+            for each in getattr(place, "text_channels", [place])  # of a category
         ]
         advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
         raise UserError(f"{used} is not available in this channel. Please {advice}.")

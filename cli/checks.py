@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import discord
@@ -32,6 +32,7 @@ Answer = TypeVar("Answer")
 
 RETRY_SECONDS = 5.0  # for how long ComfyUI is asked again; a hiccup passes in that time
 RETRY_EVERY = 0.5  # seconds
+LOGIN_PAUSES = (15.0, 900.0)  # seconds, the first and the longest, where Discord names no time
 INVITE_SCOPES = ("bot", "applications.commands")
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -195,8 +196,8 @@ async def check_discord(settings: Settings, commands: Collection[str]) -> list[C
             checks.append(check_application(settings, client.application_id))
             roles: set[int] = set()
             for channel_id in sorted(settings.channel_ids):
-                check, there = await _fetch_and_check_channel(client, channel_id)
-                checks.append(check)
+                found, there = await _fetch_and_check_channel(client, channel_id)
+                checks += found
                 roles |= there
             checks += check_roles(settings, roles)
             guild = discord.Object(settings.guild_id) if settings.guild_id else None
@@ -223,19 +224,42 @@ def check_application(settings: Settings, actual: int | None) -> Check:
     return Check("Discord", "FAILED", f"{text}: correct one of the two")
 
 
-def check_channel(channel_id: int, channel: object, me: discord.Member | None = None) -> Check:
-    """Check that the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS;
-    `channel` is whatever Discord has under the id."""
-    if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
-        text = f"the bot does not see channel {channel_id}: invite it, or correct"
-        return Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")
-    granted = channel.permissions_for(me or channel.guild.me)
+def check_place(
+    place_id: int,
+    place: object,
+    others: Iterable[discord.abc.GuildChannel],
+    me: discord.Member | None = None,
+) -> list[Check]:
+    """Check that the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS,
+    or in those of a category; `place` is whatever Discord has under the id, `others` are channels
+    of its server."""
+    if not isinstance(place, discord.abc.GuildChannel | discord.Thread):
+        text = f"the bot does not see channel {place_id}: invite it, or correct"
+        return [Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")]
+    if not isinstance(place, discord.CategoryChannel):
+        return [_check_channel(place, me or place.guild.me)]
+    me = me or place.guild.me
+    within = [channel for channel in others if channel.category_id == place_id]
+    # One that is hidden from the bot is not meant.
+    seen = [channel for channel in within if channel.permissions_for(me).view_channel]
+    name = f"category {place_id} (#{place.name})"
+    if not seen:
+        text = f"{name} has no channels that the bot sees: let it see them, or correct"
+        return [Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")]
+    count = "1 channel" if len(seen) == 1 else f"{len(seen)} channels"
+    checks = [_check_channel(channel, me) for channel in seen]
+    wrong = [check for check in checks if check.state != "ok"]
+    return [Check("Discord", "ok", f"{name}: its {count}"), *wrong]
+
+
+def _check_channel(channel: discord.abc.GuildChannel | discord.Thread, me: discord.Member) -> Check:
+    granted = channel.permissions_for(me)
     wanted = [name for name, on in INVITE_PERMISSIONS if on]
     missing = [name.replace("_", " ") for name in wanted if not getattr(granted, name)]
     if missing:
-        text = f"channel {channel_id}: the bot lacks {', '.join(missing)}"
+        text = f"channel {channel.id}: the bot lacks {', '.join(missing)}"
         return Check("Discord", "warning", text)
-    return Check("Discord", "ok", f"channel {channel_id} (#{channel.name}): all permissions")
+    return Check("Discord", "ok", f"channel {channel.id} (#{channel.name}): all permissions")
 
 
 def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
@@ -248,20 +272,22 @@ def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:
 
 async def _fetch_and_check_channel(
     client: discord.Client, channel_id: int
-) -> tuple[Check, set[int]]:
-    """Return the check of one channel, and the ids of the roles of its server."""
+) -> tuple[list[Check], set[int]]:
+    """Return the checks of one channel or category, and the ids of the roles of its server."""
     try:
         found = await client.fetch_channel(channel_id)
         if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
-            return check_channel(channel_id, None), set()
+            return check_place(channel_id, None, ()), set()
         # Again with its server, whose roles say what the bot may do there.
         guild = await client.fetch_guild(found.guild.id)
         channel = await guild.fetch_channel(channel_id)
         assert client.user is not None  # logged in
         me = await guild.fetch_member(client.user.id)
-        return check_channel(channel_id, channel, me), {role.id for role in guild.roles}
+        is_category = isinstance(channel, discord.CategoryChannel)
+        others = await guild.fetch_channels() if is_category else ()
+        return check_place(channel_id, channel, others, me), {role.id for role in guild.roles}
     except (discord.NotFound, discord.Forbidden):
-        return check_channel(channel_id, None), set()
+        return check_place(channel_id, None, ()), set()
 
 
 def discord_failure(error: Exception) -> str:
@@ -270,6 +296,11 @@ def discord_failure(error: Exception) -> str:
         return str(error)
     if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
         return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
+    if isinstance(error, discord.HTTPException) and error.status == 429:
+        text = "Discord limits the requests from this internet address (HTTP 429)"
+        return f"{text}: it ends by itself, sooner if nothing asks meanwhile"
+    if isinstance(error, discord.HTTPException) and error.status >= 500:
+        return f"Discord has an outage (HTTP {error.status}): see https://discordstatus.com"
     return f"Discord cannot be used: {error}; check the internet connection"
 
 

@@ -42,7 +42,7 @@ LATE = 0.001  # less is the resolution of its clock
 SHORT_WAITS: dict[str, dict[str, Any]] = {
     "bot.alerts": {"CHECK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
-    "cli.checks": {"RETRY_SECONDS": 1.0, "RETRY_EVERY": 0.1},
+    "cli.checks": {"RETRY_SECONDS": 1.0, "RETRY_EVERY": 0.1, "LOGIN_PAUSES": (0.1, 0.5)},
     "bot.reporter": {"RETRY_PAUSES": (0.05, 0.5), "HANGING_SECONDS": 1.0},
     "bot.supervise": {"RESTART_PAUSE": 0.1},
     "bot.running": {"HANGING_SECONDS": 1.0, "ROUND_EVERY": 0.1},

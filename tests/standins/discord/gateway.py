@@ -64,6 +64,11 @@ class Gateway:
         """Whether a bot is identified (or resumed) now."""
         return any(session.connection for session in self._sessions)
 
+    @property
+    def sessions(self) -> int:
+        """How many bots are identified (or resumed) now."""
+        return sum(session.connection is not None for session in self._sessions)
+
     def drop(self, *, resumable: bool) -> None:
         """Aborts the connections of all sessions, and forgets these unless they're resumable."""
         for session in list(self._sessions):

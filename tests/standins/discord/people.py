@@ -123,9 +123,13 @@ class Guild:
         """A new role, for a person's `roles`; its `id` is what an owner configures."""
         return self._standin._add_role(self, Role(name, permissions))
 
-    def add_channel(self, name: str = "pictures") -> Channel:
+    def add_channel(self, name: str = "pictures", category: Channel | None = None) -> Channel:
         """A new text channel, in which the bot has its usual permissions."""
-        return self._standin._add_channel(Channel(self._standin, name, self))
+        return self._standin._add_channel(Channel(self._standin, name, self, category=category))
+
+    def add_category(self, name: str = "art") -> Channel:
+        """A new category, for add_channel()."""
+        return self._standin._add_channel(Channel(self._standin, name, self, is_category=True))
 
     def add_thread(self, channel: Channel, name: str = "a thread") -> Channel:
         """A new public thread in `channel`; its `parent_id` is the channel's id."""
@@ -156,14 +160,15 @@ class Guild:
             "unavailable": False,
             "member_count": len(self._standin._people) + 1,
             "members": [me],
-            "channels": [payload for payload in payloads if payload["type"] == 0],
+            "channels": [payload for payload in payloads if payload["type"] in (0, 4)],
             "threads": [payload for payload in payloads if payload["type"] == 11],
         }
 
 
 @dataclass(eq=False)
 class Channel:
-    """A text channel, a public thread (has a `parent_id`) or a DM with the bot (has no `guild`).
+    """A text channel, a category of those, a public thread (has a `parent_id`) or a DM with the
+    bot (has no `guild`).
 
     `history` is what became visible in it: {"event": "create" | "edit" | "delete",
     "message": a copy, "time": monotonic seconds}; nothing ephemeral.
@@ -176,6 +181,8 @@ class Channel:
     _recipient: Person | None = field(default=None, repr=False)
     _bot_permissions: int = BOT_PERMISSIONS
     _denied: dict[Person, int] = field(default_factory=dict, repr=False)
+    category: Channel | None = field(default=None, repr=False)
+    is_category: bool = False
     id: int = field(default_factory=snowflake)
     deleted: bool = False
     history: list[Json] = field(default_factory=list, repr=False)
@@ -225,6 +232,8 @@ class Channel:
         denied = {self._standin.bot_user_id: ALL_PERMISSIONS & ~self.bot_permissions}
         denied |= {person.id: permissions for person, permissions in self._denied.items()}
         payload |= {"type": 0, "position": 0, "parent_id": None, "topic": None, "nsfw": False}
+        payload |= {"type": 4} if self.is_category else {}
+        payload |= {"parent_id": str(self.category.id)} if self.category else {}
         payload["permission_overwrites"] = [
             {"id": str(who), "type": 1, "allow": str(allowed.get(who, 0)), "deny": str(deny)}
             for who, deny in denied.items()

@@ -79,6 +79,11 @@ class Fault:
     callback: Callable[[], object] | None = None
 
 
+BANNED_PAGE = """<!doctype html>
+<html lang="en"><head><title>Access denied | discord.com used Cloudflare</title></head>
+<body><h1>Error 1015</h1><h2>You are being rate limited</h2>
+<p>The owner of this website (discord.com) has banned you temporarily.</p></body></html>
+"""
 LIMITED = re.compile(r"(/channels/\d+(?=/messages)|/webhooks/\d+/[^/]+)(?:/messages(?:/[^/]+)?)?")
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
 
@@ -129,10 +134,11 @@ class RestServer:
 
         `kind`: an HTTP status, with Discord's error `code` (default 403 50013, 404 10003, 413
         40005, else 0); "reset": aborted, not applied; "lost answer": applied, then aborted;
-        "rate limit": 429 for `seconds`; "hang": no answer for `seconds`, then it is applied as
+        "rate limit": 429 for `seconds`; "banned": 429 with Cloudflare's page about its error 1015,
+        for `seconds` if there are any; "hang": no answer for `seconds`, then it is applied as
         usual; with 0 until stop(), and it is not applied.
         """
-        kinds = ("reset", "lost answer", "rate limit", "hang")
+        kinds = ("reset", "lost answer", "rate limit", "banned", "hang")
         assert isinstance(kind, int) or kind in kinds, f"{kind!r} is none of {kinds}"
         self._faults.append(Fault(method, path_pattern, kind, times, seconds, code, with_files))
 
@@ -305,10 +311,18 @@ class RestServer:
             if fault.kind == "rate limit":
                 refusal = _rate_limited(_bucket(call), fault.seconds)
                 return self._answer_call(call, 429, refusal.body, refusal.headers)
+            if fault.kind == "banned":
+                return self._ban(call, fault.seconds)
             status = int(fault.kind)
             code = USUAL_CODES.get(status, 0) if fault.code is None else fault.code
             body = {"message": ERRORS.get(code, f"{status}: Error"), "code": code}
             return self._answer_call(call, status, body, {})
+
+    def _ban(self, call: RestCall, seconds: float) -> web.Response:
+        call.status = 429
+        headers = {"Server": "cloudflare", "Content-Type": "text/html; charset=UTF-8"}
+        headers |= {"Retry-After": str(int(seconds))} if seconds else {}
+        return web.Response(status=429, headers=headers, text=BANNED_PAGE)
 
     def _remember(self, call: RestCall) -> None:
         """Forgets the bytes of old uploads, but their hash."""

@@ -322,8 +322,10 @@ class DiscordStandIn(MessageServer):
         reply = self._replies.get(token)
         if reply is None or str(reply.id) != interaction_id:
             raise DiscordError(404, 10062, "Unknown interaction", violation=True)
-        # After a fault, or when the gateway was late, a second or late answer is no one's fault.
+        # After a fault, or when the gateway was late, a second or late answer is no one's fault,
+        # nor where two bots have one token: each gets every interaction.
         fair = not any(earlier.fault for earlier in self.requests if earlier.path == call.path)
+        fair &= self._gateway.sessions < 2
         if reply.type is not None:
             message = "Interaction has already been acknowledged."
             raise DiscordError(400, 40060, message, violation=fair)
@@ -565,6 +567,11 @@ class DiscordStandIn(MessageServer):
     @route("GET", r"/guilds/(\d+)")
     def _get_guild(self, call: RestCall, guild_id: str) -> Answer:
         return 200, self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))._payload()
+
+    @route("GET", r"/guilds/(\d+)/channels")
+    def _get_channels(self, call: RestCall, guild_id: str) -> Answer:
+        guild = self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))
+        return 200, [channel._payload() for channel in guild.channels if not channel.parent_id]
 
     @route("GET", r"/guilds/(\d+)/members/(\d+)")
     def _get_member(self, call: RestCall, guild_id: str, user_id: str) -> Answer:
