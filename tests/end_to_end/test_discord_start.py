@@ -208,6 +208,14 @@ def test_check_says_that_discord_limits_this_address(house: House) -> None:
     assert "<" not in bot.output
 
 
+def test_no_web_page_comes_into_the_log(house: House) -> None:
+    bot = house.start()
+    house.discord.fault("POST", "/callback", "banned")
+    house.discord.person().slash("gen", house.channel).wait()
+    assert "(a web page)" in bot.wait_for_line("did not accept a reply")
+    assert "Cloudflare" not in bot.output
+
+
 # Two copies on one token
 
 
