@@ -66,6 +66,7 @@ from jobs.draft import StaleForm
 from jobs.failure import user_message_of
 from jobs.worker import Worker
 from settings import (
+    ACKNOWLEDGED_ALREADY,
     DAY_MS,
     ConfigError,
     Settings,
@@ -84,7 +85,6 @@ POOL_THREADS = 4  # for the database, so that a click always finds one
 COMFYUI_THREADS = 4  # for ComfyUI, which may hang for long
 LOOK_SECONDS = 0.5  # between two looks whether ComfyUI still answers, at a stop
 COPY_NAMED_EVERY = 3600.0  # seconds
-ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 
 # discord.py warns twice at each start that voice does not work; this bot does not use it.
 discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
@@ -258,11 +258,11 @@ class ComfyGen(discord.Client):
 
     async def answer_error(self, interaction: Interaction, error: Exception) -> None:
         """Reply with the sentence for an error that a handler raised; log what the owner needs."""
-        if getattr(error, "code", None) == ACKNOWLEDGED_ALREADY:
-            self._note_other_copy()
-            return
         if self.is_closed():  # the handler's call to Discord was cut off
             log.warning("shutting down: a reply was not sent: %s", error)
+            return
+        if getattr(error, "code", None) == ACKNOWLEDGED_ALREADY:
+            self._note_other_copy()
             return
         if isinstance(error, ComfyError | StoreError):
             log.error("%s", error)

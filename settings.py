@@ -24,6 +24,7 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8188"
 PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
+ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 DAY_MS = 24 * 60 * 60 * 1000
 
 LOG_LEVELS = {  # Python's names, and those of other loggers
@@ -318,13 +319,16 @@ class RedactingFilter(logging.Filter):
 
 class OneLineFilter(logging.Filter):
     """Shortens to a line what discord.py logs with a traceback each time a connection is lost, and
-    for each letter whose autocomplete is too late."""
+    for each letter whose autocomplete is too late; leaves out those that another copy of the bot
+    has answered, as its owner hears of that otherwise."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; it always passes."""
+        """Rewrite the record in place, and return whether it is logged."""
         error = record.exc_info[1] if record.exc_info else None
         is_lost = record.name == "discord.client" and "reconnect" in str(record.msg)
         is_late = "autocomplete" in str(record.msg) and hasattr(error, "status")
+        if is_late and getattr(error, "code", None) == ACKNOWLEDGED_ALREADY:
+            return False
         if error is not None and (is_lost or is_late):
             record.msg, record.args = f"{record.getMessage()} ({error!r})", ()
             record.exc_info = record.exc_text = None

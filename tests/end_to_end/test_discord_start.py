@@ -243,6 +243,18 @@ def test_two_copies_on_one_token_are_named_in_both_logs_once(house: House, secon
         assert named() == [1, 1]
 
 
+def test_letters_that_another_copy_has_answered_do_not_fill_the_log(
+    house: House, second: House
+) -> None:
+    bots = [house.start(), second.start()]
+    for _ in range(3):
+        house.discord.fault("POST", "/callback", "hang", seconds=0.1)
+        house.discord.person().autocomplete("gen", house.channel, "model", "a")
+    house.discord.wait_for(lambda d: sum(call.status == 400 for call in d.requests) == 3)
+    assert [bot.stop() for bot in bots] == [0, 0]
+    assert not [line for bot in bots for line in bot.lines if "autocomplete" in line]
+
+
 def test_people_read_nothing_of_a_second_copy(house: House, second: House) -> None:
     bots = [house.start(), second.start()]
     reply = open_form(house.discord.person(), house.channel)
