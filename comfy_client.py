@@ -87,9 +87,10 @@ HISTORY_SEARCHED = 200  # of the newest entries, for a prompt whose id is not kn
 PREVIEW_METHOD = "latent2rgb"
 FEATURE_FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 
-# The first bytes of what may be posted: picture and video formats, `.` for any byte.
+# The first bytes of what may be posted: pictures, videos and sound, `.` for any byte.
 MAGIC = re.compile(
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*"
+    rb"|fLaC|ID3|\xff[\xe2-\xff]|OggS|RIFF....WAVE"
     rb"|....ftyp|\x1aE\xdf\xa3|\xff\x0a|\0\0\0\x0cJXL |\x76\x2f\x31\x01",
     re.DOTALL,
 )

@@ -27,11 +27,10 @@ ENCODINGS = ("", "webp;90", "jpeg;80", "jpeg;60")
 SUFFIXES = {"webp": ".webp", "jpeg": ".jpg"}
 TOO_BIG = "Too big for Discord as it was made"
 HAS_METADATA = "Its metadata cannot be removed as it was made"
-MOVING = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")  # ComfyUI re-encodes none of these
 
 
 class PictureTooLargeForDiscord(PictureMissing):
-    """The picture fits into no message, however ComfyUI encodes it."""
+    """The file fits into no message, however ComfyUI encodes it."""
 
     reason = "it is too large for Discord"
     advice = "The bot's owner finds it in ComfyUI's output folder."
@@ -105,9 +104,9 @@ class Pictures:
         self, ref: ImageRef, stem: str, original: bytes | None, encoding: str, limit: int
     ) -> Picture:
         """Return one picture within the limit. Raises PictureMissing if there is no way."""
-        suffix, cause = Path(ref.filename).suffix, TOO_BIG
+        suffix, cause, size = Path(ref.filename).suffix, TOO_BIG, 0
         for step in ENCODINGS[ENCODINGS.index(encoding) :]:
-            if step and suffix.lower() in MOVING:
+            if step and ref.noun != "picture":  # ComfyUI re-encodes still pictures alone
                 break
             try:
                 data = self._comfy.image(ref, step) if step or original is None else original
@@ -124,7 +123,12 @@ class Pictures:
             if len(data) <= limit:
                 suffix = SUFFIXES[step.partition(";")[0]] if step else suffix
                 return Picture(stem, data, suffix, step, cause)
-            cause = TOO_BIG
+            cause, size = TOO_BIG, len(data)
         if cause == HAS_METADATA:
-            raise MetadataNotRemovable(f"{ref} has metadata that cannot be removed")
-        raise PictureTooLargeForDiscord(f"{ref} is larger than {limit} bytes in every form")
+            raise MetadataNotRemovable(f"{ref} has metadata that cannot be removed", ref.noun)
+        reason = ""
+        if ref.noun != "picture":  # there is no smaller form
+            has, most = f"{size / 2**20:.1f}", f"{limit / 2**20:.0f}"
+            reason = f"it has {has} MB, more than the {most} MB that Discord takes here"
+        detail = f"{ref} is larger than {limit} bytes in every form"
+        raise PictureTooLargeForDiscord(detail, ref.noun, reason)

@@ -117,8 +117,9 @@ class PictureMissing(NoPictures):
     reason = "the image server does not hand it out"
     advice = "Please tell the bot's owner."
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, f"The picture was made, but {self.reason}. {self.advice}")
+    def __init__(self, detail: str, noun: str = "picture", reason: str = "") -> None:
+        self.reason = reason or self.reason
+        super().__init__(detail, f"The {noun} was made, but {self.reason}. {self.advice}")
 
 
 class PictureGone(PictureMissing):

@@ -10,11 +10,17 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from comfyui.errors import ComfyError, NoPictures, dicts
 
-MEDIA_KEYS = ("images", "gifs", "videos")  # of a node's output; core nodes and common packs
+# Of a node's output: core nodes and common packs.
+MEDIA_KEYS = ("images", "gifs", "videos", "video", "audio")
+NOUNS = {  # of files of which ComfyUI makes no preview
+    **dict.fromkeys((".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi"), "video"),
+    **dict.fromkeys((".flac", ".mp3", ".opus", ".ogg", ".wav", ".m4a"), "sound"),
+}
 ASKED_ID = "comfygen_id"  # in a prompt's extra_data: finds it on servers that ignore our id
 
 
@@ -29,6 +35,16 @@ class ImageRef(NamedTuple):
         """Return ComfyUI's own annotated form: `subfolder/name.png`, or `name.png [temp]`."""
         path = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
         return path if self.type == "output" else f"{path} [{self.type}]"
+
+    @property
+    def suffix(self) -> str:
+        """Return the ending of its name, with the dot."""
+        return Path(self.filename).suffix.lower()
+
+    @property
+    def noun(self) -> str:
+        """Return the word for such a file: picture, video or sound."""
+        return NOUNS.get(self.suffix, "picture")
 
     @classmethod
     def parse(cls, text: str) -> ImageRef:

@@ -1,8 +1,9 @@
-"""Strip the prompt, the workflow and all other texts from pictures and videos.
+"""Strip the prompt, the workflow and all other texts from pictures, videos and sound.
 
 Owns where these formats have texts. Pure functions on bytes: no pixel is decoded or changed. Of
-PNG, WebP, JPEG and GIF only what makes the picture is kept. In mp4, mov, webm and mkv the parts
-with texts are overwritten in place, so that all offsets hold. Every other format is refused.
+PNG, WebP, JPEG, GIF, FLAC and MP3 only what makes the picture or the sound is kept. In mp4, mov,
+webm and mkv the parts with texts are overwritten in place, so that all offsets hold. Every other
+format is refused.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MKV_TEXTS = (
     *(0x7BA9, 0x536E, 0x7384, 0x3C83AB, 0x3E83BB),  # Title, Name, names of files
     *(VOID, 0xBF),  # CRC-32: of what is overwritten
 )
+FLAC_KEPT = (0, 3)  # blocks: how the sound is coded, and where to seek
+MP3_TAGS_AFTER = re.compile(rb"TAG.{125}\Z|APETAGEX.*\Z", re.DOTALL)
 
 
 class MetadataStays(Exception):
@@ -198,6 +201,31 @@ def _mkv(data: memoryview, place: int = 0, end: int | None = None) -> Iterator[C
         place = stop
 
 
+def _flac(data: memoryview) -> Iterator[Cut]:
+    place, is_last = 4, 0
+    while not is_last:
+        start, kind = place, data[place] & 0x7F
+        is_last = data[place] & 0x80
+        place += 4 + int.from_bytes(data[start + 1 : start + 4], "big")
+        if place > len(data):
+            raise MetadataStays("a broken FLAC")
+        if kind not in FLAC_KEPT:  # blank, since the first block must not become the last
+            yield start, start + 1, bytes((is_last | 1,))
+            yield start + 4, place, bytes(place - start - 4)
+
+
+def _mp3(data: memoryview) -> Iterator[Cut]:
+    start = 0
+    while data[start : start + 3].tobytes() == b"ID3":
+        size = data[start + 6 : start + 10]  # of seven bits each
+        start += 10 + sum(part << 7 * (3 - place) for place, part in enumerate(size))
+    if data[start] != 0xFF:
+        raise MetadataStays("a broken MP3")
+    yield 0, start, b""
+    if after := MP3_TAGS_AFTER.search(data, start):
+        yield after.start(), len(data), b""
+
+
 def _mkv_number(data: memoryview, place: int) -> tuple[int, int]:
     """Return a number of variable length, with the bit that tells its length, and that length."""
     width = 9 - data[place].bit_length()
@@ -218,6 +246,8 @@ FORMATS: list[tuple[re.Pattern[bytes], Callable[[memoryview], Iterator[Cut]]]] =
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), _webp),
     (re.compile(rb"\xff\xd8"), _jpeg),
+    (re.compile(rb"fLaC"), _flac),
+    (re.compile(rb"ID3|\xff[\xe2-\xff]"), _mp3),
     (re.compile(rb"GIF8[79]a"), _gif),
     (re.compile(rb".{4}(?:ftyp(?!avi|hei|hev|mif|msf)|moov|mdat|wide|free|skip)", re.DOTALL), _mp4),
     (re.compile(rb"\x1a\x45\xdf\xa3"), _mkv),

@@ -8,7 +8,7 @@ from tests.end_to_end.common import order, press_generate, result_of
 from tests.harness.house import House
 from tests.harness.steps import text_of
 from tests.standins.comfyui import execution
-from tests.standins.comfyui.media import gif, mp4, webm
+from tests.standins.comfyui.media import flac, gif, mp3, mp4, webm
 
 AVIF = b"\0\0\0\x1cftypavif\0\0\0\0a red fox"
 
@@ -31,6 +31,8 @@ def test_with_keep_metadata_off_a_picture_does_not_tell_how_it_was_made(house: H
         (".gif", gif(b"a red fox"), ".gif", ""),
         (".mp4", mp4(b"a red fox"), ".mp4", ""),
         (".webm", webm(b"a red fox"), ".webm", ""),
+        (".flac", flac(b"a red fox"), ".flac", ""),
+        (".mp3", mp3(b"a red fox"), ".mp3", ""),
         (".avif", AVIF, ".webp", "Its metadata cannot be removed as it was made, so it is shown"),
     ],
 )
@@ -65,6 +67,6 @@ def test_a_file_that_cannot_be_parsed_is_not_posted(
     result = result_of(house, person)
     assert result["attachments"] == []
     assert (
-        "The picture was made, but its metadata cannot be removed. The bot's owner finds it in"
+        "The video was made, but its metadata cannot be removed. The bot's owner finds it in"
         " ComfyUI's output folder." in text_of(result)
     )

@@ -470,7 +470,7 @@ TEMP = {"images": [image("preview.png", "temp")]}
 SAVED = {"images": [image("b.png", subfolder="day 1"), image("a.png")]}
 NAMELESS = [None, 7, "x.png", {}, {"filename": None}, {"filename": ""}]
 JUNK: dict[str, Any] = {"1": "text", "2": None, "3": {"images": []}, "4": {"images": "none"}}
-JUNK |= {"5": {"audio": [image("c.flac")], "animated": [True]}, "6": {"images": NAMELESS}}
+JUNK |= {"5": {"text": [image("c.txt")], "animated": [True]}, "6": {"images": NAMELESS}}
 BARE = {"images": [{"filename": "bare.png"}]}
 B_AND_A = [ImageRef("b.png", "day 1"), ImageRef("a.png")]
 
@@ -915,7 +915,7 @@ def test_pictures_and_videos_are_known_by_their_first_bytes(requests_mock, clien
     assert client.image(ImageRef("a")).startswith(start)
 
 
-@pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"fLaC\0", b"<svg>", b"RIFF"])
+@pytest.mark.parametrize("content", [b'{"error": "no such"}', b"", b"MThd\0", b"<svg>", b"RIFF"])
 def test_bytes_of_no_picture_cannot_be_posted_and_are_no_outage(requests_mock, client, content):
     requests_mock.get(f"{URL}/view", content=content)
     with pytest.raises(ce.PictureUnusable):

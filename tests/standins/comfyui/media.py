@@ -58,3 +58,19 @@ def webm(text: bytes, *, unknown: bool = False) -> bytes:
     )  # fmt: skip
     head = element(0x1A45DFA3, element(0x4282, b"webm"))
     return head + element(0x18538067, inside, 8, unknown=unknown)
+
+
+def flac(text: bytes) -> bytes:
+    """A sound with the text in its comments and in a picture."""
+    blocks = [(0, bytes(34)), (4, text), (6, text), (3, bytes(18)), (0x81, text)]
+    head = b"".join(bytes((kind,)) + len(data).to_bytes(3, "big") + data for kind, data in blocks)
+    return b"fLaC" + head + b"\xff\xf8 sound"
+
+
+def mp3(text: bytes) -> bytes:
+    """A sound with the text in the tags before and after it."""
+    size = len(text)
+    return (
+        b"ID3\x04\0\0" + bytes((0, 0, size >> 7, size & 0x7F)) + text
+        + b"\xff\xfb sound" + b"TAG" + text[:125].ljust(125, b"\0")
+    )  # fmt: skip

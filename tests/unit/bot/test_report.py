@@ -21,7 +21,7 @@ from bot import report, reporter
 from bot.commands import HANDLERS
 from bot.controls import ControlId, job_button, job_view
 from bot.messages import may_work_later, nonce
-from bot.pictures import MOVING, Picture, PictureTooLargeForDiscord
+from bot.pictures import Picture, PictureTooLargeForDiscord
 from bot.report import (
     FIRST_PART,
     REQUEST_LIMIT,
@@ -36,6 +36,7 @@ from bot.report import (
 from bot.reporter import MAX_HANGING, Reporter, UploadSlots
 from bot.running import running_embed
 from comfyui.errors import BadAnswer, PictureGone, Rejected, Unreachable
+from comfyui.history import NOUNS
 from comfyui.progress import Progress
 from store import Job, StoreError
 from tests.factories import CHANNEL, ELSEWHERE, JOB_ID, USER, a_catalog, a_job, settings
@@ -801,7 +802,8 @@ def test_what_cannot_be_made_small_enough_is_reported_in_words_at_the_first_try(
         await world.reported(job_id)
         assert world.channel.contents == [f"<@{USER}>"]  # and "Generating…" is gone
         assert world.channel.files == []
-        assert TOO_LARGE.user_message in world.channel.texts
+        said = "too large for Discord" if name == "a.png" else "MB that Discord takes here"
+        assert said in world.channel.texts
         assert world.comfy.asked == [(name, encoding) for encoding in asked]
         assert world.log() == ""
 
@@ -818,9 +820,9 @@ def test_where_some_pictures_fit_those_are_posted_and_the_text_says_how_many_do_
         world.reporter.job_ended(job_id)
         await world.reported(job_id)
         assert world.channel.files == [f"{job_id[:8]}-1.png", f"{job_id[:8]}-3.gif"]
-        assert world.channel.contents == [
-            f"<@{USER}>\n1 of 3 pictures is missing: {TOO_LARGE_LINE}"
-        ]
+        (content,) = world.channel.contents
+        assert content.startswith(f"<@{USER}>\n1 of 3 pictures is missing: it has ")
+        assert content.endswith(f"MB that Discord takes here. {TOO_LARGE.advice}")
         assert "No picture" not in world.channel.texts
 
     world.run(story)
@@ -833,13 +835,13 @@ def test_a_video_that_discord_finds_too_large_is_not_re_encoded_either(world: Wo
         world.reporter.job_ended(job_id, [b"a video", b"a picture"])
         await world.reported(job_id)
         assert world.channel.files == [f"{job_id[:8]}-2.webp"]
-        assert f"1 of 2 pictures is missing: {TOO_LARGE_LINE}" in world.channel.contents[0]
+        assert "1 of 2 pictures is missing: it has 0.0 MB" in world.channel.contents[0]
         assert world.comfy.asked == [("b.png", "webp;90")]
 
     world.run(story)
 
 
-@pytest.mark.parametrize("name", [f"a{suffix}" for suffix in (*MOVING, ".webp", ".png")])
+@pytest.mark.parametrize("name", [f"a{suffix}" for suffix in (*NOUNS, ".webp", ".png")])
 def test_a_video_or_an_animation_is_posted_as_it_was_made(world: World, name: str) -> None:
     async def story() -> None:
         job_id = world.completed([f"{name} [temp]", "b.png"])
