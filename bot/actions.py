@@ -19,7 +19,9 @@ from bot.controls import ControlId, Interaction, job_view
 from bot.messages import CANCELLED_BY_MODERATOR, DISCORD_ERRORS, PERMANENT_STATUSES
 from bot.permissions import cannot_post, check_may_change
 from bot.running import place_in_queue, waiting
-from jobs.draft import FormError, check_offered, new_seed
+from jobs.draft import new_seed
+from jobs.offered import check_offered
+from jobs.typed import FormError
 from jobs.worker import Queued
 from store import StoreError
 from text import UserError

@@ -8,46 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import discord
 
 from binder import SHAPES, Size
 from bot.controls import ControlId, Controls, Interaction, button
+from bot.modal import PromptModal, empty_seed, given_back
 from bot.permissions import cannot_post
 from bot.running import absence
 from comfy_client import ComfyClient
 from jobs.catalog import Catalog
 from jobs.draft import (
-    AS_IN_FILE,
-    CFG_RANGE,
-    NUMBER_LIMIT,
     PAGE_SIZE,
-    SEED_LIMIT,
-    STEPS_RANGE,
     Draft,
     Drafts,
     ExpiredForm,
-    FormError,
     SentForm,
     Stage,
     StaleForm,
-    numbers_of,
     shown_size,
 )
 from jobs.names import MENU_LIMIT, OptionNames, find_named
-from settings import PROMPT_LIMIT, Settings
+from jobs.typed import FormError
+from settings import Settings
 from store import JobParams, Store, StoreError
 from text import (
-    FIELD_LIMIT,
     OPTION_LIMIT,
     UserError,
     collecting,
-    drop_lone_surrogates,
     escape,
     in_lines,
     quote,
@@ -202,150 +194,6 @@ def workflow_gone(workflow: str, instead: str) -> str:
         f"The workflow {quote(workflow)} is not offered any more: {quote(instead)} stands in the"
         " form instead."
     )
-
-
-# ---------------------------------------------------------------------------------------------
-# The modal
-
-USUAL_STEPS = (20, 30)
-USUAL_CFG = (4, 8)
-
-
-class ModalInput(NamedTuple):
-    """A text input of the modal. `hint` stands below its label, completed by `hint_of()`; `example`
-    stands in it while it is empty; `limit` is in characters."""
-
-    label: str
-    hint: str
-    example: str
-    limit: int
-    is_required: bool
-
-
-INPUTS: Mapping[str, ModalInput] = {
-    "positive_prompt": ModalInput(
-        "Prompt",
-        "What the picture shows: who or what, where, in which light or style",
-        "a red fox asleep in fresh snow, morning light",
-        PROMPT_LIMIT,
-        True,
-    ),
-    "negative_prompt": ModalInput(
-        "Negative prompt",
-        "What to keep out of it, in plain words; may be empty",
-        "blurry, text, watermark",
-        PROMPT_LIMIT,
-        False,
-    ),
-    "steps": ModalInput(
-        "Steps",
-        "A whole number from {} to {}. {}: finer and slower",
-        "for example 25",
-        NUMBER_LIMIT,
-        True,
-    ),
-    "cfg": ModalInput(
-        "CFG",
-        "A number from {:g} to {:g}. {}; higher: closer to the prompt",
-        "for example 7.5",
-        NUMBER_LIMIT,
-        True,
-    ),
-    "seed": ModalInput(
-        "Seed",
-        "Empty: {}. The same seed and settings: the same picture",
-        "{}",
-        SEED_LIMIT,
-        False,
-    ),
-}
-
-
-class PromptModal(discord.ui.Modal):
-    """The modal with the inputs that have a text, by the names of INPUTS.
-
-    It is only a description: the submitted texts arrive at the bot's router, because discord.py
-    would forget an open modal, and the texts with it, at a restart or after its time.
-    """
-
-    def __init__(self, draft: Draft, origin: str) -> None:
-        """Show the draft's texts; `origin` is the button that opens it, `edit` or `retry`."""
-        control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
-        super().__init__(title="Prompts & Settings", custom_id=str(control_id))
-        styles, texts = discord.TextStyle, draft.texts()
-        for name, given in INPUTS.items():
-            if name not in texts:
-                continue
-            self.add_item(
-                discord.ui.Label(
-                    text=given.label,
-                    description=hint_of(name, draft),
-                    component=discord.ui.TextInput(
-                        custom_id=name,
-                        style=styles.paragraph if given.limit == PROMPT_LIMIT else styles.short,
-                        placeholder=given.example.format(empty_seed(draft)),
-                        default=texts[name] or None,
-                        required=given.is_required,
-                        max_length=given.limit,
-                    ),
-                )
-            )
-        self.stop()  # keeps discord.py from storing it
-
-    @staticmethod
-    def texts(components: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """Return the typed texts by custom id, from the data of a modal's interaction."""
-        texts: dict[str, str] = {}
-        for component in components:
-            inner = component.get("components") or [component.get("component") or {}]
-            for item in inner:
-                if "custom_id" in item:
-                    texts[item["custom_id"]] = drop_lone_surrogates(str(item.get("value") or ""))
-        return texts
-
-
-def hint_of(name: str, draft: Draft) -> str:
-    """Return the hint below the label of one of INPUTS, with the usual values of most workflows, or
-    this workflow's own where they are unusual."""
-    hint, own = INPUTS[name].hint, numbers_of(draft.offer.defaults)
-    if name == "seed":
-        is_random = draft.settings.random_seeds
-        return hint.format("random, a new picture each time" if is_random else AS_IN_FILE)
-    if name == "cfg":
-        return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
-    if name != "steps":
-        return hint
-    about = usual(own.get(name), USUAL_STEPS)
-    most = draft.settings.max_steps
-    more = f"{about}; more" if most >= max(USUAL_STEPS[1], own.get(name) or 0) else "More"
-    return hint.format(STEPS_RANGE[0], most, more)
-
-
-def empty_seed(draft: Draft) -> str:
-    """Return what an empty seed means."""
-    return "random" if draft.settings.random_seeds else AS_IN_FILE
-
-
-def usual(own: float | None, of_most: tuple[int, int]) -> str:
-    """Return which values make good pictures: those of most workflows or this workflow's own."""
-    low, high = of_most
-    if own is None or low <= own <= high:
-        return f"{low} to {high} is usual"
-    return f"This workflow's own is {own:g}"
-
-
-def given_back(typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return typed texts as arguments of a reply: an embed, or a file where one is too long."""
-    texts = [
-        (given.label, typed[name]) for name, given in INPUTS.items() if typed.get(name, "").strip()
-    ]
-    embed = discord.Embed(description="This is what you typed:")
-    for label, text in texts:
-        embed.add_field(name=label, value=escape(text, 3 * PROMPT_LIMIT), inline=False)
-    if all(len(field.value or "") <= FIELD_LIMIT for field in embed.fields):
-        return {"embed": embed}
-    whole = "\n\n".join(f"{label}:\n{text}" for label, text in texts)
-    return {"file": discord.File(io.BytesIO(whole.encode()), "what-you-typed.txt")}
 
 
 # ---------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
 from jobs.catalog import LISTS_AGE, Offer
-from jobs.draft import AS_IN_FILE, Stage, changes_since, check_offered
+from jobs.draft import AS_IN_FILE, Stage, changes_since
 from jobs.names import OptionNames
+from jobs.offered import check_offered
 from settings import PROMPT_LIMIT
 from text import UserError, collecting, drop_lone_surrogates
 

@@ -25,8 +25,9 @@ from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
 from comfyui.history import ImageRef
 from comfyui.progress import Progress
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
-from jobs.draft import CFG_RANGE, STEPS_RANGE, Draft, FormError
+from jobs.draft import Draft
 from jobs.names import NamesByList, OptionNames, find_named, nearest
+from jobs.typed import CFG_RANGE, STEPS_RANGE, FormError
 from jobs.worker import Worker
 from settings import Settings, redact
 from store import Job, JobParams, PictureParams, Store

@@ -13,31 +13,43 @@ import re
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import binder
 from binder import OPTION_PARAMS, SEED_MAX, SHAPES, Size, in_shape
 from jobs import lora
 from jobs.catalog import Catalog, Offer
-from jobs.names import MENU_LIMIT, find_named, nearest
-from settings import MOST_STEPS, PROMPT_LIMIT, Settings
+from jobs.names import MENU_LIMIT, find_named
+from jobs.offered import (
+    NO_SHAPE,
+    PARAM_NAMES,
+    moved_note,
+    not_offered,
+    too_many_steps,
+    without_unbound,
+)
+from jobs.typed import (
+    CFG_RANGE,
+    STEPS_RANGE,
+    FormError,
+    check_prompt,
+    parse_cfg,
+    parse_seed,
+    parse_steps,
+)
+from settings import PROMPT_LIMIT, Settings
 from store import JobParams, PictureParams
 from text import (
     OPTION_LIMIT,
-    UserError,
     collecting,
-    display_name,
     escape,
     quote,
     shorten_middle,
-    without_extension,
 )
 
-STEPS_RANGE = (1, MOST_STEPS)
-CFG_RANGE = (1.0, 30.0)
 NUMBER_LIMIT = 20  # characters
 SEED_LIMIT = 40  # characters
 RANDOM_SEEDS = 2**32
@@ -46,21 +58,11 @@ DEFAULT_CFG = 7.0
 FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept, those who opened one last
 AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
-NO_SHAPE = "The shape cannot be chosen with this workflow any more."
 STALE_LIST = "That list has changed since, so nothing was chosen. Please choose again."
 FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and press Generate again."
 SHOWN_PARAMS = (*OPTION_PARAMS, "negative prompt", "steps", "CFG", "seed")  # as a form names them
 PAGE_SIZE = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
-PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
 # The values of a job whose workflow has no place for them.
-UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, "negative_prompt"), "")
-UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None}
-
-Params = TypeVar("Params", bound=PictureParams)
-
-
-class FormError(UserError):
-    """Refusal of something that was filled in."""
 
 
 class StaleForm(FormError):
@@ -486,109 +488,3 @@ def shown_params(offer: Offer) -> set[str]:
     """Return the names that a form has for its controls."""
     names = [name for name in SHOWN_PARAMS if name.split()[0].lower() in offer.params]
     return {f"the {name}" for name in (*names, *(["shape"] if offer.size else []))}
-
-
-def without_unbound(params: Params, bound: Collection[str]) -> Params:
-    """Return a job or picture without the params that its workflow has no place for."""
-    names = [name for name in UNBOUND if PARAM_NAMES.get(name, name) not in bound]
-    changes: dict[str, Any] = {name: UNBOUND[name] for name in names}
-    return replace(params, **changes)
-
-
-def check_offered(
-    params: Params, offers: Mapping[str, Offer], most_steps: int
-) -> tuple[Params, list[str]]:
-    """Return the job as ComfyUI can make it now, and a sentence for each model that has moved since
-    (before a refresh, or in an old job). Raises FormError for what is not offered any more. Params
-    that only the workflow of now has keep the values of its file."""
-    workflow = params.workflow or next(iter(offers))
-    if workflow not in offers:
-        raise FormError(f"The workflow {quote(workflow)} is not offered any more.")
-    offer = offers[workflow]
-    notes: list[str | None] = []
-    gone: list[str | None] = []
-    changes: dict[str, Any] = {}
-    for name in offer.fields:
-        if value := getattr(params, name):
-            changes[name] = found = offer.find(name, value)
-            notes.append(moved_note(value, found) if found else None)
-            gone.append(None if found else not_offered(name, value, offer, instead=""))
-    named, wrong = lora.resolve(params.positive_prompt, params.negative_prompt, offer.loras)
-    changes["positive_prompt"] = named
-    notes += lora.changes(params.positive_prompt, named)
-    gone += wrong
-    gone.append(too_many_steps(params.steps, most_steps))
-    gone.append(NO_SHAPE if params.shape and offer.size is None else None)
-    if any(gone):
-        raise FormError("\n".join(filter(None, gone)))
-    changes["size"] = params.size if offer.size else None
-    return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
-
-
-def moved_note(before: str, now: str) -> str | None:
-    """Return a sentence about a model that has moved; None if it has not."""
-    if before == now:
-        return None
-    was, now = (
-        escape(shorten_middle(without_extension(path), OPTION_LIMIT)) for path in (before, now)
-    )
-    return f"The model {was} has moved to {now}."
-
-
-def not_offered(name: str, value: str, offer: Offer, instead: str) -> str:
-    """Return a sentence about a value of one of OPTION_PARAMS that is not offered any more;
-    `instead` is the current value."""
-    offered = offer.offered(name)
-    gone = f"The {name} {quote(display_name(value))} is not offered any more"
-    if instead in offered:
-        return f"{gone}: {quote(display_name(instead))} stands in the form instead."
-    return f"{gone}.{nearest(value, offered)} Choose another in the form."
-
-
-def too_many_steps(steps: int, most: int) -> str | None:
-    """Return a sentence if an earlier job has more steps than the owner allows now."""
-    return f"At most {most} steps are allowed now; these were {steps}." if steps > most else None
-
-
-# ---------------------------------------------------------------------------------------------
-# Parsers: each raises FormError with a finished sentence
-
-
-def check_prompt(text: str) -> None:
-    """Raise FormError for a prompt that has no more in it than LoRA tags."""
-    if not lora.text_of(text):
-        raise FormError("**Prompt** is empty: describe the picture in a few words.")
-
-
-def parse_steps(text: str, most: int) -> int:
-    """Return a whole number from 1 to `most` in plain ASCII digits."""
-    low, number = STEPS_RANGE[0], text.strip()
-    if not re.fullmatch(r"\+?[0-9]{1,4}", number) or not low <= int(number) <= most:
-        raise FormError(f"**Steps** is {quote(text)}: give a whole number from {low} to {most}.")
-    return int(number)
-
-
-def parse_cfg(text: str) -> float:
-    """Return a decimal number in CFG_RANGE in plain ASCII digits, with a point or a comma."""
-    low, high = CFG_RANGE
-    number = text.strip().replace(",", ".")
-    pattern = r"\+?[0-9]{1,4}(\.[0-9]{1,10})?"
-    if not re.fullmatch(pattern, number) or not low <= float(number) <= high:
-        raise FormError(
-            f"**CFG** is {quote(text)}: give a number from {low:g} to {high:g},"
-            " for example 7 or 7.5."
-        )
-    return float(number)
-
-
-def parse_seed(text: str) -> int | None:
-    """Return a seed in plain ASCII digits; None for an empty text."""
-    number = text.strip()
-    if not number:
-        return None
-    if not re.fullmatch(r"\+?[0-9]{1,20}", number) or int(number) > SEED_MAX:
-        raise FormError(
-            f"**Seed** is {quote(text)}: give a whole number from 0 to {SEED_MAX}, or leave it"
-            " empty for a random one."
-        )
-    return int(number)

@@ -19,33 +19,23 @@ import binder
 from binder import OPTION_PARAMS
 from bot.commands import HANDLERS
 from bot.controls import ControlId
-from bot.form import (
-    Forms,
-    PromptModal,
-    form_embed,
-    form_view,
-    given_back,
-    menu_options,
-    retry_view,
-)
+from bot.form import Forms, form_embed, form_view, menu_options, retry_view
+from bot.modal import PromptModal, given_back
 from jobs.catalog import Offer
 from jobs.draft import (
     FORM_LIMIT,
     Draft,
     Drafts,
     ExpiredForm,
-    FormError,
     SentForm,
     Stage,
     StaleForm,
     changes_since,
-    check_offered,
     new_seed,
-    parse_cfg,
-    parse_seed,
-    parse_steps,
 )
 from jobs.names import OptionNames
+from jobs.offered import check_offered
+from jobs.typed import FormError, parse_cfg, parse_seed, parse_steps
 from store import Job, JobParams, JobStatus, PictureParams, StoreError
 from tests.factories import a_catalog, an_offer, settings
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults

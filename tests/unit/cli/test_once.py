@@ -12,7 +12,8 @@ import pytest
 from cli.once import OnceError, check_folder, choose_only, explanation, save, show_progress
 from comfyui.errors import Interrupted, TimedOut
 from comfyui.progress import Progress
-from jobs.draft import Draft, FormError
+from jobs.draft import Draft
+from jobs.typed import FormError
 from tests.factories import a_job, an_offer, settings
 
 

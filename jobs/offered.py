@@ -1,0 +1,87 @@
+"""Jobs and forms held against what ComfyUI offers now, and the sentences about what is gone.
+
+Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from binder import OPTION_PARAMS
+from jobs import lora
+from jobs.catalog import Offer
+from jobs.names import nearest
+from jobs.typed import FormError
+from store import PictureParams
+from text import OPTION_LIMIT, display_name, escape, quote, shorten_middle, without_extension
+
+NO_SHAPE = "The shape cannot be chosen with this workflow any more."
+PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
+UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, "negative_prompt"), "")
+UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None}
+
+Params = TypeVar("Params", bound=PictureParams)
+
+
+def without_unbound(params: Params, bound: Collection[str]) -> Params:
+    """Return a job or picture without the params that its workflow has no place for."""
+    names = [name for name in UNBOUND if PARAM_NAMES.get(name, name) not in bound]
+    changes: dict[str, Any] = {name: UNBOUND[name] for name in names}
+    return replace(params, **changes)
+
+
+def check_offered(
+    params: Params, offers: Mapping[str, Offer], most_steps: int
+) -> tuple[Params, list[str]]:
+    """Return the job as ComfyUI can make it now, and a sentence for each model that has moved since
+    (before a refresh, or in an old job). Raises FormError for what is not offered any more. Params
+    that only the workflow of now has keep the values of its file."""
+    workflow = params.workflow or next(iter(offers))
+    if workflow not in offers:
+        raise FormError(f"The workflow {quote(workflow)} is not offered any more.")
+    offer = offers[workflow]
+    notes: list[str | None] = []
+    gone: list[str | None] = []
+    changes: dict[str, Any] = {}
+    for name in offer.fields:
+        if value := getattr(params, name):
+            changes[name] = found = offer.find(name, value)
+            notes.append(moved_note(value, found) if found else None)
+            gone.append(None if found else not_offered(name, value, offer, instead=""))
+    named, wrong = lora.resolve(params.positive_prompt, params.negative_prompt, offer.loras)
+    changes["positive_prompt"] = named
+    notes += lora.changes(params.positive_prompt, named)
+    gone += wrong
+    gone.append(too_many_steps(params.steps, most_steps))
+    gone.append(NO_SHAPE if params.shape and offer.size is None else None)
+    if any(gone):
+        raise FormError("\n".join(filter(None, gone)))
+    changes["size"] = params.size if offer.size else None
+    return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
+
+
+def moved_note(before: str, now: str) -> str | None:
+    """Return a sentence about a model that has moved; None if it has not."""
+    if before == now:
+        return None
+    was, now = (
+        escape(shorten_middle(without_extension(path), OPTION_LIMIT)) for path in (before, now)
+    )
+    return f"The model {was} has moved to {now}."
+
+
+def not_offered(name: str, value: str, offer: Offer, instead: str) -> str:
+    """Return a sentence about a value of one of OPTION_PARAMS that is not offered any more;
+    `instead` is the current value."""
+    offered = offer.offered(name)
+    gone = f"The {name} {quote(display_name(value))} is not offered any more"
+    if instead in offered:
+        return f"{gone}: {quote(display_name(instead))} stands in the form instead."
+    return f"{gone}.{nearest(value, offered)} Choose another in the form."
+
+
+def too_many_steps(steps: int, most: int) -> str | None:
+    """Return a sentence if an earlier job has more steps than the owner allows now."""
+    return f"At most {most} steps are allowed now; these were {steps}." if steps > most else None
