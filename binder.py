@@ -17,10 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from graph import (
+    SEED_INPUTS,
+    Link,
+    Nodes,
+    Place,
+    chain,
+    class_of,
+    inputs_of,
+    is_sampler,
+    literal_seeds,
+    source_of,
+    steps_of,
+    users_of,
+)
 from store import JobParams
-
-# ComfyUI's API format: {node id: {"class_type": str, "inputs": {...}}}.
-Nodes = dict[str, Any]
 
 # What may be bound in a workflow, in the order in which it is looked at.
 PARAMS = (
@@ -42,43 +53,6 @@ TEXT_PARAMS = (*PROMPT_PARAMS, *OPTION_PARAMS)
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
-class Place(NamedTuple):
-    """An input of a node."""
-
-    node: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.node}.{self.name}"
-
-    @classmethod
-    def parse(cls, text: object) -> Place:
-        """Reverse `str()`: the id ends at the first dot, and may hold colons. Raises ValueError for
-        anything else."""
-        node, dot, name = str(text).partition(".")
-        if not isinstance(text, str) or not node or not dot or not name:
-            raise ValueError(f'{text!r} is not of the form "<node id>.<input>"')
-        return cls(node, name)
-
-
-class Link(NamedTuple):
-    """The value of an input that comes from another node: from the output `slot` of `node`."""
-
-    node: str
-    slot: int
-
-    @classmethod
-    def parse(cls, value: object) -> Link | None:
-        """Return the link that an input holds, wherever it leads; None if it holds none."""
-        if not isinstance(value, list) or len(value) != 2:
-            return None
-        node, slot = value
-        is_number = isinstance(slot, int | float) and not isinstance(slot, bool)
-        if not isinstance(node, str | int) or not is_number or not abs(slot) < SLOTS_MAX:
-            return None
-        return cls(str(node), int(slot))
-
-
 Bindings = Mapping[str, tuple[Place, ...]]  # of every param the places it is written to
 
 
@@ -98,11 +72,8 @@ LOCKED: Bindings = _bindings(
 )
 
 PASS_LIMITS = ("start_at_step", "end_at_step")  # of a pass in a chain that shares its steps
-ASSUMED_STEPS = 20  # of a sampler whose steps come from another node, for its share of the progress
-SEED_INPUTS = ("seed", "noise_seed")
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
 LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
-SLOTS_MAX = 1_000_000  # no node has so many outputs, and a float above it may be infinite
 SIZE_STEP = 64  # pixels: what every model takes
 SIZE_MAX = 16384  # pixels: what ComfyUI takes at most
 SHAPES = {  # width to height, near to what SDXL was trained with
@@ -240,8 +211,8 @@ class Workflow:
         for param in OPTION_PARAMS:
             inputs = dict.fromkeys(self.bindings[param])
             for place in self.bindings[param]:
-                inputs.update(dict.fromkeys(_users(self.graph, place.node)))
-            found[param] = [(_class_of(self.graph, node), name) for node, name in inputs]
+                inputs.update(dict.fromkeys(users_of(self.graph, place.node)))
+            found[param] = [(class_of(self.graph, node), name) for node, name in inputs]
         return found
 
     def value(self, place: Place) -> Any:
@@ -252,10 +223,10 @@ class Workflow:
         """Yield every text that stands in the file as the value of an input."""
         written_to = {place for param in OPTION_PARAMS for place in self.bindings[param]}
         for node in self.graph:
-            for name, value in _inputs(self.graph, node).items():
+            for name, value in inputs_of(self.graph, node).items():
                 if isinstance(value, str):
                     written = (node, name) in written_to
-                    yield FileText(node, _class_of(self.graph, node), name, value, written)
+                    yield FileText(node, class_of(self.graph, node), name, value, written)
 
     def model_slots(self, outputs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
         """Return the nodes that LoRAs follow, with the slots of their model and CLIP: those with
@@ -264,7 +235,7 @@ class Workflow:
         found: dict[str, dict[str, int]] = {}
         for node, _ in self.bindings["model"]:
             is_loader = bool(_model_slots(self.graph, node, outputs))
-            for loader in [node] if is_loader else [u.node for u in _users(self.graph, node)]:
+            for loader in [node] if is_loader else [u.node for u in users_of(self.graph, node)]:
                 found[loader] = _model_slots(self.graph, loader, outputs)
         return {node: slots for node, slots in found.items() if slots}
 
@@ -284,7 +255,7 @@ class Prompt(Workflow):
         """Let the passes of a chain begin and end at the same share of `steps` as in the file: they
         share their steps, and say so by start_at_step and end_at_step."""
         for node in self.graph:
-            inputs, place = _inputs(self.graph, node), _source(before.graph, node, "steps")
+            inputs, place = inputs_of(self.graph, node), source_of(before.graph, node, "steps")
             if place not in self.bindings["steps"] or place is None:
                 continue
             all_steps = before.value(place)
@@ -300,12 +271,12 @@ class Prompt(Workflow):
         distance to it: so what was equal in the file stays equal, and what differed differs, as far
         as the server's `maxima`, by class and input, leave room.
         """
-        literal = list(_literal_seeds(self.graph))
+        literal = list(literal_seeds(self.graph))
         bases = self.bindings["seed"] or tuple(literal[:1])
         base = self.value(bases[0]) if bases else 0
         self.write(bases, seed)
         for place in (place for place in literal if place not in bases):
-            limit = maxima.get((_class_of(self.graph, place.node), place.name), SEED_MAX)
+            limit = maxima.get((class_of(self.graph, place.node), place.name), SEED_MAX)
             self.write([place], (seed + self.value(place) - base) % (min(limit, SEED_MAX) + 1))
 
     def resize(self, size: Size) -> None:
@@ -317,7 +288,7 @@ class Prompt(Workflow):
         """Put LoRA loaders, in this order, between the model's node and whoever uses what it gives.
         `outputs` is as for `model_slots()`."""
         for node, slots in (self.model_slots(outputs) if loras else {}).items():
-            users = _users(self.graph, node)
+            users = users_of(self.graph, node)
             links = {name: Link(node, slot) for name, slot in slots.items()}
             taken = {link: name for name, link in links.items()}
             for lora in loras:
@@ -452,7 +423,7 @@ def in_shape(size: Size, shape: str) -> Size:
 def rename_files(graph: Nodes, ending: str) -> None:
     """Let the saving nodes of a prompt begin their file names otherwise: they run again, and the
     rest comes from ComfyUI's cache (docs/comfyui.md)."""
-    for inputs in (_inputs(graph, node) for node in graph):
+    for inputs in (inputs_of(graph, node) for node in graph):
         if isinstance(inputs.get(FILE_NAME_INPUT), str):
             inputs[FILE_NAME_INPUT] += ending
 
@@ -464,100 +435,34 @@ def sampler_steps(graph: Nodes) -> dict[str, int]:
     def visit(node: str, path: frozenset[str]) -> None:
         if node not in graph or node in path or node in order:
             return
-        for link in filter(None, map(Link.parse, _inputs(graph, node).values())):
+        for link in filter(None, map(Link.parse, inputs_of(graph, node).values())):
             visit(link.node, path | {node})
         order.setdefault(node)
 
     for node in graph:
         visit(node, frozenset())
-    return {node: _steps_of(graph, node) for node in order if _is_sampler(graph, node)}
+    return {node: steps_of(graph, node) for node in order if is_sampler(graph, node)}
 
 
 # Reading a graph
 
 
-def _inputs(graph: Nodes, node: str) -> dict[str, Any]:
-    """Return the inputs of a node, empty if it has none or is no node."""
-    entry = graph.get(node)
-    inputs = entry.get("inputs") if isinstance(entry, dict) else None
-    return inputs if isinstance(inputs, dict) else {}
-
-
-def _class_of(graph: Nodes, node: str) -> str:
-    return str(graph[node].get("class_type"))
-
-
-def _users(graph: Nodes, source: str) -> dict[Place, int]:
-    """Return the inputs that are linked to a node, with the slot that each takes."""
-    users: dict[Place, int] = {}
-    for node in graph:
-        for name, value in _inputs(graph, node).items():
-            link = Link.parse(value)
-            if link is not None and link.node == source:
-                users[Place(node, name)] = link.slot
-    return users
-
-
-def _chain(graph: Nodes, node: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield a node and those upstream of it, each by the first of these inputs that there is."""
-    for _ in graph:  # no chain of links is longer than the graph, unless it is a circle
-        yield node
-        inputs = _inputs(graph, node)
-        link = Link.parse(next((inputs[name] for name in names if name in inputs), None))
-        if link is None:
-            return
-        node = link.node
-
-
-def _source(graph: Nodes, node: str, *names: str) -> Place | None:
-    """Return where the value of the first of these inputs stands: in the node itself, or upstream
-    in the node that has such an input, or nothing but a number."""
-    *_, last = _chain(graph, node, names)
-    inputs = _inputs(graph, last)
-    name = next((name for name in names if name in inputs), None)
-    if name is None:
-        numbers = [name for name, value in inputs.items() if type(value) is int]
-        return Place(last, numbers[0]) if len(numbers) == 1 else None
-    return None if isinstance(inputs[name], list) else Place(last, name)
-
-
 def _base_seed(graph: Nodes) -> tuple[Place, ...]:
     """Return the place of the number that the locked workflow's base pass runs with: its own, or
     that of the node it is linked to."""
-    *_, last = _chain(graph, BASE_PASS, SEED_INPUTS)
-    return tuple(place for place in _literal_seeds(graph) if place.node == last)[:1]
+    *_, last = chain(graph, BASE_PASS, SEED_INPUTS)
+    return tuple(place for place in literal_seeds(graph) if place.node == last)[:1]
 
 
 def _base_size(graph: Nodes) -> dict[str, tuple[Place, ...]]:
     """Return the places of width and height in the node that the latent of the locked workflow's
     base pass comes from."""
     sides = ("width", "height")
-    for node in _chain(graph, BASE_PASS, LATENT_INPUTS):
-        if node != BASE_PASS and _inputs(graph, node).keys() >= {*sides}:
-            found = {side: _source(graph, node, side) for side in sides}
+    for node in chain(graph, BASE_PASS, LATENT_INPUTS):
+        if node != BASE_PASS and inputs_of(graph, node).keys() >= {*sides}:
+            found = {side: source_of(graph, node, side) for side in sides}
             return {side: (place,) for side, place in found.items() if place is not None}
     return {}
-
-
-def _literal_seeds(graph: Nodes) -> Iterator[Place]:
-    """Yield the place of every seed that stands in the graph as a number."""
-    for node in graph:
-        inputs = _inputs(graph, node)
-        yield from (Place(node, name) for name in SEED_INPUTS if type(inputs.get(name)) is int)
-
-
-def _is_sampler(graph: Nodes, node: str) -> bool:
-    """Return whether the node reports sampling steps: it has all settings of its own, or takes the
-    sigmas of another node."""
-    names = _inputs(graph, node).keys()
-    return names >= {"steps", "sampler_name"} or names >= {"sigmas", "latent_image"}
-
-
-def _steps_of(graph: Nodes, node: str) -> int:
-    """Return how many steps a sampler node does."""
-    place = _source(graph, node, "steps", "sigmas")
-    steps = graph[place.node]["inputs"][place.name] if place else None
-    return steps if isinstance(steps, int) and steps > 0 else ASSUMED_STEPS
 
 
 # LoRAs
@@ -566,9 +471,9 @@ def _steps_of(graph: Nodes, node: str) -> int:
 def _model_slots(graph: Nodes, node: str, outputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Return the slots at which a node gives out its model, and its CLIP if it has one; empty if it
     gives no model."""
-    types = outputs.get(_class_of(graph, node))
+    types = outputs.get(class_of(graph, node))
     if types is None:
-        given = {user.name: slot for user, slot in _users(graph, node).items()}
+        given = {user.name: slot for user, slot in users_of(graph, node).items()}
     else:
         names = {"MODEL": "model", "CLIP": "clip"}
         given = {name: types.index(kind) for kind, name in names.items() if kind in types}

@@ -23,8 +23,9 @@ from adopt.passes import (
 from adopt.refusals import listed
 from adopt.texts import Part, Texts, Want
 from adopt.tracing import NAMES, Traced
-from binder import PARAMS, Nodes, Place
+from binder import PARAMS
 from comfyui.object_info import ObjectInfo
+from graph import Nodes, Place
 
 PRESET = re.compile(r"(^|_)(ratio|preset|resolution|dimensions?)(_|$)|^size$", re.I)
 CUSTOM = re.compile(r"custom|manual|none|自定义|^$", re.I)  # a preset that leaves it to the numbers

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from binder import Link, Nodes, Place
+from graph import Link, Nodes, Place
 
 NESTED = 4  # so deep may a workflow be wrapped: {"input": {"workflow": {"prompt": {…}}}}
 

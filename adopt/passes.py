@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from adopt import switches, tracing
 from adopt.graph import Graph, Node
 from adopt.tracing import NAMES, PIPE
-from binder import Place
 from comfyui.object_info import ObjectInfo
+from graph import Place
 
 LATENT = re.compile(r"^(latents?|samples?|base_latent|optional_latent|stage_\w)(_\w+)?$", re.I)
 PICTURE = re.compile(

@@ -21,7 +21,7 @@ from adopt.passes import (
 )
 from adopt.texts import Texts
 from adopt.tracing import NAMES
-from binder import Place
+from graph import Place
 
 SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
 EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)

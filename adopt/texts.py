@@ -22,8 +22,8 @@ from adopt.tracing import (
     ZEROED,
     is_placeholder,
 )
-from binder import Link, Place
 from comfyui.object_info import ObjectInfo
+from graph import Link, Place
 
 Want = Literal["positive", "negative"]
 CLOSE = 4.0  # texts whose likelihoods differ by less are candidates together

@@ -14,7 +14,7 @@ from typing import Literal
 
 from adopt import switches
 from adopt.graph import Graph, Node
-from binder import Link, Place
+from graph import Link, Place
 
 Kind = Literal["number", "string"]
 

@@ -20,6 +20,7 @@ from adopt.analysis import Adoption, analyse_file
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
+from graph import Nodes
 from jobs.catalog import FILE_NAME, lacking
 from settings import Settings
 
@@ -147,7 +148,7 @@ def _is_name(name: str) -> bool:
     return is_plain and len(name) <= NAME_LIMIT and not WINDOWS_NAMES.fullmatch(name)
 
 
-def _pretty(workflow: binder.Nodes) -> str:
+def _pretty(workflow: Nodes) -> str:
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 

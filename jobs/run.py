@@ -32,6 +32,7 @@ from comfyui.errors import (
 from comfyui.history import HistoryEntry, ImageRef, images_in
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
+from graph import Nodes
 from jobs import lora
 from jobs.catalog import Catalog
 from jobs.hold import Hold
@@ -70,7 +71,7 @@ class PromptState(Enum):
 
 def build_prompt(
     job: Job, workflow: binder.Workflow, server: Capabilities, loras: OptionNames
-) -> binder.Nodes:
+) -> Nodes:
     """Return the workflow bound to the job, with each further step that the job asks for. Raises
     JobError for what the server or the workflow does not have any more."""
     text = lora.read(job.positive_prompt, loras)
@@ -105,7 +106,7 @@ class PromptRun:
     def __init__(
         self,
         job: Job,
-        prompt: binder.Nodes,
+        prompt: Nodes,
         timeout: float,
         accepted: float,
         *,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import binder
+from graph import SEED_INPUTS, Nodes
 from jobs.draft import new_seed
 from store import JobParams
 from tests.standins.comfyui.nodes import flux_workflow
@@ -449,7 +450,7 @@ def test_seeds_with_the_same_limit_stay_apart_and_what_was_equal_stays_equal() -
 @pytest.mark.parametrize("seed", [0, SEED, 2**64 - 1])
 def test_without_limits_a_workflow_is_what_it_always_was(make: Make, seed: int) -> None:
     """Byte for byte, so that a seed gives the picture that it gave before."""
-    wide = {(c, s): 2**64 - 1 for c in prompt(make()).classes.values() for s in binder.SEED_INPUTS}
+    wide = {(c, s): 2**64 - 1 for c in prompt(make()).classes.values() for s in SEED_INPUTS}
     wider = dict.fromkeys(wide, 2**70)
     plain = make()
     base = plain["301" if make is deployed else "239"]["inputs"]["seed"]
@@ -554,7 +555,7 @@ CHAIN_BINDINGS: Any = {
 }
 
 
-def chained(**changes: Any) -> binder.Nodes:
+def chained(**changes: Any) -> Nodes:
     result = binder.validate(CHAIN, binder.parse_bindings(CHAIN_BINDINGS))
     assert result.ok
     return binder.bind(dataclasses.replace(JOB, **changes), result).graph

@@ -9,6 +9,7 @@ import pytest
 
 import binder
 from comfyui.object_info import ObjectInfo
+from graph import SEED_INPUTS
 from jobs.names import OptionNames
 from jobs.run import JobError, build_prompt
 from tests.factories import a_job
@@ -16,7 +17,7 @@ from tests.harness.bot import REPOSITORY
 from tests.standins.comfyui.nodes import LORAS, flux_workflow, installed_nodes
 
 SHIPPED = json.loads((REPOSITORY / "workflows/multisampler/base.json").read_text("utf-8"))
-SERVER = ObjectInfo(installed_nodes()).capabilities(binder.SEED_INPUTS)
+SERVER = ObjectInfo(installed_nodes()).capabilities(SEED_INPUTS)
 NAMES = OptionNames(SERVER.loras)
 LOCKED = binder.Workflow.locked(SHIPPED)
 FLUX = binder.Workflow(
