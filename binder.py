@@ -46,10 +46,11 @@ PARAMS = (
     "width",
     "height",
     "batch",
+    "image",
 )
 OPTION_PARAMS = ("model", "sampler", "scheduler")  # their values come from a list of the server's
 PROMPT_PARAMS = ("positive", "negative")
-TEXT_PARAMS = (*PROMPT_PARAMS, *OPTION_PARAMS)
+TEXT_PARAMS = (*PROMPT_PARAMS, *OPTION_PARAMS, "image")
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -74,6 +75,8 @@ LOCKED: Bindings = _bindings(
 PASS_LIMITS = ("start_at_step", "end_at_step")  # of a pass in a chain that shares its steps
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
 LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
+PIXEL_INPUTS = ("pixels", "image", "images")
+SCALER = "ImageScaleToTotalPixels"
 SIZE_STEP = 64  # pixels: what every model takes
 SIZE_MAX = 16384  # pixels: what ComfyUI takes at most
 SHAPES = {  # width to height, near to what SDXL was trained with
@@ -182,11 +185,42 @@ class Workflow:
 
     @property
     def size(self) -> Size | None:
-        """Return the size of the pictures before they are enlarged; None if no numbers say so."""
+        """Return the size of the pictures before they are enlarged; None if no numbers say so, or
+        if it is that of a person's picture."""
         places = (*self.bindings["width"][:1], *self.bindings["height"][:1])
         values = [self.value(place) for place in places]
         are_pixels = all(type(value) is int and 0 < value <= SIZE_MAX for value in values)
-        return Size(*values) if len(set(places)) == 2 and are_pixels else None
+        return Size(*values) if len(set(places)) == 2 and are_pixels and not self.strength else None
+
+    @property
+    def takes_image(self) -> bool:
+        """Return whether a person gives the picture to work on."""
+        return bool(self.bindings["image"])
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Return whether a job has a prompt; an upscaler's has none."""
+        return bool(self.bindings["positive"])
+
+    @property
+    def strength(self) -> tuple[Place, ...]:
+        """Return the places that say how much of a person's picture is made anew: the denoise of
+        the samplers that begin with it."""
+        places = (
+            source_of(self.graph, node, "denoise", "sigmas")
+            for node in self.graph
+            if is_sampler(self.graph, node) and self._begins_with_image(node)
+        )
+        found = dict.fromkeys(place for place in places if place and place.name == "denoise")
+        return tuple(place for place in found if type(self.value(place)) in (int, float))
+
+    def _begins_with_image(self, sampler: str) -> bool:
+        """Return whether the latent of a sampler is a person's picture, and not what another
+        sampler has made of it."""
+        images = {place.node for place in self.bindings["image"]}
+        _, *upstream = chain(self.graph, sampler, (*LATENT_INPUTS, *PIXEL_INPUTS))
+        before = itertools.takewhile(lambda node: not is_sampler(self.graph, node), upstream)
+        return not images.isdisjoint(before)
 
     @property
     def classes(self) -> dict[str, str]:
@@ -220,11 +254,12 @@ class Workflow:
         return self.graph[place.node]["inputs"][place.name]
 
     def texts(self) -> Iterator[FileText]:
-        """Yield every text that stands in the file as the value of an input."""
+        """Yield every text that stands in the file as the value of an input, but the picture in
+        whose place every job writes its own."""
         written_to = {place for param in OPTION_PARAMS for place in self.bindings[param]}
         for node in self.graph:
             for name, value in inputs_of(self.graph, node).items():
-                if isinstance(value, str):
+                if isinstance(value, str) and (node, name) not in self.bindings["image"]:
                     written = (node, name) in written_to
                     yield FileText(node, class_of(self.graph, node), name, value, written)
 
@@ -284,6 +319,24 @@ class Prompt(Workflow):
         self.write(self.bindings["width"], size.width)
         self.write(self.bindings["height"], size.height)
 
+    def use_image(self, name: str, strength: float) -> None:
+        """Write the name that the server gave to a person's picture, and how strongly it is
+        changed; 0 is as in the file."""
+        self.write(self.bindings["image"], name)
+        if strength > 0:
+            self.write(self.strength, strength)
+
+    def scale_image(self, megapixels: float, inputs: Mapping[str, Any]) -> None:
+        """Scale a person's picture to so many megapixels before anything uses it; `inputs` are the
+        defaults of the server's SCALER."""
+        # A megapixel of ComfyUI has 2**20 pixels; rounded down, so that the limit holds.
+        most = max(1, math.floor(megapixels * 10**8 / 2**20)) / 100
+        for node, _ in self.bindings["image"]:
+            users, new = users_of(self.graph, node), _free_id(self.graph, "picture")
+            scaling = {**inputs, "image": [node, 0], "megapixels": most}
+            self.graph[new] = {"class_type": SCALER, "inputs": scaling}
+            self.write([user for user, slot in users.items() if slot == 0], [new, 0])
+
     def add_loras(self, loras: Sequence[Lora], outputs: Mapping[str, Sequence[str]]) -> None:
         """Put LoRA loaders, in this order, between the model's node and whoever uses what it gives.
         `outputs` is as for `model_slots()`."""
@@ -292,7 +345,7 @@ class Prompt(Workflow):
             links = {name: Link(node, slot) for name, slot in slots.items()}
             taken = {link: name for name, link in links.items()}
             for lora in loras:
-                new = _free_id(self.graph)
+                new = _free_id(self.graph, "lora")
                 self.graph[new] = _lora_loader(lora, links)
                 links = {name: Link(new, slot) for slot, name in enumerate(links)}
             for user, slot in users.items():
@@ -342,7 +395,7 @@ def parse_bindings(document: object) -> Bindings:
             bindings[param] = tuple(map(Place.parse, entries))
         except ValueError as error:
             raise ValueError(f"{param} in {BINDINGS_FILE}: {error}") from error
-    if not bindings["positive"]:
+    if not bindings["positive"] and not bindings["image"]:
         raise ValueError(f"{BINDINGS_FILE} does not say where the prompt goes: positive is empty")
     return bindings
 
@@ -489,8 +542,8 @@ def _lora_loader(lora: Lora, links: Mapping[str, Link]) -> dict[str, Any]:
     return {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": lora.strength}}
 
 
-def _free_id(graph: Nodes) -> str:
-    return next(new for n in itertools.count(1) if (new := f"lora-{n}") not in graph)
+def _free_id(graph: Nodes, stem: str) -> str:
+    return next(new for n in itertools.count(1) if (new := f"{stem}-{n}") not in graph)
 
 
 def _finite(text: str) -> float:

@@ -136,6 +136,7 @@ class _Analysis:
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
         found += [self._size("width"), self._size("height"), self._batch()]
+        found.append(Finding("image", (), "pictures in the file stay as they are"))
         written = {place for f in found for place in (*f.places, *f.candidates)}
         refusals.refuse_placeholders(self._graph, self._passes.alive, written)
         return tuple(map(partial(_shared, found), found))

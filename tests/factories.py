@@ -32,10 +32,10 @@ def an_offer(
     *,
     loras: Sequence[str] = (),
     defaults: Defaults = NOTHING,
-    params: frozenset[str] = frozenset(PARAMS),
+    params: frozenset[str] = frozenset(PARAMS) - {"image"},
     size: Size | None = None,
 ) -> Offer:
-    """Return the offer of a workflow that has a place for everything but a size."""
+    """Return the offer of a workflow that has a place for everything but a size and a picture."""
     lists = OptionNames(models), OptionNames(samplers), OptionNames(schedulers), OptionNames(loras)
     return Offer(*lists, defaults, params, size)
 
