@@ -36,8 +36,8 @@ OTHERS = {
     rb"II\*\0|MM\0\*": "a TIFF picture",
     rb"BM": "a BMP picture",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL picture",
-    rb"\s*(<!--.*)?<(!doctype )?html": "a web page",
-    rb"\s*(<[?!].*)?<svg": "an SVG drawing",
+    rb"(?i:\s*(<!--.*)?<(!doctype )?html)": "a web page",
+    rb"(?i:\s*(<[?!].*)?<svg)": "an SVG drawing",
 }
 
 
@@ -62,9 +62,7 @@ def kind_of(data: bytes) -> Image | str:
         return f"This file has {len(data) / 2**20:.1f} MB; {most}. {SMALLER}"
     found = [kind for start, kind in FORMATS.items() if re.match(start, data, re.S)]
     if not found:
-        names = (
-            other for start, other in OTHERS.items() if re.match(start, data[:1000], re.S | re.I)
-        )
+        names = (name for start, name in OTHERS.items() if re.match(start, data[:1000], re.S))
         return f"This file is {next(names, 'no picture that can be used here')}. {SEND}"
     name, read = found[0]
     try:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from binder import SCALER
 from comfyui.errors import ComfyError
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ EFFICIENT_SAMPLERS = (
     "KSampler (Efficient)",
 )
 PLAIN_SAMPLER = "KSampler"
+SCALING_METHOD = "lanczos"  # keeps the most detail
 
 
 KEPT = ("input", "output", "output_node")  # of what a server says of a class
@@ -63,11 +65,13 @@ class ComfyOptions:
 @dataclass(frozen=True)
 class Capabilities:
     """The facts of a server that a job depends on: the largest seeds by class and input, the
-    outputs of the classes that load a model, and the LoRAs, verbatim."""
+    outputs of the classes that load a model, the LoRAs, verbatim, and what `scale_image()` of a
+    prompt writes; None if the server cannot scale pictures."""
 
     seed_maxima: Mapping[tuple[str, str], int]
     outputs: Mapping[str, tuple[str, ...]]
     loras: tuple[str, ...]
+    scaling: Mapping[str, Any] | None = None
 
 
 class ObjectInfo:
@@ -141,7 +145,26 @@ class ObjectInfo:
         outputs = {name: self.output_types(name) for name in self._classes}
         models = {name: types for name, types in outputs.items() if "MODEL" in types}
         loras = self.choices("LoraLoader", "lora_name") or ()
-        return Capabilities(self.maxima(seed_inputs), models, loras)
+        return Capabilities(self.maxima(seed_inputs), models, loras, self._scaling())
+
+    def defaults(self, class_type: str) -> dict[str, Any]:
+        """Return the required inputs of a class that have a default, of a list its first value."""
+        try:
+            names = list(self._classes[class_type]["input"]["required"])
+        except (LookupError, TypeError):
+            return {}
+        found: dict[str, Any] = {}
+        for name in names:
+            spec, values = self._spec(class_type, name), self.choices(class_type, name)
+            about = {"default": values[0]} if values else {}
+            about |= spec[-1] if spec and isinstance(spec[-1], dict) else {}
+            found |= {name: about["default"]} if "default" in about else {}
+        return found
+
+    def _scaling(self) -> dict[str, Any] | None:
+        methods = self.choices(SCALER, "upscale_method") or ()
+        method = {"upscale_method": SCALING_METHOD} if SCALING_METHOD in methods else {}
+        return {**self.defaults(SCALER), **method} if SCALER in self else None
 
     def options(self, bound_classes: Mapping[str, Collection[str]]) -> ComfyOptions:
         """Return the lists found by the chains, and of them only what the class of every bound node

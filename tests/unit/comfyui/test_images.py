@@ -187,7 +187,7 @@ def test_a_header_that_makes_no_sense_is_refused(data: bytes) -> None:
         (b'\n<?xml version="1.0"?>\n<!-- x -->\n<svg/>', "an SVG drawing"),
         (b"<!DOCTYPE html><title>Sign in</title><svg/>", "a web page"),
         (b"\n<HTML><body>", "a web page"),
-        (b"a text", "no picture that can be used here"),
+        (b"bm, a text", "no picture that can be used here"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "no picture that can be used here"),
         (b"", "no picture that can be used here"),
     ],
