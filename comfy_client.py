@@ -40,6 +40,7 @@ from comfyui.errors import (
     NoPreview,
     PictureGone,
     PictureMissing,
+    PictureRefused,
     PictureTooLarge,
     PictureUnusable,
     Unreachable,
@@ -64,6 +65,7 @@ from settings import Server
 log = logging.getLogger(__name__)
 
 Parser: TypeAlias = Callable[[bytes], Any]
+Files: TypeAlias = dict[str, tuple[str | None, str | bytes]]  # by field, with the file's name
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0  # between two reads of a small answer
@@ -73,6 +75,7 @@ JSON_LIMIT = 64 * 2**20
 LISTS_READ_SECONDS = 300.0  # ComfyUI looks through all folders before its first byte
 LISTS_LIMIT = 256 * 2**20
 PICTURE_LIMIT = 100 * 2**20
+UPLOADS = "comfygen"  # the folder for people's pictures in ComfyUI's input folder
 CHUNK = 2**18
 REDIRECTS_LIMIT = 5
 UNTRUSTED = re.compile("self.signed certificate|unable to get local issuer")
@@ -161,6 +164,24 @@ class ComfyClient:
         version = system.get("comfyui_version")
         devices = ", ".join(str(device.get("name")) for device in dicts(stats.get("devices")))
         return f"{version or 'of unknown version'} on {devices or 'unknown devices'}"
+
+    def upload(self, data: bytes, name: str) -> str:
+        """Put a person's picture into the server's input folder, in place of one of that name, and
+        return the name by which nodes load it (POST /upload/image)."""
+        fields = {"subfolder": UPLOADS, "type": "input", "overwrite": "true"}
+        files: Files = {field: (None, value) for field, value in fields.items()}
+        files["image"] = (name, data)
+        status, content = self._call("POST", "/upload/image", files=files, read=SLOW_READ_SECONDS)
+        if status in (400, 413):
+            raise PictureRefused(
+                f"POST /upload/image: status {status}; if there is a proxy before ComfyUI, let it"
+                " accept bodies of 20 MB"
+            )
+        answer = self._checked(status, content, "POST /upload/image")
+        stored, folder = answer.get("name"), answer.get("subfolder")
+        if not isinstance(stored, str) or not stored:
+            raise BadAnswer("POST /upload/image: the answer has no name")
+        return f"{folder}/{stored}" if folder else stored
 
     def submit(self, workflow: Mapping[str, Any], prompt_id: str) -> str:
         """Submit a prompt under an id of our own (canonical UUID) and return the id that the
@@ -321,6 +342,7 @@ class ComfyClient:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        files: Files | None = None,
         limit: int = JSON_LIMIT,
         read: float | None = None,
         final: Collection[int] = (),
@@ -332,7 +354,7 @@ class ComfyClient:
             what += f" by way of the proxy {self.proxy.rpartition('@')[2].rpartition('/')[2]}"
         seconds = READ_SECONDS if read is None else read
         try:
-            with self._response(method, path, params, body, seconds) as response:
+            with self._response(method, path, params, body, files, seconds) as response:
                 later = response.status_code == 429 or response.status_code >= 500
                 if later and response.status_code not in final:
                     raise Unreachable(f"{what}: status {response.status_code}")
@@ -358,6 +380,7 @@ class ComfyClient:
         path: str,
         params: Mapping[str, str] | None,
         body: object,
+        files: Files | None,
         seconds: float,
     ) -> requests.Response:
         """Send a request. A redirect of a GET is followed, to another host without our headers; of
@@ -370,6 +393,7 @@ class ComfyClient:
                 url,
                 params=params,
                 json=body,
+                files=files,
                 headers=headers,
                 timeout=(CONNECT_SECONDS, seconds),
                 stream=True,

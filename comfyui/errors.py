@@ -58,6 +58,14 @@ class Rejected(ComfyError):
     )
 
 
+class PictureRefused(ComfyError):
+    """The server does not take a person's picture, because of its size, say."""
+
+    user_message = (
+        "The image server does not take this picture. Send a smaller one, or tell the bot's owner."
+    )
+
+
 class NodeFailed(ComfyError):
     """A node raised an exception while the prompt ran. `node` is its id in the workflow, and
     `node_class` its class as the sentence names it."""

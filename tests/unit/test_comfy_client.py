@@ -29,12 +29,14 @@ from comfyui.history import ImageRef
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from settings import Server
 from tests.standins.comfyui.nodes import simple_workflow
+from tests.standins.comfyui.pictures import draw_png
 from tests.standins.comfyui.server import ComfyUIStandIn
 
 URL = "http://comfy.test:8188"
 ID = "6a1f0c1e-35c9-4b0d-8f3e-0d6a5a1d2b77"
 JOBS = f"/api/jobs/{ID}/cancel"
 WORKFLOW = simple_workflow()
+PNG = draw_png(b"x", (9, 6), {}, 0)
 CALLS: dict[str, Any] = {
     "version": lambda client: client.version(),
     "submit": lambda client: client.submit(WORKFLOW, ID),
@@ -42,6 +44,7 @@ CALLS: dict[str, Any] = {
     "queue": lambda client: client.queue(),
     "image": lambda client: client.image(ImageRef("a.png")),
     "cancel": lambda client: client.cancel(ID),
+    "upload": lambda client: client.upload(PNG, "a.png"),
     "fetch_options": lambda client: client.object_info().options({}),
 }
 
@@ -145,7 +148,7 @@ def test_every_route_lies_below_the_base_address_and_every_call_has_time_limits(
             error_of(call, client)
     gets = ("/system_stats", f"/history/{ID}", "/queue", "/view", "/object_info")
     routes = [("GET", path) for path in gets]
-    routes += [("POST", path) for path in ("/prompt", "/queue", JOBS)]
+    routes += [("POST", path) for path in ("/prompt", "/queue", "/upload/image", JOBS)]
     prefix = urlsplit(base).path.rstrip("/")
     asked = requests_mock.request_history
     assert {(r.method, r.path) for r in asked} == {(verb, prefix + path) for verb, path in routes}

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.standins.comfyui.feed import Feed
-from tests.standins.comfyui.graph import batch_size_of, inputs_of, size_of, steps_of
-from tests.standins.comfyui.nodes import TRACEBACK, Json, installed_nodes
-from tests.standins.comfyui.pictures import draw_png, draw_step
+from tests.standins.comfyui.graph import batch_size_of, inputs_of, size_of, steps_of, upstream_of
+from tests.standins.comfyui.nodes import OWNERS_DISK, TRACEBACK, Json, installed_nodes
+from tests.standins.comfyui.pictures import Drawing, draw, draw_step, png_of
 from tests.standins.comfyui.prompts import (
     execution_order,
     is_link,
     signatures_of,
     text_fault,
 )
+from tests.standins.comfyui.uploads import EXAMPLE, EXAMPLE_DATA, Loaded, NotAnImage, load
 
 Item = tuple[float, str, Json, Json, list[str]]  # number, prompt id, prompt, extra data, outputs
 
@@ -93,6 +94,7 @@ class Execution:
         self.executed: list[str] = []
         self.finished: list[str] = []
         self.interrupted: list[str] = []
+        self.uploads: dict[str, bytes] = {EXAMPLE: EXAMPLE_DATA}
         self.history: dict[str, Json] = {}
 
         self._wakeup, self._queue_filled = asyncio.Event(), asyncio.Event()
@@ -149,7 +151,7 @@ class Execution:
             item = self._pending.pop(0)
             _, prompt_id, prompt, extra, outputs = item
             order = execution_order(prompt, outputs)
-            signatures = signatures_of(prompt, order)
+            signatures = signatures_of(prompt, order, lambda name: self._file(name) or b"")
             client_id, method = extra.get("client_id"), self._preview_method(extra)
             run = Run(item, prompt_id, prompt, client_id, order, signatures, method)
             self._run = run
@@ -218,6 +220,8 @@ class Execution:
     def _check(self, run: Run, node_id: str) -> None:
         """Raise what a real node does over its inputs."""
         encodes = run.prompt[node_id]["class_type"].startswith("CLIPTextEncode")
+        if run.prompt[node_id]["class_type"] == "LoadImage":
+            self._load(run.prompt, node_id)
         for value in inputs_of(run.prompt, node_id).values():
             trouble = text_fault(value) if encodes and isinstance(value, str) else None
             if isinstance(value, str) and value in self.broken_models:
@@ -347,6 +351,8 @@ class Execution:
         node = run.prompt[source]
         if "(Efficient)" in node["class_type"] and not self._decodes(node["inputs"]):
             size, count = (1, 1), 1  # its empty image
+        if (loading := self._loading(run.prompt, source)) is not None:
+            count = self._load(run.prompt, loading).frames
         if self.pictures_per_prompt is not None:
             count = self.pictures_per_prompt
         infos = run.item[3].get("extra_pnginfo", {})
@@ -356,7 +362,8 @@ class Execution:
             number = self._counters[prefix] = self._counters.get(prefix, 0) + 1
             filename = f"{stem}_{number:05}_{self.saved_as[1] if kind == 'output' else '.png'}"
             seed = f"{run.signatures[source]} {index}".encode()
-            picture = draw_png(seed, size, texts, self.picture_bytes)
+            drawing = self._drawing(run.prompt, source, seed, size)
+            picture = png_of(drawing, texts, self.picture_bytes)
             self._files[kind, subfolder, filename] = picture
             if index in self.bad_pictures:
                 self._bad_files[kind, subfolder, filename] = self.bad_pictures[index]
@@ -366,7 +373,46 @@ class Execution:
         return images
 
     def _size(self, prompt: Json, node_id: str) -> tuple[int, int]:
-        return self.picture_size or size_of(self.object_info, prompt, node_id)
+        if self.picture_size and self._loading(prompt, node_id) is None:
+            return self.picture_size
+        return size_of(
+            self.object_info, prompt, node_id, lambda node: self._load(prompt, node).size
+        )
+
+    def _drawing(self, prompt: Json, source: str, seed: bytes, size: tuple[int, int]) -> Drawing:
+        """A new landscape, or the loaded picture with its colours changed by the samplers."""
+        loading = self._loading(prompt, source)
+        if loading is None:
+            return draw(seed, size)
+        drawing = self._load(prompt, loading).drawing.resized(size)
+        nodes = upstream_of(self.object_info, prompt, source)
+        samplers = [inputs_of(prompt, node) for node in nodes if steps_of(prompt, node)]
+        part = max((float(inputs.get("denoise", 1)) for inputs in samplers), default=0.0)
+        return drawing.restyled(seed, part) if part else drawing
+
+    def _loading(self, prompt: Json, node_id: str) -> str | None:
+        """The node that loads the picture that leaves another node, if one does."""
+        last = upstream_of(self.object_info, prompt, node_id)[-1]
+        return last if prompt[last]["class_type"] == "LoadImage" else None
+
+    def _file(self, name: str) -> bytes | None:
+        """The file of an annotated name: `sub/name.png`, `sub/name.png [output]`."""
+        path, _, kind = name.rpartition(" [")
+        if kind in ("output]", "temp]"):
+            subfolder, _, filename = path.rpartition("/")
+            return self._files.get((kind[:-1], subfolder, filename))
+        return self.uploads.get(name.removesuffix(" [input]"))
+
+    def _load(self, prompt: Json, node_id: str) -> Loaded:
+        name = str(inputs_of(prompt, node_id)["image"])
+        path, data = f"{OWNERS_DISK}/input/{name}", self._file(name)
+        if data is None:
+            message = f"[Errno 2] No such file or directory: '{path}'"
+            raise _NodeFailed("FileNotFoundError", message)
+        try:
+            return load(data)
+        except NotAnImage as exc:
+            raise _NodeFailed("PIL.UnidentifiedImageError", f"{exc} '{path}'") from exc
 
 
 def _ids(run: Run, node_id: str) -> Json:

@@ -84,6 +84,8 @@ OPTIONS = {
     "@clips": CLIPS,
     "@vaes": VAES,
     "@images": ["example.png"],
+    "@upscalers": ["4x-UltraSharp.pth", "RealESRGAN_x2plus.pth"],
+    "@scaling": ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],
     "@weights": ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
     "@clip_types": _CLIP_TYPES.split(),
     "@dual_types": ["sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image"],
@@ -190,7 +192,15 @@ LOADERS = [
         "MODEL",
         "loaders",
     ),
-    Node("LoadImage", "image @images", "IMAGE MASK", "image", "Load Image"),
+    Node("LoadImage", "image @images upload", "IMAGE MASK", "image", "Load Image"),
+    Node(
+        "UpscaleModelLoader",
+        "model_name @upscalers",
+        "UPSCALE_MODEL",
+        "loaders",
+        "Load Upscale Model",
+        "V3",
+    ),
     Node(
         "UltralyticsDetectorProvider",
         "model_name @yolo",
@@ -247,6 +257,23 @@ LATENTS = [
         "V3",
     ),
     Node("VAEDecode", "samples LATENT | vae VAE", "IMAGE", "latent", "VAE Decode"),
+    Node(
+        "ImageUpscaleWithModel",
+        "upscale_model UPSCALE_MODEL | image IMAGE",
+        "IMAGE",
+        "image/upscaling",
+        "Upscale Image (using Model)",
+        "V3",
+    ),
+    Node(
+        "ImageScaleToTotalPixels",
+        "image IMAGE | upscale_method @scaling | megapixels FLOAT 1.0 0.01 16.0 | "
+        "resolution_steps INT 1 1 256",
+        "IMAGE",
+        "image/upscaling",
+        "Scale Image to Total Pixels",
+        "V3",
+    ),
     Node("VAEEncode", "pixels IMAGE | vae VAE", "LATENT", "latent", "VAE Encode"),
     Node(
         "SaveImage",
@@ -411,7 +438,8 @@ def _config(name: str, kind: str, rest: list[str], is_v3: bool) -> list[Any]:
     if kind in OPTIONS:
         if is_v3:
             return ["COMBO", {"multiselect": False, "options": list(OPTIONS[kind])}]
-        return [list(OPTIONS[kind]), {"tooltip": f"The {name} to use."}]
+        uploads = {"image_upload": True} if "upload" in rest else {}
+        return [list(OPTIONS[kind]), {"tooltip": f"The {name} to use.", **uploads}]
     numbers, marks = [word for word in rest if not word.isalpha()], [w for w in rest if w.isalpha()]
     limits = [json.loads(number) for number in numbers]
     about: Json = dict(zip(("default", "min", "max"), limits, strict=False))

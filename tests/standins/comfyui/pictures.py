@@ -9,6 +9,7 @@ import random
 import struct
 import zlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 CELL = 8  # pixels of a preview that stand for one of the latent image
 
@@ -85,10 +86,61 @@ def _png(size: tuple[int, int], palette: bytes, rows: bytes, extra: list[bytes])
     return b"".join(parts)
 
 
-def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_to: int) -> bytes:
-    """A small landscape that depends on the seed alone, with text chunks as ComfyUI writes them."""
+class Drawing(NamedTuple):
+    """A picture: its palette, and its pixels as indexes into it, column by column."""
+
+    size: tuple[int, int]
+    palette: bytes
+    pixels: bytes
+
+    def resized(self, size: tuple[int, int]) -> Drawing:
+        """The same picture in another size."""
+        (width, height), (wide, high) = self.size, size
+        if size == self.size:
+            return self
+        rows = [y * height // high for y in range(high)]
+        columns = (self.pixels[x * height : (x + 1) * height] for x in range(width))
+        stretched = [bytes(map(column.__getitem__, rows)) for column in columns]
+        pixels = b"".join(stretched[x * width // wide] for x in range(wide))
+        return Drawing(size, self.palette, pixels)
+
+    def restyled(self, seed: bytes, part: float) -> Drawing:
+        """The same picture with its colours changed by `part`, from 0 to 1."""
+        other = _landscape(seed, 1, 1)[0][: len(self.palette)]
+        mixed = (
+            int(old + (new - old) * part)
+            for old, new in zip(self.palette, other.ljust(len(self.palette), b"\0"), strict=True)
+        )
+        return Drawing(self.size, bytes(mixed), self.pixels)
+
+
+def draw(seed: bytes, size: tuple[int, int]) -> Drawing:
+    """A small landscape that depends on the seed alone."""
+    return Drawing(size, *_landscape(seed, *size))
+
+
+def decoded(png: bytes) -> Drawing | None:
+    """One of our own drawings, read from its file; None for another's."""
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    while png.startswith(b"\x89PNG") and b"IEND" not in chunks:
+        length, kind = struct.unpack_from(">I4s", png, at)
+        chunks[kind] = chunks.get(kind, b"") + png[at + 8 : at + 8 + length]
+        at += length + 12
+    if b"IDAT" not in chunks or chunks[b"IHDR"][8:] != bytes((8, 3, 0, 0, 0)):
+        return None
+    width, height = struct.unpack_from(">II", chunks[b"IHDR"])
+    rows = zlib.decompress(chunks[b"IDAT"])
+    if any(rows[:: width + 1]):  # rows that are stored as differences: not ours
+        return None
+    columns = (rows[x :: width + 1] for x in range(1, width + 1))
+    return Drawing((width, height), chunks[b"PLTE"], b"".join(columns))
+
+
+def png_of(drawing: Drawing, texts: Mapping[str, str], pad_to: int) -> bytes:
+    """A drawing as a file, with text chunks as ComfyUI writes them."""
+    size, palette, pixels = drawing
     height = size[1]
-    palette, pixels = _landscape(seed, *size)
     rows = b"".join(b"\0" + pixels[y::height] for y in range(height))
     chunks = [_chunk(b"tEXt", f"{key}\0{text}".encode("latin-1")) for key, text in texts.items()]
     picture = _png(size, palette, rows, chunks)
@@ -98,8 +150,13 @@ def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_t
     return picture
 
 
+def draw_png(seed: bytes, size: tuple[int, int], texts: Mapping[str, str], pad_to: int) -> bytes:
+    """A small landscape as a file."""
+    return png_of(draw(seed, size), texts, pad_to)
+
+
 def draw_step(seed: bytes, size: tuple[int, int], part: float, image_format: str) -> bytes:
-    """The picture of draw_png while it is made: a mosaic that comes out of noise as `part` goes
+    """The picture of draw() while it is made: a mosaic that comes out of noise as `part` goes
     from 0 to 1. At most 512 pixels wide or high, "JPEG" or "PNG"."""
     cells = [max(1, side * min(512, max(size)) // max(size) // CELL) for side in size]
     palette, pixels = _landscape(seed, *cells)

@@ -36,8 +36,11 @@ def execution_order(prompt: Json, outputs: list[str]) -> list[str]:
     return list(order)
 
 
-def signatures_of(prompt: Json, order: list[str]) -> dict[str, str]:
-    """What each node's result depends on: its class and inputs and those of all its ancestors."""
+def signatures_of(
+    prompt: Json, order: list[str], content: Callable[[str], bytes]
+) -> dict[str, str]:
+    """What each node's result depends on: its class and inputs and those of all its ancestors;
+    `content` gives the bytes of a file that LoadImage names."""
     signatures: dict[str, str] = {}
     for node_id in order:
         node = prompt[node_id]
@@ -47,6 +50,8 @@ def signatures_of(prompt: Json, order: list[str]) -> dict[str, str]:
         }
         own_id = node_id if node["class_type"] in UNIQUE_ID else None
         text = json.dumps([node["class_type"], own_id, inputs], sort_keys=True)
+        if node["class_type"] == "LoadImage":
+            text += hashlib.sha256(content(str(inputs["image"]))).hexdigest()
         signatures[node_id] = hashlib.sha256(text.encode()).hexdigest()
     return signatures
 

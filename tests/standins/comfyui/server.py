@@ -45,6 +45,7 @@ from tests.standins.comfyui.faults import (
 from tests.standins.comfyui.nodes import OWNERS_DISK, Json, lists_of, simple_workflow
 from tests.standins.comfyui.pictures import draw_preview
 from tests.standins.comfyui.prompts import error_entry, validate_prompt
+from tests.standins.comfyui.uploads import store
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -76,6 +77,7 @@ class ComfyUIStandIn(Execution):
 
     To look at: `requests`; `posted`, (prompt id, workflow) of each accepted POST /prompt;
     `preview_methods` and `api_keys`, what each of these had; `feature_flags`;
+    `uploads`, the files in the input folder by their paths in it;
     `executed`, the ids of prompts that began to run in order of their start (those answered from
     the cache are not in it); `finished`, the ids whose history was written, whatever the outcome;
     `interrupted`; `history`, `pending`, `running`, `held`, `listeners`, `pictures`.
@@ -276,6 +278,10 @@ class ComfyUIStandIn(Execution):
 
         self._in_loop(delete)
 
+    def empty_input(self) -> None:
+        """As when the owner empties ComfyUI's input folder."""
+        self._in_loop(self.uploads.clear)
+
     def take_out(self, prompt_id: str) -> None:
         """As when the owner removes a waiting prompt in ComfyUI's page."""
         self._in_loop(lambda: self._dequeue(prompt_id))
@@ -381,6 +387,7 @@ class ComfyUIStandIn(Execution):
             ("GET", "/history", self._get_history),
             ("GET", "/history/{id}", self._get_history),
             ("GET", "/view", self._view),
+            ("POST", "/upload/image", self._upload),
             ("POST", "/interrupt", self._post_interrupt),
             ("GET", "/ws", self._websocket),
         ]
@@ -455,7 +462,7 @@ class ComfyUIStandIn(Execution):
         self._in_flight.add(task)
         method = "WS" if request.path.endswith("/ws") else request.method
         body = None
-        if request.can_read_body:
+        if request.can_read_body and request.content_type != "multipart/form-data":
             with contextlib.suppress(ValueError, ConnectionError):
                 body = await request.json()
         path = request.path.removeprefix(self.prefix)
@@ -578,12 +585,7 @@ class ComfyUIStandIn(Execution):
         return validate_prompt(self.object_info, data["prompt"], self.newest, self._is_image)
 
     def _is_image(self, name: str) -> bool:
-        """Whether there is a file of that annotated name: `sub/name.png [output]`."""
-        path, _, kind = name.rpartition(" [")
-        if kind not in ("output]", "temp]"):
-            return name.removesuffix(" [input]") in self.offered("image")
-        subfolder, _, filename = path.rpartition("/")
-        return (kind[:-1], subfolder, filename) in self._files
+        return self._file(name) is not None
 
     def _put(
         self, number: float, prompt_id: str, prompt: Json, extra: Json, outputs: list[str]
@@ -660,7 +662,8 @@ class ComfyUIStandIn(Execution):
             return web.Response(status=400)
         if kind not in ("output", "temp", "input") or ".." in subfolder:
             return web.Response(status=403 if ".." in subfolder else 400)
-        picture = self._files.get((kind, subfolder, filename))
+        name = f"{subfolder}/{filename}".removeprefix("/")
+        picture = self._file(f"{name} [{kind}]")
         if picture is None:
             return web.Response(status=404)
         if bad := self._bad_files.get((kind, subfolder, filename)):
@@ -672,6 +675,16 @@ class ComfyUIStandIn(Execution):
             picture = draw_preview(picture, image_format, int(quality) if quality.isdigit() else 90)
         headers = {"Content-Disposition": f'filename="{filename}"'}
         return web.Response(body=picture, content_type=f"image/{image_format}", headers=headers)
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        image = form.get("image")
+        if not isinstance(image, web.FileField):
+            return web.Response(status=400)
+        answer = store(self.uploads, image.filename, image.file.read(), form)
+        if answer is None:
+            return web.Response(status=400)
+        return web.json_response(answer)
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         sid = request.query.get("clientId") or uuid.uuid4().hex
