@@ -107,12 +107,7 @@ class ComfyClient:
     """One server. All methods but `ping()` raise a `ComfyError`; of these, Unreachable and
     BadAnswer are worth another try, since ComfyUI is away."""
 
-    def __init__(
-        self,
-        server: Server,
-        *,
-        previews: bool = False,
-    ) -> None:
+    def __init__(self, server: Server, *, previews: bool = False) -> None:
         """`previews`: ask for pictures of what is at work."""
         self.server = server
         self.previews = previews
@@ -299,14 +294,9 @@ class ComfyClient:
     # Inside
 
     def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        read: float | None = None,
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        status, content = self._call(method, path, params=params, read=read)
+        status, content = self._call(method, path, params=params)
         return self._checked(status, content, f"{method} {path}")
 
     def _order(self, path: str, body: object) -> None:
@@ -403,9 +393,7 @@ class ComfyClient:
                 break
             url, params = urljoin(url, response.headers["Location"]), None
             if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
-                headers = dict.fromkeys(
-                    self.server.headers
-                )  # None leaves a header of the session out
+                headers = dict.fromkeys(self.server.headers)  # None: without that of the session
             response.close()
         return response
 

@@ -207,14 +207,17 @@ class ObjectInfo:
     def options_of(self, inputs: Mapping[str, Collection[tuple[str, str]]]) -> ComfyOptions:
         """Return the lists of a workflow with bindings of its own: for `model`, `sampler` and
         `scheduler` what all of these inputs, (class, input), accept. Empty where none of them has a
-        list. Raises OptionsMissing where nothing is accepted by all."""
+        list. Raises OptionsMissing where a list is empty, or nothing is accepted by all."""
         lists, problems = [], []
         for param in ("model", "sampler", "scheduler"):
             choices = [self.choices(class_type, name) for class_type, name in inputs[param]]
             known = [values for values in choices if values is not None]
             taken = set(known[0]).intersection(*known[1:]) if known else set()
             lists.append(tuple(value for value in known[0] if value in taken) if known else ())
-            if known and not taken:
+            if () in choices:
+                empty = list(inputs[param])[choices.index(())][0]
+                problems.append(f"ComfyUI has no {param} for {empty}")
+            elif known and not taken:
                 classes = dict.fromkeys(class_type for class_type, _ in inputs[param])
                 problems.append(f"no {param} is accepted by all of {', '.join(classes)}")
         if problems:
