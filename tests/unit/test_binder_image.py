@@ -103,7 +103,8 @@ def two_pictures() -> Any:
 
 
 def linked() -> Any:
-    return {**from_picture(), "sampler": sampler(denoise="number@0")}
+    number = node("PrimitiveInt", value=1)
+    return {**from_picture(), "sampler": sampler(denoise="number@0"), "number": number}
 
 
 @pytest.mark.parametrize(
@@ -115,8 +116,9 @@ def linked() -> Any:
         (control(), []),
         (linked(), []),
         ({**from_picture(), "sampler": sampler(denoise=None)}, []),
+        ({**from_picture(), "sampler": sampler(denoise="1")}, []),
     ],
-    ids=["second pass", "through pixels", "with sigmas", "control", "linked", "without"],
+    ids=["second pass", "through pixels", "with sigmas", "control", "linked", "without", "a text"],
 )
 def test_only_what_works_on_the_picture_itself_has_a_strength(
     graph: Any, places: list[str]

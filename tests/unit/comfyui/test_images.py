@@ -125,6 +125,18 @@ def test_of_a_gif_with_frames_the_first_is_taken() -> None:
     assert image(taken.data) == taken
 
 
+def test_a_frame_may_have_colors_of_its_own() -> None:
+    colors, pixels = b"\x63" * 6, b"\2\2D\1\0"
+    head = b"GIF89a" + struct.pack("<HHBBB", 5, 3, 0, 0, 0)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 5, 3, 0x80) + colors + pixels
+    assert image(head + frame + frame + b";").data == head + frame + b";"
+
+
+def test_the_tables_of_a_jpeg_may_stand_before_its_size() -> None:
+    table = b"\xff\xc4\0\x09\7\7\7\7\7\7\7"
+    assert image(b"\xff\xd8" + table + DATA["jpeg"][2:])[1:] == (".jpg", 5, 3)
+
+
 def test_of_an_animated_png_the_picture_that_all_programs_show_is_taken() -> None:
     taken = image(DATA["apng"])
     assert taken[1:] == (".png", 5, 3)
@@ -162,6 +174,7 @@ def test_a_file_that_ends_within_its_header_is_refused(name: str) -> None:
         DATA["lossy"].replace(b"VP8 ", b"ALPH"),
         DATA["gif"][:6] + bytes(4) + DATA["gif"][10:],
         b"GIF89a\5\0\3\0\0\0\0;",
+        b"GIF89a\5\0\3\0\0\0\0x" + bytes(20),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(data: bytes) -> None:
