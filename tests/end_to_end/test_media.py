@@ -25,7 +25,7 @@ from tests.standins.comfyui.media import flac, gif, mp3, mp4, webm
 def test_a_video_or_a_sound_is_posted_with_the_prompt(
     house: House, monkeypatch: pytest.MonkeyPatch, key: str, suffix: str, made: bytes
 ) -> None:
-    monkeypatch.setattr(execution, "draw_png", lambda *_: made)
+    monkeypatch.setattr(execution, "png_of", lambda *_: made)
     house.comfyui.saved_as = (key, suffix)
     house.start()
     person = house.discord.person()
@@ -42,7 +42,7 @@ def test_of_a_video_above_discords_limit_the_person_reads_its_size(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = mp4(b"a long one") + b"\0" * 13 * 2**20
-    monkeypatch.setattr(execution, "draw_png", lambda *_: made)
+    monkeypatch.setattr(execution, "png_of", lambda *_: made)
     house.comfyui.saved_as = ("gifs", ".mp4")
     house.start()
     person = house.discord.person()

@@ -44,7 +44,7 @@ def test_nor_does_a_file_of_another_format(
     posted_as: str,
     note: str,
 ) -> None:
-    monkeypatch.setattr(execution, "draw_png", lambda *_: made)
+    monkeypatch.setattr(execution, "png_of", lambda *_: made)
     house.comfyui.saved_as = ("images", suffix)
     house.start(KEEP_METADATA="off")
     person = house.discord.person()
@@ -59,7 +59,7 @@ def test_nor_does_a_file_of_another_format(
 def test_a_file_that_cannot_be_parsed_is_not_posted(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "draw_png", lambda *_: mp4(b"a red fox")[:-300])
+    monkeypatch.setattr(execution, "png_of", lambda *_: mp4(b"a red fox")[:-300])
     house.comfyui.saved_as = ("gifs", ".mp4")
     house.start(KEEP_METADATA="off")
     person = house.discord.person()
