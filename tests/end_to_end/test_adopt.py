@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +122,8 @@ def test_what_is_sure_is_written_with_a_line_for_each_param_and_how_to_try_it(
     assert bot.lines[0] == "model      4.ckpt_name: the model that KSampler 3 samples with"
     (line,) = [line for line in bot.lines if "--once" in line]
     python = r'("[^"]*python[^"]*"|\S*python\S*)'  # quoted, if a folder has a space in its name
-    assert re.fullmatch(rf'  {python} comfygen.py --once "a red fox" --workflow My-fox', line)
+    once = '--once "a red fox" --workflow My-fox --out pictures'
+    assert re.fullmatch(rf"  {python} \S*comfygen.py {once}", line)
     assert not any(line.startswith(("not sure", "warning")) for line in bot.lines)
 
 
@@ -292,3 +296,29 @@ def test_a_model_that_is_not_there_is_chosen_by_the_first_try(owner: House, tmp_
     assert comfygen(owner, *once, "--model", MODELS[-1]).process.returncode == 0
     ((_, posted),) = owner.comfyui.posted
     assert posted["4"]["inputs"]["ckpt_name"] == MODELS[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's limit is not there")
+def test_a_full_disk_leaves_no_half_of_a_folder(owner: House) -> None:
+    owner.installation.configure(owner.settings)
+    file, folder = export(owner, simple_workflow()), owner.installation.folder
+    program = f'"{sys.executable}" comfygen.py --adopt "{file}" --name fox'
+    limited = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; {program}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert limited.returncode == 1
+    assert "cannot be written: File too large" in limited.stderr
+    assert not (folder / "workflows/fox").exists()
+
+
+def test_the_next_step_is_one_that_works_for_whoever_needs_sudo(
+    owner: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    bot = comfygen(owner, "--adopt", export(owner, simple_workflow()))
+    assert bot.wait_for_line("--once").startswith("  sudo ")
