@@ -239,12 +239,12 @@ def test_a_base_url_may_have_a_slash_a_prefix_https_or_ipv6(url: str) -> None:
 def test_the_environment_wins_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "\ufeffDISCORD_TOKEN=from.the.file\nALLOWED_CHANNEL_IDS=1\nDEFAULT_NEGATIVE_PROMPT='a, ${B}'"
+    text = "\ufeffDISCORD_TOKEN=a.b.c\nALLOWED_CHANNEL_IDS=1\nDEFAULT_NEGATIVE_PROMPT='a, ${B}'"
     (tmp_path / ".env").write_text(text, "utf-8")
     monkeypatch.setenv("ALLOWED_CHANNEL_IDS", "2")
     monkeypatch.delenv("DISCORD_TOKEN", raising=False)
     settings = load_settings(read_environment(tmp_path))
-    assert settings.token == "from.the.file"
+    assert settings.token == "a.b.c"
     assert settings.channel_ids == {2}
     assert settings.default_negative_prompt == "a, ${B}"
 
