@@ -29,7 +29,8 @@ if __name__ == "__main__":
         python = os.path.join(
             venv, *(["Scripts", "python"] if os.name == "nt" else ["bin", "python"])
         )
-        is_inside = os.path.realpath(sys.prefix) == os.path.realpath(venv)
+        around = os.path.dirname(os.path.dirname(sys.executable))
+        is_inside = os.path.realpath(around) == os.path.realpath(venv)
         if sys.version_info < (3, 10):  # noqa: UP036
             problem = (
                 "ComfyGen needs Python 3.10 or newer, and this is Python " + sys.version.split()[0]
