@@ -425,7 +425,8 @@ def _lacking(graph: Nodes, bindings: Bindings) -> str | None:
         required.setdefault(node, []).append(name)
     for node in required:
         if node not in graph:
-            return f"the workflow has no node {node}"
+            how = f" and no {BINDINGS_FILE}: adopt it with --adopt" if bindings is LOCKED else ""
+            return f"the workflow has no node {node}{how}"
     for node in required:
         if not isinstance(graph[node], dict) or not isinstance(graph[node].get("inputs"), dict):
             return f"node {node} of the workflow has no inputs"

@@ -16,18 +16,45 @@ object.
 from __future__ import annotations
 
 import gc
+import os
+import sys
+from importlib.util import find_spec
 
 if __name__ == "__main__":
+    # In words that an older Python understands, too, and before any import that it does not.
+    lacking = [name for name in ("discord", "requests", "dotenv") if find_spec(name) is None]
+    if sys.version_info < (3, 10) or lacking:
+        beside = os.path.dirname(sys.argv[0])
+        venv = os.path.join(beside, ".venv")
+        python = os.path.join(
+            venv, *(["Scripts", "python"] if os.name == "nt" else ["bin", "python"])
+        )
+        around = os.path.dirname(os.path.dirname(sys.executable))
+        is_inside = os.path.realpath(around) == os.path.realpath(venv)
+        if sys.version_info < (3, 10):  # noqa: UP036
+            problem = (
+                "ComfyGen needs Python 3.10 or newer, and this is Python " + sys.version.split()[0]
+            )
+            step = "Install a newer one, and make a new .venv with it: README.md, section 1."
+        else:
+            problem = "This Python, " + sys.executable + ", has no module " + lacking[0]
+            step = "Make a .venv beside comfygen.py, and install into it: README.md, section 1."
+            if is_inside:
+                requirements = os.path.join(beside, "requirements.txt")
+                step = "Install what is missing: " + python + " -m pip install -r " + requirements
+        if os.path.isdir(venv) and not is_inside:
+            step = "Start it with: " + python + " " + " ".join(sys.argv)
+        sys.stderr.write(problem + ".\n" + step + "\n")
+        sys.exit(78)
     # Modules leave no garbage while they load, and collecting takes a tenth of that time. The last
     # lines of this file switch the collector on again.
     gc.disable()
 
 import argparse
 import asyncio
+import io
 import logging
-import os
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +82,7 @@ from cli.checks import (
     check_place,
     check_roles,
     discord_failure,
+    is_for_owner,
     log_check,
     print_checks,
 )
@@ -68,8 +96,10 @@ from jobs.worker import Worker
 from settings import (
     ACKNOWLEDGED_ALREADY,
     DAY_MS,
+    EXIT_CONFIG,
     ConfigError,
     Settings,
+    about_file,
     load_settings,
     read_environment,
     redact,
@@ -228,7 +258,7 @@ class ComfyGen(discord.Client):
         """Log each channel and role that is configured wrongly; also after a lost session."""
         log.info("connected as %s; allowed channels: %d", self.user, len(self.settings.channel_ids))
         for channel_id in sorted(self.settings.channel_ids):
-            place = self.get_channel(channel_id)
+            place = self.get_channel(channel_id) or self.get_guild(channel_id)
             for check in check_place(channel_id, place, self.get_all_channels()):
                 if check.state != "ok":
                     log_check(check)
@@ -341,16 +371,16 @@ async def _reply(interaction: Interaction, error: Exception) -> None:
 # The way in
 
 
-def prepare(settings: Settings) -> ComfyGen | None:
-    """Run the checks, log them, and return the bot; None if one has failed."""
+def prepare(settings: Settings) -> tuple[ComfyGen | None, int]:
+    """Run the checks, log them, and return the bot; None and the exit code if one has failed."""
     startup = StartupChecks(settings)
     startup.run()
     for check in startup.checks:
         log_check(check)
-    if startup.passed and startup.store is not None:
-        return ComfyGen(settings, startup.store, startup.client, startup.catalog)
+    if not startup.failed and startup.store is not None:
+        return ComfyGen(settings, startup.store, startup.client, startup.catalog), 0
     startup.close()
-    return None
+    return None, EXIT_CONFIG if startup.is_for_owner else 1
 
 
 async def serve(bot: ComfyGen, token: str) -> int:
@@ -380,7 +410,9 @@ async def serve(bot: ComfyGen, token: str) -> int:
     # asyncio waits for its pool at the end, and a thread may hang: hand it a new pool.
     pool.shutdown(wait=False, cancel_futures=True)
     loop.set_default_executor(ThreadPoolExecutor(1))
-    return 0 if stop.is_set() else 1
+    if stop.is_set():
+        return 0
+    return EXIT_CONFIG if isinstance(outcome, Exception) and is_for_owner(outcome) else 1
 
 
 def set_signal_handlers(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -409,9 +441,9 @@ def run(settings: Settings) -> int:
     # Threads switch ten times as often, so that a click need not wait while the worker unpacks a
     # large picture.
     sys.setswitchinterval(0.0005)
-    bot = prepare(settings)
+    bot, code = prepare(settings)
     if bot is None:
-        return 1
+        return code
     try:
         code = asyncio.run(serve(bot, settings.token))
     finally:
@@ -454,34 +486,54 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run `python comfygen.py`, and return the exit code."""
-    options = parse_arguments()
+    # A code page does not have every letter; stderr is like this from the start.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = run_command(parse_arguments())
+        if sys.stdout is not None:  # as in pythonw
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Read the settings, run what the command line asks for, and return the exit code."""
     problems: Sequence[str] = ()
     try:
-        alone = options.once is not None or options.adopt is not None
+        alone = options.once is not None or options.adopt is not None or options.offline
         settings = load_settings(read_environment(), for_discord=not alone)
+        notes = about_file(problems)
     except ConfigError as error:
         problems = error.problems
+        notes = about_file(problems) if error.settings else []
         if error.settings is None or not options.check:
-            for problem in problems:
+            for problem in (*problems, *notes):
                 print(f"configuration: {redact(problem)}", file=sys.stderr)
-            return 1
+            return EXIT_CONFIG
         settings = error.settings
     if options.check or options.adopt is not None or options.once is not None:
         settings = replace(settings, log_level=max(settings.log_level, logging.ERROR))
     set_up_logging(settings)
     try:
         if options.check:
-            return print_checks(settings, problems, COMMAND_NAMES, offline=options.offline)
+            return print_checks(settings, problems, notes, COMMAND_NAMES, offline=options.offline)
         if options.adopt is not None:
             from cli.adopt import run_adopt
 
             return run_adopt(settings, options)
         if options.once is not None:
             return run_once(settings, options)
+        for note in notes:
+            log.warning("configuration: %s", note)
         return run(settings)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
     except (StoreError, OSError) as error:
         print(redact(str(error), *settings.secrets), file=sys.stderr)
     return 1

@@ -17,8 +17,9 @@ module.exports = {
       exec_mode: "fork",
       instances: 1,
       autorestart: true,
-      // 130: ended at once by a second signal. Not 0: pm2 reports a killed process as 0.
-      stop_exit_codes: [130],
+      // 78: only the owner can mend it: see the log. 130: ended at once by a second signal. Not 0:
+      // pm2 reports a killed process as 0.
+      stop_exit_codes: [78, 130],
       restart_delay: 10000,
       // Longer than SHUTDOWN_GRACE_MS (60 s), in which the current job is finished.
       kill_timeout: 75000,

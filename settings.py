@@ -7,6 +7,7 @@ later, from any thread.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -23,9 +24,39 @@ HERE = Path(__file__).resolve().parent  # where the program is: relative paths s
 DEFAULT_BASE_URL = "http://127.0.0.1:8188"
 PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
+WORKFLOWS = "workflows"  # the folder whose folders have a workflow each
+EXIT_CONFIG = 78  # the exit code for what only the owner can mend: no restart helps
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
 DAY_MS = 24 * 60 * 60 * 1000
+
+NAMES = (
+    "DISCORD_TOKEN",
+    "ALLOWED_CHANNEL_IDS",
+    "ALLOWED_ROLE_IDS",
+    "DISCORD_CLIENT_ID",
+    "DISCORD_GUILD_ID",
+    "COMFY_BASE_URL",
+    "COMFY_HEADERS",
+    "COMFY_API_KEY",
+    "COMFY_CA_FILE",
+    "COMFY_PROXY",
+    "DISCORD_PROXY",
+    "COMFY_TIMEOUT_MS",
+    "QUEUE_CONCURRENCY",
+    "DB_PATH",
+    "WORKFLOW_PATH",
+    "SEED_MODE",
+    "PREVIEWS",
+    "DEFAULT_NEGATIVE_PROMPT",
+    "MAX_STEPS",
+    "MAX_WAITING_PER_PERSON",
+    "KEEP_METADATA",
+    "SHUTDOWN_GRACE_MS",
+    "ALERT_USER_ID",
+    "LOG_LEVEL",
+    "JOB_RETENTION_DAYS",
+)
 
 LOG_LEVELS = {  # Python's names, and those of other loggers
     "trace": logging.DEBUG,
@@ -189,6 +220,19 @@ class EnvironmentReader:
         self.problem(name, f"cannot be used ({reason}): give a file of PEM certificates")
         return None
 
+    def workflow(self, name: str, default: str) -> Path:
+        """Read the path of a workflow. The folders beside its own are searched for others, and
+        --adopt writes there, so these have to be a folder for workflows alone."""
+        path = self.path(name, default)
+        if Path(os.path.normpath(path)).parent.parent.name.casefold() == WORKFLOWS:
+            return path
+        self.problem(
+            name,
+            f"is {path}: put the file into a folder of its own in a folder {WORKFLOWS}, as in"
+            f" {default}",
+        )
+        return self.path("", default)
+
     def path(self, name: str, default: str) -> Path:
         # Relative to this file, not to where the program was started: a service starts elsewhere.
         return HERE / Path(self.text(name, default)).expanduser()
@@ -199,8 +243,8 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
     With `for_discord` off, nothing that only Discord needs is required."""
     read = EnvironmentReader(environment, require=for_discord)
     token = read.required("DISCORD_TOKEN", "copy it from the Bot page of your Discord application")
-    if len(token.split()) > 1:
-        read.problem("DISCORD_TOKEN", "has spaces in it: paste the token alone")
+    if problem := token_problem(token):
+        read.problem("DISCORD_TOKEN", problem)
     channels = read.required(
         "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
     )
@@ -226,7 +270,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         ),
         comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
         db_path=read.path("DB_PATH", "data/comfygen.db"),
-        workflow_path=read.path("WORKFLOW_PATH", "workflows/multisampler/base.json"),
+        workflow_path=read.workflow("WORKFLOW_PATH", f"{WORKFLOWS}/multisampler/base.json"),
         log_level=LOG_LEVELS[read.choice("LOG_LEVEL", tuple(LOG_LEVELS), "info")],
         random_seeds=read.choice("SEED_MODE", ("random", "workflow"), "random") == "random",
         previews=read.choice("PREVIEWS", ("on", "off"), "on") == "on",
@@ -244,8 +288,35 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
     return settings
 
 
+def token_problem(token: str) -> str:
+    """Return why a text cannot be a bot's token, and what to do; empty if it can be one."""
+    kinds = {
+        r"\s*|\S*\.\S*\.\S*": "",
+        r".*\s.*": "has spaces in it: paste the token alone",
+        r"\d{15,20}": "is the id of an application, a person or a server, and no token",
+        r"[0-9a-fA-F]{64}": "is the public key of an application, and no token",
+        r"[\w-]{32}": "is a client secret (of the OAuth2 page), and no token",
+        r".*": "is no token: that has two dots in it",
+    }
+    problem = next(text for form, text in kinds.items() if re.fullmatch(form, token, re.DOTALL))
+    hint = ": copy it from the Bot page of your application (Reset Token)" if problem else ""
+    return problem + hint * ("paste" not in problem)
+
+
+def without_comment(value: str) -> str:
+    """Return the value of a variable without a comment behind it, as it is read in `.env`: systemd,
+    pm2 and Docker hand that over with the value."""
+    return re.sub(r"(^|\s+)#.*", "", value, flags=re.DOTALL)
+
+
 def read_environment(folder: Path = HERE) -> dict[str, str]:
     """Read the `.env` file beside this one, and the process's environment, which overrules it."""
+    environment = {name: without_comment(value) for name, value in os.environ.items()}
+    return {**read_file(folder), **environment}
+
+
+def read_file(folder: Path = HERE) -> dict[str, str]:
+    """Read the `.env` file in a folder; empty if there is none."""
     path = folder / ".env"
     try:
         # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
@@ -255,7 +326,40 @@ def read_environment(folder: Path = HERE) -> dict[str, str]:
     except OSError as error:
         text = f".env cannot be read ({error.strerror}): let the user who runs the bot read it"
         raise ConfigError([text]) from error
-    return {**{name: value or "" for name, value in values.items()}, **os.environ}
+    # Only behind a value does the parser see that a comment is one.
+    return {k: "" if (v or "#").startswith("#") else str(v) for k, v in values.items()}
+
+
+def about_file(problems: Sequence[str], folder: Path = HERE) -> list[str]:
+    """Return a line for each name in `.env` that is no setting, and, if the problems have a setting
+    that is missing, one about the file."""
+    is_missing = any(" is missing: " in problem for problem in problems)
+    return [*_unknown_names(folder), *([_what_is_there(folder)] if is_missing else [])]
+
+
+def _what_is_there(folder: Path) -> str:
+    path = folder / ".env"
+    found = sorted(p.name for p in folder.glob("*env*") if p.is_file() and p.name != ".env.example")
+    if not path.is_file():
+        other = next((f"; rename {name} to .env" for name in found), "")
+        return f"looked for in {path}, which does not exist{other or '; README.md, section 3'}"
+    given = [name for name, value in read_file(folder).items() if value and _is_name(name)]
+    return f"looked for in {path}, which gives a value to {', '.join(given) or 'nothing'}"
+
+
+def _unknown_names(folder: Path) -> list[str]:
+    lines = []
+    for name in filter(_is_name, read_file(folder)):
+        if name not in NAMES:
+            near = difflib.get_close_matches(name.upper(), NAMES, 1, 0.5)
+            hint = f": did you mean {near[0]}?" if near else ""
+            lines.append(f"{name} in .env is no setting of the bot{hint}")
+    return lines
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is the name of a variable, and no value that stands alone."""
+    return re.fullmatch(r"[A-Za-z]\w{0,40}", text, re.ASCII) is not None
 
 
 def _is_base_url(url: str) -> bool:

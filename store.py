@@ -8,13 +8,11 @@ statement may wait for the disk, so the event loop never calls in here directly.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
 import re
 import sqlite3
-import sys
 import threading
 import time
 import uuid
@@ -25,13 +23,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import lock
 from settings import DAY_MS
 from text import PublicError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +86,10 @@ class StoreError(PublicError):
     """The database cannot be used."""
 
     user_message = "The bot could not write to its job list. Please try again in a minute."
+
+
+class InUse(StoreError):
+    """Another copy of the bot has it."""
 
 
 class JobStatus(str, Enum):
@@ -209,12 +207,14 @@ class Store:
         self._cleanup = contextlib.ExitStack()
         try:
             self._cleanup.enter_context(_locked(self._path))
+            # Closed after the connection, as closing a file drops the locks that SQLite has on it.
+            last = self._cleanup.enter_context(contextlib.ExitStack())
             with _translated(self._path):
                 self._connection = sqlite3.connect(
                     self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._cleanup.callback(self._connection.close)
-                self._identity = _identity(self._path)
+                self._file = last.enter_context(self._path.open("rb"))
                 self._cleanup.callback(self._empty_journal)
                 _prepare(self._connection, self._path)
             self._select(f"WHERE {UNKNOWN_STATE}")  # reading them closes them
@@ -237,7 +237,7 @@ class Store:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _is_gone(self) -> bool:
-        return _identity(self._path) != self._identity
+        return not (self._file.closed or _is_same(self._file, self._path))
 
     def get(self, job_id: str) -> Job | None:
         """Return the job with this id."""
@@ -480,36 +480,36 @@ class Store:
 
 
 def _locked(database: Path) -> BinaryIO:
-    """Keep every other process off the database, until the file that is returned is closed. The
-    operating system does that when the process dies, so no stale lock is left behind."""
-    file = None
+    """Keep every other process off the database, until the file that is returned is closed."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        file = open(f"{database}.lock", "ab")  # noqa: SIM115
-        if sys.platform == "win32":
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock.hold(Path(f"{database}.lock"))
+    except BlockingIOError as error:
+        copy = "another copy of the bot already works on the database"
+        raise InUse(f"{copy} {database}: stop that one first") from error
     except OSError as error:
-        text = f"the database {database} cannot be used: {error}; set DB_PATH to another place"
-        if file is not None:
-            file.close()
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                text = (
-                    f"another copy of the bot already works on the database {database}: stop that"
-                    " one first, or set DB_PATH to another file"
-                )
+        text = f"the database {database} cannot be used: {error}; set DB_PATH elsewhere"
         raise StoreError(text) from error
-    return file
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another of the same name; None if there is none."""
+def _is_same(file: BinaryIO, path: Path) -> bool:
+    """Return whether an open file still has its name. On a share (CIFS, FUSE) its inode may get
+    another number meanwhile, so another number alone does not make it another file."""
     with contextlib.suppress(OSError):
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-    return None
+        ours, named = os.fstat(file.fileno()), os.stat(path)
+        is_as_it_was = (ours.st_size, ours.st_mtime_ns) == (named.st_size, named.st_mtime_ns)
+        return is_as_it_was or os.path.samestat(ours, named)
+    return False
+
+
+def inspect(path: Path) -> None:
+    """Check that a start could use a database; change nothing, and keep no bot from it."""
+    _locked(path).close()
+    with _translated(path):
+        connection = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None)
+        with contextlib.closing(connection):
+            _check(connection, path)
+            connection.execute("BEGIN IMMEDIATE")  # a file that may be read and not written
 
 
 @contextlib.contextmanager
@@ -556,7 +556,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    columns = {row["name"] for row in connection.execute("PRAGMA table_info(jobs)")}
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
     added_later = re.findall(r"ALTER TABLE jobs ADD COLUMN (\w+)", str(MIGRATIONS[version:]))
     expected = set(COLUMNS.values()).difference(added_later)
     if columns and not columns >= expected:

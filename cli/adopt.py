@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -80,12 +82,13 @@ def write(
             f"there is a workflow {name} already: give another --name, or remove {folder}"
         ) from None
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # else the next try would find it
         raise AdoptError(f"{folder} cannot be written: {error.strerror}") from error
     has_key = bool(settings.server.api_key)
     for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
-    print(f'  {_python()} comfygen.py --once "a red fox" --workflow {_quoted(name)}')
+    print(f'  {_command()} --once "a red fox" --workflow {_quoted(name)} --out pictures')
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
@@ -152,12 +155,14 @@ def _pretty(workflow: Nodes) -> str:
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 
-def _python() -> str:
-    """Return how the owner has called Python, from the folder they are in."""
+def _command() -> str:
+    """Return how the owner has called the program, from the folder they are in."""
     path = Path(sys.executable)
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    return _quoted(str(path))
+    # Whoever needs sudo to write there, needs it to read .env.
+    sudo = "sudo " if "SUDO_USER" in os.environ else ""
+    return f"{sudo}{_quoted(str(path))} {_quoted(sys.argv[0])}"
 
 
 def _quoted(name: str) -> str:

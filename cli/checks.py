@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import discord
@@ -24,7 +24,7 @@ from comfyui.errors import ComfyError, Unreachable
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, lacking
 from settings import Settings, redact
-from store import LOW_DISK_BYTES, MIGRATIONS, Store, StoreError
+from store import LOW_DISK_BYTES, MIGRATIONS, InUse, Store, StoreError, inspect
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,11 @@ def log_check(check: Check) -> None:
 class StartupChecks:
     """The checks before the bot goes online, and what they have opened for it. Blocks."""
 
-    def __init__(self, settings: Settings, *, create: bool = True) -> None:
-        """Without `create`, a database that does not exist is not created."""
+    def __init__(self, settings: Settings, problems: Sequence[str] = ()) -> None:
+        """Note the problems of the configuration, if there are any."""
         self.settings = settings
-        self._create = create
-        self.checks: list[Check] = []
+        self.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+        self._wrong = {problem.split()[0] for problem in problems}  # settings with a default now
         self.store: Store | None = None
         self.client = ComfyClient(settings.server, previews=settings.previews)
         self.info: ObjectInfo | None = None
@@ -80,15 +80,25 @@ class StartupChecks:
         self.workflow = self.workflows.load()
 
     @property
-    def passed(self) -> bool:
-        """Return whether the bot would start."""
-        return all(check.state != "FAILED" for check in self.checks)
+    def failed(self) -> list[Check]:
+        """Return what keeps the bot from starting."""
+        return [check for check in self.checks if check.state == "FAILED"]
 
-    def run(self) -> None:
-        """Run every check that does not need Discord."""
-        self._check_database()
-        self._check_comfyui()
-        self._check_workflow()
+    @property
+    def is_for_owner(self) -> bool:
+        """Return whether no start will be better until the owner has mended something."""
+        return any(check.area == "workflow" for check in self.failed)
+
+    def run(self, *, only_look: bool = False) -> None:
+        """Run every check that does not need Discord. With `only_look` the database is not opened,
+        so that a bot can start meanwhile, or work on it. A setting that is wrong has a default,
+        about which there is nothing to say."""
+        if "DB_PATH" not in self._wrong:
+            (self._look_at_database if only_look else self._open_database)()
+        if not any(name.startswith("COMFY_") for name in self._wrong - {"COMFY_TIMEOUT_MS"}):
+            self._check_comfyui()
+        if "WORKFLOW_PATH" not in self._wrong:
+            self._check_workflow()
 
     def close(self) -> None:
         """Close what was opened."""
@@ -99,30 +109,43 @@ class StartupChecks:
     def _note(self, area: str, state: str, text: str) -> None:
         self.checks.append(Check(area, state, text))
 
-    def _check_database(self) -> None:
+    def _look_at_database(self) -> None:
         path = self.settings.db_path
-        if not self._create and not path.exists():
-            place = next(folder for folder in path.parents if folder.exists())
-            if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-                self._note("database", "ok", f"{path} is made by the first start")
-            else:
-                self._note(
-                    "database", "FAILED", f"{place} is no writable folder: set DB_PATH elsewhere"
-                )
+        if path.exists():
+            try:
+                inspect(path)
+                self._database_is_fine("writable")
+            except InUse:
+                self._database_is_fine("the bot is running")
+            except StoreError as error:
+                self._note("database", "FAILED", str(error))
             return
+        place = next(folder for folder in path.parents if folder.exists())
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            self._note("database", "ok", f"{path} is made by the first start")
+        else:
+            text = f"{place} is no writable folder: set DB_PATH elsewhere"
+            self._note("database", "FAILED", text)
+
+    def _open_database(self) -> None:
         try:
-            self.store = Store(path)
+            self.store = Store(self.settings.db_path)
         except StoreError as error:
             self._note("database", "FAILED", str(error))
             return
-        self._note("database", "ok", f"{path}, version {len(MIGRATIONS)}, writable")
+        self._database_is_fine(f"version {len(MIGRATIONS)}, writable")
+
+    def _database_is_fine(self, how: str) -> None:
+        path = self.settings.db_path
+        self._note("database", "ok", f"{path}, {how}")
         free = shutil.disk_usage(path.parent).free
         if free < LOW_DISK_BYTES:
             self._note("database", "warning", f"only {free // 2**20} MiB are free on its disk")
 
     def _check_comfyui(self) -> None:
         try:
-            self._note("ComfyUI", "ok", self._with_retries(self.client.version))
+            version = self._with_retries(self.client.version)
+            self._note("ComfyUI", "ok", f"{self.settings.server.base_url}: {version}")
             waiting = len(self._with_retries(self.client.queue).pending)
             self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
             self.info = info = self._with_retries(self.client.object_info)
@@ -161,21 +184,22 @@ class StartupChecks:
             self._note("workflow", "FAILED", f"{self.workflow.reason} (WORKFLOW_PATH is {path})")
             return
         self._note("workflow", "ok", f"{path}, API format, all bound nodes and inputs are there")
-        self._check_nodes(self.workflow)
+        self._check_nodes(self.workflows.default, self.workflow)
         for name in self.workflows.names()[1:]:
             loaded = self.workflows.load(name)
             if loaded.ok:
                 if name in self.catalog.offers or not self.catalog.offers:
                     self._note("workflow", "ok", f"{name}: all bound nodes and inputs are there")
-                self._check_nodes(loaded, f"{name}: ")
+                self._check_nodes(name, loaded)
             elif not self.catalog.offers:  # else _offered() has noted it
                 self._note("workflow", "warning", f"{name} is left out: {loaded.reason}")
 
-    def _check_nodes(self, loaded: binder.Workflow, whose: str = "") -> None:
-        if self.info is not None:
+    def _check_nodes(self, name: str, loaded: binder.Workflow) -> None:
+        """Warn of what the server lacks of a workflow that it can make all the same."""
+        if self.info is not None and name in self.catalog.offers:
             has_key = bool(self.settings.server.api_key)
             for text in lacking(loaded, self.info, has_key=has_key):
-                self._note("workflow", "warning", whose + text)
+                self._note("workflow", "warning", f"{name}: {text}")
 
 
 def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
@@ -233,6 +257,9 @@ def check_place(
     """Check that the bot, as a member of that server, can work in a channel of ALLOWED_CHANNEL_IDS,
     or in those of a category; `place` is whatever Discord has under the id, `others` are channels
     of its server."""
+    if isinstance(place, discord.Guild):
+        text = f"{place_id} in ALLOWED_CHANNEL_IDS is the id of the server {place.name}:"
+        return [Check("Discord", "warning", f"{text} right-click the channel > Copy Channel ID")]
     if not isinstance(place, discord.abc.GuildChannel | discord.Thread):
         text = f"the bot does not see channel {place_id}: invite it, or correct"
         return [Check("Discord", "warning", f"{text} ALLOWED_CHANNEL_IDS")]
@@ -287,14 +314,17 @@ async def _fetch_and_check_channel(
         others = await guild.fetch_channels() if is_category else ()
         return check_place(channel_id, channel, others, me), {role.id for role in guild.roles}
     except (discord.NotFound, discord.Forbidden):
-        return check_place(channel_id, None, ()), set()
+        try:
+            return check_place(channel_id, await client.fetch_guild(channel_id), ()), set()
+        except (discord.NotFound, discord.Forbidden):
+            return check_place(channel_id, None, ()), set()
 
 
 def discord_failure(error: Exception) -> str:
     """Return why the connection to Discord ended, in one line with what to do."""
     if isinstance(error, StartupError | StoreError):
         return str(error)
-    if isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004:
+    if is_for_owner(error):
         return "Discord refused DISCORD_TOKEN: copy it again from the Bot page"
     if isinstance(error, discord.HTTPException) and error.status == 429:
         text = "Discord limits the requests from this internet address (HTTP 429)"
@@ -304,18 +334,57 @@ def discord_failure(error: Exception) -> str:
     return f"Discord cannot be used: {error}; check the internet connection"
 
 
+def is_for_owner(error: Exception) -> bool:
+    """Return whether no start will be better until the owner has mended something."""
+    is_refused = isinstance(error, discord.LoginFailure) or getattr(error, "code", None) == 4004
+    return is_refused or isinstance(error, StartupError)
+
+
 def print_checks(
-    settings: Settings, problems: Sequence[str], commands: Collection[str], *, offline: bool
+    settings: Settings,
+    problems: Sequence[str],
+    notes: Sequence[str],
+    commands: Collection[str],
+    *,
+    offline: bool,
 ) -> int:
-    """Print every check as a line, the problems of the configuration first. Return the exit code,
-    which is 0 if the bot would start."""
-    startup = StartupChecks(settings, create=False)
-    startup.checks = [Check("configuration", "FAILED", problem) for problem in problems]
+    """Print every check as a line, the problems of the configuration and notes on it first, the
+    verdict last. Return the exit code, which is 0 if the bot would start."""
+    startup = StartupChecks(settings, problems)
+    notes = [*notes, *(unsure_settings(settings) if offline else ())]
+    startup.checks += [Check("configuration", "warning", note) for note in notes]
     startup.checks = startup.checks or [Check("configuration", "ok", "complete")]
-    startup.run()
-    if settings.token and not offline:
+    startup.run(only_look=True)
+    wrong = any(problem.startswith(("DISCORD_TOKEN", "DISCORD_PROXY")) for problem in problems)
+    if not wrong and not offline:
         startup.checks += asyncio.run(check_discord(settings, commands))
     startup.close()
     for area, state, text in startup.checks:
         print(f"{state:<8} {area:<14} {redact(text, *settings.secrets)}")
-    return 0 if startup.passed else 1
+    print(verdict(len(startup.failed), offline=offline))
+    return 1 if startup.failed else 0
+
+
+def unsure_settings(settings: Settings) -> Iterator[str]:
+    """Yield a line for each setting that Discord alone could check, and that looks wrong."""
+    if not settings.token:
+        yield "DISCORD_TOKEN is missing: only --offline goes without"
+    if not settings.channel_ids:
+        yield "ALLOWED_CHANNEL_IDS is missing: only --offline goes without"
+    others = {
+        settings.guild_id: "your server (DISCORD_GUILD_ID)",
+        settings.client_id: "your application (DISCORD_CLIENT_ID)",
+    }
+    for channel_id in sorted(settings.channel_ids & others.keys()):
+        yield (
+            f"{channel_id} in ALLOWED_CHANNEL_IDS is the id of {others[channel_id]}: right-click"
+            " the channel itself > Copy Channel ID"
+        )
+
+
+def verdict(failures: int, *, offline: bool) -> str:
+    """Return the last line of --check."""
+    if failures:
+        things = "1 thing" if failures == 1 else f"{failures} things"
+        return f"The bot would not start: {things} to mend (FAILED)."
+    return "All is well so far, without Discord." if offline else "The bot would start."

@@ -72,8 +72,17 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
         text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
     except (OnceError, WorkflowError, ComfyError) as error:
         text = str(error)
-    print(redact(text, *settings.secrets), file=sys.stderr)
+    print(redact(for_owner(text), *settings.secrets), file=sys.stderr)
     return 1
+
+
+def for_owner(text: str) -> str:
+    """Return a text for people without the advice to turn to the bot's owner, who reads it here."""
+    advice = (
+        r"(?: Please| If[^.,]*,|(?P<end>,? or|[:;] please|; if[^.,]*,)) tell the bot's owner[^.]*\."
+    )
+    text = re.sub(advice, lambda match: "." if match["end"] else "", text)
+    return text.replace("The bot's owner finds it", "It is")
 
 
 async def make_one_picture(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -142,7 +151,8 @@ def check_folder(folder: Path) -> None:
     if not place.is_dir():
         raise OnceError(f"--out: {place} is a file, not a folder. Name a folder.")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise OnceError(f"--out: nothing can be written to {place}. Name another folder.")
+        where = f"nothing can be written to {place.resolve()}"
+        raise OnceError(f"{where}. Name another folder: --out FOLDER")
 
 
 def save(folder: Path, filename: str, data: bytes) -> Path:

@@ -248,12 +248,14 @@ def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:
     names = loaded.classes.values() if loaded.ok else ()
     missing = sorted({name for name in names if name not in info})
     if missing:
-        raise WorkflowError(f"ComfyUI does not know {', '.join(missing)}")
+        named = ", ".join(name + _hint(name, info) for name in missing)
+        raise WorkflowError(f"ComfyUI does not know {named}: install what is missing there")
 
 
 def lacking(loaded: binder.Workflow, info: ObjectInfo, *, has_key: bool) -> Iterator[str]:
     """Yield a line, with what to do, for each thing in a workflow that a server does not have;
     `has_key`: prompts carry a key for partner nodes."""
+    unknown: dict[str, list[str]] = {}
     for node, class_type in loaded.classes.items():
         if info.wants_key(class_type) and not has_key:
             yield (
@@ -261,24 +263,28 @@ def lacking(loaded: binder.Workflow, info: ObjectInfo, *, has_key: bool) -> Iter
                 " in .env to a key from platform.comfy.org"
             )
         if class_type not in info:
-            close = info.nearest(class_type)
-            pack = pack_of(class_type)
-            hint = f" (did you mean {close!r}?)." if close else "."
-            hint = f" (probably of the pack {pack})." if pack else hint
-            yield (
-                f"ComfyUI does not know class {class_type!r} of node {node}{hint} Every job will"
-                " be refused until its pack is installed and ComfyUI restarted"
-            )
+            unknown.setdefault(class_type, []).append(node)
+    for class_type, nodes in unknown.items():
+        yield (
+            f"ComfyUI does not know class {class_type!r} of node {', '.join(nodes)}"
+            f"{_hint(class_type, info)}. Every job will be refused until its pack is installed and"
+            " ComfyUI restarted"
+        )
     for text in loaded.texts():
         offered = info.choices(text.class_type, text.name)
-        if offered is None or text.value in offered:
-            continue
-        if text.replaced:
-            why = "only the form's first choice is missing, every job writes its own"
-        else:
-            why = "ComfyUI will refuse every job: choose another in the file"
-        where = f"node {text.node}, {text.name}: {text.value!r}"
-        yield f"{where} is not offered by ComfyUI; {why}"
+        if offered is not None and text.value not in offered and not text.replaced:
+            yield (
+                f"node {text.node}, {text.name}: {text.value!r} is not offered by ComfyUI, which"
+                " will refuse every job: choose another in the file"
+            )
+
+
+def _hint(class_type: str, info: ObjectInfo) -> str:
+    """Return where a class that the server lacks may come from; empty if there is no telling."""
+    if pack := pack_of(class_type):
+        return f" (probably of the pack {pack})"
+    close = info.nearest(class_type)
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 def pack_of(class_type: str) -> str | None:

@@ -21,7 +21,7 @@ NOTHING = Defaults(None, None, None, None, None, None)
 
 def settings(**changes: Any) -> Settings:
     """Return the settings of an owner who has only set what is required."""
-    required = {"DISCORD_TOKEN": "x", "ALLOWED_CHANNEL_IDS": "1"}
+    required = {"DISCORD_TOKEN": "a.b.c", "ALLOWED_CHANNEL_IDS": "1"}
     return replace(load_settings(required), **changes)
 
 

@@ -8,23 +8,38 @@ from typing import Any
 
 import pytest
 
+from settings import EXIT_CONFIG
 from tests.end_to_end.common import press_generate, run, seconds_to_stop
 from tests.harness.bot import Bot
 from tests.harness.house import House
 
 
 def refusal(house: House, **changes: str) -> list[str]:
-    """The critical lines of a start that fails with exit code 1."""
+    """The critical lines of a start that fails, and may do better the next time."""
     bot = house.start(ready=False, **changes)
     assert bot.wait() == 1, bot.output
     return [line for line in bot.lines if " CRITICAL " in line]
 
 
+def final_refusal(house: House, **changes: str) -> list[str]:
+    """The critical lines of a start that fails until the owner mends something."""
+    bot = house.start(ready=False, **changes)
+    assert bot.wait() == EXIT_CONFIG, bot.output
+    return [line for line in bot.lines if " CRITICAL " in line]
+
+
 def test_a_wrong_configuration_is_told_whole_one_line_each(house: House) -> None:
-    bot = house.start(ready=False, DISCORD_TOKEN="", ALLOWED_CHANNEL_IDS="x", LOG_LEVEL="loud")
-    assert bot.wait() == 1
+    bot = house.start(
+        ready=False, DISCORD_TOKEN="", ALLOWED_CHANNEL_IDS="x", LOG_LEVEL="loud", PREVIEW="off"
+    )
+    assert bot.wait() == EXIT_CONFIG
     named = [line.split()[1] for line in bot.lines if line.startswith("configuration:")]
-    assert sorted(named) == ["ALLOWED_CHANNEL_IDS", "DISCORD_TOKEN", "LOG_LEVEL"]
+    assert sorted(named[:3]) == ["ALLOWED_CHANNEL_IDS", "DISCORD_TOKEN", "LOG_LEVEL"]
+    assert named[3:] == ["PREVIEW", "looked"]
+
+
+def test_a_name_that_is_no_setting_is_a_warning_of_a_start_that_works(house: House) -> None:
+    assert "PREVIEWS?" in house.start(PREVIEW="off").wait_for_line("WARNING")
 
 
 def test_the_checks_are_logged_in_order_before_discord_is_asked(house: House) -> None:
@@ -79,7 +94,7 @@ def test_a_broken_workflow_file_refuses_the_start(
     house.installation.workflow.unlink()
     if content is not None:
         house.installation.workflow.write_text(content, "utf-8")
-    (line,) = refusal(house)
+    (line,) = final_refusal(house)
     assert said in line
 
 
@@ -88,7 +103,7 @@ def test_several_things_broken_are_one_line_each(house: House) -> None:
     house.installation.workflow.unlink()
     house.installation.database.parent.mkdir()
     house.installation.database.write_bytes(b"no database at all" * 100)
-    lines = refusal(house)
+    lines = final_refusal(house)
     assert len(lines) == 3
 
 
@@ -103,13 +118,13 @@ def test_a_locked_database_refuses_the_start(house: House) -> None:
 
 def test_a_wrong_token_refuses_the_start_and_is_not_shown(house: House) -> None:
     wrong = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.wrong-wrong-wrong-wrong-wrong-wrong-wr"
-    (line,) = refusal(house, DISCORD_TOKEN=wrong, LOG_LEVEL="debug")
+    (line,) = final_refusal(house, DISCORD_TOKEN=wrong, LOG_LEVEL="debug")
     assert "DISCORD_TOKEN" in line
     assert wrong not in house.bots[-1].output
 
 
 def test_a_client_id_of_another_application_refuses_the_start(house: House) -> None:
-    (line,) = refusal(house, DISCORD_CLIENT_ID="4711")
+    (line,) = final_refusal(house, DISCORD_CLIENT_ID="4711")
     assert "DISCORD_CLIENT_ID" in line
     assert str(house.discord.application_id) in line
 
@@ -124,7 +139,7 @@ def test_discord_out_of_reach_refuses_the_start(house: House) -> None:
 
 def test_a_server_without_the_bot_refuses_the_start(house: House) -> None:
     stranger = house.discord.add_guild("strangers", bot_is_member=False)
-    (line,) = refusal(house, DISCORD_GUILD_ID=str(stranger.id))
+    (line,) = final_refusal(house, DISCORD_GUILD_ID=str(stranger.id))
     assert "invite" in line
 
 
@@ -183,6 +198,7 @@ def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
     bot = run(house, "--check")
     assert bot.process.returncode == 0, bot.output
     assert lines_of(bot, "FAILED") == lines_of(bot, "warning") == []
+    assert bot.lines[-1] == "The bot would start."
     areas = {line.split()[1] for line in lines_of(bot, "ok")}
     assert areas == {
         "configuration",
@@ -192,7 +208,13 @@ def test_check_finds_nothing_wrong_where_nothing_is(house: House) -> None:
         "workflow",
         "Discord",
     }
-    for text in ("0.3.64", "31 models", str(house.discord.application_id), "all permissions"):
+    for text in (
+        house.comfyui.url,
+        "0.3.64",
+        "31 models",
+        str(house.discord.application_id),
+        "all permissions",
+    ):
         assert text in bot.output
     assert "commands are registered" in bot.output
     assert house.discord.identifies == identifies  # nobody saw it online
@@ -208,7 +230,8 @@ def test_check_sees_that_a_database_cannot_be_made_below_a_file(house: House) ->
 def test_check_offline_leaves_discord_out(house: House) -> None:
     bot = run(house, "--check", "--offline", offline=True)
     assert bot.process.returncode == 0, bot.output
-    assert "Discord" not in bot.output
+    assert "Discord " not in bot.output
+    assert bot.lines[-1] == "All is well so far, without Discord."
 
 
 def test_check_tells_everything_that_is_wrong_and_what_to_do(house: House) -> None:
@@ -242,13 +265,11 @@ def test_check_names_unknown_classes_with_the_nearest_and_values_not_offered(
     house.installation.workflow.write_text(json.dumps(workflow), "utf-8")
     bot = run(house, "--check", "--offline")
     assert bot.process.returncode == 0
-    unknown, model, value = sorted(
-        (line for line in lines_of(bot, "warning")), key=lambda line: line.find("240") < 0
-    )
+    unknown, value = lines_of(bot, "warning")
     assert "'LatentUpscaleByy'" in unknown
     assert "'LatentUpscaleBy'" in unknown
-    assert "not-here.safetensors" in model + value
-    assert "'magic'" in model + value
+    assert "'magic'" in value
+    assert "not-here.safetensors" not in bot.output  # people choose a model in the form
 
 
 def test_check_tells_a_wrong_token_and_missing_permissions(house: House) -> None:
@@ -260,3 +281,53 @@ def test_check_tells_a_wrong_token_and_missing_permissions(house: House) -> None
     assert bot.process.returncode == 1
     assert any("DISCORD_TOKEN" in line for line in lines_of(bot, "FAILED"))
     assert wrong not in bot.output
+
+
+def test_check_looks_at_no_other_place_than_the_one_that_is_wrong(house: House) -> None:
+    bot = run(
+        house,
+        "--check",
+        COMFY_BASE_URL="my pc",
+        WORKFLOW_PATH="/home/base.json",
+        DISCORD_TOKEN="123456789012345678",
+        ALLOWED_CHANNEL_IDS="x",
+    )
+    assert bot.process.returncode == 1
+    assert {line.split()[1] for line in lines_of(bot, "FAILED")} == {"configuration"}
+    assert [line.split()[1] for line in lines_of(bot, "ok")] == ["database"]
+    assert bot.lines[-1] == "The bot would not start: 4 things to mend (FAILED)."
+
+
+def test_check_runs_beside_the_bot_and_keeps_none_from_starting(house: House) -> None:
+    bot = house.start()
+    assert "the bot is running" in "".join(lines_of(run(house, "--check"), "ok"))
+    bot.stop()
+    checking = house.run(
+        ready=False,
+        arguments=("--check",),
+        environment={"KILL_AT": "before:ComfyClient.version"},
+    )
+    checking.wait()
+    house.comfyui.hold()
+    house.start().stop()
+
+
+def test_check_offline_warns_of_what_only_discord_needs_and_of_a_servers_id_as_a_channel(
+    house: House,
+) -> None:
+    server = str(house.channel.guild.id)
+    ids = {"DISCORD_GUILD_ID": server, "ALLOWED_CHANNEL_IDS": server}
+    bot = run(house, "--check", "--offline", offline=True, DISCORD_TOKEN="", **ids)
+    assert bot.process.returncode == 0, bot.output
+    token, channel = lines_of(bot, "warning")
+    assert "DISCORD_TOKEN is missing" in token
+    assert f"{server} in ALLOWED_CHANNEL_IDS is the id of your server" in channel
+    bot = run(house, "--check", **ids)
+    assert f"{server} in ALLOWED_CHANNEL_IDS is the id of the server" in bot.output
+
+
+def test_check_tells_one_fault_once(house: House) -> None:
+    graph = {"1": {"class_type": "Absent", "inputs": {"text": "a"}}}
+    house.installation.add_workflow("flux", graph, {"positive": ["1.text"]})
+    bot = run(house, "--check", "--offline")
+    assert len([line for line in bot.lines if "Absent" in line or "flux" in line]) == 1, bot.output

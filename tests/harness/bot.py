@@ -116,9 +116,9 @@ class Bot:
             {
                 **inherited,
                 **there,
-                **(environment or {}),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",
+                **(environment or {}),
             },
             installation.folder.parent,  # not where the program is: services start elsewhere
             forks,

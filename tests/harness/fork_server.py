@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -102,6 +103,9 @@ def become(order: Order) -> None:
     for name in order["unset"]:
         del os.environ[name]
     os.environ.update(order["set"])
+    # Anew, as Python does at a start: those of the server remember what they were opened on.
+    unbuffered = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(unbuffered, encoding="utf-8", write_through=True)
     program = Path(order["program"])
     sys.argv = [str(program), *order["arguments"]]
     sys.path[0] = str(program.parent)

@@ -32,6 +32,6 @@ def test_the_development_page_has_a_line_for_every_file_and_room() -> None:
 
 def test_the_defaults_that_readme_names_are_those_of_the_program() -> None:
     lines = re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", README, re.MULTILINE)
-    required = {"DISCORD_TOKEN": "x", "ALLOWED_CHANNEL_IDS": "1"}
+    required = {"DISCORD_TOKEN": "a.b.c", "ALLOWED_CHANNEL_IDS": "1"}
     assert len(lines) >= 10
     assert load_settings({**required, **dict(lines)}) == load_settings(required)

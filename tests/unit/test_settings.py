@@ -10,11 +10,14 @@ import pytest
 
 from settings import (
     HERE,
+    NAMES,
     ConfigError,
     OneLineFilter,
     RedactingFilter,
+    about_file,
     load_settings,
     read_environment,
+    without_comment,
 )
 from tests.harness.bot import REPOSITORY, SETTINGS
 
@@ -113,11 +116,82 @@ def test_a_required_value_may_not_be_empty(name: str) -> None:
         ("MAX_WAITING_PER_PERSON", "-1"),
         ("MAX_WAITING_PER_PERSON", "1001"),
         ("ALERT_USER_ID", "1, 2"),
+        ("WORKFLOW_PATH", "/home/anna/base.json"),
+        ("WORKFLOW_PATH", "workflows/base.json"),
+        ("WORKFLOW_PATH", "workflows/x/../base.json"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     (problem,) = problems_of(**{name: value})
     assert problem.startswith(name)
+
+
+@pytest.mark.parametrize("path", ["/srv/my/workflows/flux/my.json", "workflows/x/../y/base.json"])
+def test_a_workflow_may_be_in_any_folder_of_workflows(path: str) -> None:
+    assert load_settings({**GOOD, "WORKFLOW_PATH": path}).workflow_path == HERE / path
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("123456789012345678", "the id of an application, a person or a server"),
+        ("0123456789abcdef" * 4, "public key"),
+        ("aBcDeFgHiJkLmNoPqRsTuVwXyZ_01234", "client secret"),
+        ("Bot abc.def.ghi", "paste the token alone"),
+        ("password", "two dots"),
+    ],
+)
+def test_what_cannot_be_a_token_is_called_what_it_is(token: str, said: str) -> None:
+    (problem,) = problems_of(DISCORD_TOKEN=token)
+    assert problem.startswith("DISCORD_TOKEN")
+    assert said in problem
+    assert token not in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("123 # mine", "123"), ("# none", ""), ("a#b", "a#b"), ("1,2\t# both # of them", "1,2")],
+)
+def test_a_comment_after_a_value_means_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, read: str
+) -> None:
+    assert without_comment(value) == read
+    (tmp_path / ".env").write_text(f"DEFAULT_NEGATIVE_PROMPT={value}\nDB_PATH={value}\n", "utf-8")
+    monkeypatch.delenv("DEFAULT_NEGATIVE_PROMPT", raising=False)
+    monkeypatch.setenv("DB_PATH", value)
+    environment = read_environment(tmp_path)
+    assert environment["DEFAULT_NEGATIVE_PROMPT"] == environment["DB_PATH"] == read
+
+
+MISSING = ["DISCORD_TOKEN is missing: copy it"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nothing", "", "which does not exist; README.md, section 3"),
+        (".env.txt", "DISCORD_TOKEN=a.b.c", "which does not exist; rename .env.txt to .env"),
+        (".env", "", "gives a value to nothing"),
+        (".env", "DISCORD_TOKEN=\nLOG_LEVEL=info", "gives a value to LOG_LEVEL"),
+        (".env", "DISCORD_BOT_TOKEN=x", "setting of the bot: did you mean DISCORD_TOKEN?"),
+    ],
+)
+def test_a_missing_setting_is_told_with_the_file_and_what_is_in_it(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    told = "\n".join(about_file(MISSING, tmp_path))
+    assert f"looked for in {tmp_path / '.env'}" in told
+    assert said in told
+
+
+def test_a_name_that_is_no_setting_is_told_when_all_else_is_fine_and_no_value_ever(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".env").write_text(f"PREVIEW=off\nMALLOC_ARENA=x\n{TOKEN}\n", "utf-8")
+    preview, other = about_file([], tmp_path)
+    assert preview == "PREVIEW in .env is no setting of the bot: did you mean PREVIEWS?"
+    assert other == "MALLOC_ARENA in .env is no setting of the bot"
 
 
 @pytest.mark.parametrize(
@@ -165,12 +239,12 @@ def test_a_base_url_may_have_a_slash_a_prefix_https_or_ipv6(url: str) -> None:
 def test_the_environment_wins_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "\ufeffDISCORD_TOKEN=from-file\nALLOWED_CHANNEL_IDS=1\nDEFAULT_NEGATIVE_PROMPT='a, ${B}'"
+    text = "\ufeffDISCORD_TOKEN=a.b.c\nALLOWED_CHANNEL_IDS=1\nDEFAULT_NEGATIVE_PROMPT='a, ${B}'"
     (tmp_path / ".env").write_text(text, "utf-8")
     monkeypatch.setenv("ALLOWED_CHANNEL_IDS", "2")
     monkeypatch.delenv("DISCORD_TOKEN", raising=False)
     settings = load_settings(read_environment(tmp_path))
-    assert settings.token == "from-file"
+    assert settings.token == "a.b.c"
     assert settings.channel_ids == {2}
     assert settings.default_negative_prompt == "a, ${B}"
 
@@ -186,6 +260,7 @@ def test_the_example_file_names_every_variable_and_holds_the_defaults() -> None:
     lines = (REPOSITORY / ".env.example").read_text("utf-8").splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
     assert values.keys() >= SETTINGS
+    assert set(NAMES) == SETTINGS
     source = (REPOSITORY / "settings.py").read_text("utf-8")
     assert all(f'"{name}"' in source for name in values)
     assert load_settings({**values, **GOOD}) == load_settings(GOOD)

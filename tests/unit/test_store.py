@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import sys
 import threading
@@ -925,6 +926,15 @@ def test_nothing_is_queued_in_a_file_that_nobody_will_read_again_and_running_job
     assert jobs.delivered(running, ["987"])
     assert jobs.cancel(queued, QUEUED)
     assert jobs.by_status(QUEUED) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps an open file in its place")
+def test_a_file_whose_inode_number_changes_is_still_the_same(path: Path, jobs: Store) -> None:
+    """As on a share (CIFS, FUSE); here a copy with the same size and time has that number."""
+    copy = path.with_name("copy.db")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+    assert jobs.insert(PARAMS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps an open file in its place")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -719,3 +720,14 @@ def test_sizes_that_are_made_of_several_empty_pictures_are_in_doubt() -> None:
     )
     assert analyse(nodes).bindings["width"] == ["empty.width"]
     assert doubted(nodes, "width") == ["empty.width", "small.width"]
+
+
+# Files that are no workflow.
+
+
+def test_a_file_with_thousands_of_spaces_after_a_brace_is_read_at_once() -> None:
+    began = time.process_time()
+    assert found(
+        plain(pos=node("CLIPTextEncode", text="{" + " " * 2000, clip="loader@1")), "positive"
+    )
+    assert time.process_time() - began < 1

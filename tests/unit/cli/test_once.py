@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from cli.once import OnceError, check_folder, choose_only, explanation, save, show_progress
+from cli.once import (
+    OnceError,
+    check_folder,
+    choose_only,
+    explanation,
+    for_owner,
+    save,
+    show_progress,
+)
 from comfyui.errors import Interrupted, TimedOut
 from comfyui.progress import Progress
 from jobs.draft import Draft
 from jobs.typed import FormError
 from tests.factories import a_job, an_offer, settings
+from tests.harness.bot import REPOSITORY
 
 
 class Terminal(io.StringIO):
@@ -89,3 +99,18 @@ def test_the_only_value_is_taken_and_of_several_a_few_are_named(
     chosen = draft.picture
     assert (chosen.model, chosen.scheduler, chosen.sampler) == ("", "", "euler")
     assert "Used instead is its only one, euler." in capsys.readouterr().out
+
+
+def test_no_sentence_for_people_sends_the_owner_to_the_owner() -> None:
+    sentences = [
+        text.value
+        for folder in (".", "comfyui", "jobs", "bot")
+        for file in (REPOSITORY / folder).glob("*.py")
+        for text in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(text, ast.Constant) and "tell the bot's" in str(text.value)
+    ]
+    assert len(sentences) > 10
+    for sentence in sentences:
+        told = for_owner(f"It failed. {sentence}")
+        assert "owner" not in told, sentence
+        assert ".." not in told
