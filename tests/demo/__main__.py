@@ -244,8 +244,8 @@ class Play:
         self.comfyui.seconds_per_step = 0.0
         self.comfyui.hold()
         chat.note("others like it")
-        for person in (noor, mira):
-            chat.does(person, "presses **Again** under the picture")
+        for person, when in ((noor, ""), (mira, ", too, while noor's is being made")):
+            chat.does(person, f"presses **Again** under the picture{when}")
             reply = person.press(first, AGAIN).wait()
             chat.says(reply.wait_shown(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
@@ -296,7 +296,7 @@ class Play:
         chat.says(reply.wait_message(lambda m: m["content"] == "Deleted."), alone_to=mira)
         assert self.discord.states(unloved)[-1]["event"] == "delete"
         chat.note("that picture is gone from the channel, for everybody")
-        chat.does(mira, "types `/mine`: what she has made, where it is, and how to make it again")
+        chat.does(mira, "types `/mine`: the deleted picture has no message any more")
         reply = mira.slash("mine", self.channel).wait()
         chat.says(reply.wait_message(lambda m: bool(m["embeds"])), alone_to=mira)
 
@@ -367,6 +367,7 @@ class Play:
 
     def look_at_the_queue(self, person: Person) -> dict[str, Any]:
         """/queue, and its answer."""
+        time.sleep(1.2)  # people take their time: without it, all that the page shows began "now"
         self.chat.does(person, "types `/queue`")
         reply = person.slash("queue", self.channel).wait()
         queue = reply.wait_message(lambda m: bool(m["embeds"]))

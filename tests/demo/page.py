@@ -59,11 +59,15 @@ class Changed:
 
     def moments(self) -> Iterator[tuple[str, Said]]:
         """Yield up to four states, the first and the last among them, each with a word on when
-        that was."""
-        last = len(self.states) - 1
+        that was; of those within a second, the last."""
+        first, *others = self.states
+        later = {round(state.at - first.at): state for state in others}
+        if len(later) > 1:
+            later.pop(0, None)
+        shown = [("at first", first), *((f"{n} s later", state) for n, state in later.items())]
+        last = len(shown) - 1
         for index in sorted({last * part // 3 for part in range(4)}):
-            seconds = self.states[index].at - self.states[0].at
-            yield f"{seconds:.0f} s later" if index else "at first", self.states[index]
+            yield shown[index]
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,8 @@ code { padding: 1px 4px; border: 1px solid #26272b; border-radius: 4px; backgrou
 .embed .picture { max-width: 100%; max-height: 300px; }
 .embed .thumbnail { max-width: 80px; }
 .changes { margin-top: 2px; color: #949ba4; font-size: 12px; }
-.states { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 200px), 1fr));
-  gap: 10px; max-width: 960px; margin-top: 6px; font-size: 13px; }
+.states { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr));
+  gap: 10px; max-width: 1200px; margin-top: 6px; font-size: 13px; }
 .state { padding: 8px 10px 10px; border: 1px solid #ffffff1f; border-radius: 8px; }
 .state h5 { margin-bottom: 4px; color: #949ba4; font-size: 12px; font-weight: 600; }
 .state .embed { padding: 8px 10px; font-size: 12px; line-height: 16px; }
