@@ -131,7 +131,7 @@ _TAGS = {"bold": "strong", "code": "code"} | dict.fromkeys(
     ("mention", "time", "spoiler", "link"), "span"
 )
 _STYLES = {1: "primary", 2: "secondary", 3: "success", 4: "danger"}
-_WHOLE = re.compile(r"\(?\d+ x \d+\S*|\S+-\S+")  # a size, a name: no browser may break it
+_WHOLE = re.compile(r"\(?\d+ (?:x \d+|s\b)\S*|\S+-\S+")  # a size, a time, a name: one line
 _EYE = (
     '<svg viewBox="0 0 24 24"><path fill="currentColor" d="M12 5C6 5 2 12 2 12s4 7 10 7 10-7 '
     '10-7-4-7-10-7zm0 11a4 4 0 1 1 0-8 4 4 0 0 1 0 8z"/><circle fill="currentColor" cx="12" '

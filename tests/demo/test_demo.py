@@ -68,7 +68,7 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(
     assert 'do not allow <span class="spoiler">free coin*</span> in a prompt' in text
     assert "A moderator cancelled this picture." in text
     for position in (1, 2, 3, 4):
-        assert re.search(rf">{position}</strong> in the queue \(about \d+ s\)", text)
+        assert re.search(rf">{position}</strong> in the queue \(about <[^>]+>\d+ s\)", text)
     assert "drawn hills, not made by a model" in re.sub(r".*<header>|</header>.*", "", text)
     assert '<h4 class="text">Workflow</h4><div class="text">flux</div>' in text
     assert "Delete this picture for everybody?" in text
@@ -79,7 +79,7 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(
 
 def test_the_demos_countdown_counts(conversation: str) -> None:
     states = conversation.split("changed by itself")[2].split("Only you can see this")[0]
-    shown = re.findall(r"(?<=<h5>)[^<]+|(?<=about )\d+(?= s\))", states)
+    shown = re.findall(r'(?<=<h5>)[^<]+|(?<=whole">)\d+(?= s\))', states)
     moments = [int(m) for m in re.findall(r"(\d+) s later", " ".join(shown))]
     left = [int(m) for m in shown if m.isdecimal()]
     assert moments == sorted(set(moments))
@@ -96,15 +96,16 @@ def test_the_times_on_the_page_count(conversation: str) -> None:
     assert len(set(ago)) >= 3
 
 
-def test_sizes_and_names_stay_in_one_line() -> None:
+def test_sizes_times_and_names_stay_in_one_line() -> None:
     said = state(0)
-    said.message["embeds"] = [{"description": "flux1-dev in (1024 x 1024), as in a-b <c-d>"}]
+    said.message["embeds"] = [{"description": "flux1-dev in (1024 x 1024), as in a-b <c-d>: 5 s."}]
     text = page([Said(said.message, None, {}, {}, 0.0)], "x", "")
     assert re.findall(r'<span class="whole">([^/]+)</span>', text) == [
         "flux1-dev",
         "(1024 x 1024),",
         "a-b",
-        "&lt;c-d&gt;",
+        "&lt;c-d&gt;:",
+        "5 s.",
     ]
 
 
