@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 import sys
 import tempfile
 import time
@@ -20,8 +21,9 @@ from typing import Any
 from bot.queue import OTHERS_MENU
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
-from tests.harness.labels import AGAIN, CORRECT_IT, EDIT_PROMPTS, GENERATE
-from tests.harness.steps import chosen, fields, labels, open_form, text_of
+from tests.harness.labels import AGAIN, CORRECT_IT, DELETE, EDIT_PROMPTS, GENERATE
+from tests.harness.steps import ask_to_delete, chosen, fields, labels, open_form, text_of
+from tests.standins.comfyui.nodes import flux_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Channel, Person
 from tests.standins.discord.schema import (
@@ -33,13 +35,17 @@ from tests.standins.discord.schema import (
 from tests.standins.discord.server import DiscordStandIn
 
 OUTPUT = Path("demo-output")
-TOPIC = "ComfyGen's demo: the bot itself, between stand-ins for Discord and ComfyUI"
+TOPIC = (
+    "A demo: the bot is real, Discord and ComfyUI are stand-ins. So are the pictures:"
+    " drawn hills, not made by a model"
+)
 MODEL = "waiIllustrious_v140"
 PROMPT = "a red fox asleep in fresh snow, morning light"
 PROMPTS = ("a lighthouse & the *last* ship home <3", "paper lanterns over a night market")
 LORA = "ink"  # a part of its name
 UNWANTED, WANTED = "a banner that says FREE COINS", "a chest of gold coins on the sea bed"
 TERM = "free coin*"
+WORKFLOW, FLUX_PROMPT = "flux", "a paper boat on a pond, soft rain"
 MODERATOR = MEMBER_PERMISSIONS | MANAGE_GUILD | MANAGE_MESSAGES
 
 
@@ -153,6 +159,11 @@ def plain(parts: Iterator[tuple[str, str]]) -> str:
     return "".join(text for _, text in parts)
 
 
+def buttons(message: dict[str, Any]) -> list[str]:
+    """Return the labels of a message's buttons."""
+    return [c["label"] for row in message["components"] for c in row["components"] if "label" in c]
+
+
 def control(component: dict[str, Any]) -> str:
     """A button or a menu in text."""
     if "options" not in component:
@@ -164,7 +175,14 @@ def control(component: dict[str, Any]) -> str:
 class Play:
     """The scenes, in order."""
 
-    def __init__(self, discord: DiscordStandIn, comfyui: ComfyUIStandIn, channel: Channel) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        discord: DiscordStandIn,
+        comfyui: ComfyUIStandIn,
+        channel: Channel,
+    ) -> None:
+        self.installation = installation
         self.discord = discord
         self.comfyui = comfyui
         self.channel = channel
@@ -219,23 +237,23 @@ class Play:
         chat.note("the picture is there, and takes the place of that message")
         self.show_the_next_result()
 
-    def fill_the_queue(self, mira: Person) -> None:
+    def fill_the_queue(self, mira: Person, kim: Person) -> None:
         """While one picture is made, more are asked for."""
         chat, (first,) = self.chat, self.results
         noor, ada, lee = map(chat.joined_by, ("noor", "ada", "lee"))
         self.comfyui.seconds_per_step = 0.0
         self.comfyui.hold()
         chat.note("others like it")
-        for person in (noor, mira):
-            chat.does(person, "presses **Again** under the picture")
+        for person, when in ((noor, ""), (mira, ", too, while noor's is being made")):
+            chat.does(person, f"presses **Again** under the picture{when}")
             reply = person.press(first, AGAIN).wait()
             chat.says(reply.wait_shown(lambda m: "Queued!" in m["content"]), alone_to=person)
             self.comfyui.wait_for(lambda comfyui: len(comfyui.posted) == 2)  # noor's is at work
         self.generate(ada, self.portrait_with_a_lora(ada))
         queued = self.generate(lee, self.corrected_mistake(lee))
         self.look_at_the_queue(lee)
-        self.moderate(chat.joined_by("kim", MODERATOR), chat.joined_by("zed"))
-        self.comfyui.seconds_per_step = 0.02
+        self.moderate(kim, chat.joined_by("zed"))
+        self.comfyui.seconds_per_step = 0.06  # slow enough for lee's countdown to be seen
         self.comfyui.release()
         chat.note("one after the other")
         for _ in range(5):
@@ -243,7 +261,44 @@ class Play:
         self.discord.wait_for(
             lambda discord: "Done" in discord.states(queued)[-1]["message"]["content"], 15.0
         )
+        chat.note("meanwhile lee's answer counted down by itself")
         chat.changes(queued, alone_to=lee)
+
+    def adopt_a_second_workflow(self, mira: Person, kim: Person) -> None:
+        """Adopt it as the owner does, and make a picture with it."""
+        chat, export = self.chat, self.installation.folder / "flux.json"
+        export.write_text(json.dumps(flux_workflow(steps=20)), "utf-8")
+        arguments = ("--adopt", str(export), "--name", WORKFLOW)
+        adoption = Bot(self.installation, self.discord, arguments=arguments)
+        assert adoption.wait() == 0, adoption.output
+        chat.note("the bot's owner adopts a second workflow: comfygen.py --adopt flux.json")
+        chat.does(kim, "types `/refresh`, so that the bot offers it without a restart")
+        reply = kim.slash("refresh", self.channel).wait()
+        chat.says(reply.wait_message(lambda m: "2 workflows" in m["content"]), alone_to=kim)
+        chat.does(mira, f"types `/gen workflow:{WORKFLOW} prompt:{FLUX_PROMPT}`")
+        options = {"workflow": WORKFLOW, "prompt": FLUX_PROMPT}
+        form = mira.slash("gen", self.channel, **options).wait()
+        assert form.message is not None
+        assert fields(form.message)["Workflow"] == WORKFLOW
+        chat.says(form.message, alone_to=mira)
+        self.generate(mira, form.message)
+        self.show_the_next_result()
+
+    def tidy_up(self, mira: Person) -> None:
+        """Delete a picture, and look at what is left with /mine."""
+        chat, mention = self.chat, f"<@{mira.id}>"
+        unloved = [result for result in self.results if result["content"] == mention][1]
+        chat.does(mira, "presses **Delete** under her second picture of the fox")
+        question = ask_to_delete(mira, unloved)
+        chat.says(question, alone_to=mira)
+        chat.does(mira, "presses **Delete** once more")
+        reply = mira.press(question, DELETE).wait()
+        chat.says(reply.wait_message(lambda m: m["content"] == "Deleted."), alone_to=mira)
+        assert self.discord.states(unloved)[-1]["event"] == "delete"
+        chat.note("that picture is gone from the channel, for everybody")
+        chat.does(mira, "types `/mine`: the deleted picture has no message any more")
+        reply = mira.slash("mine", self.channel).wait()
+        chat.says(reply.wait_message(lambda m: bool(m["embeds"])), alone_to=mira)
 
     def corrected_mistake(self, lee: Person) -> dict[str, Any]:
         """/gen with a model that is not there, and the form in which it is chosen then."""
@@ -312,6 +367,7 @@ class Play:
 
     def look_at_the_queue(self, person: Person) -> dict[str, Any]:
         """/queue, and its answer."""
+        time.sleep(1.2)  # people take their time: without it, all that the page shows began "now"
         self.chat.does(person, "types `/queue`")
         reply = person.slash("queue", self.channel).wait()
         queue = reply.wait_message(lambda m: bool(m["embeds"]))
@@ -330,7 +386,7 @@ class Play:
         """The next message with a picture that appears in the channel."""
         seen = [message["id"] for message in self.results]
         message = self.discord.wait_for_message(
-            self.channel, lambda m: bool(m["attachments"]) and m["id"] not in seen
+            self.channel, lambda m: AGAIN in buttons(m) and m["id"] not in seen
         )
         self.results.append(message)
         self.chat.says(message)
@@ -360,15 +416,20 @@ def main() -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         installation = Installation(Path(folder) / "comfygen")
         installation.configure(settings_for(discord, comfyui, channel.id))
-        play = Play(discord, comfyui, channel)
-        play.chat.note("two stand-ins are started, for Discord and for ComfyUI, and the bot itself")
+        play = Play(installation, discord, comfyui, channel)
+        play.chat.note(
+            "the stand-ins for Discord and ComfyUI (which draws hills, whatever the prompt says)"
+            " are started, and the bot itself"
+        )
         bot = Bot(installation, discord)
         stack.callback(bot.stop)
         try:
             bot.wait_for_line("connected as")
-            mira = play.chat.joined_by("mira")
+            mira, kim = play.chat.joined_by("mira"), play.chat.joined_by("kim", MODERATOR)
             play.make_the_first_picture(mira, play.fill_in_the_form(mira))
-            play.fill_the_queue(mira)
+            play.fill_the_queue(mira, kim)
+            play.adopt_a_second_workflow(mira, kim)
+            play.tidy_up(mira)
             path, conversation = play.save()
         except AssertionError as error:
             print(f"\nThe demo failed: {error}\n\nThe bot's log:\n{bot.output}", file=sys.stderr)

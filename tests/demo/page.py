@@ -8,6 +8,7 @@ escaped.
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,11 +58,16 @@ class Changed:
     states: Sequence[Said]
 
     def moments(self) -> Iterator[tuple[str, Said]]:
-        """The first, the middle and the last state, each with a word on when that was."""
-        last = len(self.states) - 1
-        for index in sorted({0, (last + 1) // 2, last}):
-            seconds = self.states[index].at - self.states[0].at
-            yield f"{seconds:.0f} s later" if index else "at first", self.states[index]
+        """Yield up to four states, the first and the last among them, each with a word on when
+        that was; of those within a second, the last."""
+        first, *others = self.states
+        later = {round(state.at - first.at): state for state in others}
+        if len(later) > 1:
+            later.pop(0, None)
+        shown = [("at first", first), *((f"{n} s later", state) for n, state in later.items())]
+        last = len(shown) - 1
+        for index in sorted({last * part // 3 for part in range(4)}):
+            yield shown[index]
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ _MARKUP = re.compile(
     r"|`(?P<code>[^`\n]+)`"
     r"|<@!?(?P<mention>\d+)>"
     r"|<t:(?P<time>\d+):R>"
+    r"|\[(?P<link>[^\]\n]+)\]\(https?://[^)\s]+\)"
 )
 
 
@@ -94,7 +101,7 @@ def pieces(
     text: str, names: Mapping[str, str] | None = None, at: float = 0.0
 ) -> Iterator[tuple[str, str]]:
     """Discord's markdown, as far as the bot uses it: pairs of a kind (bold, spoiler, code, mention,
-    time; "" is plain text) and what is read there. `at` is the Unix time of the reading."""
+    time, link; "" is plain text) and what is read there. `at` is the Unix time of the reading."""
     end = 0
     for match in _MARKUP.finditer(text):
         yield "", text[end : match.start()]
@@ -120,8 +127,11 @@ def _ago(seconds: int) -> str:
 
 _BOT = "ComfyGen"
 _COLOURS = ("#e67e22", "#1f8b4c", "#ad1457", "#206694", "#71368a", "#a84300")
-_TAGS = {"bold": "strong", "code": "code"} | dict.fromkeys(("mention", "time", "spoiler"), "span")
+_TAGS = {"bold": "strong", "code": "code"} | dict.fromkeys(
+    ("mention", "time", "spoiler", "link"), "span"
+)
 _STYLES = {1: "primary", 2: "secondary", 3: "success", 4: "danger"}
+_WHOLE = re.compile(r"\(?\d+ (?:x \d+|s\b)\S*|\S+-\S+")  # a size, a time, a name: one line
 _EYE = (
     '<svg viewBox="0 0 24 24"><path fill="currentColor" d="M12 5C6 5 2 12 2 12s4 7 10 7 10-7 '
     '10-7-4-7-10-7zm0 11a4 4 0 1 1 0-8 4 4 0 0 1 0 8z"/><circle fill="currentColor" cx="12" '
@@ -168,7 +178,7 @@ main { padding-bottom: 16px; }
 .note { display: flex; align-items: center; gap: 8px; margin: 24px 16px 8px; color: #949ba4;
   font-size: 12px; font-weight: 600; }
 .note::before, .note::after { content: ""; flex: 1; border-top: 1px solid #3f4147; }
-.note span { max-width: 75%; text-align: center; }
+.note span { max-width: 75%; text-align: center; text-wrap: balance; }
 .avatar { display: flex; align-items: center; justify-content: center; flex: none; width: 40px;
   height: 40px; border-radius: 50%; color: #fff; font-size: 16px; font-weight: 600; }
 .small { width: 20px; height: 20px; font-size: 10px; }
@@ -189,6 +199,8 @@ main { padding-bottom: 16px; }
   line-height: 14px; }
 .message time, .edited { color: #949ba4; font-size: 12px; font-weight: 400; }
 .text { white-space: pre-wrap; }
+.whole { display: inline-block; max-width: 100%; }
+.link { color: #00a8fc; }
 code { padding: 1px 4px; border: 1px solid #26272b; border-radius: 4px; background: #2b2d31;
   font: 14px/18px Consolas, "Andale Mono", Menlo, "DejaVu Sans Mono", monospace; }
 .embed code { background: #1e1f22; font-size: 12px; }
@@ -207,7 +219,7 @@ code { padding: 1px 4px; border: 1px solid #26272b; border-radius: 4px; backgrou
 .embed .thumbnail { max-width: 80px; }
 .changes { margin-top: 2px; color: #949ba4; font-size: 12px; }
 .states { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr));
-  gap: 10px; max-width: 960px; margin-top: 6px; font-size: 13px; }
+  gap: 10px; max-width: 1200px; margin-top: 6px; font-size: 13px; }
 .state { padding: 8px 10px 10px; border: 1px solid #ffffff1f; border-radius: 8px; }
 .state h5 { margin-bottom: 4px; color: #949ba4; font-size: 12px; font-weight: 600; }
 .state .embed { padding: 8px 10px; font-size: 12px; line-height: 16px; }
@@ -262,6 +274,7 @@ body > footer div { padding: 11px 16px; border-radius: 8px; background: #383a40;
   .message { gap: 10px; padding: 4px 12px 4px 10px; }
   .deed { gap: 20px; padding: 2px 12px 2px 22px; }
   .screen { margin: 12px 0; padding: 16px 12px; border-radius: 0; }
+  .embed > .of-2, .embed > .of-3 { grid-column: span 6; }
 }"""
 
 
@@ -296,9 +309,17 @@ def _avatar(name: str, size: str = "") -> str:
 def _marked_up(parts: Iterator[tuple[str, str]]) -> str:
     def drawn(kind: str, text: str) -> str:
         tag = _TAGS.get(kind)
-        return f'<{tag} class="{kind}">{escape(text)}</{tag}>' if tag else escape(text)
+        return f'<{tag} class="{kind}">{_unbroken(text)}</{tag}>' if tag else _unbroken(text)
 
     return "".join(drawn(kind, text) for kind, text in parts)
+
+
+def _unbroken(text: str) -> str:
+    """Return the text as HTML whose sizes and names with hyphens stay in one line."""
+    ends = [0, *(end for match in _WHOLE.finditer(text) for end in match.span()), len(text)]
+    parts = [escape(text[start:end]) for start, end in itertools.pairwise(ends)]
+    parts[1::2] = [f'<span class="whole">{part}</span>' for part in parts[1::2]]
+    return "".join(parts)
 
 
 def _message(said: Said) -> str:
@@ -416,7 +437,8 @@ def _control(component: Json) -> str:
         label = escape(component["label"])
         return f'<span class="button {_STYLES[component["style"]]}">{label}</span>'
     chosen = [option["label"] for option in component["options"] if option.get("default")]
-    return f'<div class="select">{escape(", ".join(chosen) or component["placeholder"])}</div>'
+    shown = _unbroken(", ".join(chosen) or component["placeholder"])
+    return f'<div class="select"><span>{shown}</span></div>'
 
 
 def _dialog(dialog: Dialog) -> str:

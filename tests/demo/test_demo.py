@@ -11,36 +11,52 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import REPOSITORY
 
 HOSTILE = "<script>alert(1)</script> \"'>&"
 
 
-def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the demo as README says; the folder that it was run in."""
+    folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"}
     demo = subprocess.run(
         [sys.executable, "-m", "tests.demo"],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,  # a pipe on Windows cannot take every character either
         capture_output=True,
         timeout=90,
     )
     assert demo.returncode == 0, demo.stderr.decode("utf-8", "replace")
-    (picture,) = (tmp_path / "demo-output").glob("*.png")
-    conversation = tmp_path / "demo-output" / "conversation.html"
-    text = conversation.read_text("utf-8")
-    for path in (picture, conversation):
+    for path in (folder / "demo-output").iterdir():
         assert str(path).encode("ascii", "replace") in demo.stdout
+    return folder / "demo-output"
 
+
+@pytest.fixture(scope="module")
+def conversation(folder: Path) -> str:
+    """The page."""
+    return (folder / "conversation.html").read_text("utf-8")
+
+
+def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(
+    folder: Path, conversation: str
+) -> None:
+    text = conversation
+    (picture,) = folder.glob("*.png")
     assert "<script" not in text
     assert not re.search(r"https?:|url\(|@import|<link", text)
     inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(inlined[0]) == picture.read_bytes()
-    assert len(inlined) == len(set(inlined)) == 6
+    assert len(inlined) == len(set(inlined)) == 7
     sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in inlined]
-    assert sorted(sizes) == [(1248, 1824), *[(1536, 1536)] * 5]  # one is a portrait
-    assert text.count("portrait (832 x 1216)") == 3  # its menu, its form, its result
+    assert sorted(sizes) == [(1024, 1024), (1248, 1824), *[(1536, 1536)] * 5]  # Flux, a portrait
+    whole = 'portrait <span class="whole">(832 x 1216)</span>'
+    assert text.count(whole) == 3  # its menu, its form, its result
     assert (
         text.count("&lt;lora:SDXL/style/inkSketch_v2:1&gt;") >= 3
     )  # its form, its result, its description
@@ -52,7 +68,45 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(tmp_path:
     assert 'do not allow <span class="spoiler">free coin*</span> in a prompt' in text
     assert "A moderator cancelled this picture." in text
     for position in (1, 2, 3, 4):
-        assert re.search(rf">{position}</strong> in the queue \(about \d+ s\)", text)
+        assert re.search(rf">{position}</strong> in the queue \(about <[^>]+>\d+ s\)", text)
+    assert "drawn hills, not made by a model" in re.sub(r".*<header>|</header>.*", "", text)
+    assert '<h4 class="text">Workflow</h4><div class="text">flux</div>' in text
+    assert "Delete this picture for everybody?" in text
+    assert "Deleted." in text
+    assert "1 to 3 of 3" in text  # of /mine
+    assert text.count('<span class="link">message</span>') == 2  # the third is deleted
+
+
+def test_the_demos_countdown_counts(conversation: str) -> None:
+    states = conversation.split("changed by itself")[2].split("Only you can see this")[0]
+    shown = re.findall(r'(?<=<h5>)[^<]+|(?<=whole">)\d+(?= s\))', states)
+    moments = [int(m) for m in re.findall(r"(\d+) s later", " ".join(shown))]
+    left = [int(m) for m in shown if m.isdecimal()]
+    assert moments == sorted(set(moments))
+    assert len(left) >= 2
+    assert left[-1] < left[0]
+    assert "Done: see the channel." in states
+
+
+def test_the_times_on_the_page_count(conversation: str) -> None:
+    found = re.findall(r'@noor</span>, started <span class="time">(\d+) seconds? ago', conversation)
+    ago = [int(seconds) for seconds in found]
+    assert len(ago) == 4  # /queue three times, and once more after a cancel
+    assert ago == sorted(ago)
+    assert len(set(ago)) >= 3
+
+
+def test_sizes_times_and_names_stay_in_one_line() -> None:
+    said = state(0)
+    said.message["embeds"] = [{"description": "flux1-dev in (1024 x 1024), as in a-b <c-d>: 5 s."}]
+    text = page([Said(said.message, None, {}, {}, 0.0)], "x", "")
+    assert re.findall(r'<span class="whole">([^/]+)</span>', text) == [
+        "flux1-dev",
+        "(1024 x 1024),",
+        "a-b",
+        "&lt;c-d&gt;:",
+        "5 s.",
+    ]
 
 
 def test_nothing_that_people_or_servers_wrote_becomes_html() -> None:
@@ -112,14 +166,16 @@ def state(number: int, alone_to: str | None = None) -> Said:
     return Said(message, alone_to, {}, {picture["url"]: b"%d" % number}, 1000 + number / 2)
 
 
-def test_a_message_that_changes_shows_its_first_middle_and_last_state() -> None:
+def test_a_message_that_changes_shows_its_first_and_last_state_and_two_between() -> None:
     text = page([Changed([state(n, "lee") for n in range(7)])], "pictures", "")
-    assert re.findall(r"position (\d)", text) == ["0", "3", "6"]
-    assert re.findall(r"<h5>([^<]+)", text) == ["at first", "2 s later", "3 s later"]
+    assert re.findall(r"position (\d)", text) == ["0", "2", "5", "6"]
+    moments = ["at first", "1 s later", "2 s later", "3 s later"]
+    assert re.findall(r"<h5>([^<]+)", text) == moments
     shown = re.findall(r'<img class="picture" alt="the fox at (\d)" src="[^,]+,([^"]+)"', text)
     assert [(at, base64.b64decode(data)) for at, data in shown] == [
         ("0", b"0"),
-        ("3", b"3"),
+        ("2", b"2"),
+        ("5", b"5"),
         ("6", b"6"),
     ]
     assert "changed by itself 6 times" in text
