@@ -1,15 +1,14 @@
 """A workflow file and its bindings: where in the graph each param of a job goes.
 
 Owns the locked table, the check of a file, and everything that is written into a graph. Only
-`load()` and `read_json()` do I/O, and only a `Prompt` is ever modified. Called from the thread pool
-and from the worker's thread. What a real workflow looks like is in docs/comfyui.md.
+`load()` does I/O, and only a `Prompt` is ever modified. Called from the thread pool and from the
+worker's thread. What a real workflow looks like is in docs/comfyui.md.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from graph import (
     users_of,
 )
 from store import JobParams
+from text import as_number, read_json
 
 # What may be bound in a workflow, in the order in which it is looked at.
 PARAMS = (
@@ -51,6 +51,7 @@ PARAMS = (
 OPTION_PARAMS = ("model", "sampler", "scheduler")  # their values come from a list of the server's
 PROMPT_PARAMS = ("positive", "negative")
 TEXT_PARAMS = (*PROMPT_PARAMS, *OPTION_PARAMS, "image")
+FOLLOWERS = ("later_steps", "later_width", "later_height")  # bound too: in proportion to the param
 BINDINGS_FILE = "bindings.json"  # beside the workflow file; without it LOCKED holds
 
 
@@ -74,10 +75,12 @@ LOCKED: Bindings = _bindings(
 
 PASS_LIMITS = ("start_at_step", "end_at_step")  # of a pass in a chain that shares its steps
 SEED_MAX = 2**64 - 1  # of the nodes that take the most
+SEED_LIMITS = (*SEED_INPUTS, "value", "int", "rand_seed", "seed_value")  # whose maxima bound a seed
 LATENT_INPUTS = ("latent_image", "samples", "latent", "latents")
 PIXEL_INPUTS = ("pixels", "image", "images")
 SCALER = "ImageScaleToTotalPixels"
 SIZE_STEP = 64  # pixels: what every model takes
+LATER_SIZE_STEP = 8  # pixels: what a latent is a multiple of
 SIZE_MAX = 16384  # pixels: what ComfyUI takes at most
 SHAPES = {  # width to height, near to what SDXL was trained with
     "square": (1, 1),
@@ -282,9 +285,19 @@ class Prompt(Workflow):
     """A copy of a workflow for one job. Each step writes into its graph; none is undone."""
 
     def write(self, places: Sequence[Place], value: object) -> None:
-        """Write a value into each of these inputs."""
+        """Write a value into each of these inputs: as text where a number is kept as text."""
         for node, name in places:
-            self.graph[node]["inputs"][name] = value
+            inputs = self.graph[node]["inputs"]
+            as_text = isinstance(inputs.get(name), str) and isinstance(value, int | float)
+            inputs[name] = str(value) if as_text else value
+
+    def scale_followers(self, param: str, value: int, step: int = 1) -> None:
+        """Write what follows a param, before that itself is written: in the proportion that it has
+        in the file, as a multiple of `step`."""
+        before = as_number(self.value(self.bindings[param][0])) if self.bindings[param] else 0
+        for place in self.bindings.get(f"later_{param}", ()) if before else ():
+            scaled = as_number(self.value(place)) * value / before / step
+            self.write([place], max(1, round(scaled)) * step)
 
     def rescale_passes(self, before: Workflow, steps: int) -> None:
         """Let the passes of a chain begin and end at the same share of `steps` as in the file: they
@@ -293,7 +306,7 @@ class Prompt(Workflow):
             inputs, place = inputs_of(self.graph, node), source_of(before.graph, node, "steps")
             if place not in self.bindings["steps"] or place is None:
                 continue
-            all_steps = before.value(place)
+            all_steps = as_number(before.value(place))
             for name in PASS_LIMITS:
                 limit = inputs.get(name)
                 if type(limit) is int and 0 < limit <= all_steps:  # beyond them: to the end
@@ -306,18 +319,25 @@ class Prompt(Workflow):
         distance to it: so what was equal in the file stays equal, and what differed differs, as far
         as the server's `maxima`, by class and input, leave room.
         """
-        literal = list(literal_seeds(self.graph))
+        params = self.params_by_place
+        literal = [e for e in literal_seeds(self.graph) if params.get(e, "seed") == "seed"]
         bases = self.bindings["seed"] or tuple(literal[:1])
-        base = self.value(bases[0]) if bases else 0
-        self.write(bases, seed)
-        for place in (place for place in literal if place not in bases):
-            limit = maxima.get((class_of(self.graph, place.node), place.name), SEED_MAX)
-            self.write([place], (seed + self.value(place) - base) % (min(limit, SEED_MAX) + 1))
+        base = as_number(self.value(bases[0])) if bases else 0
+        distances = {place: self.value(place) - base for place in literal}
+        for place, distance in {**distances, **dict.fromkeys(bases, 0)}.items():
+            self.write([place], (seed + distance) % (self._seed_limit(place, maxima) + 1))
+
+    def _seed_limit(self, place: Place, maxima: Mapping[tuple[str, str], int]) -> int:
+        """Return the largest seed that a place and the inputs it is handed on to accept."""
+        users = (user for user in users_of(self.graph, place.node) if user.name in SEED_INPUTS)
+        inputs = [(class_of(self.graph, node), name) for node, name in (place, *users)]
+        return min(SEED_MAX, *(maxima.get(known, SEED_MAX) for known in inputs))
 
     def resize(self, size: Size) -> None:
-        """Write the size of the pictures, of a workflow that has one."""
-        self.write(self.bindings["width"], size.width)
-        self.write(self.bindings["height"], size.height)
+        """Write the size of the pictures, of a workflow that has one, and what follows it."""
+        for param, pixels in zip(("width", "height"), size, strict=True):
+            self.scale_followers(param, pixels, LATER_SIZE_STEP)
+            self.write(self.bindings[param], pixels)
 
     def use_image(self, name: str, strength: float) -> None:
         """Write the name that the server gave to a person's picture, and how strongly it is
@@ -365,29 +385,16 @@ def load(path: Path) -> LoadResult:
     return validate(graph, bindings)
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Return the content of a JSON file. Raises ValueError, which says of `what` it speaks."""
-    try:
-        text = path.read_text("utf-8-sig")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except FileNotFoundError:
-        raise ValueError(f"{what} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from error
-
-
 def parse_bindings(document: object) -> Bindings:
     """Parse the content of a bindings.json, `{param: ["<node id>.<input>", …], …}`; a param that is
     not named has no places. Raises ValueError with a reason for the owner."""
     if not isinstance(document, dict):
         raise ValueError(f"{BINDINGS_FILE} is not a JSON object")
     for param in document:
-        if param not in PARAMS:
+        if param not in (*PARAMS, *FOLLOWERS):
             raise ValueError(f"{BINDINGS_FILE} has {param!r}, which is none of {', '.join(PARAMS)}")
     bindings: dict[str, tuple[Place, ...]] = {}
-    for param in PARAMS:
+    for param in (*PARAMS, *FOLLOWERS):
         entries = document.get(param, [])
         if not isinstance(entries, list):
             raise ValueError(f"{param} in {BINDINGS_FILE} is not a list")
@@ -446,7 +453,9 @@ def _wrong_kind(graph: Nodes, bindings: Bindings) -> str | None:
     """Return why a bound input cannot take what its param writes: a text for a number, say."""
     for param, places in bindings.items():
         for node, name in places:
-            if isinstance(graph[node]["inputs"][name], str) != (param in TEXT_PARAMS):
+            value = graph[node]["inputs"][name]
+            is_text = isinstance(value, str)
+            if not (is_text if param in TEXT_PARAMS else as_number(value) is not None):
                 kind = "text" if param in TEXT_PARAMS else "number"
                 return f"{param} is bound to input {name} of node {node}, which holds no {kind}"
     return None
@@ -459,6 +468,8 @@ def bind(job: JobParams, workflow: Workflow) -> Prompt:
     prompt = Prompt(copy.deepcopy(workflow.graph), workflow.bindings, workflow.is_locked)
     values = {"positive": job.positive_prompt, "negative": job.negative_prompt}
     values |= {name: getattr(job, name) for name in (*OPTION_PARAMS, "steps", "cfg")}
+    if job.steps:
+        prompt.scale_followers("steps", job.steps)
     for param, value in values.items():
         if value or param in PROMPT_PARAMS:
             prompt.write(workflow.bindings[param], value)
@@ -545,11 +556,3 @@ def _lora_loader(lora: Lora, links: Mapping[str, Link]) -> dict[str, Any]:
 
 def _free_id(graph: Nodes, stem: str) -> str:
     return next(new for n in itertools.count(1) if (new := f"{stem}-{n}") not in graph)
-
-
-def _finite(text: str) -> float:
-    return float(text) if math.isfinite(float(text)) else _refuse(text)
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is not a number that ComfyUI takes")

@@ -1,13 +1,18 @@
 """Text for people: shortening, quoting and escaping of names and of other people's words.
 
-Owns the one error whose message people may read. Pure functions; imports nothing of ours.
+Owns the one error whose message people may read, and the reading of JSON, the one function that is
+not pure. Imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 MESSAGE_LIMIT = 2000
 FIELD_LIMIT = 1024
@@ -114,3 +119,33 @@ def duration(seconds: float) -> str:
     if seconds < 55:
         return f"{max(5, round(seconds / 5) * 5)} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Return the content of a JSON file. Raises ValueError, which says of `what` it speaks."""
+    try:
+        text = path.read_text("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except FileNotFoundError:
+        raise ValueError(f"{what} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
+
+
+def as_number(value: Any) -> Any:
+    """Return a number, also one that is kept as text; None for what is none."""
+    try:
+        number = json.loads(value, parse_constant=_refuse) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return number if type(number) in (int, float) else None
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse(text)
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not a number that ComfyUI takes")

@@ -7,7 +7,7 @@ what is not a node is not in the graph, and a link to nowhere is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graph import Link, Nodes, Place
@@ -37,6 +37,7 @@ class Graph:
 
     nodes: Mapping[str, Node]
     users: Mapping[str, Mapping[Place, int]]
+    ways: dict[str, tuple[str, ...]] = field(default_factory=dict)  # known by switches.py
 
     def value(self, place: Place) -> str | int | float | bool | None:
         """Return the literal that stands at a place, if one does."""

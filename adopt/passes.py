@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adopt import switches, tracing
-from adopt.graph import Graph, Node
+from adopt.graph import Graph, Node, build
 from adopt.tracing import NAMES, PIPE
+from binder import FILE_NAME_INPUT
 from comfyui.object_info import ObjectInfo
-from graph import Place
+from graph import Link, Nodes, Place
 
 LATENT = re.compile(r"^(latents?|samples?|base_latent|optional_latent|stage_\w)(_\w+)?$", re.I)
 PICTURE = re.compile(
@@ -37,9 +38,14 @@ FILE_INPUTS = re.compile(
 )
 SAVES = re.compile(r"save|output|export|write|upload", re.I)  # of a class, as those below
 SAVES_NOWHERE = re.compile(r"preview|compar|websocket|display|show", re.I)
+PREVIEWS = re.compile(r"preview|websocket", re.I)
+ELSEWHERE = re.compile(  # programs that a saving node gives its picture to
+    r"krita|photoshop|blender|gimp|canvas|touch ?designer|discord|telegram|webhook|clipboard", re.I
+)
+SAVE_IMAGE = "SaveImage"
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
 LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
-ASKS_PICTURE = re.compile(r"external\w*image|image\w*base64|base64\w*image", re.I)
+ASKS_PICTURE = re.compile(r"(external|base64|input_?)\w*image|image\w*base64", re.I)
 MOTION = re.compile(r"animatediff|\bade_|(?<!e)motion", re.I)
 MEDIA = {
     "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame.?rate|\bfps\b", re.I),
@@ -92,13 +98,46 @@ def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     sampling = [node for node in alive if is_sampling(node)] or list(_generators(graph, alive))
     if not sampling:
         raise NotAdoptable(_nothing_samples(alive))
-    every = tuple(_pass(graph, node) for node in sampling)
+    samplers = frozenset(node.id for node in graph.nodes.values() if is_sampling(node))
+    every = tuple(_pass(graph, node, samplers) for node in sampling)
     way = _way(graph, savers)
     bases = _bases(graph, every, way)
     passes = Passes(alive, every, bases, _rivals(every, bases, way))
     _refuse_given(graph, passes)
     _refuse_moving(graph, passes)
     return passes
+
+
+def with_saved_previews(workflow: Nodes, info: ObjectInfo | None) -> tuple[Nodes, tuple[str, ...]]:
+    """Return a workflow that saves: one that only previews its pictures gets a SaveImage in the
+    place of its last preview. With it goes a line on each change, for the owner."""
+    graph = build(workflow)
+    nodes = graph.nodes.values()
+    if any(_saves(node, info) or [*_media(graph, node)] for node in nodes):
+        return workflow, ()
+    taken = {node.id: _shown(node) for node in nodes if PREVIEWS.search(node.class_type)}
+    shown = {id_: link for id_, link in taken.items() if link is not None}
+    sources = dict.fromkeys(link.node for link in shown.values())
+    links = [link.node for source in sources for link in graph.nodes[source].links.values()]
+    before = graph.upstream(links)
+    last = [source for source in sources if source not in before]
+    sampled = {source for source in last if any(map(is_sampling, _behind(graph, source)))}
+    saved = dict(workflow)
+    notes = []
+    for node in (graph.nodes[id_] for id_, link in shown.items() if link.node in sampled):
+        inputs = {"images": [*shown[node.id]], FILE_NAME_INPUT: "ComfyGen"}
+        saved[node.id] = {**workflow[node.id], "class_type": SAVE_IMAGE, "inputs": inputs}
+        notes.append(f"{SAVE_IMAGE} now stands in the place of {node}, which keeps no picture")
+    return saved, tuple(notes)
+
+
+def _behind(graph: Graph, node: str) -> Iterator[Node]:
+    return map(graph.nodes.__getitem__, graph.upstream([node]))
+
+
+def _shown(node: Node) -> Link | None:
+    """Return where the picture comes from that a node takes."""
+    return next((link for name, link in node.links.items() if PICTURE.match(name)), None)
 
 
 def is_sampling(node: Node) -> bool:
@@ -139,6 +178,12 @@ def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
                 f"{graph.nodes[node]} makes {kind}, and people are shown still pictures only:"
                 " export a workflow that ends in SaveImage"
             )
+    sent = next((n for n in nodes if ELSEWHERE.search(n.class_type) and _takes_picture(n)), None)
+    if not savers and sent is not None:
+        raise NotAdoptable(
+            f"{sent} hands the picture to another program, where the bot cannot fetch it: put a"
+            " SaveImage node in its place, and export it again"
+        )
     if not savers:
         raise NotAdoptable(
             "it saves no picture: put a SaveImage node at its end (a preview is not kept, and what"
@@ -171,13 +216,17 @@ def _media(graph: Graph, node: Node) -> Iterator[str]:
 def _saves(node: Node, info: ObjectInfo | None) -> bool:
     if re.search("save", str(node.values.get("image_output")), re.I):
         return True  # a sampling node that saves what it makes
-    if not any(PICTURE.match(name) for name in node.links):
+    if not _takes_picture(node) or ELSEWHERE.search(node.class_type):
         return False
     if info is not None and node.class_type in info and not info.puts_out(node.class_type):
         return False
     if any(FILE_INPUTS.match(name) for name in (*node.values, *node.links)):
         return True
     return bool(SAVES.search(node.class_type)) and not SAVES_NOWHERE.search(node.class_type)
+
+
+def _takes_picture(node: Node) -> bool:
+    return any(map(PICTURE.match, node.links))
 
 
 def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
@@ -198,7 +247,7 @@ def _nothing_samples(alive: tuple[Node, ...]) -> str:
     return "nothing in it samples a picture out of a text: export a text-to-image workflow"
 
 
-def _pass(graph: Graph, node: Node) -> Pass:
+def _pass(graph: Graph, node: Node, samplers: frozenset[str]) -> Pass:
     latents: dict[str, Node] = {}
     before: list[str] = []
     sources: list[Node] = []
@@ -212,7 +261,7 @@ def _pass(graph: Graph, node: Node) -> Pass:
             if inner.id in latents or inner.id == node.id:
                 continue
             latents[inner.id] = inner
-            if is_sampling(inner):
+            if inner.id in samplers:
                 before.append(inner.id)
             else:
                 waiting.append(inner)
@@ -329,6 +378,5 @@ def _frames(graph: Graph, node: Node) -> int:
     for name in FRAMES:
         if name in node.links or name in node.values:
             traced = tracing.literal(graph, Place(node.id, name), "number", (name, "value"))
-            value = graph.value(traced.places[0]) if traced.places else None
-            return value if isinstance(value, int) else 2
+            return int(tracing.number(graph, traced.places[0])) if traced.places else 2
     return 1

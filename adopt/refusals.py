@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from adopt import passes, tracing
+from adopt.finding import listed
 from adopt.graph import Graph, Node
 from adopt.passes import (
     ASKS_PICTURE,
@@ -26,7 +27,7 @@ from graph import Place
 SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
 EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
 SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
-COUNTED = ("steps", "seed", "width", "height", "batch")
+COUNTED = ("steps", "cfg", "seed", "width", "height", "batch")
 NUMBER_INPUTS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
 
 
@@ -73,26 +74,22 @@ def refuse_asked(alive: Iterable[Node]) -> None:
             )
 
 
-def refuse_placeholders(graph: Graph, alive: Iterable[Node], written: Collection[str]) -> None:
-    """Refuse a template of another program; the places in `written` get a value of the bot's."""
+def refuse_placeholders(graph: Graph, alive: Iterable[Node], texts: Collection[str]) -> None:
+    """Refuse a template of another program; the places in `texts` are the person's to write."""
     left = []
     for node in alive:
         if not graph.users.get(node.id) and not passes.is_sampling(node):
             continue  # what a saving node makes of it is its own affair
         for name, value in node.values.items():
-            if (
-                FILE_INPUTS.match(name)
-                or SOUGHT.match(name)
-                or str(Place(node.id, name)) in written
-            ):
+            if FILE_INPUTS.match(name) or SOUGHT.match(name) or str(Place(node.id, name)) in texts:
                 continue
             is_odd = name in NUMBER_INPUTS and isinstance(value, str) and value.isupper()
             if is_odd or tracing.is_placeholder(value):
                 left.append(f"{value} in {name} of {node}")
     if left:
         raise NotAdoptable(
-            f"it is another program's template: {listed(left[:3])} would stay as it is; export"
-            " the workflow from ComfyUI itself, with Workflow > Export (API)"
+            f"it is another program's template: it has the marks {listed(left[:3])}; put values in"
+            " their place in ComfyUI, and use Workflow > Export (API) there"
         )
 
 
@@ -103,9 +100,3 @@ def _is_open(value: object) -> bool:
         or value == ""
         or (str(value).isupper() and "." not in str(value))
     )
-
-
-def listed(places: Iterable[str]) -> str:
-    """Return a list as a part of a sentence."""
-    *first, last = list(places) or ["nothing"]
-    return f"{', '.join(first)} and {last}" if first else last

@@ -27,6 +27,12 @@ NEGATES = re.compile(r"(?<![a-z])not(?![a-z])|Not(?=[A-Z])|negate|invert")
 def active_inputs(graph: Graph, node: Node) -> tuple[str, ...]:
     """Return the inputs that a switch may let through: one, or all of them if its setting is not
     known; none if the node is no switch."""
+    if node.id not in graph.ways:
+        graph.ways[node.id] = _active_inputs(graph, node)
+    return graph.ways[node.id]
+
+
+def _active_inputs(graph: Graph, node: Node) -> tuple[str, ...]:
     inputs = [name for name in (*node.links, *node.values) if name.lower() not in SETTINGS]
     settings = [name for name in (*node.links, *node.values) if name.lower() in SETTINGS]
     if not any(name in node.links for name in inputs):

@@ -26,6 +26,7 @@ from comfyui.object_info import ObjectInfo
 from graph import Link, Place
 
 Want = Literal["positive", "negative"]
+TEXT_READ = 20_000  # characters of a text that are looked at
 CLOSE = 4.0  # texts whose likelihoods differ by less are candidates together
 TEXT = re.compile(
     r"(^|_|\b)(texts?|strings?|prompts?|part|positive|negative|t5\w*|clip_[lgh]|llama\w*|caption|tags|wildcards?"
@@ -125,10 +126,16 @@ class Texts:
         if set(names) == {"wildcard_text", "populated_text"}:
             # which of them counts depends on the node's mode, so the prompt goes into both
             both = _in_each(map(likeliest, each))
-            return [Part(p.places, p.text, p.likely, p.places) for p in both]
+            return [Part(p.places, p.text, p.likely) for p in both]
         is_encoder = encodes or all(ENCODER_TEXT.search(name) for name in names)
         if is_encoder and len(names) > 1 and not self._conditions(node):
             return _in_each(map(likeliest, each))
+        linked = [
+            p for name, parts in zip(names, each, strict=True) for p in parts if name in node.links
+        ]
+        if not encodes and any(part.text.strip(" ,.") for part in linked):
+            fixed = (name in node.values for name in names)
+            each = [_fixed(p) if f else p for f, p in zip(fixed, each, strict=True)]
         parts = [part for parts in each for part in parts]
         return _replacement(node, parts) if _replaces(node) else parts
 
@@ -144,9 +151,7 @@ class Texts:
         for part in live:
             same = [p for p in dead if p.text == part.text and p.text.strip()]
             places = tuple(dict.fromkeys(place for p in (part, *same) for place in p.places))
-            is_twin = len(places) > len(part.places)
-            doubts = places if is_twin else part.candidates
-            found.append(Part(places, part.text, part.likely, doubts))
+            found.append(Part(places, part.text, part.likely, part.candidates))
         return found
 
     def _by_slot(self, node: Node, slot: int, want: Want) -> Want:
@@ -244,6 +249,11 @@ def _in_doubt(parts: list[Part]) -> list[Part]:
     return [Part(p.places, p.text, p.likely, every) for p in parts]
 
 
+def _fixed(parts: list[Part]) -> list[Part]:
+    """Return the texts of a joining node beside one of another node: they are its fixed part."""
+    return [Part(p.places, p.text, p.likely - 5, p.candidates) for p in parts]
+
+
 def _either(parts: list[Part]) -> list[Part]:
     return _in_doubt(parts) if len({part.places for part in parts}) > 1 else parts
 
@@ -277,6 +287,7 @@ def _replacement(node: Node, parts: list[Part]) -> list[Part]:
 
 def _likelihood(node: Node, name: str, text: str) -> float:
     """Return how likely a text is the person's, by where it stands and how it reads."""
+    text = text[:TEXT_READ]
     likely = _hint(name) + _hint(_own_title(node))
     likely += 0 if any(map(CLIP_LINK.match, node.links)) else 1  # a node for the text alone
     likely += 2 * (len([v for v in node.values.values() if isinstance(v, str)]) == 1)

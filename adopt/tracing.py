@@ -19,6 +19,8 @@ from graph import Link, Place
 Kind = Literal["number", "string"]
 
 TRACED_NODES = 100  # so many nodes are followed one behind another
+TRACED_INPUTS = 200  # so many inputs are looked at for one value: the file may be a trap
+MARK_LENGTH = 200  # characters: no placeholder is longer
 
 # The names of the inputs that take each param, the most specific first.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -106,6 +108,8 @@ OTHER_MODEL = re.compile(
 )
 PLAIN_MODEL = re.compile(r"(?<!scale_)(?<!style_)model$", re.I)
 MODEL_FILE = re.compile(r"\.(safetensors|ckpt|sft|gguf|pth?|bin)$", re.I)
+MODEL_NAME = re.compile(r"model|checkpoint|ckpt|weights|variant|repo|version|pretrained", re.I)
+NO_MODEL = re.compile(r"vae|lora|clip|type|device|precision|quant|attention|offload", re.I)
 
 CONDITIONING = re.compile(r"(^|_)(cond\w*|positive|negative)($|_|\d)", re.I)
 CLIP_LINK = re.compile(r"^(clip|text_encoder|t5|te)\d?$", re.I)
@@ -118,6 +122,8 @@ PLACEHOLDER = re.compile(
     r"|<{1,2}\w*(prompt|text|seed|steps|image|model)\w*>{1,2}|\[[A-Z][A-Z_]+\]"
     r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
+BRIDGE = re.compile(r"\$[\w:.-]+-\d+")  # what a node writes of itself: the id of a picture it shows
+NUMERAL = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 CALCULATES = re.compile(r"^(expr|formula|equation|operat)", re.I)
 FLAG = re.compile(r"is_?float(\w*)", re.I)  # whether the one or the other number of a node counts
 
@@ -132,16 +138,24 @@ class Traced:
 
 def is_placeholder(value: object) -> bool:
     """Return whether a value is another program's placeholder, and nothing else."""
-    return isinstance(value, str) and bool(PLACEHOLDER.fullmatch(value))
+    is_mark = isinstance(value, str) and PLACEHOLDER.fullmatch(value[: MARK_LENGTH + 1])
+    return bool(is_mark) and not BRIDGE.fullmatch(str(value))
 
 
 def fits(value: object, kind: Kind) -> bool:
-    """Return whether a literal is of a kind; a placeholder stands for whatever is to be written
-    there."""
+    """Return whether a literal is of a kind: a number may be kept as text, and a placeholder stands
+    for whatever is to be written there."""
     if kind == "string":
         return isinstance(value, str)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number or is_placeholder(value)
+    if isinstance(value, str):
+        return bool(NUMERAL.fullmatch(value)) or is_placeholder(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def number(graph: Graph, place: Place) -> float:
+    """Return the number that stands at a place; nothing is 0."""
+    value = graph.value(place)
+    return float(value) if fits(value, "number") and not is_placeholder(value) else 0.0  # type: ignore[arg-type]
 
 
 def named(node: Node, names: Iterable[str]) -> list[str]:
@@ -202,7 +216,7 @@ def literal(
     `seen` the inputs that have been traced already."""
     seen = set() if seen is None else seen
     calculated = False
-    for _ in range(TRACED_NODES):
+    while len(seen) < TRACED_INPUTS:
         seen.add(place)
         node = graph.nodes[place.node]
         if place.name in node.values:
@@ -337,7 +351,7 @@ def _loaded(graph: Graph, place: Place, depth: int) -> tuple[Traced, list[Place]
         patched = list(ways) or [name for name in node.links if MODEL_LINK.match(name)]
         own = None if patched else find_input(graph, node.id, "model")
         if own is not None:
-            return literal(graph, own, "string", (*NAMES["model"], "value")), merged
+            return _model_name(graph, own), merged
         odd = [name for name in NAMES["model"] if isinstance(node.inputs.get(name), dict)]
         if odd and not patched:
             return Traced((), (Place(node.id, odd[0]),)), merged
@@ -349,12 +363,29 @@ def _loaded(graph: Graph, place: Place, depth: int) -> tuple[Traced, list[Place]
     return Traced((place,)) if fits(graph.value(place), "string") else Traced(), merged
 
 
+def _model_name(graph: Graph, place: Place) -> Traced:
+    """Trace a model's name to its literal: of several texts, to the one that names a file."""
+    traced = literal(graph, place, "string", (*NAMES["model"], "value"))
+    files = [e for e in traced.candidates if MODEL_FILE.search(str(graph.value(e)))]
+    return Traced((files[0],)) if len(files) == 1 else traced
+
+
 def _file_in(node: Node) -> Traced:
-    """Return the model file that a loader names under an unknown name."""
-    files = [name for name, value in node.values.items() if MODEL_FILE.search(str(value))]
-    files = [name for name in files if not re.search("vae|lora|clip", name, re.I)]
-    found = tuple(Place(node.id, name) for name in files)
+    """Return the model that a loader names under an unknown name: its file, or else what is called
+    like a model."""
+    texts = {name: str(value) for name, value in node.values.items() if fits(value, "string")}
+    texts = {name: text for name, text in texts.items() if text and not NO_MODEL.search(name)}
+    named = [name for name in texts if MODEL_NAME.search(name)]
+    names = [name for name, text in texts.items() if MODEL_FILE.search(text)] or named
+    found = tuple(Place(node.id, name) for name in names)
     return Traced(found[:1], found if len(found) > 1 else ())
+
+
+def model_behind(graph: Graph, start: str) -> Traced:
+    """Trace the model of a sampling node that takes no model, but all that belongs to it."""
+    behind = along(graph, start, lambda _, name: bool(PIPE.search(name)))
+    loaders = (_file_in(node) for node in behind if not node.links)
+    return next((traced for traced in loaders if traced.places), Traced())
 
 
 def along(graph: Graph, start: str, follow: Callable[[Node, str], bool]) -> Iterator[Node]:

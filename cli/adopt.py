@@ -22,12 +22,24 @@ from adopt.analysis import Adoption, analyse_file
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
-from graph import Nodes
+from graph import Nodes, Place
 from jobs.catalog import FILE_NAME, lacking
 from settings import Settings
+from store import JobParams
 
 EXIT_UNSURE = 2
 NAME_LIMIT = 60  # characters
+UNUSUAL = JobParams(  # a job for the check of a new workflow
+    model="",
+    sampler="",
+    scheduler="",
+    steps=30,
+    cfg=0,
+    positive_prompt="a red fox",
+    user_id="",
+    guild_id="",
+    channel_id="",
+)
 WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 
 
@@ -40,7 +52,7 @@ def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
     and something is not sure, 1 if the workflow cannot be driven."""
     info = _ask(settings)
     adoption = analyse_file(options.adopt, info)
-    loaded = _checked(adoption)
+    loaded = _checked(adoption, info)
     reason = None if loaded.ok else loaded.reason
     if options.json:
         print(_as_json(adoption, reason))
@@ -70,8 +82,8 @@ def write(
     try:
         folder.mkdir(parents=True)
         rows = (
-            f"  {json.dumps(param)}: {json.dumps(adoption.bindings[param])}"
-            for param in binder.PARAMS
+            f"  {json.dumps(param)}: {json.dumps(places)}"
+            for param, places in adoption.bindings.items()
         )
         text = "{\n" + ",\n".join(rows) + "\n}\n"
         (folder / binder.BINDINGS_FILE).write_text(text, "utf-8")
@@ -99,16 +111,27 @@ def report(
     for finding in adoption.findings:
         places = ", ".join(finding.places) or "-"
         yield f"{finding.param:<10} {places}: {finding.why}"
-    for param, candidates in adoption.not_sure.items():
-        yield (
-            f"not sure   {param}: it could be {', '.join(candidates)};"
-            f" look at it in ComfyUI, and correct {binder.BINDINGS_FILE} if it is wrong"
-        )
+    for note in adoption.notes:
+        yield f"changed    {note}"
+    for question in _questions(adoption):
+        yield f"{question}; look at it in ComfyUI, and correct {binder.BINDINGS_FILE} if need be"
     if info is None:
         yield "ComfyUI does not answer: what it has of this workflow, --check tells later"
         return
     for text in lacking(loaded, info, has_key=has_key):
         yield f"warning    {text}"
+
+
+def _questions(adoption: Adoption) -> Iterator[str]:
+    """Yield a question for each choice between nodes, which may be about several params."""
+    by_nodes: dict[tuple[str, ...], list[str]] = {}
+    for param, candidates in adoption.not_sure.items():
+        nodes = dict.fromkeys(Place.parse(place).node for place in candidates)
+        key = (*nodes,) if len(nodes) > 1 else (param,)
+        by_nodes.setdefault(key, []).append(param)
+    for params in by_nodes.values():
+        each = (", ".join(adoption.not_sure[param]) for param in params)
+        yield f"not sure   {', '.join(params)}: it could be {'; '.join(each)}"
 
 
 def _ask(settings: Settings) -> ObjectInfo | None:
@@ -121,15 +144,38 @@ def _ask(settings: Settings) -> ObjectInfo | None:
             return None
 
 
-def _checked(adoption: Adoption) -> binder.LoadResult:
-    """Check what was found, as a start of the bot will read it."""
+def _checked(adoption: Adoption, info: ObjectInfo | None) -> binder.LoadResult:
+    """Check what was found, as a start of the bot will read it, and as the server's nodes will."""
     if adoption.refused is not None:
         return binder.Invalid(adoption.refused)
     try:
         bindings = binder.parse_bindings(adoption.bindings)
     except ValueError as error:
         return binder.Invalid(str(error))
-    return binder.validate(adoption.workflow, bindings)
+    loaded = binder.validate(adoption.workflow, bindings)
+    reason = _refused_by(loaded, info) if loaded.ok and info is not None else None
+    return binder.Invalid(reason) if reason else loaded
+
+
+def _refused_by(workflow: binder.Workflow, info: ObjectInfo) -> str | None:
+    """Return which param of an unusual job the server's nodes refuse: 30 steps, another shape, and
+    the largest seed that is drawn. What a person chooses from a list is not checked here."""
+    maxima = info.capabilities(binder.SEED_LIMITS).seed_maxima
+    for shape in ("wide", "tall"):
+        prompt = binder.bind(UNUSUAL, workflow)
+        prompt.reseed(2**32 - 1, maxima)
+        if prompt.size is not None:
+            prompt.resize(binder.in_shape(prompt.size, shape))
+        for param in (name for name in workflow.bindings if name not in binder.TEXT_PARAMS):
+            for node, name in workflow.bindings[param]:
+                class_type, value = prompt.classes[node], prompt.value(Place(node, name))
+                takes = info.accepted(class_type, name, value)
+                if takes is not None:
+                    return (
+                        f"{param}: {class_type} {node} takes {takes} as {name}, and a job may write"
+                        f" {value}: put another node in its place in ComfyUI, and export it again"
+                    )
+    return None
 
 
 def _as_json(adoption: Adoption, refused: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,14 +101,28 @@ class ObjectInfo:
     def choices(self, class_type: str, field: str) -> tuple[str, ...] | None:
         """Return the list that an input of a class takes its value from, in either shape; None if
         the class is unknown or the input is free."""
-        spec = self._spec(class_type, field)
-        try:
-            values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
-        except (LookupError, TypeError):
-            return None
-        if not isinstance(values, list):
+        values = _listed(self._spec(class_type, field))
+        if values is None:
             return None
         return tuple(value for value in values if isinstance(value, str) and value.strip())
+
+    def accepted(self, class_type: str, field: str, value: object) -> str | None:
+        """Return what an input of a class takes, if it refuses a value: "at most 10"."""
+        spec = self._spec(class_type, field)
+        listed = _listed(spec)
+        if listed is not None:
+            return None if value in listed else f"one of {', '.join(map(str, listed[:5]))} …"
+        if not spec or spec[0] not in ("INT", "FLOAT"):
+            return None
+        try:
+            number = float(value) if isinstance(value, str | int | float) else math.nan
+        except ValueError:
+            return "a number"
+        limits = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
+        least, most = (limits.get(name) for name in ("min", "max"))
+        if isinstance(most, int | float) and number > most:
+            return f"at most {most}"
+        return f"at least {least}" if isinstance(least, int | float) and number < least else None
 
     def output_types(self, class_type: str) -> tuple[str, ...]:
         """Return the types of the outputs of a class, by slot; empty if the class is unknown."""
@@ -325,6 +340,15 @@ def _shared(values: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         return values
     return lists.setdefault(tuple(values), values)
+
+
+def _listed(spec: Sequence[Any]) -> list[Any] | None:
+    """Return the list that an input takes its value from; None if it is free."""
+    try:
+        values = spec[1]["options"] if spec[0] == "COMBO" else spec[0]
+    except (LookupError, TypeError):
+        return None
+    return values if isinstance(values, list) else None
 
 
 def _is_multiline(declared: object) -> bool:

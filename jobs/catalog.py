@@ -17,7 +17,6 @@ import binder
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import Capabilities, ObjectInfo, OptionsMissing
-from graph import SEED_INPUTS
 from jobs.names import NamesByList, OptionNames, moved_model
 from text import PublicError
 
@@ -168,7 +167,7 @@ class Catalog:
 
     def update_server(self, info: ObjectInfo, lists: NamesByList) -> None:
         """Replace what holds for all workflows: seed limits, model loaders and LoRAs."""
-        self.server = info.capabilities(SEED_INPUTS)
+        self.server = info.capabilities(binder.SEED_LIMITS)
         self.loras = lists[self.server.loras]
 
     def refresh(self) -> Mapping[str, Offer]:
@@ -237,7 +236,7 @@ def offer(loaded: binder.LoadResult, info: ObjectInfo, names: NamesByList) -> Of
         options = info.options_of(loaded.list_inputs())
         params -= {param for param in binder.OPTION_PARAMS if not getattr(options, f"{param}s")}
         check_classes(loaded, info)
-    server = info.capabilities(SEED_INPUTS)
+    server = info.capabilities(binder.SEED_LIMITS)
     loras = server.loras if loaded.model_slots(server.outputs) else ()
     lists = names[options.models], names[options.samplers], names[options.schedulers], names[loras]
     return Offer(*lists, loaded.defaults, params, loaded.size)

@@ -98,7 +98,7 @@ def with_guidance() -> Graph:
         "class_type": "FluxGuidance",
         "inputs": {"conditioning": ["6", 0], "guidance": 3.5},
     }
-    graph["3"]["inputs"] |= {"positive": ["10", 0], "cfg": 1}
+    graph["3"]["inputs"] |= {"positive": ["10", 0], "cfg": 2}
     return graph
 
 
@@ -323,3 +323,163 @@ def test_the_next_step_is_one_that_works_for_whoever_needs_sudo(
     monkeypatch.setenv("SUDO_USER", "anna")
     bot = comfygen(owner, "--adopt", export(owner, simple_workflow()))
     assert bot.wait_for_line("--once").startswith("  sudo ")
+
+
+def enlarged(graph: Graph, upscaler: str = "LatentUpscale") -> Graph:
+    """The same with a second pass over a latent that is enlarged to fixed numbers."""
+    scale = {"upscale_method": "bislerp", "width": 768, "height": 768, "crop": "disabled"}
+    graph["10"] = {"class_type": upscaler, "inputs": {**scale, "samples": ["3", 0]}}
+    second = {**graph["3"]["inputs"], "seed": 2, "steps": 3, "denoise": 0.5}
+    graph["11"] = {"class_type": "KSampler", "inputs": {**second, "latent_image": ["10", 0]}}
+    graph["8"]["inputs"]["samples"] = ["11", 0]
+    return graph
+
+
+COMFYUI = pytest.mark.parametrize("comfyui", [True, False], ids=["ComfyUI", "no ComfyUI"])
+
+
+def adopt(owner: House, document: object, *, comfyui: bool = True) -> Bot:
+    """`--adopt` of a document, with a ComfyUI that answers or without."""
+    away = {} if comfyui else {"COMFY_BASE_URL": "http://127.0.0.1:9"}
+    return comfygen(owner, "--adopt", export(owner, document), **away)
+
+
+def once(owner: House, folder: Path, *arguments: str) -> Graph:
+    """The prompt that `--once` posts for the adopted workflow."""
+    owner.comfyui.posted.clear()
+    bot = comfygen(owner, "--once", "a fox", "--workflow", "fox", "--out", str(folder), *arguments)
+    assert bot.process.returncode == 0, bot.output
+    ((_, posted),) = owner.comfyui.posted
+    return dict(posted)
+
+
+@COMFYUI
+def test_a_later_size_and_a_second_count_of_steps_follow(
+    owner: House, tmp_path: Path, comfyui: bool
+) -> None:
+    bot = adopt(owner, enlarged(simple_workflow()), comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    assert (
+        "later_width 10.width: width of LatentUpscale 10: in proportion to the width" in bot.lines
+    )
+    posted = once(owner, tmp_path, "--shape", "wide", "--steps", "30")
+    assert posted["5"]["inputs"] == {"width": 704, "height": 384, "batch_size": 1}
+    assert (posted["10"]["inputs"]["width"], posted["10"]["inputs"]["height"]) == (1056, 576)
+    assert posted["11"]["inputs"]["steps"] == 3
+    as_in_the_file = once(owner, tmp_path)
+    assert as_in_the_file["10"] == enlarged(simple_workflow())["10"]
+
+
+@COMFYUI
+def test_numbers_kept_as_text_are_written_as_text(
+    owner: House, tmp_path: Path, comfyui: bool
+) -> None:
+    graph = simple_workflow()
+    graph["3"]["inputs"] |= {"steps": "24", "cfg": "5.5", "seed": "7"}
+    assert adopt(owner, graph, comfyui=comfyui).process.returncode == 0
+    inputs = once(owner, tmp_path, "--steps", "30", "--seed", "9")["3"]["inputs"]
+    assert (inputs["steps"], inputs["cfg"], inputs["seed"]) == ("30", "5.5", "9")
+
+
+def test_a_node_that_refuses_an_unusual_job_is_named_with_the_param(owner: House) -> None:
+    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["steps"][1]
+    before = workflows_of(owner)
+    limits["max"] = 10
+    try:
+        bot = adopt(owner, simple_workflow())
+    finally:
+        limits["max"] = 10000
+    assert bot.process.returncode == 1
+    (line,) = bot.lines
+    assert line.startswith("refused: steps: KSampler 3 takes at most 10 as steps, and a job may")
+    assert workflows_of(owner) == before
+    assert adopt(owner, simple_workflow()).process.returncode == 0
+
+
+def test_the_base_seed_stays_within_what_its_node_takes(owner: House, tmp_path: Path) -> None:
+    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["seed"][1]
+    usual, limits["max"] = limits["max"], 2**31 - 1
+    try:
+        assert adopt(owner, simple_workflow()).process.returncode == 0
+        posted = once(owner, tmp_path, "--seed", str(2**32 - 1))
+    finally:
+        limits["max"] = usual
+    assert posted["3"]["inputs"]["seed"] == 2**31 - 1
+
+
+@COMFYUI
+def test_a_preview_is_saved_and_the_owner_reads_so(
+    owner: House, tmp_path: Path, comfyui: bool
+) -> None:
+    graph = simple_workflow()
+    graph["9"] = {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    changed = (
+        "changed    SaveImage now stands in the place of PreviewImage 9, which keeps no picture"
+    )
+    assert changed in bot.lines
+    assert once(owner, tmp_path)["9"]["class_type"] == "SaveImage"
+
+
+@COMFYUI
+@pytest.mark.parametrize(
+    ("node", "changes", "said"),
+    [
+        ("9", {"class_type": "ETN_KritaOutput"}, "ETN_KritaOutput 9 hands the picture to another"),
+        ("3", {"steps": "{{steps}}"}, "it has the marks {{steps}} in steps of KSampler 3; put"),
+        ("4", {"ckpt_name": "%model%"}, "%model% in ckpt_name of CheckpointLoaderSimple 4"),
+    ],
+)
+def test_what_the_bot_cannot_fetch_and_templates_are_refused(
+    owner: House, node: str, changes: dict[str, str], said: str, comfyui: bool
+) -> None:
+    graph = simple_workflow()
+    graph[node]["class_type"] = changes.get("class_type", graph[node]["class_type"])
+    graph[node]["inputs"].update(changes)
+    before = workflows_of(owner)
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 1
+    assert said in bot.output
+    assert workflows_of(owner) == before
+
+
+@COMFYUI
+def test_flux_with_a_cfg_of_1_is_no_question_and_has_no_negative(
+    owner: House, comfyui: bool
+) -> None:
+    graph = with_guidance()
+    graph["3"]["inputs"]["cfg"] = 1
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    bindings = written(owner, "fox")[1]
+    assert (bindings["cfg"], bindings["negative"]) == (["10.guidance"], [])
+
+
+@COMFYUI
+def test_passes_between_which_the_owner_must_decide_are_one_question(
+    owner: House, comfyui: bool
+) -> None:
+    graph = simple_workflow()
+    again = {**graph["3"]["inputs"], "seed": 2, "steps": 9, "cfg": 3, "latent_image": ["3", 0]}
+    graph["10"] = {"class_type": "KSampler", "inputs": again}
+    graph["11"] = {"class_type": "VAEDecode", "inputs": {"samples": ["10", 0], "vae": ["4", 2]}}
+    images = {"images": ["11", 0], "filename_prefix": "two"}
+    graph["12"] = {"class_type": "SaveImage", "inputs": images}
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 2
+    (line,) = [line for line in bot.lines if line.startswith("not sure")]
+    assert line.startswith("not sure   steps, cfg, seed: it could be 3.steps, 10.steps; 3.cfg, ")
+
+
+@COMFYUI
+def test_an_input_is_never_written_by_two_params(
+    owner: House, tmp_path: Path, comfyui: bool
+) -> None:
+    graph = simple_workflow()
+    graph["10"] = {"class_type": "PrimitiveInt", "inputs": {"value": 12}}
+    graph["3"]["inputs"] |= {"steps": ["10", 0], "seed": ["10", 0]}
+    assert adopt(owner, graph, comfyui=comfyui).process.returncode == 0
+    bindings = written(owner, "fox")[1]
+    assert (bindings["steps"], bindings["seed"]) == (["10.value"], [])
+    assert once(owner, tmp_path, "--steps", "30")["10"]["inputs"]["value"] == 30

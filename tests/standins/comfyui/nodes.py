@@ -94,6 +94,7 @@ OPTIONS = {
     "@schedulers": SCHEDULERS,
     "@efficient": [*SCHEDULERS, "AYS SD1", "AYS SDXL", "AYS SVD", "GITS"],
     "@detailer": [*SCHEDULERS, *_AYS, "GITS[coeff=1.2]", "LTXV[default]", "OSS FLUX", "OSS Wan"],
+    "@crop": ["disabled", "center"],
     "@upscale": ["nearest-exact", "bilinear", "area", "bicubic", "bislerp"],
     "@preview": ["auto", "latent2rgb", "taesd", "vae_decoded_only", "none"],
     "@decode": ["true", "true (tiled)", "false"],
@@ -255,6 +256,14 @@ LATENTS = [
         "latent",
         "Upscale Latent By",
         "V3",
+    ),
+    Node(
+        "LatentUpscale",
+        "samples LATENT | upscale_method @upscale | width INT 512 0 16384"
+        " | height INT 512 0 16384 | crop @crop",
+        "LATENT",
+        "latent",
+        "Upscale Latent",
     ),
     Node("VAEDecode", "samples LATENT | vae VAE", "IMAGE", "latent", "VAE Decode"),
     Node(

@@ -193,14 +193,15 @@ def test_a_guider_with_a_real_cfg_has_both_texts() -> None:
     assert found(nodes, "negative") == ["neg.text"]
 
 
-def test_where_cfg_is_off_the_guidance_is_bound_and_the_owner_is_told() -> None:
+def test_where_cfg_is_off_the_guidance_is_bound_and_no_negative() -> None:
     nodes = plain(
         sampler=sampler(cfg=1.0, positive="guidance@0"),
         guidance=node("FluxGuidance", guidance=3.5, conditioning="pos@0"),
     )
-    assert analyse(nodes).bindings["cfg"] == ["guidance.guidance"]
-    assert doubted(nodes, "cfg") == ["guidance.guidance", "sampler.cfg"]
+    assert found(nodes, "cfg") == ["guidance.guidance"]
+    assert found(nodes, "negative") == []
     nodes["sampler"]["inputs"]["cfg"] = 1.5
+    assert found(nodes, "negative") == ["neg.text"]
     assert analyse(nodes).bindings["cfg"] == ["sampler.cfg"]
     assert doubted(nodes, "cfg") == ["sampler.cfg", "guidance.guidance"]
 

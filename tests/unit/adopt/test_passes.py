@@ -104,7 +104,7 @@ def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so(
     )
 
 
-def test_stages_that_take_their_ends_from_another_node_leave_the_steps_in_doubt() -> None:
+def test_where_stages_end_in_another_node_is_scaled_with_the_steps() -> None:
     second = {"seed": None, "noise_seed": 5, "steps": 25, "latent_image": "sampler@0"}
     nodes = two_stages(
         sampler=sampler("KSamplerAdvanced", seed=None, noise_seed=5, steps=25, start_at_step=0,
@@ -112,17 +112,18 @@ def test_stages_that_take_their_ends_from_another_node_leave_the_steps_in_doubt(
         second=sampler("KSamplerAdvanced", **second, start_at_step="end@0", end_at_step=10000),
         end=node("PrimitiveInt", value=20),
     )  # fmt: skip
-    assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
+    assert found(nodes, "steps") == ["sampler.steps", "second.steps"]
+    assert found(nodes, "later_steps") == ["end.value"]
 
 
-def test_a_schedule_that_is_cut_leaves_the_steps_in_doubt() -> None:
+def test_where_a_schedule_is_cut_is_scaled_with_the_steps() -> None:
     nodes = custom(
         cut=node("SplitSigmas", sigmas="sigmas@0", step=12),
         sampler=node("SamplerCustomAdvanced", noise="noise@0", guider="guider@0",
                      sampler="select@0", sigmas="cut@0", latent_image="empty@0"),
     )  # fmt: skip
-    assert doubted(nodes, "steps") == ["sigmas.steps"]
-    assert "step of SplitSigmas cut stays as it is" in analyse(nodes).findings[5].why
+    assert found(nodes, "steps") == ["sigmas.steps"]
+    assert found(nodes, "later_steps") == ["cut.step"]
 
 
 def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps() -> None:
@@ -247,8 +248,8 @@ REFUSED: dict[str, tuple[object, str]] = {
     "animation": (ending("SaveAnimatedWEBP", fps=6.0, filename_prefix="x"), "makes a video"),
     "sound": (ending("SaveAudio", filename_prefix="x"), "makes sound"),
     "3D": (ending("SaveGLB", filename_prefix="x"), "makes a 3D model"),
-    "preview only": (ending("PreviewImage"), "saves no picture"),
-    "websocket only": (ending("SaveImageWebsocket"), "saves no picture"),
+    "an editor's canvas": (ending("ETN_KritaOutput"), "where the bot cannot fetch it"),
+    "another program": (ending("SendImageToPhotoshop"), "SendImageToPhotoshop save hands the"),
     "upscaler": (
         {
             "mine": node("LoadImage", image="example.png"),
@@ -309,6 +310,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "needs a picture from the person",
     ),
+    "picture of a form": (
+        plain(
+            sampler=sampler(model="style@0"),
+            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
+            mine=node("StudioInputImage", value="", param_name="face"),
+        ),
+        "needs a picture from the person",
+    ),
     "asked picture": (
         plain(
             sampler=sampler(model="style@0"),
@@ -351,10 +360,23 @@ def test_a_face_beside_the_text_is_no_reason_to_refuse() -> None:
     assert analyse(nodes).bindings == PLAIN
 
 
-def test_placeholders_where_a_job_writes_are_no_reason_to_refuse() -> None:
+def test_placeholders_beside_the_prompt_are_refused_with_the_marks() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"),
-        sampler=sampler(steps="%steps%", seed="%seed%"),
+        sampler=sampler(steps="%steps%", seed="PARAM_INT_SEED"),
+    )
+    said = refused(nodes)
+    assert "template: it has the marks PARAM_INT_SEED in seed of KSampler sampler and" in said
+    assert "%steps% in steps of KSampler sampler" in said
+    model = node("CheckpointLoaderSimple", ckpt_name="{{model}}")
+    assert "{{model}} in ckpt_name" in refused(plain(loader=model))
+
+
+@pytest.mark.parametrize("shown", ["$show-0", "$47-0", "$12:47-3"])
+def test_the_picture_that_a_bridge_shows_is_no_placeholder(shown: str) -> None:
+    nodes = plain(
+        show=node("PreviewBridge", image=shown, images="decode@0"),
+        save=node("SaveImage", images="show@0", filename_prefix="fox"),
     )
     assert analyse(nodes).bindings == PLAIN
 
@@ -393,7 +415,8 @@ def test_a_single_frame_is_a_still_picture() -> None:
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text('{"3": {"class_type": "KSampler", "inputs": {"seed": %SEED%}}}', "utf-8")
-    assert "template.json is another program's template" in str(analyse_file(path).refused)
+    said = str(analyse_file(path).refused)
+    assert "template.json is another program's template and no JSON yet: it has %SEED%" in said
     path.write_text("{,}", "utf-8")
     assert "template.json is not JSON" in str(analyse_file(path).refused)
     assert "does not exist" in str(analyse_file(tmp_path / "nowhere.json").refused)

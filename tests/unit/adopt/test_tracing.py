@@ -202,15 +202,13 @@ def test_a_switch_may_be_set_by_another_node() -> None:
     assert found(nodes, "positive") == ["a.value"]
 
 
-def test_a_wildcard_node_gets_the_prompt_in_both_texts_and_the_owner_is_told() -> None:
+def test_a_wildcard_node_gets_the_prompt_in_both_texts() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="wild@0", clip="loader@1"),
         wild=node("ImpactWildcardProcessor", wildcard_text="a __cat__", populated_text="a red cat",
                   mode="populate", seed=3),
     )  # fmt: skip
-    both = ["wild.wildcard_text", "wild.populated_text"]
-    assert analyse(nodes).bindings["positive"] == both
-    assert doubted(nodes, "positive") == both
+    assert found(nodes, "positive") == ["wild.wildcard_text", "wild.populated_text"]
 
 
 def test_empty_texts_beside_the_text_of_an_encoder_stay_empty() -> None:
@@ -290,10 +288,11 @@ def test_a_size_out_of_a_calculation_is_not_bound_and_in_doubt() -> None:
     assert doubted(nodes, "width")
 
 
-def test_a_number_that_stands_as_text_is_bound_and_in_doubt() -> None:
-    nodes = plain(sampler=sampler("FluxSamplerParams+", steps="20"))
-    assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
-    assert doubted(nodes, "steps") == ["sampler.steps"]
+def test_a_number_that_stands_as_text_is_a_number() -> None:
+    nodes = plain(sampler=sampler("FluxSamplerParams+", steps="20", cfg="cfg@0"))
+    nodes["cfg"] = node("PrimitiveString", value="7.5")
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "cfg") == ["cfg.value"]
 
 
 def test_a_size_that_is_rounded_on_its_way_is_bound_and_in_doubt() -> None:
@@ -423,7 +422,7 @@ def test_a_prompt_that_stands_on_both_sides_of_a_switch_goes_into_both() -> None
     for is_on in (True, False):
         nodes["pick"]["inputs"]["switch"] = is_on
         assert sorted(analyse(nodes).bindings["positive"]) == both
-        assert sorted(doubted(nodes, "positive")) == both
+        assert doubted(nodes, "positive") == []
 
 
 # Several texts.
@@ -521,15 +520,29 @@ def test_what_a_node_showed_last_is_no_prompt(shown: dict[str, Any]) -> None:
     assert found(nodes, "positive") == ["mine.value"]
 
 
-@pytest.mark.parametrize("names", [("part1", "part2"), ("a", "b")])
-def test_a_text_beside_the_only_link_of_a_node_is_not_forgotten(names: tuple[str, str]) -> None:
-    join = node("Combine", **{names[0]: "a red fox", names[1]: "other@0"})
+def test_a_text_beside_the_only_link_of_a_node_is_not_forgotten() -> None:
     nodes = plain(
         pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
-        join=join,
+        join=node("Combine", a="a red fox", b="other@0"),
         other=node("PrimitiveString", value="in the snow"),
     )
-    assert sorted(doubted(nodes, "positive")) == [f"join.{names[0]}", "other.value"]
+    assert sorted(doubted(nodes, "positive")) == ["join.a", "other.value"]
+
+
+@pytest.mark.parametrize(
+    "names", [("part1", "part2"), ("text_b", "text_a"), ("string_a", "string_b")]
+)
+def test_the_texts_of_a_joining_node_beside_a_linked_one_are_its_fixed_part(
+    names: tuple[str, str],
+) -> None:
+    nodes = plain(
+        pos=node("CLIPTextEncode", text="join@0", clip="loader@1"),
+        join=node("Join", **{names[0]: "(linocut print:1.2)", names[1]: "mine@0"}, separator=", "),
+        mine=node("Words", "What shall be painted?", text="fox"),
+    )
+    assert found(nodes, "positive") == ["mine.text"]
+    nodes["mine"]["inputs"]["text"] = ""
+    assert analyse(nodes).bindings["positive"] != []
 
 
 # Contexts, and names in other letters.
@@ -648,12 +661,13 @@ def test_a_number_may_come_through_a_switch() -> None:
     assert found(nodes, "steps") == ["many.value"]
 
 
-def test_one_number_for_both_sides_is_in_doubt() -> None:
+def test_one_number_for_both_sides_is_the_width_alone() -> None:
     nodes = plain(
         empty=node("EmptyLatentImage", width="side@0", height="side@0", batch_size=1),
         side=node("PrimitiveInt", value=512),
     )
-    assert doubted(nodes, "width") == doubted(nodes, "height") == ["side.value"]
+    assert found(nodes, "width") == ["side.value"]
+    assert found(nodes, "height") == []
 
 
 def slider(name: str, **values: float) -> Nodes:

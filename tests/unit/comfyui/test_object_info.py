@@ -53,3 +53,52 @@ def test_pictures_are_scaled_by_the_best_method_and_with_what_a_newer_server_req
 
 def test_a_server_without_the_class_scales_nothing() -> None:
     assert ObjectInfo({"SaveImage": {}}).capabilities(()).scaling is None
+
+
+INFO = ObjectInfo(
+    {
+        "Node": {
+            "input": {
+                "required": {
+                    "steps": ["INT", {"min": 1, "max": 20}],
+                    "cfg": ["FLOAT", {"min": 0.5}],
+                    "count": [[1, 2, 4], {}],
+                    "size": ["COMBO", {"options": ["512", "1024"]}],
+                    "text": ["STRING", {"multiline": True}],
+                    "bare": ["INT"],
+                    "odd": ["INT", {"max": "many"}],
+                }
+            }
+        },
+        "Broken": {"input": None},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "takes"),
+    [
+        ("steps", 30, "at most 20"),
+        ("steps", "30", "at most 20"),
+        ("steps", 0, "at least 1"),
+        ("steps", "many", "a number"),
+        ("cfg", 0, "at least 0.5"),
+        ("count", 3, "one of 1, 2, 4"),
+        ("size", "832", "one of 512, 1024"),
+    ],
+)
+def test_a_value_that_is_refused_comes_with_what_is_taken(
+    field: str, value: object, takes: str
+) -> None:
+    assert (INFO.accepted("Node", field, value) or "").startswith(takes)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 20), ("steps", "7"), ("cfg", 7.5), ("count", 4), ("size", "512"), ("text", 30),
+     ("bare", 2**64 - 1), ("odd", 5), ("unknown", 1)],
+)  # fmt: skip
+def test_what_is_accepted_or_not_known_is_no_refusal(field: str, value: object) -> None:
+    assert INFO.accepted("Node", field, value) is None
+    for name in ("Broken", "Unknown"):
+        assert INFO.accepted(name, field, value) is None
