@@ -46,6 +46,7 @@ PARAMS = (
     "width",
     "height",
     "batch",
+    "length",
     "image",
 )
 OPTION_PARAMS = ("model", "sampler", "scheduler")  # their values come from a list of the server's
@@ -160,10 +161,10 @@ class Workflow:
 
     @classmethod
     def locked(cls, graph: Nodes) -> Workflow:
-        """Return the locked workflow over these nodes, with the places of its seed and its size as
-        far as it has them: LOCKED leaves them to the file."""
+        """Return the locked workflow over these nodes, with the places of its seed, size and
+        number of pictures as far as it has them: LOCKED leaves them to the file."""
         return cls(
-            graph, {**LOCKED, "seed": _base_seed(graph), **_base_size(graph)}, is_locked=True
+            graph, {**LOCKED, "seed": _base_seed(graph), **_base_latent(graph)}, is_locked=True
         )
 
     @property
@@ -224,6 +225,11 @@ class Workflow:
         _, *upstream = chain(self.graph, sampler, (*LATENT_INPUTS, *PIXEL_INPUTS))
         before = itertools.takewhile(lambda node: not is_sampler(self.graph, node), upstream)
         return not images.isdisjoint(before)
+
+    def number(self, param: str) -> int | None:
+        """Return the whole number that the file has for a param; None if it has none."""
+        value = as_number(self.value(self.bindings[param][0])) if self.bindings[param] else 0
+        return int(value) if value >= 1 and value == int(value) else None
 
     @property
     def classes(self) -> dict[str, str]:
@@ -519,14 +525,14 @@ def _base_seed(graph: Nodes) -> tuple[Place, ...]:
     return tuple(place for place in literal_seeds(graph) if place.node == last)[:1]
 
 
-def _base_size(graph: Nodes) -> dict[str, tuple[Place, ...]]:
-    """Return the places of width and height in the node that the latent of the locked workflow's
-    base pass comes from."""
-    sides = ("width", "height")
+def _base_latent(graph: Nodes) -> dict[str, tuple[Place, ...]]:
+    """Return the places of width, height and number of pictures in the node that the latent of the
+    locked workflow's base pass comes from."""
+    names = {"width": "width", "height": "height", "batch": "batch_size"}
     for node in chain(graph, BASE_PASS, LATENT_INPUTS):
-        if node != BASE_PASS and inputs_of(graph, node).keys() >= {*sides}:
-            found = {side: source_of(graph, node, side) for side in sides}
-            return {side: (place,) for side, place in found.items() if place is not None}
+        if node != BASE_PASS and inputs_of(graph, node).keys() >= {"width", "height"}:
+            found = {param: source_of(graph, node, name) for param, name in names.items()}
+            return {param: (place,) for param, place in found.items() if place is not None}
     return {}
 
 

@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent  # where the program is: relative paths s
 DEFAULT_BASE_URL = "http://127.0.0.1:8188"
 PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
+MOST_PICTURES = 10  # of a job: what one message of Discord holds
 WORKFLOWS = "workflows"  # the folder whose folders have a workflow each
 EXIT_CONFIG = 78  # the exit code for what only the owner can mend: no restart helps
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
@@ -50,6 +51,7 @@ NAMES = (
     "PREVIEWS",
     "DEFAULT_NEGATIVE_PROMPT",
     "MAX_STEPS",
+    "MAX_COUNT",
     "MAX_WAITING_PER_PERSON",
     "KEEP_METADATA",
     "SHUTDOWN_GRACE_MS",
@@ -116,6 +118,7 @@ class Settings:
     default_negative_prompt: str
     max_waiting: int  # jobs of one person that wait or run at a time; 0: no limit
     max_steps: int
+    max_count: int  # of pictures in one job
     role_ids: frozenset[int]  # who may use the bot; empty: everyone
     alert_user_id: int | None
     keep_metadata: bool
@@ -279,6 +282,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         default_negative_prompt=negative,
         max_waiting=read.integer("MAX_WAITING_PER_PERSON", 10, 1_000),
         max_steps=read.integer("MAX_STEPS", MOST_STEPS, MOST_STEPS, low=1),
+        max_count=read.integer("MAX_COUNT", 4, MOST_PICTURES, low=1),
         role_ids=read.snowflakes("ALLOWED_ROLE_IDS", read.text("ALLOWED_ROLE_IDS")),
         alert_user_id=read.snowflake("ALERT_USER_ID"),
         keep_metadata=read.choice("KEEP_METADATA", ("on", "off"), "on") == "on",

@@ -79,6 +79,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE typed_texts (form TEXT PRIMARY KEY, discord_user_id TEXT NOT NULL,"
         " texts TEXT NOT NULL, kept_at INTEGER NOT NULL) WITHOUT ROWID",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN count INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN length INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 
@@ -107,7 +111,8 @@ class PictureParams:
     """A person's wishes. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
     `workflow` is the name of its folder, empty for the default; `shape` is one of binder.SHAPES,
     empty for that of the file. `size` is what the form has shown, as `832x1216`; None in a draft,
-    and in old jobs. What the workflow has no place for is empty, or 0."""
+    and in old jobs. `count` is of pictures, `length` in frames; 0 as in the file. What the workflow
+    has no place for is empty, or 0."""
 
     model: str
     sampler: str
@@ -120,6 +125,8 @@ class PictureParams:
     workflow: str = ""
     shape: str = ""
     size: str | None = None
+    count: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -578,7 +585,7 @@ def _job(row: sqlite3.Row) -> Job:
     values["report_message_ids"] = _names(values["report_message_ids"])
     values["seed"] = None if values["seed"] is None else int(values["seed"])
     values["on_server"] = bool(values["on_server"])
-    for name in ("created_at", "steps", "cfg"):
+    for name in ("created_at", "steps", "cfg", "count", "length"):
         float(values[name])
     needed = ("started_at", "completed_at") if values["status"] is JobStatus.COMPLETED else ()
     for name in ("started_at", "completed_at", "delivered_at", "report_tried_at"):

@@ -134,6 +134,7 @@ class _Analysis:
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
         found += [self._size("width"), self._size("height"), self._batch()]
+        found.append(Finding("length", (), "a video has as many frames as in the file"))
         found.append(Finding("image", (), "pictures in the file stay as they are"))
         texts = {place for f in found[1:3] for place in (*f.places, *f.candidates)}
         refusals.refuse_placeholders(self._graph, self._passes.alive, texts)

@@ -50,7 +50,7 @@ async def again(context: BotContext, interaction: Interaction, control: ControlI
     job = await context.job(control.key)
     try:
         fresh = replace(job, seed=new_seed())
-        params, notes = check_offered(fresh, context.catalog.offers, context.settings.max_steps)
+        params, notes = check_offered(fresh, context.catalog.offers, context.settings)
     except FormError:
         note = "Nothing is queued yet: choose, and press Generate."
         await context.forms.open_from(interaction, replace(job, seed=None), note)

@@ -96,7 +96,21 @@ def form_view(draft: Draft) -> Controls:
         *([shape_menu(size, draft.picture.shape, draft.key)] if size else []),
         button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
         button("form", "generate", draft.key, "Generate", generate),
+        *number_buttons(draft),
     )
+
+
+def number_buttons(draft: Draft) -> list[discord.ui.Button[Any]]:
+    """Return the buttons for the number of pictures and the length, where they can be chosen. Each
+    is named by the value of now."""
+    style, buttons = discord.ButtonStyle.secondary, []
+    if draft.offer.count and draft.settings.max_count > 1:
+        pictures = "1 picture" if draft.picture.count == 1 else f"{draft.picture.count} pictures"
+        buttons.append(button("form", "count", draft.key, pictures, style))
+    if draft.offer.length:
+        frames = f"{draft.picture.length} frames"
+        buttons.append(button("form", "length", draft.key, frames, style))
+    return buttons
 
 
 def retry_view(draft: Draft) -> Controls:
@@ -229,25 +243,17 @@ class Forms:
         """Return the draft behind a control that was used. Raises StaleForm."""
         return self._drafts.get(interaction.user.id, key)
 
-    async def open(
-        self,
-        interaction: Interaction,
-        prompt: str,
-        model: str,
-        seed: str,
-        workflow: str,
-        shape: str,
-        lora: str,
-    ) -> None:
+    async def open(self, interaction: Interaction, options: Mapping[str, str]) -> None:
         """Answer /gen with an ephemeral form over a new draft, with the command's options in it;
         above it a line for each option that is wrong."""
         self._check_place(interaction)
+        workflow = options["workflow"]
         draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
         problems: list[str] = []
         if workflow:
             with collecting(problems):
                 find_named("workflow", workflow, self.catalog.names)
-        problems += draft.apply_options(prompt, model, seed, shape, lora)
+        problems += draft.apply_options(options)
         await self._send(interaction, draft, in_lines(problems))
 
     async def open_from(self, interaction: Interaction, job: JobParams, note: str = "") -> None:
@@ -290,8 +296,8 @@ class Forms:
             await self._show(interaction, draft, note)
 
     async def show_modal(self, interaction: Interaction, key: str, origin: str) -> None:
-        """Open the modal for the button `edit` of the form, or `retry` below a refusal; also of a
-        form that was sent since, so that the refused texts are not lost."""
+        """Open the modal for the buttons `edit` and `length` of the form, or `retry` below a
+        refusal; also of a form that was sent since, so that the refused texts are not lost."""
         draft = await self._find(interaction, key)
         await interaction.response.send_modal(PromptModal(draft, origin))
 
@@ -332,11 +338,11 @@ class Forms:
     ) -> None:
         problems = draft.apply_typed(typed)
         complaint: dict[str, Any] = {"content": in_lines(problems), "view": retry_view(draft)}
-        if not problems and origin == "edit":
+        if not problems and origin != "retry":
             await self._show(interaction, draft)
         elif not problems:
             await self._show_behind(interaction, draft)
-        elif origin == "edit":
+        elif origin != "retry":
             await interaction.response.send_message(**complaint, ephemeral=True)
         else:
             await interaction.response.edit_message(**complaint)
@@ -381,7 +387,7 @@ class Forms:
         note = f"{reason}, so here is a new one with what you typed."
         message = interaction.message
         is_gone = message is None or (old and message.id in old.corrected)
-        reply = self._send if is_gone or (old and origin == "edit") else self._show
+        reply = self._send if is_gone or (old and origin != "retry") else self._show
         await reply(interaction, draft, in_lines([note, *problems]))
 
     def _new_draft(

@@ -21,7 +21,7 @@ from jobs.catalog import LISTS_AGE, Offer
 from jobs.draft import AS_IN_FILE, Stage, changes_since
 from jobs.names import OptionNames
 from jobs.offered import check_offered
-from settings import PROMPT_LIMIT
+from settings import MOST_PICTURES, PROMPT_LIMIT
 from text import UserError, collecting, drop_lone_surrogates
 
 
@@ -33,6 +33,7 @@ from text import UserError, collecting, drop_lone_surrogates
     workflow="What makes the picture, where there is a choice",
     shape="Square, portrait, landscape, wide or tall",
     lora="Type any part of a LoRA's name: its tag is added to the prompt",
+    count="How many pictures",
 )
 @app_commands.choices(
     shape=[app_commands.Choice(name=name, value=name) for name in (AS_IN_FILE, *binder.SHAPES)]
@@ -45,14 +46,22 @@ async def gen(
     workflow: str | None = None,
     shape: str | None = None,
     lora: str | None = None,
+    count: app_commands.Range[int, 1, MOST_PICTURES] | None = None,
 ) -> None:
     """Open a form, filled in from the command's options."""
     context: BotContext = interaction.client.context
     context.catalog.refresh_if_older(time.monotonic() - LISTS_AGE)
-    given = (
-        drop_lone_surrogates(text or "") for text in (prompt, model, seed, workflow, shape, lora)
-    )
-    await context.forms.open(interaction, *given)
+    given = {
+        "prompt": prompt,
+        "model": model,
+        "seed": seed,
+        "workflow": workflow,
+        "shape": shape,
+        "lora": lora,
+        "count": str(count or ""),
+    }
+    texts = {name: drop_lone_surrogates(text or "") for name, text in given.items()}
+    await context.forms.open(interaction, texts)
 
 
 @gen.autocomplete("model")
@@ -95,9 +104,9 @@ def choices_of(
 
 
 async def choose(context: BotContext, interaction: Interaction, control: ControlId) -> None:
-    """Apply a choice from a menu of the form."""
+    """Apply a choice from a menu of the form, or a step of a button."""
     data: Any = interaction.data
-    value = next(iter(data["values"]), "")
+    value = next(iter(data.get("values", ())), "")
     await context.forms.choose(interaction, control.key, control.action, value)
 
 
@@ -129,7 +138,7 @@ async def generate(context: BotContext, interaction: Interaction, control: Contr
     params = draft.job_params(interaction.user.id, interaction.guild_id, interaction.channel_id)
     problems = changes_since(draft, context.catalog.offer(draft.workflow))
     with collecting(problems):
-        params, notes = check_offered(params, context.catalog.offers, context.settings.max_steps)
+        params, notes = check_offered(params, context.catalog.offers, context.settings)
     if problems:
         await context.forms.show_anew(interaction, draft, "\n".join(problems))
         return

@@ -13,7 +13,7 @@ import discord
 
 from bot.controls import ControlId
 from jobs.draft import AS_IN_FILE, NUMBER_LIMIT, SEED_LIMIT, Draft, numbers_of
-from jobs.typed import CFG_RANGE, STEPS_RANGE
+from jobs.typed import CFG_RANGE, STEPS_RANGE, length_range
 from settings import PROMPT_LIMIT
 from text import FIELD_LIMIT, drop_lone_surrogates, escape
 
@@ -68,6 +68,13 @@ INPUTS: Mapping[str, ModalInput] = {
         SEED_LIMIT,
         False,
     ),
+    "length": ModalInput(
+        "Length",
+        "Frames, from {} to {}; this workflow's own is {}. More take longer",
+        "for example 49",
+        NUMBER_LIMIT,
+        True,
+    ),
 }
 
 
@@ -79,12 +86,14 @@ class PromptModal(discord.ui.Modal):
     """
 
     def __init__(self, draft: Draft, origin: str) -> None:
-        """Show the draft's texts; `origin` is the button that opens it, `edit` or `retry`."""
+        """Show the draft's texts; `origin` is the button that opens it: `edit`, `length`, whose
+        text is alone in a modal, since there may be five, or `retry`."""
         control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
         super().__init__(title="Prompts & Settings", custom_id=str(control_id))
         styles, texts = discord.TextStyle, draft.texts()
+        is_length = origin == "length" or (origin == "retry" and draft.typed.keys() == {"length"})
         for name, given in INPUTS.items():
-            if name not in texts:
+            if name not in texts or is_length is not (name == "length"):
                 continue
             self.add_item(
                 discord.ui.Label(
@@ -123,6 +132,9 @@ def hint_of(name: str, draft: Draft) -> str:
         return hint.format("random, a new picture each time" if is_random else AS_IN_FILE)
     if name == "cfg":
         return hint.format(*CFG_RANGE, usual(own.get(name), USUAL_CFG))
+    if name == "length" and draft.offer.length:
+        low, high, _ = length_range(draft.offer.length)
+        return hint.format(low, high, draft.offer.length)
     if name != "steps":
         return hint
     about = usual(own.get(name), USUAL_STEPS)

@@ -72,6 +72,7 @@ def result_embed(
         "Shape": shape_of(job, offer),
         "Steps": str(job.steps or ""),
         "CFG": f"{job.cfg:g}" if job.cfg else "",
+        "Length": f"{job.length} frames" if job.length else "",
         "Seed": "" if job.seed is None else str(job.seed),
     }
     for name, value in fields.items():

@@ -54,6 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         group.add_argument("--sampler"),
         group.add_argument("--scheduler"),
         group.add_argument("--negative", metavar="PROMPT", help="what to keep out of the picture"),
+        group.add_argument("--count", help="how many pictures"),
+        group.add_argument("--length", help="of a video, in frames"),
         group.add_argument("--seed", help=f"0 to {SEED_MAX}"),
         group.add_argument(
             "--out", metavar="DIR", type=Path, help="where to save it (default: here)"
@@ -244,7 +246,7 @@ def once_params(
     texts = {**draft.texts(), "positive_prompt": arguments.once}
     if arguments.negative is not None:
         texts["negative_prompt"] = arguments.negative
-    typed = {"steps": arguments.steps, "cfg": arguments.cfg, "seed": arguments.seed}
+    typed = {name: getattr(arguments, name) for name in ("steps", "cfg", "seed", "length")}
     problems = draft.apply_typed({**texts, **{name: text for name, text in typed.items() if text}})
     chosen = {name: getattr(arguments, name) for name in OPTION_PARAMS}
     for name, wanted in {**typed, "negative": arguments.negative, **chosen}.items():
@@ -262,6 +264,8 @@ def once_params(
                 choose_only(draft, name, getattr(offer.defaults, name))
     with collecting(problems):
         draft.set_shape(arguments.shape or "")
+    with collecting(problems):
+        draft.set_count(arguments.count or "")
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import binder
 from comfy_client import ComfyClient
@@ -39,7 +40,8 @@ class WorkflowError(PublicError):
 @dataclass(frozen=True)
 class Offer:
     """The choices of one workflow, the values of its file, and the params that have a control.
-    `size` is of the file's pictures, None if it cannot be chosen; `loras` are empty where there is
+    `size` is of the file's pictures, `count` their number and `length`
+    that of a video's frames, None if it cannot be chosen; `loras` are empty where there is
     no model to use them with."""
 
     models: OptionNames
@@ -49,6 +51,8 @@ class Offer:
     defaults: binder.Defaults
     params: frozenset[str]
     size: binder.Size | None = None
+    count: int | None = None
+    length: int | None = None
 
     @property
     def fields(self) -> list[str]:
@@ -202,7 +206,7 @@ class Catalog:
         if not loaded.ok or known is None:
             return  # accepting the job says what is wrong
         params = loaded.params - (set(binder.OPTION_PARAMS) - known.params)
-        offer = replace(known, params=params, size=loaded.size, defaults=loaded.defaults)
+        offer = replace(known, params=params, defaults=loaded.defaults, **numbers(loaded))
         if offer != known:
             self.offers = {**self.offers, workflow: offer}
             self.refresh_if_older(time.monotonic())
@@ -239,7 +243,17 @@ def offer(loaded: binder.LoadResult, info: ObjectInfo, names: NamesByList) -> Of
     server = info.capabilities(binder.SEED_LIMITS)
     loras = server.loras if loaded.model_slots(server.outputs) else ()
     lists = names[options.models], names[options.samplers], names[options.schedulers], names[loras]
-    return Offer(*lists, loaded.defaults, params, loaded.size)
+    return Offer(*lists, loaded.defaults, params, **numbers(loaded))
+
+
+def numbers(loaded: binder.Workflow) -> dict[str, Any]:
+    """Return the size, the number of pictures and the length in a workflow's file, as an `Offer`
+    has them."""
+    return {
+        "size": loaded.size,
+        "count": loaded.number("batch"),
+        "length": loaded.number("length"),
+    }
 
 
 def check_classes(loaded: binder.LoadResult, info: ObjectInfo) -> None:

@@ -37,6 +37,8 @@ from jobs.typed import (
     FormError,
     check_prompt,
     parse_cfg,
+    parse_count,
+    parse_length,
     parse_seed,
     parse_steps,
 )
@@ -62,7 +64,6 @@ STALE_LIST = "That list has changed since, so nothing was chosen. Please choose 
 FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and press Generate again."
 SHOWN_PARAMS = (*OPTION_PARAMS, "negative prompt", "steps", "CFG", "seed")  # as a form names them
 PAGE_SIZE = MENU_LIMIT - 3  # room for Back, the chosen one from another page, and More…
-# The values of a job whose workflow has no place for them.
 
 
 class StaleForm(FormError):
@@ -126,6 +127,8 @@ class Draft:
             positive_prompt="",
             negative_prompt=own_negative(offer) or settings.default_negative_prompt,
             workflow=workflow,
+            count=offer.count or 0,
+            length=offer.length or 0,
         )
         return cls(offer, picture, settings)
 
@@ -158,6 +161,10 @@ class Draft:
         """Apply the value of a menu: `page:N` turns the page, `index:N` and `shape:x` choose; it
         ends with its list's fingerprint. Return a sentence if it has changed more than the person
         chose. Raises FormError for a value of another list."""
+        if name == "count":  # a button, which steps through the numbers
+            count, most = self.picture.count, self.settings.max_count
+            self.change(count=count + 1 if 0 < count < most else 1)
+            return None
         kind, value, fingerprint = f"{token}::".split(":")[:3]
         if not fingerprint or fingerprint != self.list_fingerprint(name):
             raise FormError(STALE_LIST)
@@ -190,7 +197,10 @@ class Draft:
         those of its file."""
         had = self.offer.params if workflow == self.workflow else frozenset()
         fresh = Draft.from_file(workflow, offer, self.settings).picture
-        new = [param for param in (*OPTION_PARAMS, "steps", "cfg") if param not in had]
+        numbers = ("steps", "cfg", "count", "length")
+        new = [
+            name for name in (*OPTION_PARAMS, *numbers) if PARAM_NAMES.get(name, name) not in had
+        ]
         if "negative" not in had and own_negative(offer):
             new.append("negative_prompt")
         self.typed = {name: text for name, text in self.typed.items() if name not in new}
@@ -201,11 +211,10 @@ class Draft:
         )
         self.offer, self.pages = offer, {}
 
-    def apply_options(
-        self, prompt: str, model: str, seed: str, shape: str, lora_name: str
-    ) -> list[str]:
-        """Apply the options of /gen that were given, and return a sentence for each that is wrong.
-        A wrong seed is kept as typed, for the modal."""
+    def apply_options(self, options: Mapping[str, str]) -> list[str]:
+        """Apply the options of /gen, empty where they were not given, and return a sentence for
+        each that is wrong. A wrong seed is kept as typed, for the modal."""
+        prompt, model, seed = (options[name] for name in ("prompt", "model", "seed"))
         problems: list[str] = []
         if prompt.strip():  # another picture than the one that was not sent
             self.change(positive_prompt=prompt.strip(), seed=None)
@@ -215,9 +224,11 @@ class Draft:
             if text and name not in self.offer.params:
                 problems.append(f"The workflow {quote(self.workflow)} has no {name} to choose.")
         with collecting(problems):
-            self.set_shape(shape)
+            self.set_shape(options["shape"])
         with collecting(problems):
-            self.add_lora(lora_name)
+            self.set_count(options["count"])
+        with collecting(problems):
+            self.add_lora(options["lora"])
         if model and "model" in self.offer.params:
             with collecting(problems):
                 self.change(model=find_named("model", model, self.offer.models))
@@ -236,6 +247,13 @@ class Draft:
         if name not in SHAPES and name != AS_IN_FILE:
             raise FormError(f"There is no shape {quote(text)}. There are: {', '.join(SHAPES)}.")
         self.change(shape=name if name in SHAPES else "")
+
+    def set_count(self, text: str) -> None:
+        """Choose the number of pictures, if one is given. Raises FormError."""
+        if text and self.offer.count is None:
+            raise FormError("The number of pictures cannot be chosen with this workflow.")
+        if text:
+            self.change(count=parse_count(text, self.settings.max_count))
 
     def set_seed(self, text: str) -> None:
         """Set the seed, or keep a wrong one as typed. Raises FormError."""
@@ -300,7 +318,8 @@ class Draft:
         problems: list[str] = []
         positive, negative = texts["positive_prompt"].strip(), typed.get("negative_prompt", "")
         with collecting(problems):
-            check_prompt(positive)
+            if typed.keys() != {"length"}:  # which has a modal of its own
+                check_prompt(positive)
         parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
         problems += found
         with collecting(problems):
@@ -309,6 +328,9 @@ class Draft:
             parsed["cfg"] = parse_cfg(texts["cfg"])
         with collecting(problems):
             parsed["seed"] = parse_seed(texts["seed"])
+        with collecting(problems):
+            if self.offer.length:
+                parsed["length"] = parse_length(texts["length"], self.offer.length)
         if problems:
             self.typed = dict(typed)
         else:
@@ -334,6 +356,8 @@ class Draft:
             steps=min(source.steps or self.picture.steps, self.settings.max_steps),
             cfg=source.cfg or self.picture.cfg,
             shape=source.shape if self.offer.size else "",
+            count=min(source.count or self.picture.count, self.settings.max_count),
+            length=source.length or self.picture.length,
         )
         notes.append(NO_SHAPE if source.shape and not self.offer.size else None)
         return [note for note in notes if note]
@@ -453,6 +477,7 @@ def texts_of(picture: PictureParams) -> dict[str, str]:
         "steps": str(picture.steps),
         "cfg": f"{picture.cfg:g}",
         "seed": "" if picture.seed is None else str(picture.seed),
+        "length": str(picture.length),
     }
 
 

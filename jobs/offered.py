@@ -13,14 +13,24 @@ from binder import OPTION_PARAMS
 from jobs import lora
 from jobs.catalog import Offer
 from jobs.names import nearest
-from jobs.typed import FormError
+from jobs.typed import FormError, parse_count, parse_length
+from settings import Settings
 from store import PictureParams
-from text import OPTION_LIMIT, display_name, escape, quote, shorten_middle, without_extension
+from text import (
+    OPTION_LIMIT,
+    collecting,
+    display_name,
+    escape,
+    quote,
+    shorten_middle,
+    without_extension,
+)
 
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
-PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative"}  # of these fields
+# Of those fields of a picture that have another name.
+PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative", "count": "batch"}
 UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, "negative_prompt"), "")
-UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None}
+UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None, "count": 0, "length": 0}
 
 Params = TypeVar("Params", bound=PictureParams)
 
@@ -33,7 +43,7 @@ def without_unbound(params: Params, bound: Collection[str]) -> Params:
 
 
 def check_offered(
-    params: Params, offers: Mapping[str, Offer], most_steps: int
+    params: Params, offers: Mapping[str, Offer], settings: Settings
 ) -> tuple[Params, list[str]]:
     """Return the job as ComfyUI can make it now, and a sentence for each model that has moved since
     (before a refresh, or in an old job). Raises FormError for what is not offered any more. Params
@@ -53,8 +63,14 @@ def check_offered(
     named, wrong = lora.resolve(params.positive_prompt, params.negative_prompt, offer.loras)
     changes["positive_prompt"] = named
     notes += lora.changes(params.positive_prompt, named)
+    gone.append(too_many_steps(params.steps, settings.max_steps))
+    with collecting(wrong):
+        if params.count > max(settings.max_count, offer.count or 0):
+            parse_count(str(params.count), settings.max_count)
+    with collecting(wrong):
+        if params.length and offer.length:
+            changes["length"] = parse_length(str(params.length), offer.length)
     gone += wrong
-    gone.append(too_many_steps(params.steps, most_steps))
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
         raise FormError("\n".join(filter(None, gone)))

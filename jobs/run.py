@@ -85,6 +85,9 @@ def build_prompt(
         if prompt.size is None or job.shape not in ("", *binder.SHAPES):
             raise JobError("The workflow does not let its shape be chosen any more. Press Edit.")
         prompt.resize(size or binder.in_shape(prompt.size, job.shape))
+    for param, number in (("batch", job.count), ("length", job.length)):
+        if number and number != prompt.number(param):
+            prompt.write(prompt.bindings[param], number)
     prompt.add_loras(text.loras, server.outputs)
     return prompt.graph
 

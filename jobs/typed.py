@@ -5,6 +5,7 @@ Pure; any thread.
 
 from __future__ import annotations
 
+import math
 import re
 
 from binder import SEED_MAX
@@ -14,6 +15,7 @@ from text import UserError, quote
 
 STEPS_RANGE = (1, MOST_STEPS)
 CFG_RANGE = (1.0, 30.0)
+SHORTEST, LONGEST = 0.3, 1.5  # of a video, as parts of the length in its workflow
 
 
 class FormError(UserError):
@@ -45,6 +47,37 @@ def parse_cfg(text: str) -> float:
             " for example 7 or 7.5."
         )
     return float(number)
+
+
+def length_range(own: int) -> tuple[int, int, int]:
+    """Return the fewest and the most frames that a person may choose, and in which steps, for a
+    video that has so many in the workflow's file: most models want a multiple of 4 or 8, and 1."""
+    step = next(step for step in (8, 4, 1) if own % step == 1 % step)
+    low, high = math.ceil(own * SHORTEST), math.floor(own * LONGEST)
+    return low + (own - low) % step, high - (high - own) % step, step
+
+
+def parse_length(text: str, own: int) -> int:
+    """Return a whole number of frames in the range for a workflow's own number, the nearest that
+    its steps allow."""
+    (low, high, step), number = length_range(own), text.strip()
+    if not re.fullmatch(r"\+?[0-9]{1,6}", number) or not low <= int(number) <= high:
+        raise FormError(
+            f"**Length** is {quote(text)}: give a whole number of frames from {low} to {high}; this"
+            f" workflow's own is {own}."
+        )
+    return low + round((int(number) - low) / step) * step
+
+
+def parse_count(text: str, most: int) -> int:
+    """Return a whole number of pictures from 1 to `most`."""
+    number = text.strip()
+    if not re.fullmatch(r"[0-9]{1,3}", number) or not 1 <= int(number) <= most:
+        pictures = "1 picture" if most == 1 else f"1 to {most} pictures"
+        raise FormError(
+            f"{quote(text)} pictures cannot be made at a time: there may be {pictures}."
+        )
+    return int(number)
 
 
 def parse_seed(text: str) -> int | None:

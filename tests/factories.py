@@ -32,7 +32,7 @@ def an_offer(
     *,
     loras: Sequence[str] = (),
     defaults: Defaults = NOTHING,
-    params: frozenset[str] = frozenset(PARAMS) - {"image"},
+    params: frozenset[str] = frozenset(PARAMS) - {"image", "length"},
     size: Size | None = None,
 ) -> Offer:
     """Return the offer of a workflow that has a place for everything but a size and a picture."""

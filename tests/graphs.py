@@ -122,6 +122,7 @@ PLAIN = {
     "width": ["empty.width"],
     "height": ["empty.height"],
     "batch": ["empty.batch_size"],
+    "length": [],
     "image": [],
 }
 

@@ -39,6 +39,7 @@ SIMPLE = {
     "width": ["5.width"],
     "height": ["5.height"],
     "batch": ["5.batch_size"],
+    "length": [],
     "image": [],
 }
 

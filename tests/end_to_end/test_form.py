@@ -43,7 +43,7 @@ def test_the_form_is_for_its_person_alone_and_has_all_controls(shared: House) ->
         for component in row["components"]
     ]
     menus = ["Model", "Sampler", "Scheduler", "Shape"]
-    assert controls == [*menus, EDIT_PROMPTS, GENERATE]
+    assert controls == [*menus, EDIT_PROMPTS, GENERATE, "1 picture"]
     shown = fields(form.message)
     assert {"Model", "Sampler", "Scheduler", "Steps", "CFG"} <= shown.keys()
     assert (shown["Steps"], shown["CFG"]) == ("20", "7")

@@ -160,7 +160,8 @@ def test_a_form_has_the_controls_fields_and_values_of_its_workflow(shared: House
     person = shared.discord.person()
     form = gen(shared, person, workflow="flux")
     buttons = [EDIT_PROMPTS, GENERATE]
-    assert controls(form_of(form)) == ["Model", "Sampler", "Scheduler", "Shape", *buttons]
+    menus = ["Model", "Sampler", "Scheduler", "Shape"]
+    assert controls(form_of(form)) == [*menus, *buttons, "1 picture"]
     assert asked_for(shared, person, form) == {"Prompt", "Steps", "CFG", "Seed"}
     shown = fields(form_of(form))
     assert "Negative prompt" not in shown

@@ -180,8 +180,10 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("report_channel_id", "TEXT", 0, None, 0),
         ("interaction_id", "TEXT", 0, None, 0),
         ("size", "TEXT", 0, None, 0),
+        ("count", "INTEGER", 1, "0", 0),
+        ("length", "INTEGER", 1, "0", 0),
     ]
-    assert len(store.MIGRATIONS) == 7
+    assert len(store.MIGRATIONS) == 8
     assert old_indexes.items() <= indexes.items()
 
 

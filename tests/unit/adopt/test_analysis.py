@@ -104,6 +104,7 @@ def test_a_loader_with_everything_in_it_is_bound() -> None:
         "width": ["loader.empty_latent_width"],
         "height": ["loader.empty_latent_height"],
         "batch": ["loader.batch_size"],
+        "length": [],
         "image": [],
     }
     assert analyse(nodes).not_sure == {}
@@ -141,6 +142,7 @@ def test_a_pipe_is_followed_to_what_it_carries() -> None:
         "width": ["loader.empty_latent_width"],
         "height": ["loader.empty_latent_height"],
         "batch": ["loader.batch_size"],
+        "length": [],
         "image": [],
     }
 
@@ -180,6 +182,7 @@ def test_the_nodes_of_a_custom_sampler_are_bound_and_the_guidance_is_the_cfg() -
         "width": ["empty.width"],
         "height": ["empty.height"],
         "batch": ["empty.batch_size"],
+        "length": [],
         "image": [],
     }
 
@@ -257,6 +260,7 @@ def test_an_all_in_one_node_is_bound_by_the_names_of_its_inputs() -> None:
         "width": ["all.width"],
         "height": ["all.height"],
         "batch": ["all.num_images"],
+        "length": [],
         "image": [],
     }
 

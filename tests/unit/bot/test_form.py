@@ -62,6 +62,12 @@ LONG_NAME = "folder/" * 30 + "_*[" * 60 + ".safetensors"
 Lists = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 
+def options(**given: str) -> dict[str, str]:
+    """The options of /gen, empty where they are not given."""
+    names = ("prompt", "model", "seed", "workflow", "shape", "lora", "count")
+    return {**dict.fromkeys(names, ""), **given}
+
+
 def offering(lists: Lists, **more: Any) -> dict[str, Offer]:
     """What is offered with one workflow that has everything, but for a size and LoRAs."""
     return {"main": an_offer(*lists, defaults=DEFAULTS, **more)}
@@ -328,11 +334,11 @@ def test_values_of_the_file_that_make_no_sense_are_left_out_and_others_are_the_n
 
 def test_a_new_prompt_does_not_get_the_seed_of_the_picture_that_was_not_sent() -> None:
     draft = filled_draft(seed=5)
-    assert draft.apply_options("", "", "", "", "") == []
+    assert draft.apply_options(options()) == []
     assert draft.picture.seed == 5
-    draft.apply_options("a bear", "", "", "", "")
+    draft.apply_options(options(prompt="a bear"))
     assert draft.picture.seed is None
-    draft.apply_options("a bear", "", "7", "", "")
+    draft.apply_options(options(prompt="a bear", seed="7"))
     assert draft.picture.seed == 7
 
 
@@ -417,16 +423,18 @@ def test_new_seeds_differ_and_are_in_range() -> None:
     ],
 )
 def test_what_is_not_offered_any_more_is_refused(changes: dict[str, str], sentence: str) -> None:
-    assert check_offered(job(), offering(OPTIONS), 150) == (job(), [])
+    assert check_offered(job(), offering(OPTIONS), settings()) == (job(), [])
     with pytest.raises(FormError) as refused:
-        check_offered(job(**changes), offering(OPTIONS), 150)
+        check_offered(job(**changes), offering(OPTIONS), settings())
     assert refused.value.user_message.startswith(sentence)
 
 
 def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
     with pytest.raises(FormError) as refused:
         check_offered(
-            job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"), offering(OPTIONS), 150
+            job(model="x/base_1.0.safetensors", sampler="a", scheduler="b"),
+            offering(OPTIONS),
+            settings(),
         )
     assert [line.split(".")[0] for line in refused.value.user_message.splitlines()] == [
         "The sampler `a` is not offered any more",
@@ -436,7 +444,7 @@ def test_everything_that_is_not_offered_any_more_is_said_at_once() -> None:
 
 def test_a_job_whose_model_moved_is_made_with_the_new_path_and_says_so() -> None:
     moved = job(model="old/folder_a/flux1-dev.safetensors")
-    found, notes = check_offered(moved, offering(OPTIONS), 150)
+    found, notes = check_offered(moved, offering(OPTIONS), settings())
     assert found == job(model="Flux/flux1-dev.safetensors")
     assert notes == [r"The model old/folder\_a/flux1-dev has moved to Flux/flux1-dev."]
 
@@ -836,38 +844,38 @@ def test_the_coloured_button_takes_a_tag_for_no_prompt() -> None:
 )
 def test_gen_takes_a_shape(given: str, shape: str, problem: str | None) -> None:
     draft = filled_draft(size=SIZE, shape="tall")
-    assert draft.apply_options("", "", "", given, "") == [problem] * bool(problem)
+    assert draft.apply_options(options(shape=given)) == [problem] * bool(problem)
     assert draft.picture.shape == shape
     draft = filled_draft()
-    problems = draft.apply_options("", "", "", given, "")
+    problems = draft.apply_options(options(shape=given))
     assert problems == ["The shape cannot be chosen with this workflow."] * bool(given)
     assert draft.picture.shape == ""
 
 
 def test_gen_adds_a_loras_tag_to_the_prompt_that_there_is() -> None:
     draft = filled_draft(loras=LORAS)
-    assert draft.apply_options("", "", "", "", "water") == []
+    assert draft.apply_options(options(lora="water")) == []
     assert draft.picture.positive_prompt == "a bear <lora:style/watercolor v2:1>"
-    assert draft.apply_options("", "", "", "", "ink") == []
+    assert draft.apply_options(options(lora="ink")) == []
     assert draft.picture.positive_prompt == "a bear <lora:style/watercolor v2:1> <lora:style/ink:1>"
-    assert draft.apply_options("", "", "", "", "ink") == []  # it has that
+    assert draft.apply_options(options(lora="ink")) == []  # it has that
     assert draft.picture.positive_prompt.count("ink") == 1
-    assert draft.apply_options("a fox", "", "", "", "style/ink.safetensors") == []
+    assert draft.apply_options(options(prompt="a fox", lora="style/ink.safetensors")) == []
     assert draft.picture.positive_prompt == "a fox <lora:style/ink:1>"
-    (problem,) = draft.apply_options("", "", "", "", "watercolour")
+    (problem,) = draft.apply_options(options(lora="watercolour"))
     assert problem == "There is no LoRA `watercolour`. The nearest: watercolor v2."
     assert draft.picture.positive_prompt == "a fox <lora:style/ink:1>"
     draft = filled_draft(loras=LORAS, positive_prompt="x" * 3990)
-    assert draft.apply_options("", "", "", "", "ink") == [
+    assert draft.apply_options(options(lora="ink")) == [
         "The prompt has no room for the tag of a LoRA: shorten it first."
     ]
-    assert filled_draft().apply_options("", "", "", "", "ink") == ["There are no LoRAs here."]
+    assert filled_draft().apply_options(options(lora="ink")) == ["There are no LoRAs here."]
 
 
 def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
     draft = filled_draft(loras=LORAS)
     draft.apply_typed({**TYPED, "positive_prompt": "a whole poem", "steps": "abc"})
-    assert draft.apply_options("", "", "", "", "ink") == []
+    assert draft.apply_options(options(lora="ink")) == []
     assert draft.texts()["positive_prompt"] == "a whole poem <lora:style/ink:1>"
     assert draft.texts()["steps"] == "abc"
 
@@ -875,7 +883,7 @@ def test_a_tag_goes_to_the_prompt_that_was_refused_where_there_is_one() -> None:
 def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() -> None:
     sentence = "There is no LoRA `inc`. The nearest: ink."
     draft = filled_draft(loras=LORAS)
-    assert draft.apply_options("a fox <lora:inc>", "", "", "", "") == [sentence]
+    assert draft.apply_options(options(prompt="a fox <lora:inc>")) == [sentence]
     assert draft.picture.positive_prompt == "a fox <lora:inc>"
     typed = {**TYPED, "positive_prompt": "a fox <lora:inc>", "negative_prompt": "<lora:ink:1>"}
     negative = "`<lora:ink:1>` does nothing in the negative prompt: move it to the prompt, or take"
@@ -884,7 +892,7 @@ def test_what_is_wrong_with_a_tag_is_said_by_gen_by_the_modal_and_by_generate() 
     assert draft.texts() == typed
     params = draft.job_params(1, 2, 3)
     with pytest.raises(FormError, match=re.escape(sentence)):
-        check_offered(params, offering(OPTIONS, loras=LORAS), 150)
+        check_offered(params, offering(OPTIONS, loras=LORAS), settings())
     (problem,) = draft.apply_typed({**TYPED, "positive_prompt": "<lora:ink>,"})
     assert problem == "**Prompt** is empty: describe the picture in a few words."
 
@@ -895,7 +903,7 @@ def test_a_tag_where_no_negative_prompt_is_asked_for_is_nobodys_concern() -> Non
     assert (
         draft.apply_typed({"positive_prompt": "a fox", "steps": "3", "cfg": "3", "seed": ""}) == []
     )
-    assert draft.apply_options("a fox", "", "", "", "") == []
+    assert draft.apply_options(options(prompt="a fox")) == []
 
 
 def test_edit_says_what_is_gone_of_shape_and_loras() -> None:
@@ -931,12 +939,12 @@ def test_a_form_whose_workflow_has_lost_its_size_can_be_sent_without_a_shape() -
         house.forms.catalog.offers = offering(OPTIONS)
         params = draft.job_params(1, 2, 3)
         with pytest.raises(FormError, match="shape cannot be chosen with this workflow any more"):
-            check_offered(params, house.forms.catalog.offers, 150)
+            check_offered(params, house.forms.catalog.offers, settings())
         press: Any = FakeInteraction()
         await house.forms.show_anew(press, draft, "It went.")
         assert "Shape" not in press.fields()
         params = draft.job_params(1, 2, 3)
-        check_offered(params, house.forms.catalog.offers, 150)
+        check_offered(params, house.forms.catalog.offers, settings())
 
     play(story)
 
@@ -1223,7 +1231,7 @@ class House:
     ) -> FakeInteraction:
         """/gen."""
         interaction: Any = FakeInteraction(user_id)
-        await self.forms.open(interaction, prompt, model, seed, "", "", "")
+        await self.forms.open(interaction, options(prompt=prompt, model=model, seed=seed))
         return interaction  # type: ignore[no-any-return]
 
     async def choose(self, key: str, name: str, token: str, user_id: int = 1) -> FakeInteraction:
