@@ -266,7 +266,7 @@ class Forms:
             notes.insert(0, workflow_gone(workflow, draft.workflow))
         draft.typed = {}
         draft.change(positive_prompt=job.positive_prompt, seed=job.seed)
-        draft.shown_by = interaction
+        draft.shown_by = interaction.followup
         notes += [*draft.name_loras(), note]
         await interaction.edit_original_response(
             content=in_lines(notes), embed=self._embed(draft), view=form_view(draft)
@@ -417,21 +417,21 @@ class Forms:
 
     async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
         """Reply with the form, ephemerally."""
-        draft.shown_by = interaction
+        draft.shown_by = interaction.followup
         await interaction.response.send_message(
             note, embed=self._embed(draft), view=form_view(draft), ephemeral=True
         )
 
     async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
         """Replace the message that the interaction came from by the form."""
-        draft.shown_by = interaction
+        draft.shown_by = interaction.followup
         await interaction.response.edit_message(
             content=note, embed=self._embed(draft), view=form_view(draft)
         )
 
     async def show_after_refusal(self, interaction: Interaction, draft: Draft) -> None:
         """Show the form again whose Generate was refused: a menu may have been used meanwhile."""
-        draft.shown_by = interaction
+        draft.shown_by = interaction.followup
         await interaction.edit_original_response(embed=self._embed(draft), view=form_view(draft))
 
     async def _show_behind(self, interaction: Interaction, draft: Draft) -> None:
@@ -443,9 +443,9 @@ class Forms:
         form: dict[str, Any] = {"embed": self._embed(draft), "view": form_view(draft)}
         with contextlib.suppress(discord.HTTPException):  # that token's 15 minutes may be over
             if shown_by is not None:  # it is None after a restart
-                await shown_by.edit_original_response(**form)
+                await shown_by.edit_message("@original", **form)
                 with contextlib.suppress(discord.NotFound):  # the modal was submitted twice
                     await interaction.delete_original_response()
                 return
-        draft.shown_by = interaction  # so the form replaces the refusal
+        draft.shown_by = interaction.followup  # so the form replaces the refusal
         await interaction.edit_original_response(content=None, **form)

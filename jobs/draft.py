@@ -109,7 +109,8 @@ class Draft:
     typed: dict[str, str] = field(default_factory=dict)  # refused texts, to be shown again
     stage: Stage = Stage.OPEN
     place_note: str = ""  # a hint about the channel that the form is in
-    shown_by: Any = None  # the last interaction whose reply is the form
+    # The webhook of the last interaction whose reply is the form; all of that takes 42 kB.
+    shown_by: Any = None
     corrected: set[int] = field(default_factory=set)  # refusals that are there no more, by id
 
     @classmethod
@@ -388,7 +389,7 @@ class Draft:
             raise ExpiredForm from None
 
     def sent(self) -> None:
-        """Note that it became a job, and release the interaction, which holds a whole message."""
+        """Note that it became a job, and release what its form was shown with."""
         self.stage, self.shown_by = Stage.SENT, None
 
     def missing(self) -> list[str]:

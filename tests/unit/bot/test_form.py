@@ -1127,6 +1127,11 @@ class FakeInteraction:
         self.token_is_over = token_is_over
         self.message_is_gone = False  # that it came from
         self.answers: list[tuple[str, dict[str, Any]]] = []
+        self.followup = SimpleNamespace(edit_message=self._edit_by_webhook)
+
+    async def _edit_by_webhook(self, message_id: str, **changes: Any) -> None:
+        assert message_id == "@original"
+        await self.edit_original_response(**changes)
 
     async def edit_original_response(self, **changes: Any) -> None:
         self._follow("edit_original_response", changes)
