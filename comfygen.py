@@ -464,6 +464,7 @@ def parse_arguments() -> argparse.Namespace:
         epilog="It is configured by the environment and a .env file beside it: see README.md.",
     )
     mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--setup", action="store_true", help="ask for everything, and write .env")
     mode.add_argument("--check", action="store_true", help="check everything a start needs")
     mode.add_argument("--once", metavar="PROMPT", help="make one picture without Discord")
     mode.add_argument(
@@ -501,6 +502,10 @@ def main() -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """Read the settings, run what the command line asks for, and return the exit code."""
+    if options.setup:
+        from cli.setup import run_setup
+
+        return run_setup()
     problems: Sequence[str] = ()
     try:
         alone = options.once is not None or options.adopt is not None or options.offline

@@ -8,6 +8,7 @@ later, from any thread.
 from __future__ import annotations
 
 import difflib
+import io
 import logging
 import os
 import re
@@ -324,14 +325,16 @@ def read_file(folder: Path = HERE) -> dict[str, str]:
     path = folder / ".env"
     try:
         # utf-8-sig: Notepad writes a byte order mark, which would become part of the first name.
-        values = dotenv.dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+        text = path.read_text("utf-8-sig") if path.exists() else ""
     except UnicodeError as error:
         raise ConfigError([f".env is not UTF-8 text ({error}): save it as UTF-8"]) from error
     except OSError as error:
-        text = f".env cannot be read ({error.strerror}): let the user who runs the bot read it"
-        raise ConfigError([text]) from error
+        reason = f".env cannot be read ({error.strerror}): let the user who runs the bot read it"
+        raise ConfigError([reason]) from error
     # Only behind a value does the parser see that a comment is one.
-    return {k: "" if (v or "#").startswith("#") else str(v) for k, v in values.items()}
+    text = re.sub(r"^([ \t]*\w+[ \t]*=)[ \t]*#.*", r"\1", text, flags=re.MULTILINE)
+    values = dotenv.dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value or "" for name, value in values.items()}
 
 
 def about_file(problems: Sequence[str], folder: Path = HERE) -> list[str]:

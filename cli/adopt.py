@@ -100,7 +100,7 @@ def write(
     for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
-    print(f'  {_command()} --once "a red fox" --workflow {_quoted(name)} --out pictures')
+    print(f'  {program_command()} --once "a red fox" --workflow {quoted(name)} --out pictures')
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
@@ -201,15 +201,20 @@ def _pretty(workflow: Nodes) -> str:
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 
-def _command() -> str:
+def program_command() -> str:
     """Return how the owner has called the program, from the folder they are in."""
+    # Whoever needs sudo to write there, needs it to read .env.
+    sudo = "sudo " if "SUDO_USER" in os.environ else ""
+    return f"{sudo}{python_command()} {quoted(sys.argv[0])}"
+
+
+def python_command() -> str:
+    """Return how the owner has called Python, from the folder they are in."""
     path = Path(sys.executable)
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    # Whoever needs sudo to write there, needs it to read .env.
-    sudo = "sudo " if "SUDO_USER" in os.environ else ""
-    return f"{sudo}{_quoted(str(path))} {_quoted(sys.argv[0])}"
+    return quoted(str(path))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return f'"{name}"' if " " in name or "(" in name else name

@@ -280,13 +280,21 @@ def check_place(
 
 
 def _check_channel(channel: discord.abc.GuildChannel | discord.Thread, me: discord.Member) -> Check:
-    granted = channel.permissions_for(me)
-    wanted = [name for name, on in INVITE_PERMISSIONS if on]
-    missing = [name.replace("_", " ") for name in wanted if not getattr(granted, name)]
+    missing = missing_permissions(channel, me)
     if missing:
         text = f"channel {channel.id}: the bot lacks {', '.join(missing)}"
         return Check("Discord", "warning", text)
     return Check("Discord", "ok", f"channel {channel.id} (#{channel.name}): all permissions")
+
+
+def missing_permissions(
+    channel: discord.abc.GuildChannel | discord.Thread, me: discord.Member
+) -> list[str]:
+    """Return the names of the permissions that the bot, this member, lacks in a channel."""
+    granted = channel.permissions_for(me)
+    missing = [name for name, on in INVITE_PERMISSIONS if on and not getattr(granted, name)]
+    # Discord's own name for what discord.py calls read_messages.
+    return [name.replace("read_messages", "view_channel").replace("_", " ") for name in missing]
 
 
 def check_roles(settings: Settings, known: Collection[int]) -> list[Check]:

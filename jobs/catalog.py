@@ -128,6 +128,20 @@ class Workflows:
                 left_out[name] = str(error)
         return found, left_out
 
+    def first_usable(self, info: ObjectInfo) -> tuple[str, Offer]:
+        """Return the first workflow that this server can run without a person's picture, and its
+        offer. Raises WorkflowError with what the default one lacks, if there is none."""
+        reasons = []
+        for name in self.names():
+            try:
+                check_classes(loaded := self.load(name), info)
+                if loaded.ok and loaded.takes_image:
+                    continue
+                return name, offer(loaded, info, NamesByList({}))
+            except (WorkflowError, OptionsMissing) as error:
+                reasons.append(f"the workflow {name} cannot be used: {error}")
+        raise WorkflowError(reasons[0])
+
 
 class Catalog:
     """The offers of ComfyUI for each workflow, as of the last refresh. Safe to share between

@@ -12,6 +12,7 @@ PAUSE_AT and PAUSE_PORT, for the tests of a locked database, name another such p
 this machine: the first call there connects to it, and goes on when that connection is closed.
 LOOP_STALL_FILE, for the bench, names a file that gets a line for each time the event loop was late;
 READY_AFTER, for the same, is how many seconds discord.py waits for more servers after the last.
+COMFY_PLACE, for the tests of --setup, is where it looks for ComfyUI, in place of its two ports.
 LISTS_AGE, for the tests of it, is after how many seconds a /gen has ComfyUI's lists read again.
 With SHORT_WAITS the program's own waits for what has failed are a fraction of what they are.
 """
@@ -43,6 +44,10 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "bot.alerts": {"CHECK_EVERY": 0.1, "AWAY_SECONDS": 0.2},
     "comfy_client": {"READ_SECONDS": 3.0, "FEED_PAUSES": (0.05, 0.5)},
     "cli.checks": {"RETRY_SECONDS": 1.0, "RETRY_EVERY": 0.1, "LOGIN_PAUSES": (0.1, 0.5)},
+    "cli.setup": {
+        "LOOK_SECONDS": 0.05,
+        "PLACES": (os.environ.get("COMFY_PLACE", "http://127.0.0.1:9"),),
+    },
     "bot.reporter": {"RETRY_PAUSES": (0.05, 0.5), "HANGING_SECONDS": 1.0},
     "bot.supervise": {"RESTART_PAUSE": 0.1},
     "bot.running": {"HANGING_SECONDS": 1.0, "ROUND_EVERY": 0.1},

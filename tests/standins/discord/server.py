@@ -54,6 +54,7 @@ from tests.standins.discord.rest import (
 from tests.standins.discord.schema import (
     ANSWER,
     ATTACH_FILES,
+    BOT_PERMISSIONS,
     CALLBACKS,
     COMMAND,
     COMMANDS,
@@ -563,6 +564,24 @@ class DiscordStandIn(MessageServer):
         if int(call.body["recipient_id"]) not in self._people:
             raise DiscordError(400, 50033, "Invalid Recipient(s)")
         return 200, self._people[int(call.body["recipient_id"])]._dm._payload()
+
+    @route("GET", r"/users/@me/guilds")
+    def _get_my_guilds(self, call: RestCall) -> Answer:
+        fields = ("id", "name", "icon", "features")
+        mine = [guild._payload() for guild in self._guilds.values() if guild.bot_is_member]
+        counts = {"approximate_member_count": 2, "approximate_presence_count": 1}
+        more = {"owner": False, "permissions": str(BOT_PERMISSIONS), "banner": None, **counts}
+        after = int(call.query.get("after", 0))
+        return 200, [
+            {**{name: guild[name] for name in fields}, **more}
+            for guild in mine
+            if int(guild["id"]) > after
+        ]
+
+    @route("GET", r"/guilds/(\d+)/channels")
+    def _get_channels(self, call: RestCall, guild_id: str) -> Answer:
+        guild = self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))
+        return 200, [c._payload() for c in guild.channels if c.parent_id is None]
 
     @route("GET", r"/guilds/(\d+)")
     def _get_guild(self, call: RestCall, guild_id: str) -> Answer:
