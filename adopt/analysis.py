@@ -133,8 +133,7 @@ class _Analysis:
         found.append(prompts.negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
-        found += [self._size("width"), self._size("height"), self._batch()]
-        found.append(Finding("length", (), "a video has as many frames as in the file"))
+        found += [self._size("width"), self._size("height"), self._batch(), self._length()]
         found.append(Finding("image", (), "pictures in the file stay as they are"))
         texts = {place for f in found[1:3] for place in (*f.places, *f.candidates)}
         refusals.refuse_placeholders(self._graph, self._passes.alive, texts)
@@ -322,7 +321,31 @@ class _Analysis:
                 followers.append(found_at(f"later_{own.param}", Traced(places), why))
         return sides, followers
 
+    def _length(self) -> Finding:
+        """Find the number of frames of a video."""
+        if not self._passes.is_video:
+            return Finding("length", (), "no video")
+        moves = next(passes.motion(self._graph, self._passes.base), None)
+        traced = self._of_bases(lambda p: self._of_source(p, "batch" if moves else "length"))
+        frames = self._graph.value(traced.places[0]) if traced.places else None
+        others = [self._graph.value(place) for place in traced.candidates]
+        calculated = traced.candidates == traced.places
+        if frames is None or calculated or any(other != frames for other in others):
+            return Finding("length", (), "no single number of frames: it stays as in the file")
+        twins = [place for place in self._counts_frames() if self._graph.value(place) == frames]
+        every = tuple(dict.fromkeys((*traced.places, *twins)))
+        return found_at("length", Traced(every), f"{in_words(self._graph, every)}: so many frames")
+
+    def _counts_frames(self) -> Iterator[Place]:
+        """Yield the numbers that count frames beside the picture's: those of its sound, say."""
+        for id_ in self._graph.upstream([self._base.id]):
+            node = self._graph.nodes[id_]
+            names = tracing.named(node, NAMES["length"])
+            yield from (Place(id_, name) for name in names if name in node.values)
+
     def _batch(self) -> Finding:
+        if self._passes.is_video:
+            return Finding("batch", (), "a video is made alone")
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
         times = [place for p in self._passes.bases for place in _batches(p)]
         if times:

@@ -1,7 +1,7 @@
 """The sampling passes of a workflow, in their order, and what the picture starts from.
 
 Owns what makes a node a saving, a sampling or a picture-loading one, and the refusals that follow
-from it: nothing saved, nothing sampled, something else than a still picture out of a text. Pure.
+from it: nothing saved, nothing sampled, nothing that Discord can show. Pure.
 """
 
 from __future__ import annotations
@@ -47,12 +47,11 @@ PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.
 LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
 ASKS_PICTURE = re.compile(r"(external|base64|input_?)\w*image|image\w*base64", re.I)
 MOTION = re.compile(r"animatediff|\bade_|(?<!e)motion", re.I)
-MEDIA = {
-    "a video": re.compile(r"video|vhs_|webm|gif|animat|mp4|frame.?rate|\bfps\b", re.I),
-    "sound": re.compile(r"audio|mp3|flac|\bwav\b|speech|tts|music", re.I),
-    "a 3D model": re.compile(r"(?<![a-z])3d|glb\b|(save|export)\w*mesh|splat|\bstl\b", re.I),
-}
-FRAMES = ("length", "num_frames", "frames", "video_frames", "frame_count")
+VIDEO = re.compile(r"video|vhs_|webm|gif|animat|mp4|frame.?rate|\bfps\b", re.I)
+MEDIA_LINK = re.compile(r"^(video|audio|frames)$", re.I)
+MEDIA_FILE = re.compile(r"\.(mp4|mov|mkv|webm|avi|gif|mp3|wav|flac|ogg|m4a)(\s*\[\w+\])?$", re.I)
+LOADS_MEDIA = re.compile(r"load_?\s?(video|audio)(?!.*(model|vae|encoder))", re.I)
+MODEL_3D = re.compile(r"(?<![a-z])3d|glb\b|(save|export)\w*mesh|splat|\bstl\b", re.I)
 
 
 class NotAdoptable(Exception):
@@ -74,12 +73,14 @@ class Pass:
 class Passes:
     """The passes that lead to a saved picture; `bases` are those that others build on: one, unless
     several pictures are made side by side. `alive` are all nodes that reach an output, `rivals`
-    passes that make a picture out of nothing too, which only serves the saved one."""
+    passes that make a picture out of nothing too, which only serves the saved one. `is_video` says
+    whether what they make is saved as a video."""
 
     alive: tuple[Node, ...]
     every: tuple[Pass, ...]
     bases: tuple[Pass, ...]
     rivals: tuple[Pass, ...] = ()
+    is_video: bool = False
 
     @property
     def base(self) -> Pass:
@@ -91,8 +92,8 @@ class Passes:
 
 
 def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
-    """Return the passes of a workflow. Raises NotAdoptable if it saves or samples no still picture,
-    or starts from a picture that a person must give."""
+    """Return the passes of a workflow. Raises NotAdoptable if it saves or samples nothing, or
+    starts from what a person must give."""
     savers = _savers(graph, info)
     alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
     sampling = [node for node in alive if is_sampling(node)] or list(_generators(graph, alive))
@@ -102,9 +103,12 @@ def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     every = tuple(_pass(graph, node, samplers) for node in sampling)
     way = _way(graph, savers)
     bases = _bases(graph, every, way)
-    passes = Passes(alive, every, bases, _rivals(every, bases, way))
+    is_video = any(_saves_video(graph.nodes[saver]) for saver in savers)
+    passes = Passes(alive, every, bases, _rivals(every, bases, way), is_video)
+    _refuse_played(graph, passes)
     _refuse_given(graph, passes)
-    _refuse_moving(graph, passes)
+    if not is_video:
+        _refuse_frames(graph, passes)
     return passes
 
 
@@ -113,7 +117,7 @@ def with_saved_previews(workflow: Nodes, info: ObjectInfo | None) -> tuple[Nodes
     place of its last preview. With it goes a line on each change, for the owner."""
     graph = build(workflow)
     nodes = graph.nodes.values()
-    if any(_saves(node, info) or [*_media(graph, node)] for node in nodes):
+    if any(_saves(node, info) or _makes_3d(graph, node) for node in nodes):
         return workflow, ()
     taken = {node.id: _shown(node) for node in nodes if PREVIEWS.search(node.class_type)}
     shown = {id_: link for id_, link in taken.items() if link is not None}
@@ -169,16 +173,14 @@ def _gives(name: str) -> bool:
 
 def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
     nodes = graph.nodes.values()
-    media = {node.id: kind for node in nodes for kind in _media(graph, node)}
-    savers = [node.id for node in nodes if node.id not in media and _saves(node, info)]
-    for node, kind in media.items():
-        behind = graph.upstream([node])
-        if not savers or any(is_sampling(graph.nodes[inner]) for inner in behind):
-            raise NotAdoptable(
-                f"{graph.nodes[node]} makes {kind}, and people are shown still pictures only:"
-                " export a workflow that ends in SaveImage"
-            )
-    sent = next((n for n in nodes if ELSEWHERE.search(n.class_type) and _takes_picture(n)), None)
+    savers = [node.id for node in nodes if _saves(node, info) and not _makes_3d(graph, node)]
+    solid = next((node for node in nodes if not savers and _makes_3d(graph, node)), None)
+    if solid is not None:
+        raise NotAdoptable(
+            f"{solid} makes a 3D model, which Discord cannot show: export a workflow that ends in"
+            " SaveImage"
+        )
+    sent = next((n for n in nodes if ELSEWHERE.search(n.class_type) and _takes_result(n)), None)
     if not savers and sent is not None:
         raise NotAdoptable(
             f"{sent} hands the picture to another program, where the bot cannot fetch it: put a"
@@ -202,21 +204,20 @@ def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
     return dict.fromkeys(savers) | graph.upstream(node for node in starts if node not in savers)
 
 
-def _media(graph: Graph, node: Node) -> Iterator[str]:
-    """Yield the kind of what a node puts out, if that is something else than a picture."""
-    if graph.users.get(node.id):
-        return
-    names = " ".join((*node.links, *node.values)).replace("_", " ")
-    for kind, pattern in MEDIA.items():
-        if pattern.search(node.class_type) or pattern.search(names):
-            yield kind
-            return
+def _makes_3d(graph: Graph, node: Node) -> bool:
+    names = " ".join((node.class_type, *node.links, *node.values)).replace("_", " ")
+    return not graph.users.get(node.id) and bool(MODEL_3D.search(names))
+
+
+def _saves_video(node: Node) -> bool:
+    names = (node.class_type, *node.links, *node.values)
+    return any(VIDEO.search(name.replace("_", " ")) for name in names)
 
 
 def _saves(node: Node, info: ObjectInfo | None) -> bool:
     if re.search("save", str(node.values.get("image_output")), re.I):
         return True  # a sampling node that saves what it makes
-    if not _takes_picture(node) or ELSEWHERE.search(node.class_type):
+    if not _takes_result(node) or ELSEWHERE.search(node.class_type):
         return False
     if info is not None and node.class_type in info and not info.puts_out(node.class_type):
         return False
@@ -225,20 +226,24 @@ def _saves(node: Node, info: ObjectInfo | None) -> bool:
     return bool(SAVES.search(node.class_type)) and not SAVES_NOWHERE.search(node.class_type)
 
 
-def _takes_picture(node: Node) -> bool:
-    return any(map(PICTURE.match, node.links))
+def _takes_result(node: Node) -> bool:
+    return any(PICTURE.match(name) or MEDIA_LINK.match(name) for name in node.links)
 
 
 def _generators(graph: Graph, alive: tuple[Node, ...]) -> Iterator[Node]:
     """Yield the nodes that make a picture out of a text in a way that their inputs do not show."""
     for node in alive:
-        used = any(PICTURE.match(user.name) for user in graph.users.get(node.id, ()))
+        takers = (graph.nodes[user.node] for user in graph.users.get(node.id, ()))
+        used = any(map(_takes_result, takers))
         fed = any(PICTURE.match(name) for name in node.links)
         if used and not fed and PROMPT_INPUTS & {*node.links, *node.values}:
             yield node
 
 
 def _nothing_samples(alive: tuple[Node, ...]) -> str:
+    played = next(filter(_loads_media, alive), None)
+    if played is not None:
+        return _needs_media(played)
     if any(map(loads_picture, alive)):
         return (
             "it works on a picture that somebody must give, and makes none out of a text: export a"
@@ -362,21 +367,44 @@ def _refuse_given(graph: Graph, passes: Passes) -> None:
         )
 
 
-def _refuse_moving(graph: Graph, passes: Passes) -> None:
+def _refuse_played(graph: Graph, passes: Passes) -> None:
+    behind = (graph.nodes[node] for node in graph.upstream([passes.base.node.id]))
+    played = next(filter(_loads_media, behind), None)
+    if played is not None:
+        raise NotAdoptable(_needs_media(played))
+
+
+def _loads_media(node: Node) -> bool:
+    """Return whether a node brings a video or a sound from a file."""
+    by_file = any(MEDIA_FILE.search(str(value)) for value in node.values.values())
+    return bool(LOADS_MEDIA.search(node.class_type)) or (by_file and not node.links)
+
+
+def _needs_media(node: Node) -> str:
+    return (
+        f"it works on the video or the sound of {node}, which would have to come from the person,"
+        " and people can give a picture only: export a workflow that needs none"
+    )
+
+
+def _refuse_frames(graph: Graph, passes: Passes) -> None:
     moving = next((node for node in passes.base.sources if _frames(graph, node) > 1), None)
-    if moving is None:
-        behind = (graph.nodes[node] for node in graph.upstream([passes.base.node.id]))
-        moving = next((node for node in behind if MOTION.search(node.class_type)), None)
+    moving = moving or next(motion(graph, passes.base), None)
     if moving is not None:
         raise NotAdoptable(
-            f"{moving} makes the frames of a video, and people are shown still pictures only:"
-            " export a workflow for still pictures"
+            f"{moving} makes the frames of a video, and each would be saved as a picture of its"
+            " own: let it end in SaveWEBM or SaveVideo, and export it again"
         )
 
 
+def motion(graph: Graph, p: Pass) -> Iterator[Node]:
+    """Yield the nodes that let a pass for still pictures make the frames of a video."""
+    behind = (graph.nodes[node] for node in graph.upstream([p.node.id]))
+    return (node for node in behind if MOTION.search(node.class_type))
+
+
 def _frames(graph: Graph, node: Node) -> int:
-    for name in FRAMES:
-        if name in node.links or name in node.values:
-            traced = tracing.literal(graph, Place(node.id, name), "number", (name, "value"))
-            return int(tracing.number(graph, traced.places[0])) if traced.places else 2
+    for name in tracing.named(node, NAMES["length"]):
+        traced = tracing.literal(graph, Place(node.id, name), "number", (name, "value"))
+        return int(tracing.number(graph, traced.places[0])) if traced.places else 2
     return 1

@@ -27,7 +27,7 @@ from graph import Place
 SHOWN = re.compile(r"^(?!.*(vision|mask|proj)).*(image|picture|pixels|photo)", re.I)
 EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
 SOUGHT = re.compile(r"^(find|search|pattern|regex|old|placeholder)", re.I)
-COUNTED = ("steps", "cfg", "seed", "width", "height", "batch")
+COUNTED = ("steps", "cfg", "seed", "width", "height", "batch", "length")
 NUMBER_INPUTS = frozenset({"denoise", *(name for param in COUNTED for name in NAMES[param])})
 
 

@@ -48,6 +48,15 @@ NAMES: dict[str, tuple[str, ...]] = {
     "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
     "height": ("height", "empty_latent_height", "image_height", "latent_height", "height_override"),
     "batch": ("batch_size", "num_images", "num_images_per_prompt", "batch", "batch_count"),
+    "length": (
+        "length",
+        "num_frames",
+        "frames",
+        "video_frames",
+        "frame_count",
+        "frames_number",
+        "max_frames",
+    ),
     "positive": (
         "positive",
         "base_positive",

@@ -21,6 +21,8 @@ from tests.harness.bot import Bot
 from tests.harness.forks import ForkServer
 from tests.harness.house import House
 from tests.harness.steps import fields, queued
+from tests.standins.comfyui import execution
+from tests.standins.comfyui.media import webm
 from tests.standins.comfyui.nodes import MODELS, flux_workflow, simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
@@ -421,6 +423,33 @@ def test_a_preview_is_saved_and_the_owner_reads_so(
     )
     assert changed in bot.lines
     assert once(owner, tmp_path)["9"]["class_type"] == "SaveImage"
+
+
+def video_workflow() -> Graph:
+    graph = simple_workflow()
+    graph["5"] = {
+        "class_type": "EmptyHunyuanLatentVideo",
+        "inputs": {"width": 848, "height": 480, "length": 25, "batch_size": 1},
+    }
+    save = {"images": ["8", 0], "filename_prefix": "fox", "fps": 24.0}
+    graph["9"] = {"class_type": "SaveWEBM", "inputs": save}
+    return graph
+
+
+@COMFYUI
+def test_a_video_out_of_words_is_adopted_and_made(
+    owner: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comfyui: bool
+) -> None:
+    made = webm(b"a fox that runs")
+    monkeypatch.setattr(execution, "png_of", lambda *_: made)
+    monkeypatch.setattr(owner.comfyui, "saved_as", ("images", ".webm"))
+    bot = adopt(owner, video_workflow(), comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    assert "length     5.length: length of EmptyHunyuanLatentVideo 5: so many frames" in bot.lines
+    posted = once(owner, tmp_path)
+    assert posted["5"]["inputs"]["length"] == 25
+    (video,) = tmp_path.glob("*.webm")
+    assert video.read_bytes() == made
 
 
 @COMFYUI

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,9 +245,23 @@ REFUSED: dict[str, tuple[object, str]] = {
     "nothing": ({}, "no node"),
     "a list": ([1, 2], "no node"),
     "image to image": (from_picture(), "starts from the picture of LoadImage mine"),
-    "video": (ending("VHS_VideoCombine", frame_rate=8, filename_prefix="x"), "makes a video"),
-    "animation": (ending("SaveAnimatedWEBP", fps=6.0, filename_prefix="x"), "makes a video"),
-    "sound": (ending("SaveAudio", filename_prefix="x"), "makes sound"),
+    "a video to work on": (
+        plain(
+            empty=node("VAEEncode", pixels="clip@0", vae="loader@2"),
+            clip=node("VHS_LoadVideo", video="dance.mp4", force_rate=0),
+            save=node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+        ),
+        "the video or the sound of VHS_LoadVideo clip",
+    ),
+    "a voice to copy": (
+        plain(
+            pos=node("CLIPTextEncode", text="hello", clip="voice@0"),
+            voice=node("VoiceCloner", audio="clip@0", clip="loader@1"),
+            clip=node("LoadAudio", audio="me.mp3"),
+            save=node("SaveAudio", audio="decode@0", filename_prefix="x"),
+        ),
+        "the video or the sound of LoadAudio clip",
+    ),
     "3D": (ending("SaveGLB", filename_prefix="x"), "makes a 3D model"),
     "an editor's canvas": (ending("ETN_KritaOutput"), "where the bot cannot fetch it"),
     "another program": (ending("SendImageToPhotoshop"), "SendImageToPhotoshop save hands the"),
@@ -391,6 +406,69 @@ def test_a_switch_that_is_set_to_an_empty_latent_is_text_to_image() -> None:
     assert analyse(nodes).bindings == PLAIN
     nodes["switch"]["inputs"]["select"] = 2
     assert "starts from the picture of LoadImage mine" in refused(nodes)
+
+
+VIDEO = node("EmptyHunyuanLatentVideo", width=64, height=64, length=25, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        node("SaveVideo", video="video@0", filename_prefix="x", format="auto", codec="auto"),
+        node("SaveWEBM", images="decode@0", filename_prefix="x", codec="vp9", fps=24.0, crf=32.0),
+        node("SaveAnimatedWEBP", images="decode@0", filename_prefix="x", fps=6.0),
+        node("SaveAnimatedPNG", images="decode@0", filename_prefix="x", fps=6.0),
+        node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+    ],
+    ids=lambda save: save["class_type"],
+)
+def test_a_video_is_a_result_and_its_length_is_found(save: dict[str, Any]) -> None:
+    video = node("CreateVideo", images="decode@0", fps=24.0)
+    assert analyse(plain(empty=VIDEO, save=save, video=video)).bindings == {
+        **PLAIN,
+        "batch": [],
+        "length": ["empty.length"],
+    }
+
+
+def test_the_sound_of_a_video_is_as_long_as_its_pictures() -> None:
+    nodes = plain(
+        video=VIDEO,
+        sound=node("LTXVEmptyLatentAudio", frames_number=25, frame_rate=24, batch_size=1),
+        empty=node("LTXVConcatAVLatent", video_latent="video@0", audio_latent="sound@0"),
+        save=node("SaveWEBM", images="decode@0", filename_prefix="x", fps=24.0),
+    )
+    assert found(nodes, "length") == ["video.length", "sound.frames_number"]
+
+
+def test_the_pictures_of_a_motion_model_are_the_frames() -> None:
+    nodes = plain(
+        sampler=sampler(model="motion@0"),
+        motion=node("ADE_AnimateDiffLoader", model="loader@0", model_name="mm.ckpt"),
+        save=node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+    )
+    assert found(nodes, "length") == ["empty.batch_size"]
+    assert found(nodes, "batch") == []
+
+
+@pytest.mark.parametrize("class_type", ["SaveAudio", "SaveAudioMP3", "SaveAudioOpus"])
+def test_sound_is_a_result(class_type: str) -> None:
+    nodes = plain(
+        empty=node("EmptyLatentAudio", seconds=47.6, batch_size=1),
+        decode=node("VAEDecodeAudio", samples="sampler@0", vae="loader@2"),
+        save=node(class_type, audio="decode@0", filename_prefix="x"),
+    )
+    assert analyse(nodes).bindings == {**PLAIN, "width": [], "height": []}
+
+
+def test_a_length_that_is_calculated_stays_as_in_the_file() -> None:
+    nodes = plain(
+        empty={**VIDEO, "inputs": {**VIDEO["inputs"], "length": ["math", 0]}},
+        math=node("MathExpression", expression="a*24+1", a="seconds@0"),
+        seconds=node("PrimitiveInt", value=5),
+        save=node("SaveWEBM", images="decode@0", filename_prefix="x", fps=24.0),
+    )
+    assert found(nodes, "length") == []
 
 
 def test_a_loader_with_video_in_its_name_makes_no_video() -> None:
