@@ -20,6 +20,7 @@ from adopt.passes import (
     NotAdoptable,
     Pass,
 )
+from adopt.pictures import find_image
 from adopt.prompts import Prompts
 from adopt.tracing import NAMES, Traced
 from binder import PARAMS
@@ -76,8 +77,15 @@ def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
             raise NotAdoptable(_no_nodes(document))
         workflow, notes = passes.with_saved_previews(workflow, info)
         graph = build(workflow)
-        found = _Analysis(graph, passes.find_passes(graph, info), info).findings()
-        return Adoption(workflow, found, notes=notes)
+        found = passes.find_passes(graph, info)
+        image = find_image(graph, found, info)
+        if found.bases:
+            findings = _Analysis(graph, found, info).findings(image)
+        else:
+            refusals.refuse_placeholders(graph, found.alive, image.places)
+            others = (Finding(param, (), "nothing samples in it") for param in PARAMS[:-1])
+            findings = (*others, image)
+        return Adoption(workflow, findings, notes=notes)
     except NotAdoptable as refused:
         return _refusal(workflow, str(refused))
 
@@ -125,17 +133,21 @@ class _Analysis:
         self._base = found.base.node
         self._info = info
 
-    def findings(self) -> tuple[Finding, ...]:
-        refusals.refuse_edited(self._graph, self._base)
-        refusals.refuse_asked(self._passes.alive)
+    def findings(self, image: Finding) -> tuple[Finding, ...]:
         prompts = Prompts(self._graph, self._passes, self._info)
-        found = [self._model(), prompts.positive()]
+        found = [self._model(), prompts.positive(image)]
         found.append(prompts.negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
-        found += [self._size("width"), self._size("height"), self._batch(), self._length()]
-        found.append(Finding("image", (), "pictures in the file stay as they are"))
-        texts = {place for f in found[1:3] for place in (*f.places, *f.candidates)}
+        found += [
+            self._size("width", image),
+            self._size("height", image),
+            self._batch(),
+            self._length(),
+        ]
+        found.append(image)
+        given = (image, *found[1:3])
+        texts = {place for f in given for place in (*f.places, *f.candidates)}
         refusals.refuse_placeholders(self._graph, self._passes.alive, texts)
         found[2] = self._without_unheeded(*found[:3:2])
         found = [_plausible(finding) for finding in _each_alone(found)]
@@ -283,13 +295,21 @@ class _Analysis:
                 return tracing.trace_param(self._graph, node.id, "cfg", "number", place)
         return Traced()
 
-    def _size(self, param: str) -> Finding:
+    def _is_given(self) -> bool:
+        """Return whether the base pass begins with a picture, whose size it keeps."""
+        return all(map(passes.loads_picture, self._passes.base.sources))
+
+    def _size(self, param: str, image: Finding) -> Finding:
+        if self._is_given():
+            return Finding(param, (), "the size is that of the picture")
         traced = self._of_bases(lambda p: self._of_source(p, param))
         nodes = [self._graph.nodes[place.node] for place in traced.places]
         preset = next(filter(None, map(_preset, nodes)), None)
         if preset is not None:
             why = f"{in_words(self._graph, [preset])} sets the size by a choice from a list"
             return found_at(param, Traced(), why)
+        if not traced.places and image.places:
+            return Finding(param, (), "the size is that of the picture")
         if not traced.places:
             why = f"nothing holds the {param} alone" if traced.candidates else f"no {param} to set"
             return found_at(param, traced, why)
@@ -344,8 +364,8 @@ class _Analysis:
             yield from (Place(id_, name) for name in names if name in node.values)
 
     def _batch(self) -> Finding:
-        if self._passes.is_video:
-            return Finding("batch", (), "a video is made alone")
+        if self._passes.is_video or self._is_given():
+            return Finding("batch", (), "one is made at a time")
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
         times = [place for p in self._passes.bases for place in _batches(p)]
         if times:

@@ -74,13 +74,15 @@ class Passes:
     """The passes that lead to a saved picture; `bases` are those that others build on: one, unless
     several pictures are made side by side. `alive` are all nodes that reach an output, `rivals`
     passes that make a picture out of nothing too, which only serves the saved one. `is_video` says
-    whether what they make is saved as a video."""
+    whether what they make is saved as a video, `way` has the nodes that the saved picture comes
+    through. Without a sampler, there is no pass: a picture is worked on otherwise."""
 
     alive: tuple[Node, ...]
     every: tuple[Pass, ...]
     bases: tuple[Pass, ...]
     rivals: tuple[Pass, ...] = ()
     is_video: bool = False
+    way: frozenset[str] = frozenset()
 
     @property
     def base(self) -> Pass:
@@ -97,16 +99,17 @@ def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
     savers = _savers(graph, info)
     alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
     sampling = [node for node in alive if is_sampling(node)] or list(_generators(graph, alive))
-    if not sampling:
-        raise NotAdoptable(_nothing_samples(alive))
-    samplers = frozenset(node.id for node in graph.nodes.values() if is_sampling(node))
-    every = tuple(_pass(graph, node, samplers) for node in sampling)
     way = _way(graph, savers)
+    if not sampling:
+        loaded = any(loads_picture(graph.nodes[node]) for node in way)
+        if any(map(_loads_media, alive)) or not loaded:
+            raise NotAdoptable(_nothing_samples(alive))
+        return Passes(alive, (), (), way=way)
+    every = tuple(_pass(graph, node) for node in sampling)
     bases = _bases(graph, every, way)
     is_video = any(_saves_video(graph.nodes[saver]) for saver in savers)
-    passes = Passes(alive, every, bases, _rivals(every, bases, way), is_video)
+    passes = Passes(alive, every, bases, _rivals(every, bases, way), is_video, way)
     _refuse_played(graph, passes)
-    _refuse_given(graph, passes)
     if not is_video:
         _refuse_frames(graph, passes)
     return passes
@@ -244,58 +247,62 @@ def _nothing_samples(alive: tuple[Node, ...]) -> str:
     played = next(filter(_loads_media, alive), None)
     if played is not None:
         return _needs_media(played)
-    if any(map(loads_picture, alive)):
-        return (
-            "it works on a picture that somebody must give, and makes none out of a text: export a"
-            " text-to-image workflow"
-        )
     return "nothing in it samples a picture out of a text: export a text-to-image workflow"
 
 
-def _pass(graph: Graph, node: Node, samplers: frozenset[str]) -> Pass:
-    latents: dict[str, Node] = {}
+def _pass(graph: Graph, node: Node) -> Pass:
+    latents, before, sources = material(graph, [node])
+    return Pass(node, tuple(latents[1:]), tuple(before), tuple(sources))
+
+
+def material(graph: Graph, starts: list[Node]) -> tuple[list[Node], list[str], list[Node]]:
+    """Return the nodes that the picture material of some comes through, nearest first, the
+    sampling nodes where it ends before, and the nodes where it begins."""
+    found = {node.id: node for node in starts}
     before: list[str] = []
     sources: list[Node] = []
-    waiting = [node]
+    waiting = [*starts]
     for current in waiting:
-        feeds = _feeds(graph, current)
-        if not feeds:
+        ways = feeds(graph, current)
+        if not ways:
             sources.append(current)
-        for name in feeds:
+        for name in ways:
             inner = graph.nodes[current.links[name].node]
-            if inner.id in latents or inner.id == node.id:
+            if inner.id in found:
                 continue
-            latents[inner.id] = inner
-            if inner.id in samplers:
+            found[inner.id] = inner
+            if is_sampling(inner):
                 before.append(inner.id)
             else:
                 waiting.append(inner)
-    return Pass(node, tuple(latents.values()), tuple(before), tuple(sources))
+    return list(found.values()), before, sources
 
 
-def _feeds(graph: Graph, node: Node) -> list[str]:
+def feeds(graph: Graph, node: Node) -> list[str]:
     """Return the inputs that a node takes its picture from, as latents or pixels."""
     ways = switches.active_inputs(graph, node)
     if ways:
         return [name for name in ways if name in node.links]
+    if _makes_frames(node):
+        return []
     latents = [name for name in node.links if LATENT.match(name)]
     pictures = [name for name in node.links if PICTURE.match(name)]
     if latents or pictures:
         return latents or pictures
     if any(SIZE.search(name) for name in (*node.values, *node.links)):
-        return []
+        return [name for name in node.links if name == "input"]
     pipes = [name for name in node.links if PIPE.search(name)]
     return pipes or [name for name in node.links if not NOT_PICTURE.search(name)]
 
 
-def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+def _bases(graph: Graph, every: tuple[Pass, ...], way: frozenset[str]) -> tuple[Pass, ...]:
     """Return the passes on the way of the saved picture that start from an empty one and from no
     other pass."""
     first = [p for p in every if p.sources and not p.before]
     if not first:
         raise NotAdoptable("its sampling nodes feed each other in a circle: export it again")
     first = [p for p in first if p.node.id in way] or first
-    empty = [p for p in first if any(map(_is_empty, p.sources))]
+    empty = [p for p in first if any(map(is_empty, p.sources))]
     fed = [p for p in first if not any(map(loads_picture, p.sources))]
     first = empty or fed or first
     ids = {p.node.id for p in first}
@@ -303,20 +310,26 @@ def _bases(graph: Graph, every: tuple[Pass, ...], way: set[str]) -> tuple[Pass, 
     return tuple(alone or first)
 
 
-def _way(graph: Graph, savers: list[str]) -> set[str]:
+def _makes_frames(node: Node) -> bool:
+    """Return whether a node makes the empty frames of a video, after a first one perhaps."""
+    sized = any(SIZE.search(name) for name in (*node.values, *node.links))
+    return sized and bool(tracing.named(node, NAMES["length"])) and not is_sampling(node)
+
+
+def _way(graph: Graph, savers: list[str]) -> frozenset[str]:
     """Return the nodes that a saved picture comes through, as pixels, as latents, or as latents
     that another pass takes with its conditioning."""
     waiting = list(savers)
     found = set(waiting)
     for current in waiting:
         node = graph.nodes[current]
-        names = _feeds(graph, node)
+        names = feeds(graph, node)
         inner = [node.links[name].node for name in names]
         if is_sampling(node):
             inner += _conditioning_latents(graph, node)
         waiting += (new := [n for n in dict.fromkeys(inner) if n not in found])
         found.update(new)
-    return found
+    return frozenset(found)
 
 
 def _conditioning_latents(graph: Graph, node: Node) -> Iterator[str]:
@@ -329,13 +342,13 @@ def _carries_conditioning(name: str) -> bool:
     return name == "guider" or bool(tracing.CONDITIONING.search(name))
 
 
-def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> tuple[Pass, ...]:
+def _rivals(
+    every: tuple[Pass, ...], bases: tuple[Pass, ...], way: frozenset[str]
+) -> tuple[Pass, ...]:
     """Return the other passes that start from an empty picture, unless they share it on the way of
     the saved one."""
     shared = {source.id for base in bases for source in base.sources}
-    others = [
-        p for p in every if p not in bases and not p.before and any(map(_is_empty, p.sources))
-    ]
+    others = [p for p in every if p not in bases and not p.before and any(map(is_empty, p.sources))]
     return tuple(
         p
         for p in others
@@ -343,28 +356,10 @@ def _rivals(every: tuple[Pass, ...], bases: tuple[Pass, ...], way: set[str]) -> 
     )
 
 
-def _is_empty(node: Node) -> bool:
+def is_empty(node: Node) -> bool:
     """Return whether a node makes the empty picture that a text-to-image workflow starts from."""
     sized = any(SIZE.search(name) for name in (*node.values, *node.links))
     return sized and not loads_picture(node)
-
-
-def _encodes(node: Node) -> bool:
-    return "vae" in node.links and any(map(PICTURE.match, node.links))
-
-
-def _refuse_given(graph: Graph, passes: Passes) -> None:
-    sources = passes.base.sources
-    given = next(filter(loads_picture, sources), None)
-    if given is None and any(map(_encodes, passes.base.latents)):
-        behind = graph.upstream(node.id for node in sources)
-        if not any(_is_empty(graph.nodes[node]) for node in behind):
-            given = sources[0]  # whatever brings it: nothing here makes a picture out of nothing
-    if given is not None and not any(map(_is_empty, sources)):
-        raise NotAdoptable(
-            f"{passes.base.node} starts from the picture of {given}, which would have to come from"
-            " the person: export a text-to-image workflow, one that starts from an empty latent"
-        )
 
 
 def _refuse_played(graph: Graph, passes: Passes) -> None:

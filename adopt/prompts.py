@@ -27,10 +27,12 @@ class Prompts:
         self._base = passes.base.node
         self._info = info
 
-    def positive(self) -> Finding:
-        """Find the person's text. Raises NotAdoptable if there is none."""
+    def positive(self, image: Finding) -> Finding:
+        """Find the person's text. Raises NotAdoptable if there is none, nor a picture to give."""
         texts = self._texts()
         finding = self._text(texts, "positive")
+        if image.places:
+            return finding
         if not finding.places or finding.candidates:
             refusals.refuse_described(self._graph, texts)
         if not finding.places:

@@ -100,7 +100,8 @@ def write(
     for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
-    print(f'  {_command()} --once "a red fox" --workflow {_quoted(name)} --out pictures')
+    image = " --image photo.jpg" if loaded.takes_image else ""
+    print(f'  {_command()} --once "a red fox"{image} --workflow {_quoted(name)} --out pictures')
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 

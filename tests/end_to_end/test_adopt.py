@@ -452,6 +452,48 @@ def test_a_video_out_of_words_is_adopted_and_made(
     assert video.read_bytes() == made
 
 
+def image_workflow() -> Graph:
+    graph = simple_workflow()
+    graph["5"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
+    return graph
+
+
+def upscaler() -> Graph:
+    model = {"model_name": "2x.safetensors"}
+    up = {"upscale_model": ["2", 0], "image": ["10", 0]}
+    return {
+        "2": {"class_type": "UpscaleModelLoader", "inputs": model},
+        "3": {"class_type": "ImageUpscaleWithModel", "inputs": up},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "up"}},
+        "10": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    }
+
+
+@COMFYUI
+@pytest.mark.parametrize("graph", [image_workflow(), upscaler()], ids=["restyle", "upscale"])
+def test_a_workflow_that_works_on_a_picture_is_adopted(
+    owner: House, graph: Graph, comfyui: bool
+) -> None:
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    written_graph, bindings = written(owner, "fox")
+    assert (written_graph, bindings["image"]) == (graph, ["10.image"])
+    assert bindings["positive"] == (["6.text"] if "6" in graph else [])
+    (line,) = [line for line in bot.lines if "--once" in line]
+    assert "--image photo.jpg --workflow fox" in line
+
+
+@COMFYUI
+def test_a_mask_to_paint_is_refused(owner: House, comfyui: bool) -> None:
+    graph = image_workflow()
+    graph["5"]["class_type"] = "VAEEncodeForInpaint"
+    graph["5"]["inputs"]["mask"] = ["10", 1]
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 1
+    assert "repaints what the mask of LoadImage 10 marks, and people can give a" in bot.output
+
+
 @COMFYUI
 @pytest.mark.parametrize(
     ("node", "changes", "said"),
