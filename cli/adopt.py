@@ -19,6 +19,7 @@ from pathlib import Path
 
 import binder
 from adopt.analysis import Adoption, analyse_file
+from cli import questions
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
@@ -53,6 +54,11 @@ def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
     info = _ask(settings)
     adoption = analyse_file(options.adopt, info)
     loaded = _checked(adoption, info)
+    asks = loaded.ok and not (options.json or options.yes) and questions.has_terminal()
+    if asks and adoption.not_sure:
+        adoption = questions.ask_all(adoption)
+        loaded = _checked(adoption, info)
+        print()
     reason = None if loaded.ok else loaded.reason
     if options.json:
         print(_as_json(adoption, reason))
@@ -125,12 +131,7 @@ def report(
 
 def _questions(adoption: Adoption) -> Iterator[str]:
     """Yield a question for each choice between nodes, which may be about several params."""
-    by_nodes: dict[tuple[str, ...], list[str]] = {}
-    for param, candidates in adoption.not_sure.items():
-        nodes = dict.fromkeys(Place.parse(place).node for place in candidates)
-        key = (*nodes,) if len(nodes) > 1 else (param,)
-        by_nodes.setdefault(key, []).append(param)
-    for params in by_nodes.values():
+    for params in questions.groups(adoption):
         each = (", ".join(adoption.not_sure[param]) for param in params)
         yield f"not sure   {', '.join(params)}: it could be {'; '.join(each)}"
 

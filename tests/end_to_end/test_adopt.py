@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from binder import PARAMS
 from tests.end_to_end.common import result_of
-from tests.harness.bot import Bot
+from tests.harness.bot import SETTINGS, Bot
 from tests.harness.forks import ForkServer
 from tests.harness.house import House
 from tests.harness.steps import fields, queued
@@ -555,3 +556,75 @@ def test_an_input_is_never_written_by_two_params(
     bindings = written(owner, "fox")[1]
     assert (bindings["steps"], bindings["seed"]) == (["10.value"], [])
     assert once(owner, tmp_path, "--steps", "30")["10"]["inputs"]["value"] == 30
+
+
+# In a terminal.
+
+
+@pytest.fixture
+def pty() -> Any:
+    """Python's pseudo-terminals; there are none on Windows."""
+    return pytest.importorskip("pty")
+
+
+def at_terminal(pty: Any, house: House, keys: str, *arguments: str) -> tuple[int, str]:
+    """What `comfygen.py` says in a terminal in which somebody types these keys; its exit code."""
+    house.installation.configure({"COMFY_BASE_URL": house.comfyui.url})
+    mine, its = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    folder = house.installation.folder
+    command = [sys.executable, str(folder / "comfygen.py"), *arguments]
+    process = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, cwd=folder, env=environment
+    )
+    os.write(mine, keys.encode())
+    screen = b""
+    while process.poll() is None or select.select([mine], [], [], 0)[0]:
+        if select.select([mine], [], [], 0.05)[0]:
+            screen += os.read(mine, 4096)
+    os.close(its)
+    os.close(mine)
+    return process.wait(30), screen.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "cfg"),
+    [
+        ("\n", ["3.cfg"]),
+        ("7\n2\n", ["10.guidance"]),
+        ("3\n", []),
+    ],
+    ids=["the guess", "the other, after a slip", "none"],
+)
+def test_in_a_terminal_the_owner_answers_by_number(
+    owner: House, pty: Any, keys: str, cfg: list[str]
+) -> None:
+    code, screen = at_terminal(pty, owner, keys, "--adopt", export(owner, with_guidance()))
+    assert code == 0, screen
+    assert "1  cfg of KSampler 3: 2\n" in screen
+    assert "2  guidance of FluxGuidance 10: 3.5\n" in screen
+    assert "3  none of them\n" in screen
+    assert ("Please type a number from 1 to 3." in screen) == keys.startswith("7")
+    assert written(owner, "fox")[1]["cfg"] == cfg
+    assert "not sure" not in screen
+    assert screen.index("Number, or Enter for 1:") < screen.index("--once")
+
+
+def test_with_yes_nothing_is_asked_in_a_terminal(owner: House, pty: Any) -> None:
+    file = export(owner, with_guidance())
+    code, screen = at_terminal(pty, owner, "", "--adopt", file, "--yes")
+    assert code == 2, screen
+    assert "not sure   cfg" in screen
+    assert written(owner, "fox")[1]["cfg"] == ["3.cfg"]
+
+
+def test_passes_between_which_the_owner_must_decide_are_chosen_at_once(
+    owner: House, pty: Any
+) -> None:
+    graph = enlarged(simple_workflow())
+    graph["11"]["inputs"] |= {"denoise": 1}
+    code, screen = at_terminal(pty, owner, "2\n", "--adopt", export(owner, graph))
+    assert code == 0, screen
+    bindings = written(owner, "fox")[1]
+    chosen = [bindings[param] for param in ("steps", "cfg", "seed")]
+    assert chosen == [["11.steps"], ["11.cfg"], ["11.seed"]]

@@ -35,7 +35,6 @@ FLUX_BINDINGS = {
     "width": ["40.value"],
     "height": ["27.height"],
     "batch": ["27.batch_size"],
-    "length": [],
 }
 BARE_BINDINGS = {"positive": ["6.text"], "seed": ["30.value"]}
 LOCKED_TABLE = {  # architecture.md §5
