@@ -7,7 +7,7 @@ that is. Pure, but for `analyse_file()`; nothing is ever modified.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ SOMETHING_ELSE = re.compile(
 BARE_PLACEHOLDER = re.compile(
     r":\s*((?!true|false|null|NaN|-?Infinity)[A-Za-z]\w*|%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>|__\w+__|#\w+#|@\w+@)\s*[,}\]\n]"
 )
+FEW_STEPS = re.compile(r"turbo\s*scheduler", re.I)
+USUAL_STEPS = 30  # of a person who likes them; a node that takes fewer keeps its own
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
 PAGE_FORMAT = (
     "this is the format of ComfyUI's page, not the API format: open it in ComfyUI and use"
@@ -77,12 +79,15 @@ def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
             raise NotAdoptable(_no_nodes(document))
         workflow, notes = passes.with_saved_previews(workflow, info)
         graph = build(workflow)
-        found = passes.find_passes(graph, info)
+        savers = passes.savers_of(graph, info)
+        if not savers:
+            refusals.refuse_placeholders(graph.nodes.values(), ())
+        found = passes.find_passes(graph, savers)
         image = find_image(graph, found, info)
         if found.bases:
             findings = _Analysis(graph, found, info).findings(image)
         else:
-            refusals.refuse_placeholders(graph, found.alive, image.places)
+            refusals.refuse_placeholders(found.alive, image.places)
             others = (Finding(param, (), "nothing samples in it") for param in PARAMS[:-1])
             findings = (*others, image)
         return Adoption(workflow, findings, notes=notes)
@@ -148,7 +153,7 @@ class _Analysis:
         found.append(image)
         given = (image, *found[1:3])
         texts = {place for f in given for place in (*f.places, *f.candidates)}
-        refusals.refuse_placeholders(self._graph, self._passes.alive, texts)
+        refusals.refuse_placeholders(self._passes.alive, texts)
         found[2] = self._without_unheeded(*found[:3:2])
         found = [_plausible(finding) for finding in _each_alone(found)]
         width, height = PARAMS.index("width"), PARAMS.index("height")
@@ -167,17 +172,28 @@ class _Analysis:
         traced = or_else(traced, beside)
         why = f"the model that {self._base} samples with"
         files = {self._graph.value(place) for place in traced.places}
-        later = together(map(self._model_of, self._passes.later)).places
+        shown = [p for p in self._passes.later if self._base.id in p.before]
+        shown = [p for p in shown if not passes.animates(p) or passes.animates(self._passes.base)]
+        later = together(map(self._model_of, shown)).places
         same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.places)
         if same:
             every = (*traced.places, *same)
             why += f"; {in_words(self._graph, same)} load it once more"
             return found_at("model", Traced(every, every), why)
         others = [e for e in later if not self._is_refiner(e) and e not in traced.places]
+        if others and traced.places and self._are_one_model((*traced.places, *others)):
+            return Finding(
+                "model", (), f"{in_words(self._graph, (*traced.places, *others))} are one"
+            )
         if others:
             why += f"; {in_words(self._graph, others)} goes on with it"
             traced = or_else(traced, others)
         return found_at("model", traced, why)
+
+    def _are_one_model(self, places: Sequence[Place]) -> bool:
+        """Return whether a model comes in two files: one for much noise, one for little."""
+        names = [str(self._graph.value(place)).lower() for place in places]
+        return any("high" in name for name in names) and any("low" in name for name in names)
 
     def _model_of(self, p: Pass) -> Traced:
         place = tracing.model_input(self._graph, p.node.id)
@@ -190,6 +206,11 @@ class _Analysis:
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
         # A type names a model, or the way it is built: the file does not say which.
         return Traced(traced.places, traced.places) if own.name == "model_type" else traced
+
+    def _is_clear(self, p: Pass) -> bool:
+        """Return whether a later pass has settings of its own: it refines, or animates."""
+        is_video = passes.animates(p) and not passes.animates(self._passes.base)
+        return is_video or any(map(self._is_refiner, self._model_of(p).places))
 
     def _is_refiner(self, place: Place) -> bool:
         return "refiner" in str(self._graph.value(place)).lower()
@@ -205,8 +226,13 @@ class _Analysis:
     def _of_base(self, param: str) -> Finding:
         """Find a param that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, param))
-        shared = stages(self._graph, self._passes) if param == "steps" else ()
-        late = [p for p in self._passes.later if p not in shared]
+        shared = stages(self._graph, self._passes) if param in ("steps", "cfg") else []
+        if param == "cfg" and traced.places and not traced.candidates:
+            own = self._graph.value(traced.places[0])
+            same = [e for p in shared for e in self._literal(p, param).places]
+            same = [e for e in same if self._graph.value(e) == own]
+            traced = together((traced, Traced(tuple(same))))
+        late = [p for p in self._passes.later if p not in shared and not self._is_clear(p)]
         late = [p for p in late if is_own_master(self._graph, self._passes, p)]
         if param == "seed":  # a pass that adds no noise takes no heed of it
             late = [p for p in late if p.node.values.get("add_noise") != "disable"]
@@ -236,6 +262,9 @@ class _Analysis:
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
+        few = next(filter(None, map(self._too_few, finding.places)), None)
+        if few:
+            return Finding("steps", (), f"{few}: they stay as in the file")
         if not finding.places:
             return finding
         chain = stages(self._graph, self._passes)
@@ -245,6 +274,15 @@ class _Analysis:
         names = listed(str(p.node) for p in chain)
         why = f"{names} share the steps: their start and end steps are scaled with them"
         return found_at("steps", traced, why)
+
+    def _too_few(self, place: str) -> str | None:
+        """Return that a node takes fewer steps than people choose, if it does."""
+        node, name = Place.parse(place)
+        class_type = self._graph.nodes[node].class_type
+        if self._info is None or class_type not in self._info:
+            return f"{class_type} {node} takes few" if FEW_STEPS.search(class_type) else None
+        takes = self._info.accepted(class_type, name, USUAL_STEPS)
+        return f"{class_type} {node} takes {takes}" if takes else None
 
     def _later_steps(self, steps: Finding) -> Iterator[Finding]:
         """Yield what counts the steps once more, and is scaled with them."""

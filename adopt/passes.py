@@ -42,6 +42,7 @@ PREVIEWS = re.compile(r"preview|websocket", re.I)
 ELSEWHERE = re.compile(  # programs that a saving node gives its picture to
     r"krita|photoshop|blender|gimp|canvas|touch ?designer|discord|telegram|webhook|clipboard", re.I
 )
+FIRST_FRAME = re.compile(r"^((start|first|init)_(image|frame)|image)$", re.I)
 SAVE_IMAGE = "SaveImage"
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)(\s*\[\w+\])?$", re.I)
 LOADS_PICTURE = re.compile(r"load\w*\s?(image|latent)|image\w*\s?load|image\s?from", re.I)
@@ -73,9 +74,9 @@ class Pass:
 class Passes:
     """The passes that lead to a saved picture; `bases` are those that others build on: one, unless
     several pictures are made side by side. `alive` are all nodes that reach an output, `rivals`
-    passes that make a picture out of nothing too, which only serves the saved one. `is_video` says
-    whether what they make is saved as a video, `way` has the nodes that the saved picture comes
-    through. Without a sampler, there is no pass: a picture is worked on otherwise."""
+    passes that make a picture out of nothing too, a part of the saved one. `is_video` says whether
+    what they make is saved as a video, `way` has the nodes that the saved picture comes through.
+    Without a sampler, there is no pass: a picture is worked on otherwise."""
 
     alive: tuple[Node, ...]
     every: tuple[Pass, ...]
@@ -93,10 +94,11 @@ class Passes:
         return tuple(p for p in self.every if p not in self.bases)
 
 
-def find_passes(graph: Graph, info: ObjectInfo | None = None) -> Passes:
+def find_passes(graph: Graph, savers: list[str]) -> Passes:
     """Return the passes of a workflow. Raises NotAdoptable if it saves or samples nothing, or
     starts from what a person must give."""
-    savers = _savers(graph, info)
+    if not savers:
+        raise NotAdoptable(_unsaved(graph))
     alive = tuple(graph.nodes[node] for node in _behind_pictures(graph, savers))
     sampling = [node for node in alive if is_sampling(node)] or list(_generators(graph, alive))
     way = _way(graph, savers)
@@ -120,7 +122,7 @@ def with_saved_previews(workflow: Nodes, info: ObjectInfo | None) -> tuple[Nodes
     place of its last preview. With it goes a line on each change, for the owner."""
     graph = build(workflow)
     nodes = graph.nodes.values()
-    if any(_saves(node, info) or _makes_3d(graph, node) for node in nodes):
+    if any(saves(node, info) or _makes_3d(graph, node) for node in nodes):
         return workflow, ()
     taken = {node.id: _shown(node) for node in nodes if PREVIEWS.search(node.class_type)}
     shown = {id_: link for id_, link in taken.items() if link is not None}
@@ -131,6 +133,9 @@ def with_saved_previews(workflow: Nodes, info: ObjectInfo | None) -> tuple[Nodes
     sampled = {source for source in last if any(map(is_sampling, _behind(graph, source)))}
     saved = dict(workflow)
     notes = []
+    for node in (node for node in nodes if not shown and "image_output" in node.values):
+        saved[node.id] = {**workflow[node.id], "inputs": {**node.inputs, "image_output": "Save"}}
+        notes.append(f"image_output of {node} is now Save: it kept no picture")
     for node in (graph.nodes[id_] for id_, link in shown.items() if link.node in sampled):
         inputs = {"images": [*shown[node.id]], FILE_NAME_INPUT: "ComfyGen"}
         saved[node.id] = {**workflow[node.id], "class_type": SAVE_IMAGE, "inputs": inputs}
@@ -174,27 +179,31 @@ def _gives(name: str) -> bool:
     return name == "guider" or any(matches(name) for matches in patterns)
 
 
-def _savers(graph: Graph, info: ObjectInfo | None) -> list[str]:
+def savers_of(graph: Graph, info: ObjectInfo | None) -> list[str]:
+    """Return the nodes that save what the bot can fetch and Discord can show."""
     nodes = graph.nodes.values()
-    savers = [node.id for node in nodes if _saves(node, info) and not _makes_3d(graph, node)]
-    solid = next((node for node in nodes if not savers and _makes_3d(graph, node)), None)
+    return [node.id for node in nodes if saves(node, info) and not _makes_3d(graph, node)]
+
+
+def _unsaved(graph: Graph) -> str:
+    """Say why there is nothing to fetch, and what to do."""
+    nodes = graph.nodes.values()
+    solid = next((node for node in nodes if _makes_3d(graph, node)), None)
     if solid is not None:
-        raise NotAdoptable(
+        return (
             f"{solid} makes a 3D model, which Discord cannot show: export a workflow that ends in"
             " SaveImage"
         )
     sent = next((n for n in nodes if ELSEWHERE.search(n.class_type) and _takes_result(n)), None)
-    if not savers and sent is not None:
-        raise NotAdoptable(
+    if sent is not None:
+        return (
             f"{sent} hands the picture to another program, where the bot cannot fetch it: put a"
             " SaveImage node in its place, and export it again"
         )
-    if not savers:
-        raise NotAdoptable(
-            "it saves no picture: put a SaveImage node at its end (a preview is not kept, and what"
-            " goes out by WebSocket is not in ComfyUI's history), and export it again"
-        )
-    return savers
+    return (
+        "it saves no picture: put a SaveImage node at its end (a preview is not kept, and what goes"
+        " out by WebSocket is not in ComfyUI's history), and export it again"
+    )
 
 
 def _behind_pictures(graph: Graph, savers: list[str]) -> dict[str, None]:
@@ -217,7 +226,7 @@ def _saves_video(node: Node) -> bool:
     return any(VIDEO.search(name.replace("_", " ")) for name in names)
 
 
-def _saves(node: Node, info: ObjectInfo | None) -> bool:
+def saves(node: Node, info: ObjectInfo | None) -> bool:
     if re.search("save", str(node.values.get("image_output")), re.I):
         return True  # a sampling node that saves what it makes
     if not _takes_result(node) or ELSEWHERE.search(node.class_type):
@@ -283,8 +292,9 @@ def feeds(graph: Graph, node: Node) -> list[str]:
     ways = switches.active_inputs(graph, node)
     if ways:
         return [name for name in ways if name in node.links]
-    if _makes_frames(node):
-        return []
+    if _makes_frames(node):  # of a video, after a first one that was sampled perhaps
+        links = {name: link.node for name, link in node.links.items() if FIRST_FRAME.match(name)}
+        return [name for name, n in links.items() if any(map(is_sampling, _behind(graph, n)))]
     latents = [name for name in node.links if LATENT.match(name)]
     pictures = [name for name in node.links if PICTURE.match(name)]
     if latents or pictures:
@@ -308,6 +318,11 @@ def _bases(graph: Graph, every: tuple[Pass, ...], way: frozenset[str]) -> tuple[
     ids = {p.node.id for p in first}
     alone = [p for p in first if not graph.upstream([p.node.id]).keys() & (ids - {p.node.id})]
     return tuple(alone or first)
+
+
+def animates(p: Pass) -> bool:
+    """Return whether a pass makes a video, after a first frame perhaps."""
+    return any(map(_makes_frames, p.latents))
 
 
 def _makes_frames(node: Node) -> bool:
@@ -345,15 +360,12 @@ def _carries_conditioning(name: str) -> bool:
 def _rivals(
     every: tuple[Pass, ...], bases: tuple[Pass, ...], way: frozenset[str]
 ) -> tuple[Pass, ...]:
-    """Return the other passes that start from an empty picture, unless they share it on the way of
-    the saved one."""
+    """Return the other passes on the way of the saved picture that start from an empty one of their
+    own."""
     shared = {source.id for base in bases for source in base.sources}
-    others = [p for p in every if p not in bases and not p.before and any(map(is_empty, p.sources))]
-    return tuple(
-        p
-        for p in others
-        if p.node.id not in way or not shared.issuperset(source.id for source in p.sources)
-    )
+    others = [p for p in every if p not in bases and p.node.id in way and not p.before]
+    others = [p for p in others if any(map(is_empty, p.sources))]
+    return tuple(p for p in others if not shared.issuperset(source.id for source in p.sources))
 
 
 def is_empty(node: Node) -> bool:

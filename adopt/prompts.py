@@ -86,6 +86,8 @@ class Prompts:
             part = self._part(texts, later, want)
             if part is None or set(part.places) <= found.keys():
                 continue
+            if want == "negative" and not found:
+                continue  # the base pass has made it empty
             text = part.text.strip()
             if later in chain or (text and text in said):
                 found.update(dict.fromkeys(part.places))

@@ -33,11 +33,11 @@ def refuse_described(graph: Graph, texts: Texts) -> None:
             )
 
 
-def refuse_placeholders(graph: Graph, alive: Iterable[Node], texts: Collection[str]) -> None:
+def refuse_placeholders(alive: Iterable[Node], texts: Collection[str]) -> None:
     """Refuse a template of another program; the places in `texts` are the person's to write."""
     left = []
     for node in alive:
-        if not graph.users.get(node.id) and not passes.is_sampling(node):
+        if passes.saves(node, None) and not passes.is_sampling(node):
             continue  # what a saving node makes of it is its own affair
         for name, value in node.values.items():
             if FILE_INPUTS.match(name) or SOUGHT.match(name) or str(Place(node.id, name)) in texts:

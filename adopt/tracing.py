@@ -129,7 +129,7 @@ NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?[^{}|:]+\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
     r"|<{1,2}\w*(prompt|text|seed|steps|image|model)\w*>{1,2}|\[[A-Z][A-Z_]+\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*(PLACEHOLDER|REPLACE)[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
 BRIDGE = re.compile(r"\$[\w:.-]+-\d+")  # what a node writes of itself: the id of a picture it shows
 NUMERAL = re.compile(r"\s*-?\d+(\.\d+)?\s*")

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 import binder
-from adopt.analysis import Adoption, analyse_file
+from adopt.analysis import USUAL_STEPS, Adoption, analyse_file
 from cli import questions
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
@@ -34,7 +34,7 @@ UNUSUAL = JobParams(  # a job for the check of a new workflow
     model="",
     sampler="",
     scheduler="",
-    steps=30,
+    steps=USUAL_STEPS,
     cfg=0,
     positive_prompt="a red fox",
     user_id="",

@@ -386,18 +386,37 @@ def test_numbers_kept_as_text_are_written_as_text(
 
 
 def test_a_node_that_refuses_an_unusual_job_is_named_with_the_param(owner: House) -> None:
-    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["steps"][1]
+    limits = owner.comfyui.object_info["EmptyLatentImage"]["input"]["required"]["width"][1]
     before = workflows_of(owner)
-    limits["max"] = 10
+    usual, limits["max"] = limits["max"], 512
     try:
         bot = adopt(owner, simple_workflow())
     finally:
-        limits["max"] = 10000
+        limits["max"] = usual
     assert bot.process.returncode == 1
     (line,) = bot.lines
-    assert line.startswith("refused: steps: KSampler 3 takes at most 10 as steps, and a job may")
+    said = "refused: width: EmptyLatentImage 5 takes at most 512 as width, and a job may"
+    assert line.startswith(said)
     assert workflows_of(owner) == before
     assert adopt(owner, simple_workflow()).process.returncode == 0
+
+
+def test_a_node_that_takes_few_steps_keeps_its_own_and_more_are_never_posted(
+    owner: House, tmp_path: Path
+) -> None:
+    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["steps"][1]
+    usual, limits["max"] = limits["max"], 10
+    graph = simple_workflow()
+    graph["3"]["inputs"]["steps"] = 4
+    try:
+        bot = adopt(owner, graph)
+        assert bot.process.returncode == 0, bot.output
+        assert once(owner, tmp_path)["3"]["inputs"]["steps"] == 4
+    finally:
+        limits["max"] = usual
+    assert "steps      -: KSampler 3 takes at most 10: they stay as in the file" in bot.lines
+    bot = comfygen(owner, "--once", "a fox", "--workflow", "fox", "--steps", "30")
+    assert bot.process.returncode == 1, bot.output
 
 
 def test_the_base_seed_stays_within_what_its_node_takes(owner: House, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from adopt.analysis import analyse, analyse_file
 from binder import PARAMS
+from comfyui.object_info import ObjectInfo
 from tests.graphs import (
     PLAIN,
     Nodes,
@@ -91,17 +92,91 @@ def test_a_detailer_that_works_on_the_picture_is_a_pass() -> None:
 def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so() -> None:
     adoption = analyse(two_stages())
     assert adoption.bindings["steps"] == ["sampler.steps", "second.steps"]
-    assert adoption.bindings["cfg"] == ["sampler.cfg"]
+    assert adoption.bindings["cfg"] == ["sampler.cfg", "second.cfg"]
     assert adoption.bindings["model"] == ["loader.ckpt_name"]
-    assert adoption.not_sure == {
-        "cfg": ["sampler.cfg", "second.cfg"],
-        "seed": ["sampler.noise_seed", "second.noise_seed"],
-    }
+    assert adoption.not_sure == {}
     steps = adoption.findings[PARAMS.index("steps")]
     assert steps.why == (
         "KSamplerAdvanced sampler and KSamplerAdvanced second share the steps: their start and end"
         " steps are scaled with them"
     )
+
+
+def test_a_refiner_is_no_question_and_a_stage_of_the_same_cfg_follows() -> None:
+    nodes = two_stages()
+    assert found(nodes, "cfg") == ["sampler.cfg", "second.cfg"]
+    nodes["second"]["inputs"]["cfg"] = 3.0
+    assert found(nodes, "cfg") == ["sampler.cfg"]
+    nodes["sampler"]["inputs"]["end_at_step"] = 10000
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
+def test_a_model_in_two_files_stays_as_in_the_file() -> None:
+    nodes = two_stages(
+        loader=node("CheckpointLoaderSimple", ckpt_name="wan2.2_high_noise.safetensors"),
+        refiner=node("CheckpointLoaderSimple", ckpt_name="wan2.2_low_noise.safetensors"),
+    )
+    assert found(nodes, "model") == []
+
+
+def test_a_model_that_only_takes_the_conditioning_on_is_no_question() -> None:
+    nodes = plain(
+        stage=node("StageB", conditioning="pos@0", stage_c="sampler@0"),
+        second=sampler(positive="stage@0", latent_image="empty@1", model="b@0"),
+        b=node("UNETLoader", unet_name="stage_b.safetensors"),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert found(nodes, "model") == ["loader.ckpt_name"]
+
+
+def test_the_empty_negative_of_a_refiner_is_not_the_persons() -> None:
+    nodes = two_stages(
+        sampler=sampler("KSamplerAdvanced", seed=None, noise_seed=5, start_at_step=0,
+                        end_at_step=16, negative="zero@0"),
+        zero=node("ConditioningZeroOut", conditioning="pos@0"),
+    )  # fmt: skip
+    assert found(nodes, "negative") == []
+
+
+def test_a_sampler_that_only_previews_saves_and_the_owner_reads_so() -> None:
+    easy = sampler("easy kSampler", image_output="Preview", save_prefix="x")
+    adoption = analyse(plain(sampler=easy, decode=None, save=None))
+    assert adoption.refused is None
+    assert adoption.workflow["sampler"]["inputs"]["image_output"] == "Save"
+    assert adoption.notes == (
+        "image_output of easy kSampler sampler is now Save: it kept no picture",
+    )
+
+
+def test_a_template_that_saves_nothing_is_refused_as_a_template() -> None:
+    nodes = plain(save=None, pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"))
+    assert "it has the marks {{prompt}} in text of CLIPTextEncode pos" in refused(nodes)
+
+
+def test_a_picture_that_is_sampled_and_then_animated_is_the_base() -> None:
+    nodes = plain(
+        film=sampler(positive="frames@0", negative="frames@1", latent_image="frames@2", steps=9),
+        frames=node("SVD_img2vid_Conditioning", init_image="decode@0", width=64, height=96,
+                    video_frames=14, fps=8),
+        shown=node("VAEDecode", samples="film@0", vae="loader@2"),
+        save=node("SaveWEBM", images="shown@0", filename_prefix="x", fps=8.0),
+    )  # fmt: skip
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "width") == ["empty.width"]
+
+
+def test_a_node_that_takes_few_steps_keeps_its_own() -> None:
+    nodes = custom(sigmas=node("SDTurboScheduler", model="shift@0", steps=1, denoise=1.0))
+    assert found(nodes, "steps") == []
+    few = ["INT", {"default": 1, "min": 1, "max": 10}]
+    info = ObjectInfo({"Few": {"input": {"required": {"steps": few}}}})
+    nodes["sigmas"] = node("Few", model="shift@0", steps=1, denoise=1.0)
+    steps = analyse(nodes, info).findings[PARAMS.index("steps")]
+    assert (steps.places, steps.why) == (
+        (),
+        "Few sigmas takes at most 10: they stay as in the file",
+    )
+    assert found(nodes, "steps") == ["sigmas.steps"]
 
 
 def test_where_stages_end_in_another_node_is_scaled_with_the_steps() -> None:
@@ -133,7 +208,7 @@ def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps()
 
 
 def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own_and_is_in_doubt() -> None:
-    nodes = two_stages()
+    nodes = two_stages(refiner=node("CheckpointLoaderSimple", ckpt_name="b.safetensors"))
     nodes["sampler"]["inputs"]["end_at_step"] = 10000
     assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
     assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
@@ -182,14 +257,7 @@ def test_a_picture_that_the_saved_one_is_only_posed_after_is_not_the_base() -> N
         "scheduler": ["sampler.scheduler", "pose.scheduler"],
     }
     assert bindings == {**PLAIN, **passes}
-    assert doubted(posed(), "steps") == ["sampler.steps", "pose.steps"]
-    assert doubted(posed(), "width") == ["empty.width", "small.width"]
-
-
-def test_the_pose_of_the_same_size_leaves_the_steps_in_doubt_but_not_the_size() -> None:
-    pose = sampler(latent_image="empty@0", seed=6, steps=10, cfg=8.0)
-    assert doubted(posed(pose=pose), "steps") == ["sampler.steps", "pose.steps"]
-    assert found(posed(pose=pose), "width") == ["empty.width"]
+    assert analyse(posed()).not_sure == {}
 
 
 def test_a_picture_posed_after_another_is_a_persons_if_it_starts_from_a_loaded_one() -> None:
