@@ -472,13 +472,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--name", help="with --adopt: what the workflow is called")
     parser.add_argument("--json", action="store_true", help="with --adopt: only say what is found")
+    parser.add_argument("--yes", action="store_true", help="with --adopt: take its guesses")
     parser.add_argument("--offline", action="store_true", help="with --check: leave Discord out")
     names = add_options(parser)
     parsed = parser.parse_args()
     if parsed.offline and not parsed.check:
         parser.error("--offline goes with --check")
-    if parsed.adopt is None and (parsed.name is not None or parsed.json):
-        parser.error("--name and --json go with --adopt")
+    if parsed.adopt is None and (parsed.name is not None or parsed.json or parsed.yes):
+        parser.error("--name, --json and --yes go with --adopt")
     if parsed.once is None and any(getattr(parsed, name) is not None for name in names):
         parser.error("options for one picture go with --once")
     parsed.out = parsed.out or Path()

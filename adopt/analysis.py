@@ -7,7 +7,7 @@ that is. Pure, but for `analyse_file()`; nothing is ever modified.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from adopt.passes import (
     NotAdoptable,
     Pass,
 )
+from adopt.pictures import find_image
 from adopt.prompts import Prompts
 from adopt.tracing import NAMES, Traced
 from binder import PARAMS
@@ -40,6 +41,8 @@ SOMETHING_ELSE = re.compile(
 BARE_PLACEHOLDER = re.compile(
     r":\s*((?!true|false|null|NaN|-?Infinity)[A-Za-z]\w*|%\w+%|\{\{?\s*\w+\s*\}?\}|\$\{?\w+\}?|<\w+>|__\w+__|#\w+#|@\w+@)\s*[,}\]\n]"
 )
+FEW_STEPS = re.compile(r"turbo\s*scheduler", re.I)
+USUAL_STEPS = 30  # of a person who likes them; a node that takes fewer keeps its own
 EXPORT = "use Workflow > Export (API) in ComfyUI and give me that file"
 PAGE_FORMAT = (
     "this is the format of ComfyUI's page, not the API format: open it in ComfyUI and use"
@@ -76,8 +79,18 @@ def analyse(document: object, info: ObjectInfo | None = None) -> Adoption:
             raise NotAdoptable(_no_nodes(document))
         workflow, notes = passes.with_saved_previews(workflow, info)
         graph = build(workflow)
-        found = _Analysis(graph, passes.find_passes(graph, info), info).findings()
-        return Adoption(workflow, found, notes=notes)
+        savers = passes.savers_of(graph, info)
+        if not savers:
+            refusals.refuse_placeholders(graph.nodes.values(), ())
+        found = passes.find_passes(graph, savers)
+        image = find_image(graph, found, info)
+        if found.bases:
+            findings = _Analysis(graph, found, info).findings(image)
+        else:
+            refusals.refuse_placeholders(found.alive, image.places)
+            others = (Finding(param, (), "nothing samples in it") for param in PARAMS[:-1])
+            findings = (*others, image)
+        return Adoption(workflow, findings, notes=notes)
     except NotAdoptable as refused:
         return _refusal(workflow, str(refused))
 
@@ -125,19 +138,22 @@ class _Analysis:
         self._base = found.base.node
         self._info = info
 
-    def findings(self) -> tuple[Finding, ...]:
-        refusals.refuse_edited(self._graph, self._base)
-        refusals.refuse_asked(self._passes.alive)
+    def findings(self, image: Finding) -> tuple[Finding, ...]:
         prompts = Prompts(self._graph, self._passes, self._info)
-        found = [self._model(), prompts.positive()]
+        found = [self._model(), prompts.positive(image)]
         found.append(prompts.negative(found[1]))
         found += [self._of_all("sampler"), self._of_all("scheduler"), self._steps(), self._cfg()]
         found.append(self._of_base("seed"))
-        found += [self._size("width"), self._size("height"), self._batch()]
-        found.append(Finding("length", (), "a video has as many frames as in the file"))
-        found.append(Finding("image", (), "pictures in the file stay as they are"))
-        texts = {place for f in found[1:3] for place in (*f.places, *f.candidates)}
-        refusals.refuse_placeholders(self._graph, self._passes.alive, texts)
+        found += [
+            self._size("width", image),
+            self._size("height", image),
+            self._batch(),
+            self._length(),
+        ]
+        found.append(image)
+        given = (image, *found[1:3])
+        texts = {place for f in given for place in (*f.places, *f.candidates)}
+        refusals.refuse_placeholders(self._passes.alive, texts)
         found[2] = self._without_unheeded(*found[:3:2])
         found = [_plausible(finding) for finding in _each_alone(found)]
         width, height = PARAMS.index("width"), PARAMS.index("height")
@@ -156,17 +172,28 @@ class _Analysis:
         traced = or_else(traced, beside)
         why = f"the model that {self._base} samples with"
         files = {self._graph.value(place) for place in traced.places}
-        later = together(map(self._model_of, self._passes.later)).places
+        shown = [p for p in self._passes.later if self._base.id in p.before]
+        shown = [p for p in shown if not passes.animates(p) or passes.animates(self._passes.base)]
+        later = together(map(self._model_of, shown)).places
         same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.places)
         if same:
             every = (*traced.places, *same)
             why += f"; {in_words(self._graph, same)} load it once more"
             return found_at("model", Traced(every, every), why)
         others = [e for e in later if not self._is_refiner(e) and e not in traced.places]
+        if others and traced.places and self._are_one_model((*traced.places, *others)):
+            return Finding(
+                "model", (), f"{in_words(self._graph, (*traced.places, *others))} are one"
+            )
         if others:
             why += f"; {in_words(self._graph, others)} goes on with it"
             traced = or_else(traced, others)
         return found_at("model", traced, why)
+
+    def _are_one_model(self, places: Sequence[Place]) -> bool:
+        """Return whether a model comes in two files: one for much noise, one for little."""
+        names = [str(self._graph.value(place)).lower() for place in places]
+        return any("high" in name for name in names) and any("low" in name for name in names)
 
     def _model_of(self, p: Pass) -> Traced:
         place = tracing.model_input(self._graph, p.node.id)
@@ -179,6 +206,11 @@ class _Analysis:
         traced = tracing.literal(self._graph, own, "string", NAMES["model"])
         # A type names a model, or the way it is built: the file does not say which.
         return Traced(traced.places, traced.places) if own.name == "model_type" else traced
+
+    def _is_clear(self, p: Pass) -> bool:
+        """Return whether a later pass has settings of its own: it refines, or animates."""
+        is_video = passes.animates(p) and not passes.animates(self._passes.base)
+        return is_video or any(map(self._is_refiner, self._model_of(p).places))
 
     def _is_refiner(self, place: Place) -> bool:
         return "refiner" in str(self._graph.value(place)).lower()
@@ -194,8 +226,13 @@ class _Analysis:
     def _of_base(self, param: str) -> Finding:
         """Find a param that goes to the base pass alone; in doubt if a later stage has its own."""
         traced = self._of_bases(lambda p: self._literal(p, param))
-        shared = stages(self._graph, self._passes) if param == "steps" else ()
-        late = [p for p in self._passes.later if p not in shared]
+        shared = stages(self._graph, self._passes) if param in ("steps", "cfg") else []
+        if param == "cfg" and traced.places and not traced.candidates:
+            own = self._graph.value(traced.places[0])
+            same = [e for p in shared for e in self._literal(p, param).places]
+            same = [e for e in same if self._graph.value(e) == own]
+            traced = together((traced, Traced(tuple(same))))
+        late = [p for p in self._passes.later if p not in shared and not self._is_clear(p)]
         late = [p for p in late if is_own_master(self._graph, self._passes, p)]
         if param == "seed":  # a pass that adds no noise takes no heed of it
             late = [p for p in late if p.node.values.get("add_noise") != "disable"]
@@ -225,6 +262,9 @@ class _Analysis:
 
     def _steps(self) -> Finding:
         finding = self._of_base("steps")
+        few = next(filter(None, map(self._too_few, finding.places)), None)
+        if few:
+            return Finding("steps", (), f"{few}: they stay as in the file")
         if not finding.places:
             return finding
         chain = stages(self._graph, self._passes)
@@ -234,6 +274,15 @@ class _Analysis:
         names = listed(str(p.node) for p in chain)
         why = f"{names} share the steps: their start and end steps are scaled with them"
         return found_at("steps", traced, why)
+
+    def _too_few(self, place: str) -> str | None:
+        """Return that a node takes fewer steps than people choose, if it does."""
+        node, name = Place.parse(place)
+        class_type = self._graph.nodes[node].class_type
+        if self._info is None or class_type not in self._info:
+            return f"{class_type} {node} takes few" if FEW_STEPS.search(class_type) else None
+        takes = self._info.accepted(class_type, name, USUAL_STEPS)
+        return f"{class_type} {node} takes {takes}" if takes else None
 
     def _later_steps(self, steps: Finding) -> Iterator[Finding]:
         """Yield what counts the steps once more, and is scaled with them."""
@@ -284,13 +333,21 @@ class _Analysis:
                 return tracing.trace_param(self._graph, node.id, "cfg", "number", place)
         return Traced()
 
-    def _size(self, param: str) -> Finding:
+    def _is_given(self) -> bool:
+        """Return whether the base pass begins with a picture, whose size it keeps."""
+        return all(map(passes.loads_picture, self._passes.base.sources))
+
+    def _size(self, param: str, image: Finding) -> Finding:
+        if self._is_given():
+            return Finding(param, (), "the size is that of the picture")
         traced = self._of_bases(lambda p: self._of_source(p, param))
         nodes = [self._graph.nodes[place.node] for place in traced.places]
         preset = next(filter(None, map(_preset, nodes)), None)
         if preset is not None:
             why = f"{in_words(self._graph, [preset])} sets the size by a choice from a list"
             return found_at(param, Traced(), why)
+        if not traced.places and image.places:
+            return Finding(param, (), "the size is that of the picture")
         if not traced.places:
             why = f"nothing holds the {param} alone" if traced.candidates else f"no {param} to set"
             return found_at(param, traced, why)
@@ -322,7 +379,31 @@ class _Analysis:
                 followers.append(found_at(f"later_{own.param}", Traced(places), why))
         return sides, followers
 
+    def _length(self) -> Finding:
+        """Find the number of frames of a video."""
+        if not self._passes.is_video:
+            return Finding("length", (), "no video")
+        moves = next(passes.motion(self._graph, self._passes.base), None)
+        traced = self._of_bases(lambda p: self._of_source(p, "batch" if moves else "length"))
+        frames = self._graph.value(traced.places[0]) if traced.places else None
+        others = [self._graph.value(place) for place in traced.candidates]
+        calculated = traced.candidates == traced.places
+        if frames is None or calculated or any(other != frames for other in others):
+            return Finding("length", (), "no single number of frames: it stays as in the file")
+        twins = [place for place in self._counts_frames() if self._graph.value(place) == frames]
+        every = tuple(dict.fromkeys((*traced.places, *twins)))
+        return found_at("length", Traced(every), f"{in_words(self._graph, every)}: so many frames")
+
+    def _counts_frames(self) -> Iterator[Place]:
+        """Yield the numbers that count frames beside the picture's: those of its sound, say."""
+        for id_ in self._graph.upstream([self._base.id]):
+            node = self._graph.nodes[id_]
+            names = tracing.named(node, NAMES["length"])
+            yield from (Place(id_, name) for name in names if name in node.values)
+
     def _batch(self) -> Finding:
+        if self._passes.is_video or self._is_given():
+            return Finding("batch", (), "one is made at a time")
         traced = self._of_bases(lambda p: self._of_source(p, "batch"))
         times = [place for p in self._passes.bases for place in _batches(p)]
         if times:

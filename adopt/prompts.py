@@ -27,10 +27,12 @@ class Prompts:
         self._base = passes.base.node
         self._info = info
 
-    def positive(self) -> Finding:
-        """Find the person's text. Raises NotAdoptable if there is none."""
+    def positive(self, image: Finding) -> Finding:
+        """Find the person's text. Raises NotAdoptable if there is none, nor a picture to give."""
         texts = self._texts()
         finding = self._text(texts, "positive")
+        if image.places:
+            return finding
         if not finding.places or finding.candidates:
             refusals.refuse_described(self._graph, texts)
         if not finding.places:
@@ -84,6 +86,8 @@ class Prompts:
             part = self._part(texts, later, want)
             if part is None or set(part.places) <= found.keys():
                 continue
+            if want == "negative" and not found:
+                continue  # the base pass has made it empty
             text = part.text.strip()
             if later in chain or (text and text in said):
                 found.update(dict.fromkeys(part.places))

@@ -37,7 +37,7 @@ ENCODER_TEXT = re.compile(r"_[gl]\d?$|^t5|^clip_[lgh]$|^llama", re.I)
 NO_TEXT = re.compile(
     r"^ban_|exclude|delim|separat|mode|method|parser|normali[sz]ation|interpret|format|style|system|template"
     r"|preset|select|control_after|seed|_name$|_path$|file|device|dtype|type$|lora|wt$|weight"
-    r"|language|regex|add_text|log_|speak|output|choose|resolution|ratio",
+    r"|language|code|expression|console|regex|add_text|log_|speak|output|choose|resolution|ratio",
     re.I,
 )
 NO_STRING = re.compile(r"clip|model|vae|image|mask|latent|samples", re.I)

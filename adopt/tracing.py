@@ -48,6 +48,15 @@ NAMES: dict[str, tuple[str, ...]] = {
     "width": ("width", "empty_latent_width", "image_width", "latent_width", "width_override"),
     "height": ("height", "empty_latent_height", "image_height", "latent_height", "height_override"),
     "batch": ("batch_size", "num_images", "num_images_per_prompt", "batch", "batch_count"),
+    "length": (
+        "length",
+        "num_frames",
+        "frames",
+        "video_frames",
+        "frame_count",
+        "frames_number",
+        "max_frames",
+    ),
     "positive": (
         "positive",
         "base_positive",
@@ -120,7 +129,7 @@ NEGATIVE = re.compile(r"(^|_|\b)(neg(ative)?|uncond)(\d*)($|_|\b)", re.I)
 PLACEHOLDER = re.compile(
     r"\s*(%[^%\s]+%|\{\{?[^{}|:]+\}?\}|\$\{?[^{}\s]+\}?|<[A-Z][A-Z_]+>|\[\[\w+\]\]"
     r"|<{1,2}\w*(prompt|text|seed|steps|image|model)\w*>{1,2}|\[[A-Z][A-Z_]+\]"
-    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*PLACEHOLDER[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
+    r"|__[A-Z][A-Z_0-9]*__|#\w+#|@\w+@|[A-Z_]*(PLACEHOLDER|REPLACE)[A-Z_]*|[A-Z_]+_(PROMPT|TEXT|HERE))\s*"
 )
 BRIDGE = re.compile(r"\$[\w:.-]+-\d+")  # what a node writes of itself: the id of a picture it shows
 NUMERAL = re.compile(r"\s*-?\d+(\.\d+)?\s*")

@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 
 import binder
-from adopt.analysis import Adoption, analyse_file
+from adopt.analysis import USUAL_STEPS, Adoption, analyse_file
+from cli import questions
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
@@ -33,7 +34,7 @@ UNUSUAL = JobParams(  # a job for the check of a new workflow
     model="",
     sampler="",
     scheduler="",
-    steps=30,
+    steps=USUAL_STEPS,
     cfg=0,
     positive_prompt="a red fox",
     user_id="",
@@ -53,6 +54,11 @@ def run_adopt(settings: Settings, options: argparse.Namespace) -> int:
     info = _ask(settings)
     adoption = analyse_file(options.adopt, info)
     loaded = _checked(adoption, info)
+    asks = loaded.ok and not (options.json or options.yes) and questions.has_terminal()
+    if asks and adoption.not_sure:
+        adoption = questions.ask_all(adoption)
+        loaded = _checked(adoption, info)
+        print()
     reason = None if loaded.ok else loaded.reason
     if options.json:
         print(_as_json(adoption, reason))
@@ -100,7 +106,9 @@ def write(
     for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
-    print(f'  {program_command()} --once "a red fox" --workflow {quoted(name)} --out pictures')
+    image = " --image photo.jpg" if loaded.takes_image else ""
+    command = f'{program_command()} --once "a red fox"{image}'
+    print(f"  {command} --workflow {quoted(name)} --out pictures")
     print("Then /refresh in Discord, or a start of the bot, offers it to people.")
 
 
@@ -124,12 +132,7 @@ def report(
 
 def _questions(adoption: Adoption) -> Iterator[str]:
     """Yield a question for each choice between nodes, which may be about several params."""
-    by_nodes: dict[tuple[str, ...], list[str]] = {}
-    for param, candidates in adoption.not_sure.items():
-        nodes = dict.fromkeys(Place.parse(place).node for place in candidates)
-        key = (*nodes,) if len(nodes) > 1 else (param,)
-        by_nodes.setdefault(key, []).append(param)
-    for params in by_nodes.values():
+    for params in questions.groups(adoption):
         each = (", ".join(adoption.not_sure[param]) for param in params)
         yield f"not sure   {', '.join(params)}: it could be {'; '.join(each)}"
 

@@ -137,6 +137,11 @@ class ObjectInfo:
         spec = self._spec(class_type, field)
         return len(spec) > 1 and spec[0] == "STRING" and _is_multiline(spec[1])
 
+    def takes_upload(self, class_type: str, field: str) -> bool:
+        """Return whether an input of a class names a picture that was uploaded."""
+        spec = self._spec(class_type, field)
+        return len(spec) > 1 and isinstance(spec[1], dict) and spec[1].get("image_upload") is True
+
     def puts_out(self, class_type: str) -> bool:
         """Return whether nodes of a class are outputs: what reaches none of those is never run."""
         declared = self._classes.get(class_type)

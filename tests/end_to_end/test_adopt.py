@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import pytest
 
 from binder import PARAMS
 from tests.end_to_end.common import result_of
-from tests.harness.bot import Bot
+from tests.harness.bot import SETTINGS, Bot
 from tests.harness.forks import ForkServer
 from tests.harness.house import House
 from tests.harness.steps import fields, queued
+from tests.standins.comfyui import execution
+from tests.standins.comfyui.media import webm
 from tests.standins.comfyui.nodes import MODELS, flux_workflow, simple_workflow
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.server import DiscordStandIn
@@ -383,18 +386,37 @@ def test_numbers_kept_as_text_are_written_as_text(
 
 
 def test_a_node_that_refuses_an_unusual_job_is_named_with_the_param(owner: House) -> None:
-    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["steps"][1]
+    limits = owner.comfyui.object_info["EmptyLatentImage"]["input"]["required"]["width"][1]
     before = workflows_of(owner)
-    limits["max"] = 10
+    usual, limits["max"] = limits["max"], 512
     try:
         bot = adopt(owner, simple_workflow())
     finally:
-        limits["max"] = 10000
+        limits["max"] = usual
     assert bot.process.returncode == 1
     (line,) = bot.lines
-    assert line.startswith("refused: steps: KSampler 3 takes at most 10 as steps, and a job may")
+    said = "refused: width: EmptyLatentImage 5 takes at most 512 as width, and a job may"
+    assert line.startswith(said)
     assert workflows_of(owner) == before
     assert adopt(owner, simple_workflow()).process.returncode == 0
+
+
+def test_a_node_that_takes_few_steps_keeps_its_own_and_more_are_never_posted(
+    owner: House, tmp_path: Path
+) -> None:
+    limits = owner.comfyui.object_info["KSampler"]["input"]["required"]["steps"][1]
+    usual, limits["max"] = limits["max"], 10
+    graph = simple_workflow()
+    graph["3"]["inputs"]["steps"] = 4
+    try:
+        bot = adopt(owner, graph)
+        assert bot.process.returncode == 0, bot.output
+        assert once(owner, tmp_path)["3"]["inputs"]["steps"] == 4
+    finally:
+        limits["max"] = usual
+    assert "steps      -: KSampler 3 takes at most 10: they stay as in the file" in bot.lines
+    bot = comfygen(owner, "--once", "a fox", "--workflow", "fox", "--steps", "30")
+    assert bot.process.returncode == 1, bot.output
 
 
 def test_the_base_seed_stays_within_what_its_node_takes(owner: House, tmp_path: Path) -> None:
@@ -421,6 +443,75 @@ def test_a_preview_is_saved_and_the_owner_reads_so(
     )
     assert changed in bot.lines
     assert once(owner, tmp_path)["9"]["class_type"] == "SaveImage"
+
+
+def video_workflow() -> Graph:
+    graph = simple_workflow()
+    graph["5"] = {
+        "class_type": "EmptyHunyuanLatentVideo",
+        "inputs": {"width": 848, "height": 480, "length": 25, "batch_size": 1},
+    }
+    save = {"images": ["8", 0], "filename_prefix": "fox", "fps": 24.0}
+    graph["9"] = {"class_type": "SaveWEBM", "inputs": save}
+    return graph
+
+
+@COMFYUI
+def test_a_video_out_of_words_is_adopted_and_made(
+    owner: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comfyui: bool
+) -> None:
+    made = webm(b"a fox that runs")
+    monkeypatch.setattr(execution, "png_of", lambda *_: made)
+    monkeypatch.setattr(owner.comfyui, "saved_as", ("images", ".webm"))
+    bot = adopt(owner, video_workflow(), comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    assert "length     5.length: length of EmptyHunyuanLatentVideo 5: so many frames" in bot.lines
+    posted = once(owner, tmp_path)
+    assert posted["5"]["inputs"]["length"] == 25
+    (video,) = tmp_path.glob("*.webm")
+    assert video.read_bytes() == made
+
+
+def image_workflow() -> Graph:
+    graph = simple_workflow()
+    graph["5"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
+    return graph
+
+
+def upscaler() -> Graph:
+    model = {"model_name": "2x.safetensors"}
+    up = {"upscale_model": ["2", 0], "image": ["10", 0]}
+    return {
+        "2": {"class_type": "UpscaleModelLoader", "inputs": model},
+        "3": {"class_type": "ImageUpscaleWithModel", "inputs": up},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "up"}},
+        "10": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    }
+
+
+@COMFYUI
+@pytest.mark.parametrize("graph", [image_workflow(), upscaler()], ids=["restyle", "upscale"])
+def test_a_workflow_that_works_on_a_picture_is_adopted(
+    owner: House, graph: Graph, comfyui: bool
+) -> None:
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 0, bot.output
+    written_graph, bindings = written(owner, "fox")
+    assert (written_graph, bindings["image"]) == (graph, ["10.image"])
+    assert bindings["positive"] == (["6.text"] if "6" in graph else [])
+    (line,) = [line for line in bot.lines if "--once" in line]
+    assert "--image photo.jpg --workflow fox" in line
+
+
+@COMFYUI
+def test_a_mask_to_paint_is_refused(owner: House, comfyui: bool) -> None:
+    graph = image_workflow()
+    graph["5"]["class_type"] = "VAEEncodeForInpaint"
+    graph["5"]["inputs"]["mask"] = ["10", 1]
+    bot = adopt(owner, graph, comfyui=comfyui)
+    assert bot.process.returncode == 1
+    assert "repaints what the mask of LoadImage 10 marks, and people can give a" in bot.output
 
 
 @COMFYUI
@@ -484,3 +575,75 @@ def test_an_input_is_never_written_by_two_params(
     bindings = written(owner, "fox")[1]
     assert (bindings["steps"], bindings["seed"]) == (["10.value"], [])
     assert once(owner, tmp_path, "--steps", "30")["10"]["inputs"]["value"] == 30
+
+
+# In a terminal.
+
+
+@pytest.fixture
+def pty() -> Any:
+    """Python's pseudo-terminals; there are none on Windows."""
+    return pytest.importorskip("pty")
+
+
+def at_terminal(pty: Any, house: House, keys: str, *arguments: str) -> tuple[int, str]:
+    """What `comfygen.py` says in a terminal in which somebody types these keys; its exit code."""
+    house.installation.configure({"COMFY_BASE_URL": house.comfyui.url})
+    mine, its = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    folder = house.installation.folder
+    command = [sys.executable, str(folder / "comfygen.py"), *arguments]
+    process = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, cwd=folder, env=environment
+    )
+    os.write(mine, keys.encode())
+    screen = b""
+    while process.poll() is None or select.select([mine], [], [], 0)[0]:
+        if select.select([mine], [], [], 0.05)[0]:
+            screen += os.read(mine, 4096)
+    os.close(its)
+    os.close(mine)
+    return process.wait(30), screen.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "cfg"),
+    [
+        ("\n", ["3.cfg"]),
+        ("7\n2\n", ["10.guidance"]),
+        ("3\n", []),
+    ],
+    ids=["the guess", "the other, after a slip", "none"],
+)
+def test_in_a_terminal_the_owner_answers_by_number(
+    owner: House, pty: Any, keys: str, cfg: list[str]
+) -> None:
+    code, screen = at_terminal(pty, owner, keys, "--adopt", export(owner, with_guidance()))
+    assert code == 0, screen
+    assert "1  cfg of KSampler 3: 2\n" in screen
+    assert "2  guidance of FluxGuidance 10: 3.5\n" in screen
+    assert "3  none of them\n" in screen
+    assert ("Please type a number from 1 to 3." in screen) == keys.startswith("7")
+    assert written(owner, "fox")[1]["cfg"] == cfg
+    assert "not sure" not in screen
+    assert screen.index("Number, or Enter for 1:") < screen.index("--once")
+
+
+def test_with_yes_nothing_is_asked_in_a_terminal(owner: House, pty: Any) -> None:
+    file = export(owner, with_guidance())
+    code, screen = at_terminal(pty, owner, "", "--adopt", file, "--yes")
+    assert code == 2, screen
+    assert "not sure   cfg" in screen
+    assert written(owner, "fox")[1]["cfg"] == ["3.cfg"]
+
+
+def test_passes_between_which_the_owner_must_decide_are_chosen_at_once(
+    owner: House, pty: Any
+) -> None:
+    graph = enlarged(simple_workflow())
+    graph["11"]["inputs"] |= {"denoise": 1}
+    code, screen = at_terminal(pty, owner, "2\n", "--adopt", export(owner, graph))
+    assert code == 0, screen
+    bindings = written(owner, "fox")[1]
+    chosen = [bindings[param] for param in ("steps", "cfg", "seed")]
+    assert chosen == [["11.steps"], ["11.cfg"], ["11.seed"]]

@@ -326,7 +326,7 @@ class Execution:
     def _result(self, run: Run, node_id: str) -> Json | None:
         """The node's part of `outputs` in the history; None if it has none."""
         inputs, name = run.prompt[node_id]["inputs"], run.prompt[node_id]["class_type"]
-        if name == "SaveImage":
+        if name in ("SaveImage", "SaveWEBM"):
             prefix = inputs["filename_prefix"]
             return {self.saved_as[0]: self._save(run, "output", inputs["images"][0], prefix)}
         if name == "PreviewImage":

@@ -293,6 +293,20 @@ LATENTS = [
         "output",
     ),
     Node("PreviewImage", "images IMAGE", "", "image", "Preview Image", "output"),
+    Node(
+        "EmptyHunyuanLatentVideo",
+        f"{_size(848)} | length INT 25 1 16384",
+        "LATENT",
+        "latent/video",
+        marks="V3",
+    ),
+    Node(
+        "SaveWEBM",
+        "images IMAGE | filename_prefix STRING | fps FLOAT 24.0 0.01 1000.0",
+        "",
+        "image/video",
+        marks="V3 output",
+    ),
 ]
 SAMPLING = [
     Node(

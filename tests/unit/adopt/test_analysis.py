@@ -390,7 +390,7 @@ def test_tags_beside_the_prompt_are_in_doubt() -> None:
 
 def test_a_latent_from_a_file_is_no_empty_one() -> None:
     nodes = plain(empty=node("LoadLatent", latent="mine.latent"))
-    assert "starts from the picture of LoadLatent empty" in refused(nodes)
+    assert "works on the picture of LoadLatent empty" in refused(nodes)
 
 
 def test_texts_that_are_joined_over_and_over_are_no_problem() -> None:

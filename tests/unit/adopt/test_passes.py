@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adopt.analysis import analyse, analyse_file
 from binder import PARAMS
+from comfyui.object_info import ObjectInfo
 from tests.graphs import (
     PLAIN,
     Nodes,
@@ -16,7 +18,6 @@ from tests.graphs import (
     doubted,
     ending,
     found,
-    from_picture,
     node,
     plain,
     refused,
@@ -91,17 +92,91 @@ def test_a_detailer_that_works_on_the_picture_is_a_pass() -> None:
 def test_stages_that_share_their_steps_get_them_together_and_the_owner_reads_so() -> None:
     adoption = analyse(two_stages())
     assert adoption.bindings["steps"] == ["sampler.steps", "second.steps"]
-    assert adoption.bindings["cfg"] == ["sampler.cfg"]
+    assert adoption.bindings["cfg"] == ["sampler.cfg", "second.cfg"]
     assert adoption.bindings["model"] == ["loader.ckpt_name"]
-    assert adoption.not_sure == {
-        "cfg": ["sampler.cfg", "second.cfg"],
-        "seed": ["sampler.noise_seed", "second.noise_seed"],
-    }
+    assert adoption.not_sure == {}
     steps = adoption.findings[PARAMS.index("steps")]
     assert steps.why == (
         "KSamplerAdvanced sampler and KSamplerAdvanced second share the steps: their start and end"
         " steps are scaled with them"
     )
+
+
+def test_a_refiner_is_no_question_and_a_stage_of_the_same_cfg_follows() -> None:
+    nodes = two_stages()
+    assert found(nodes, "cfg") == ["sampler.cfg", "second.cfg"]
+    nodes["second"]["inputs"]["cfg"] = 3.0
+    assert found(nodes, "cfg") == ["sampler.cfg"]
+    nodes["sampler"]["inputs"]["end_at_step"] = 10000
+    assert found(nodes, "steps") == ["sampler.steps"]
+
+
+def test_a_model_in_two_files_stays_as_in_the_file() -> None:
+    nodes = two_stages(
+        loader=node("CheckpointLoaderSimple", ckpt_name="wan2.2_high_noise.safetensors"),
+        refiner=node("CheckpointLoaderSimple", ckpt_name="wan2.2_low_noise.safetensors"),
+    )
+    assert found(nodes, "model") == []
+
+
+def test_a_model_that_only_takes_the_conditioning_on_is_no_question() -> None:
+    nodes = plain(
+        stage=node("StageB", conditioning="pos@0", stage_c="sampler@0"),
+        second=sampler(positive="stage@0", latent_image="empty@1", model="b@0"),
+        b=node("UNETLoader", unet_name="stage_b.safetensors"),
+        decode=node("VAEDecode", samples="second@0", vae="loader@2"),
+    )
+    assert found(nodes, "model") == ["loader.ckpt_name"]
+
+
+def test_the_empty_negative_of_a_refiner_is_not_the_persons() -> None:
+    nodes = two_stages(
+        sampler=sampler("KSamplerAdvanced", seed=None, noise_seed=5, start_at_step=0,
+                        end_at_step=16, negative="zero@0"),
+        zero=node("ConditioningZeroOut", conditioning="pos@0"),
+    )  # fmt: skip
+    assert found(nodes, "negative") == []
+
+
+def test_a_sampler_that_only_previews_saves_and_the_owner_reads_so() -> None:
+    easy = sampler("easy kSampler", image_output="Preview", save_prefix="x")
+    adoption = analyse(plain(sampler=easy, decode=None, save=None))
+    assert adoption.refused is None
+    assert adoption.workflow["sampler"]["inputs"]["image_output"] == "Save"
+    assert adoption.notes == (
+        "image_output of easy kSampler sampler is now Save: it kept no picture",
+    )
+
+
+def test_a_template_that_saves_nothing_is_refused_as_a_template() -> None:
+    nodes = plain(save=None, pos=node("CLIPTextEncode", text="{{prompt}}", clip="loader@1"))
+    assert "it has the marks {{prompt}} in text of CLIPTextEncode pos" in refused(nodes)
+
+
+def test_a_picture_that_is_sampled_and_then_animated_is_the_base() -> None:
+    nodes = plain(
+        film=sampler(positive="frames@0", negative="frames@1", latent_image="frames@2", steps=9),
+        frames=node("SVD_img2vid_Conditioning", init_image="decode@0", width=64, height=96,
+                    video_frames=14, fps=8),
+        shown=node("VAEDecode", samples="film@0", vae="loader@2"),
+        save=node("SaveWEBM", images="shown@0", filename_prefix="x", fps=8.0),
+    )  # fmt: skip
+    assert found(nodes, "steps") == ["sampler.steps"]
+    assert found(nodes, "width") == ["empty.width"]
+
+
+def test_a_node_that_takes_few_steps_keeps_its_own() -> None:
+    nodes = custom(sigmas=node("SDTurboScheduler", model="shift@0", steps=1, denoise=1.0))
+    assert found(nodes, "steps") == []
+    few = ["INT", {"default": 1, "min": 1, "max": 10}]
+    info = ObjectInfo({"Few": {"input": {"required": {"steps": few}}}})
+    nodes["sigmas"] = node("Few", model="shift@0", steps=1, denoise=1.0)
+    steps = analyse(nodes, info).findings[PARAMS.index("steps")]
+    assert (steps.places, steps.why) == (
+        (),
+        "Few sigmas takes at most 10: they stay as in the file",
+    )
+    assert found(nodes, "steps") == ["sigmas.steps"]
 
 
 def test_where_stages_end_in_another_node_is_scaled_with_the_steps() -> None:
@@ -133,7 +208,7 @@ def test_a_stage_goes_on_where_the_other_ends_even_if_that_is_beyond_the_steps()
 
 
 def test_a_pass_that_begins_late_after_a_whole_one_has_steps_of_its_own_and_is_in_doubt() -> None:
-    nodes = two_stages()
+    nodes = two_stages(refiner=node("CheckpointLoaderSimple", ckpt_name="b.safetensors"))
     nodes["sampler"]["inputs"]["end_at_step"] = 10000
     assert analyse(nodes).bindings["steps"] == ["sampler.steps"]
     assert doubted(nodes, "steps") == ["sampler.steps", "second.steps"]
@@ -182,22 +257,15 @@ def test_a_picture_that_the_saved_one_is_only_posed_after_is_not_the_base() -> N
         "scheduler": ["sampler.scheduler", "pose.scheduler"],
     }
     assert bindings == {**PLAIN, **passes}
-    assert doubted(posed(), "steps") == ["sampler.steps", "pose.steps"]
-    assert doubted(posed(), "width") == ["empty.width", "small.width"]
+    assert analyse(posed()).not_sure == {}
 
 
-def test_the_pose_of_the_same_size_leaves_the_steps_in_doubt_but_not_the_size() -> None:
-    pose = sampler(latent_image="empty@0", seed=6, steps=10, cfg=8.0)
-    assert doubted(posed(pose=pose), "steps") == ["sampler.steps", "pose.steps"]
-    assert found(posed(pose=pose), "width") == ["empty.width"]
-
-
-def test_a_picture_posed_after_another_is_refused_if_it_starts_from_a_loaded_one() -> None:
+def test_a_picture_posed_after_another_is_a_persons_if_it_starts_from_a_loaded_one() -> None:
     nodes = posed(
         empty=node("VAEEncode", pixels="mine@0", vae="loader@2"),
         mine=node("LoadImage", image="me.png"),
     )
-    assert "starts from the picture of LoadImage mine" in refused(nodes)
+    assert found(nodes, "image") == ["mine.image"]
 
 
 def test_a_picture_that_serves_another_only_as_a_condition_is_the_base() -> None:
@@ -243,22 +311,26 @@ REFUSED: dict[str, tuple[object, str]] = {
     "page format inside": ({"workflow": {"nodes": [], "links": []}}, "Workflow > Export (API)"),
     "nothing": ({}, "no node"),
     "a list": ([1, 2], "no node"),
-    "image to image": (from_picture(), "starts from the picture of LoadImage mine"),
-    "video": (ending("VHS_VideoCombine", frame_rate=8, filename_prefix="x"), "makes a video"),
-    "animation": (ending("SaveAnimatedWEBP", fps=6.0, filename_prefix="x"), "makes a video"),
-    "sound": (ending("SaveAudio", filename_prefix="x"), "makes sound"),
+    "a video to work on": (
+        plain(
+            empty=node("VAEEncode", pixels="clip@0", vae="loader@2"),
+            clip=node("VHS_LoadVideo", video="dance.mp4", force_rate=0),
+            save=node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+        ),
+        "the video or the sound of VHS_LoadVideo clip",
+    ),
+    "a voice to copy": (
+        plain(
+            pos=node("CLIPTextEncode", text="hello", clip="voice@0"),
+            voice=node("VoiceCloner", audio="clip@0", clip="loader@1"),
+            clip=node("LoadAudio", audio="me.mp3"),
+            save=node("SaveAudio", audio="decode@0", filename_prefix="x"),
+        ),
+        "the video or the sound of LoadAudio clip",
+    ),
     "3D": (ending("SaveGLB", filename_prefix="x"), "makes a 3D model"),
     "an editor's canvas": (ending("ETN_KritaOutput"), "where the bot cannot fetch it"),
     "another program": (ending("SendImageToPhotoshop"), "SendImageToPhotoshop save hands the"),
-    "upscaler": (
-        {
-            "mine": node("LoadImage", image="example.png"),
-            "up": node("ImageUpscaleWithModel", image="mine@0", upscale_model="m@0"),
-            "m": node("UpscaleModelLoader", model_name="4x.pth"),
-            "save": node("SaveImage", images="up@0", filename_prefix="x"),
-        },
-        "a picture that somebody must give",
-    ),
     "no sampler": (
         {
             "make": node("EmptyImage", width=64, height=64, color=0),
@@ -277,23 +349,6 @@ REFUSED: dict[str, tuple[object, str]] = {
         ),
         "ADE_AnimateDiffLoader motion makes the frames of a video",
     ),
-    "edit": (
-        plain(
-            pos=node("TextEncodeQwenImageEdit", prompt="make it red", clip="loader@1",
-                     vae="loader@2", image="mine@0"),
-            mine=node("LoadImage", image="example.png"),
-        ),
-        "edits the picture of LoadImage mine",
-    ),
-    "reference": (
-        plain(
-            sampler=sampler(positive="reference@0"),
-            reference=node("ReferenceLatent", conditioning="pos@0", latent="encode@0"),
-            encode=node("VAEEncode", pixels="mine@0", vae="loader@2"),
-            mine=node("LoadImage", image="example.png"),
-        ),
-        "edits the picture of LoadImage mine",
-    ),
     "description": (
         plain(
             pos=node("CLIPTextEncode", text="tags@0", clip="loader@1"),
@@ -301,14 +356,6 @@ REFUSED: dict[str, tuple[object, str]] = {
             mine=node("LoadImage", image="example.png"),
         ),
         "what WD14Tagger tags says of the picture of LoadImage mine",
-    ),
-    "picture to fill in": (
-        plain(
-            sampler=sampler(model="style@0"),
-            style=node("IPAdapter", model="loader@0", image="mine@0", weight=1.0),
-            mine=node("LoadImage", image="%image%"),
-        ),
-        "needs a picture from the person",
     ),
     "picture of a form": (
         plain(
@@ -390,7 +437,70 @@ def test_a_switch_that_is_set_to_an_empty_latent_is_text_to_image() -> None:
     )
     assert analyse(nodes).bindings == PLAIN
     nodes["switch"]["inputs"]["select"] = 2
-    assert "starts from the picture of LoadImage mine" in refused(nodes)
+    assert found(nodes, "image") == ["mine.image"]
+
+
+VIDEO = node("EmptyHunyuanLatentVideo", width=64, height=64, length=25, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        node("SaveVideo", video="video@0", filename_prefix="x", format="auto", codec="auto"),
+        node("SaveWEBM", images="decode@0", filename_prefix="x", codec="vp9", fps=24.0, crf=32.0),
+        node("SaveAnimatedWEBP", images="decode@0", filename_prefix="x", fps=6.0),
+        node("SaveAnimatedPNG", images="decode@0", filename_prefix="x", fps=6.0),
+        node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+    ],
+    ids=lambda save: save["class_type"],
+)
+def test_a_video_is_a_result_and_its_length_is_found(save: dict[str, Any]) -> None:
+    video = node("CreateVideo", images="decode@0", fps=24.0)
+    assert analyse(plain(empty=VIDEO, save=save, video=video)).bindings == {
+        **PLAIN,
+        "batch": [],
+        "length": ["empty.length"],
+    }
+
+
+def test_the_sound_of_a_video_is_as_long_as_its_pictures() -> None:
+    nodes = plain(
+        video=VIDEO,
+        sound=node("LTXVEmptyLatentAudio", frames_number=25, frame_rate=24, batch_size=1),
+        empty=node("LTXVConcatAVLatent", video_latent="video@0", audio_latent="sound@0"),
+        save=node("SaveWEBM", images="decode@0", filename_prefix="x", fps=24.0),
+    )
+    assert found(nodes, "length") == ["video.length", "sound.frames_number"]
+
+
+def test_the_pictures_of_a_motion_model_are_the_frames() -> None:
+    nodes = plain(
+        sampler=sampler(model="motion@0"),
+        motion=node("ADE_AnimateDiffLoader", model="loader@0", model_name="mm.ckpt"),
+        save=node("VHS_VideoCombine", images="decode@0", frame_rate=8, filename_prefix="x"),
+    )
+    assert found(nodes, "length") == ["empty.batch_size"]
+    assert found(nodes, "batch") == []
+
+
+@pytest.mark.parametrize("class_type", ["SaveAudio", "SaveAudioMP3", "SaveAudioOpus"])
+def test_sound_is_a_result(class_type: str) -> None:
+    nodes = plain(
+        empty=node("EmptyLatentAudio", seconds=47.6, batch_size=1),
+        decode=node("VAEDecodeAudio", samples="sampler@0", vae="loader@2"),
+        save=node(class_type, audio="decode@0", filename_prefix="x"),
+    )
+    assert analyse(nodes).bindings == {**PLAIN, "width": [], "height": []}
+
+
+def test_a_length_that_is_calculated_stays_as_in_the_file() -> None:
+    nodes = plain(
+        empty={**VIDEO, "inputs": {**VIDEO["inputs"], "length": ["math", 0]}},
+        math=node("MathExpression", expression="a*24+1", a="seconds@0"),
+        seconds=node("PrimitiveInt", value=5),
+        save=node("SaveWEBM", images="decode@0", filename_prefix="x", fps=24.0),
+    )
+    assert found(nodes, "length") == []
 
 
 def test_a_loader_with_video_in_its_name_makes_no_video() -> None:
@@ -429,7 +539,7 @@ def test_a_picture_in_any_form_that_is_encoded_is_the_persons() -> None:
         empty=node("VAEEncode", pixels="mine@0", vae="loader@2"),
         mine=node("Base64ToImage", data="iVBORw0KGgo="),
     )
-    assert "starts from the picture of Base64ToImage mine" in refused(nodes)
+    assert "works on the picture of Base64ToImage mine" in refused(nodes)
     nodes["mine"] = node("EmptyImage", width=512, height=512, color=0)
     assert found(nodes, "width") == ["mine.width"]
 
@@ -439,7 +549,7 @@ def test_an_encoder_of_text_and_pictures_edits(name: str) -> None:
     encoder = node("TextEncodeSomethingEdit", prompt="remove the hat", clip="loader@1",
                    vae="loader@2", **{name: "mine@0"})  # fmt: skip
     nodes = plain(pos=encoder, mine=node("LoadImage", image="example.png"))
-    assert "edits the picture of LoadImage mine" in refused(nodes)
+    assert found(nodes, "image") == ["mine.image"]
 
 
 def test_a_batch_that_is_multiplied_or_cut_on_its_way_is_in_doubt() -> None:
@@ -478,7 +588,7 @@ def test_pictures_that_are_referred_to_behind_a_switch_are_edited() -> None:
         reference=node("SomeReferenceImages", positive="pos@0", **{"images.image_1": "mine@0"}),
         mine=node("LoadImage", image="example.png"),
     )
-    assert "edits the picture of LoadImage mine" in refused(nodes)
+    assert found(nodes, "image") == ["mine.image"]
     nodes["flag"]["inputs"]["value"] = False
     assert analyse(nodes).bindings == PLAIN
 
