@@ -97,6 +97,7 @@ from settings import (
     ACKNOWLEDGED_ALREADY,
     DAY_MS,
     EXIT_CONFIG,
+    EXIT_INTERRUPTED,
     ConfigError,
     Settings,
     about_file,
@@ -110,7 +111,6 @@ from text import MESSAGE_LIMIT, PublicError, truncate
 
 log = logging.getLogger("comfygen")
 
-EXIT_INTERRUPTED = 130
 POOL_THREADS = 4  # for the database, so that a click always finds one
 COMFYUI_THREADS = 4  # for ComfyUI, which may hang for long
 LOOK_SECONDS = 0.5  # between two looks whether ComfyUI still answers, at a stop

@@ -27,6 +27,7 @@ PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
 MOST_PICTURES = 10  # of a job: what one message of Discord holds
 WORKFLOWS = "workflows"  # the folder whose folders have a workflow each
+EXIT_INTERRUPTED = 130  # the exit code after Ctrl+C
 EXIT_CONFIG = 78  # the exit code for what only the owner can mend: no restart helps
 PROMPT_LIMIT = 4000  # characters: what one text field of Discord holds
 ACKNOWLEDGED_ALREADY = 40060  # Discord's code
@@ -301,7 +302,7 @@ def token_problem(token: str) -> str:
         r"\d{15,20}": "is the id of an application, a person or a server, and no token",
         r"[0-9a-fA-F]{64}": "is the public key of an application, and no token",
         r"[\w-]{32}": "is a client secret (of the OAuth2 page), and no token",
-        r".*": "is no token: that has two dots in it",
+        r".*": "is no token, as a token has two dots in it",
     }
     problem = next(text for form, text in kinds.items() if re.fullmatch(form, token, re.DOTALL))
     hint = ": copy it from the Bot page of your application (Reset Token)" if problem else ""

@@ -206,17 +206,12 @@ def _pretty(workflow: Nodes) -> str:
 
 def program_command() -> str:
     """Return how the owner has called the program, from the folder they are in."""
-    # Whoever needs sudo to write there, needs it to read .env.
-    sudo = "sudo " if "SUDO_USER" in os.environ else ""
-    return f"{sudo}{python_command()} {quoted(sys.argv[0])}"
-
-
-def python_command() -> str:
-    """Return how the owner has called Python, from the folder they are in."""
     path = Path(sys.executable)
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    return quoted(str(path))
+    # Whoever needs sudo to write there, needs it to read .env.
+    sudo = "sudo " if "SUDO_USER" in os.environ else ""
+    return f"{sudo}{quoted(str(path))} {quoted(sys.argv[0])}"
 
 
 def quoted(name: str) -> str:

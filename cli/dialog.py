@@ -22,10 +22,16 @@ class Dialog:
             raise Back
         return text or default
 
-    def confirm(self, question: str) -> bool:
-        """Return whether the person says yes, which is the default."""
-        while (text := self.ask(question, "y").lower()) not in ("y", "yes", "n", "no"):
-            print(f"  {text!r} is neither y nor n.")
+    def pause(self, question: str, *others: str) -> str:
+        """Wait for Enter, and return "", or the one of the other answers that the person gives."""
+        while (text := self.ask(question).lower()) not in ("", *others):
+            print(f"  {text!r} is no answer here: Enter alone, or b to go back.")
+        return text
+
+    def confirm(self, question: str, *noes: str) -> bool:
+        """Return whether the person says yes, the default; `noes` are more words for no."""
+        while (text := self.ask(question, "y").lower()) not in ("y", "yes", "n", "no", *noes):
+            print(f"  {text!r} is neither y nor {(*noes, 'n')[0]}.")
         return text.startswith("y")
 
     def choose(self, question: str, names: Sequence[str], default: int = 0) -> int:

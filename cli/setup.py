@@ -18,12 +18,13 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import discord
 
 from bot.messages import DISCORD_ERRORS
-from cli.adopt import python_command, quoted
+from cli.adopt import program_command
 from cli.checks import INVITE_PERMISSIONS, INVITE_SCOPES, discord_failure, missing_permissions
 from cli.dialog import Back, Dialog
 from cli.env_file import write_env
@@ -31,14 +32,24 @@ from cli.once import add_options, run_once
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from jobs.catalog import Offer, WorkflowError, Workflows
-from settings import HERE, ConfigError, Settings, load_settings, read_file, redact, set_up_logging
+from settings import (
+    EXIT_INTERRUPTED,
+    HERE,
+    ConfigError,
+    Settings,
+    load_settings,
+    read_environment,
+    read_file,
+    redact,
+    set_up_logging,
+    without_comment,
+)
 
 Answer = TypeVar("Answer")
 
 PLACES = ("http://127.0.0.1:8188", "http://127.0.0.1:8000")  # ComfyUI's, and the Desktop app's
 LOOK_SECONDS = 5.0  # between two looks whether the bot is in a server
 MODELS_SHOWN = 20
-EXIT_INTERRUPTED = 130
 NO_TERMINAL = (
     "--setup asks questions, so it needs a terminal: run it in one (on Windows in PowerShell), or"
     " fill in .env yourself, as README says."
@@ -105,7 +116,7 @@ class Setup(Dialog):
     def settings(self, **tried: str) -> Settings:
         """Return the settings as they would be now. Raises ConfigError if `tried` is wrong."""
         try:
-            environment = {**self.before, **os.environ, **self.answers, **tried}
+            environment = {**read_environment(), **self.answers, **tried}
             return load_settings(environment, for_discord=False)
         except ConfigError as error:
             problems = [text for text in error.problems if text.split()[0] in tried]
@@ -132,25 +143,29 @@ class Setup(Dialog):
         """Ask for the token until Discord accepts one."""
         print(APPLICATION)
         while True:
-            known = "keep the one given" if self.value("DISCORD_TOKEN") else ""
-            text = self.ask("Token (it is not shown)", known, getpass.getpass)
-            if not known or text != known:
-                text = re.sub(r"^bot\s+", "", text.strip("\"' "), flags=re.IGNORECASE)
-                if "\x16" in text:
-                    print("  Ctrl+V does not paste here: paste with a right-click.")
-                    continue
-                if not self.accepts("DISCORD_TOKEN", text or "-"):
-                    continue
-                self.answers["DISCORD_TOKEN"] = text
+            self.read_token()
             try:
                 self.servers = self.on_discord(fetch_servers)
+                break
             except discord.LoginFailure:
                 print("  Discord refuses this token: press Reset Token, and copy the new one.")
                 self.answers["DISCORD_TOKEN"] = ""
-                continue
-            print(f"  Discord knows it: {self.application.name}.")
-            self.answers["DISCORD_CLIENT_ID"] = str(self.application.id)
-            return
+        print(f"  Discord knows it: {self.application.name}.")
+        self.answers["DISCORD_CLIENT_ID"] = str(self.application.id)
+
+    def read_token(self) -> None:
+        """Ask for the token until it can be one."""
+        known = "keep the one given" if self.value("DISCORD_TOKEN") else ""
+        while True:
+            text = self.ask("Token (it is not shown)", known, getpass.getpass)
+            if known and text == known:
+                return
+            text = re.sub(r"^bot\s+", "", text.strip("\"' "), flags=re.IGNORECASE)
+            if "\x16" in text:
+                print("  Ctrl+V does not paste here: paste with a right-click.")
+            elif self.accepts("DISCORD_TOKEN", text or "-"):
+                self.answers["DISCORD_TOKEN"] = text
+                return
 
     def invite(self) -> None:
         """Wait until the bot is in a server."""
@@ -160,17 +175,21 @@ class Setup(Dialog):
         if self.application.bot_require_code_grant:
             print("  First turn Requires OAuth2 Code Grant off, on the page Bot.")
         while not self.servers:
-            left = threading.Event()
-            threading.Thread(target=self.look_on, args=(left,), daemon=True).start()
-            try:
-                self.ask("Waiting for the bot to be in a server; Enter looks at once")
-            finally:
-                left.set()
-            self.servers = self.on_discord(fetch_servers)
-            if not self.servers:
-                print("  The bot is in no server yet: open the link, and choose yours.")
-        self.ask(f"The bot is in {', '.join(self.servers.values())}; Enter goes on")
+            self.wait_for_server()
+        self.pause(f"The bot is in {', '.join(self.servers.values())}; Enter goes on")
         self.servers = self.on_discord(fetch_servers)
+
+    def wait_for_server(self) -> None:
+        """Look for the bot's servers until the person presses Enter, and once more then."""
+        left = threading.Event()
+        threading.Thread(target=self.look_on, args=(left,), daemon=True).start()
+        try:
+            self.pause("Waiting for the bot to be in a server; Enter looks at once")
+        finally:
+            left.set()
+        self.servers = self.on_discord(fetch_servers)
+        if not self.servers:
+            print("  The bot is in no server yet: open the link, and choose yours.")
 
     def look_on(self, left: threading.Event) -> None:
         """Say so when the bot has come to a server while the person reads a question."""
@@ -183,6 +202,8 @@ class Setup(Dialog):
 
     def channels(self) -> None:
         """Ask for the server, if there are several, and for the channels of `/gen`."""
+        if not self.servers:  # the bot was thrown out meanwhile
+            raise Back
         ids, names = list(self.servers), list(self.servers.values())
         known = self.value("DISCORD_GUILD_ID")
         place = ids.index(int(known)) if known in map(str, ids) else 0
@@ -192,24 +213,28 @@ class Setup(Dialog):
         self.answers["DISCORD_GUILD_ID"] = str(ids[place])
         while not (chosen := self.chosen_channels(ids[place], names[place])):
             pass
-        self.answers["ALLOWED_CHANNEL_IDS"] = ",".join(chosen)
+        self.answers["ALLOWED_CHANNEL_IDS"] = chosen
 
-    def chosen_channels(self, guild_id: int, name: str) -> list[str]:
+    def chosen_channels(self, guild_id: int, name: str) -> str:
         """Return the ids of the channels that the person chooses, none to show them once more."""
         seen, unseen = self.on_discord(lambda client: fetch_channels(client, guild_id))
         if unseen:
             print(f"\nThe bot does not see {', '.join(f'#{channel.name}' for channel in unseen)}.")
             print("To let it: Edit Channel > Permissions > add the bot's role.")
         if not seen:
-            self.ask("The bot sees no text channel here; Enter looks again")
-            return []
+            self.pause("The bot sees no text channel here; Enter looks again")
+            return ""
         print(f"\nThe channels of {name} in which people may use /gen:")
         names = [f"#{c.name}" + (f"  (lacks {', '.join(m)})" if m else "") for c, m in seen]
-        known = re.findall(r"\d+", self.value("ALLOWED_CHANNEL_IDS"))
-        defaults = [place for place, (channel, _) in enumerate(seen) if str(channel.id) in known]
+        known = self.value("ALLOWED_CHANNEL_IDS")
+        ids = set(re.findall(r"\d+", known))
+        defaults = [n for n, (c, _) in enumerate(seen) if {str(c.id), str(c.category_id)} & ids]
         places = self.choose_some("Their numbers, as 1,3", names, defaults or [0])
         chosen = [seen[place] for place in places]
-        return [str(c.id) for c, _ in chosen] if self.is_content_with(chosen) else []
+        if not self.is_content_with(chosen):
+            return ""
+        # As it was: it may name categories, and channels elsewhere.
+        return known if places == defaults else ",".join(str(c.id) for c, _ in chosen)
 
     def is_content_with(self, chosen: list[tuple[discord.TextChannel, list[str]]]) -> bool:
         """Return whether the bot lacks no permission there, or the person goes on all the same."""
@@ -219,7 +244,7 @@ class Setup(Dialog):
                 print("  allow it to the bot's role in Edit Channel > Permissions.")
         if not any(missing for _, missing in chosen):
             return True
-        return self.ask("Enter looks again, s goes on as it is").lower() == "s"
+        return self.pause("Enter looks again, s goes on as it is", "s") == "s"
 
     def comfyui(self) -> None:
         """Look for ComfyUI on this machine, and ask for its address."""
@@ -229,14 +254,12 @@ class Setup(Dialog):
         if not found:
             print(f"It does not answer at {' or '.join(PLACES)}: start it, or say where it is.")
         address = found or known or PLACES[0]
-        self.has_comfyui = False
-        while not self.has_comfyui:
-            text = self.ask("ComfyUI's address (s: go on without it)", address)
-            if text.lower() == "s":
-                break
+        while (text := self.ask("ComfyUI's address (s: go on without it)", address)).lower() != "s":
             if self.accepts("COMFY_BASE_URL", full_address(text)):
                 address = full_address(text)
-                self.has_comfyui = self.finds(address, is_told=True)
+                if self.finds(address, is_told=True):
+                    break
+        self.has_comfyui = text.lower() != "s"
         self.answers["COMFY_BASE_URL"] = address
 
     def finds(self, address: str, is_told: bool = False) -> bool:
@@ -255,7 +278,7 @@ class Setup(Dialog):
     def picture(self) -> None:
         """Make one picture, unless the person goes on without."""
         question = "\nMake a picture, to see that it works? (s: go on without)"
-        while self.has_comfyui and self.ask(question, "y").lower() not in ("s", "n", "no"):
+        while self.has_comfyui and self.confirm(question, "s"):
             if self.make_picture():
                 return
             question = "Try again, when that is mended? (s: go on without)"
@@ -271,11 +294,10 @@ class Setup(Dialog):
             print(f"  {redact(str(error), *settings.secrets)}")
             return False
         if name != workflows.default:
-            path = workflows.path(name)
-            with contextlib.suppress(ValueError):
-                path = path.relative_to(HERE)
             print(f"  The default workflow will be {name}.")
-            self.answers["WORKFLOW_PATH"] = path.as_posix()
+            path = workflows.path(name)
+            is_ours = path.is_relative_to(HERE)
+            self.answers["WORKFLOW_PATH"] = (path.relative_to(HERE) if is_ours else path).as_posix()
         options = once_options(once="a red fox", workflow=name, model=self.model_of(offered))
         print(f"  {options.once}, with the workflow {name}; it will be in this file:")
         return run_once(settings, options) == 0
@@ -301,23 +323,25 @@ class Setup(Dialog):
         print()
         for name, value in self.answers.items():
             print(f"  {name}={'(not shown)' if name == 'DISCORD_TOKEN' else redact(value)}")
-        while True:
-            self.ask("Enter writes this into .env")
-            try:
-                kept = write_env(HERE, {**self.before, **self.answers})
-                break
-            except OSError as error:
-                print(f"  {error.filename or HERE} cannot be written: {error.strerror}.")
+        kept = self.write()
         print(f"Written: {HERE / '.env'}" + (f"; what it was is in {kept}" if kept else ""))
         self.tell_what_is_left()
-        command = f"{python_command()} {quoted(sys.argv[0])}"
-        print(f"\nTo look at everything once more:\n  {command} --check")
-        print(f'To start the bot, which works when it says "connected as":\n  {command}')
+        print(f"\nTo look at everything once more:\n  {program_command()} --check")
+        print(f'To start the bot, which works when it says "connected as":\n  {program_command()}')
+
+    def write(self) -> Path | None:
+        """Write `.env` once the person agrees, and return where the one before is kept."""
+        while True:
+            self.pause("Enter writes this into .env")
+            try:
+                return write_env(HERE, {**self.before, **self.answers})
+            except OSError as error:
+                print(f"  {error.filename or HERE} cannot be written: {error.strerror}.")
 
     def tell_what_is_left(self) -> None:
         """Say what keeps the bot from starting as it was asked for here."""
         for name, value in self.answers.items():
-            if os.environ.get(name, value) != value:
+            if without_comment(os.environ.get(name, value)) != value:
                 print(f"The environment has another {name}, and wins: take it out there.")
         try:
             load_settings({**self.before, **self.answers})

@@ -125,6 +125,8 @@ def test_each_wrong_answer_is_told_and_asked_again(house: House, sit: Sit) -> No
     discord.guild.bot_is_member = other.bot_is_member = True
     person.wait_for("The bot has come to")
     person.type("\n")
+    person.answer(INVITE, "no")
+    person.wait_for("no answer here")
     person.answer(INVITE)
     for text in ("x", "0", "3", "1,2"):
         person.answer("Its number", text)
@@ -145,6 +147,8 @@ def test_each_wrong_answer_is_told_and_asked_again(house: House, sit: Sit) -> No
     person.answer(COMFYUI, house.comfyui.url.removeprefix("http://"))
     person.answer(PICTURE, "b")
     person.answer(COMFYUI)
+    person.answer(PICTURE, "perhaps")
+    person.wait_for("neither y nor s")
     house.comfyui.fail_next("torch.OutOfMemoryError", "Allocation on device")
     person.answer(PICTURE)
     person.answer("model's number", "two")
@@ -153,10 +157,12 @@ def test_each_wrong_answer_is_told_and_asked_again(house: House, sit: Sit) -> No
     person.answer("Try again")
     person.answer("model's number", "2")
     person.wait_for("two.safetensors")
-    person.wait_for("100%")
     person.answer(ALERTS, "perhaps")
     person.wait_for("neither y nor n")
     person.answer(ALERTS, "n")
+    person.answer(WRITE, "no")
+    person.wait_for("no answer here")
+    assert not env_of(house).exists()
     person.answer(WRITE)
     assert person.wait() == 0
     values = values_of(env_of(house))
@@ -168,6 +174,9 @@ def test_each_wrong_answer_is_told_and_asked_again(house: House, sit: Sit) -> No
 def test_what_the_env_before_has_is_kept_and_is_the_default(house: House, sit: Sit) -> None:
     negative = "'fog # and \\'rain\\''"
     more = {"MAX_STEPS": "9", "DEFAULT_NEGATIVE_PROMPT": negative, "MINE": "1"}
+    category = house.discord.guild.add_category()
+    house.discord.guild.add_channel("within", category=category)
+    more["ALLOWED_CHANNEL_IDS"] = f"{category.id},{house.channel.id}"
     house.installation.configure({**house.settings, **more})
     before = env_of(house).read_bytes()
     earlier = env_of(house).with_name(".env.before-setup")
@@ -226,7 +235,7 @@ def test_without_the_nodes_of_the_workflow_the_packs_are_named(house: House, sit
     person.answer(COMFYUI, house.comfyui.url)
     person.answer(PICTURE)
     person.wait_for("multisampler cannot be used: ComfyUI does not know")
-    person.wait_for("Mikey Nodes")
+    person.wait_for("of the pack Mikey Nodes")
     person.answer("Try again", "s")
     person.answer(ALERTS)
     person.answer(WRITE)

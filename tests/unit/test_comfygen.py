@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import comfygen
-from settings import EXIT_CONFIG
+from settings import EXIT_CONFIG, EXIT_INTERRUPTED
 from store import StoreError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def test_a_click_that_the_database_refuses_is_an_alert() -> None:
 
 def test_no_service_manager_starts_again_what_only_the_owner_can_mend() -> None:
     pm2 = (REPOSITORY / "ecosystem.config.cjs").read_text("utf-8")
-    assert f"stop_exit_codes: [{EXIT_CONFIG}, {comfygen.EXIT_INTERRUPTED}]" in pm2
+    assert f"stop_exit_codes: [{EXIT_CONFIG}, {EXIT_INTERRUPTED}]" in pm2
     unit = (REPOSITORY / "comfygen.service").read_text("utf-8")
     assert f"RestartPreventExitStatus={EXIT_CONFIG}\n" in unit
     program = (REPOSITORY / "comfygen.py").read_text("utf-8")

@@ -578,11 +578,6 @@ class DiscordStandIn(MessageServer):
             if int(guild["id"]) > after
         ]
 
-    @route("GET", r"/guilds/(\d+)/channels")
-    def _get_channels(self, call: RestCall, guild_id: str) -> Answer:
-        guild = self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))
-        return 200, [c._payload() for c in guild.channels if c.parent_id is None]
-
     @route("GET", r"/guilds/(\d+)")
     def _get_guild(self, call: RestCall, guild_id: str) -> Answer:
         return 200, self._my_guild(guild_id, DiscordError(404, 10004, "Unknown Guild"))._payload()
