@@ -79,7 +79,7 @@ from cli.checks import (
     StartupChecks,
     StartupError,
     check_application,
-    check_place,
+    check_channels,
     check_roles,
     discord_failure,
     is_for_owner,
@@ -259,7 +259,7 @@ class ComfyGen(discord.Client):
         log.info("connected as %s; allowed channels: %d", self.user, len(self.settings.channel_ids))
         for channel_id in sorted(self.settings.channel_ids):
             place = self.get_channel(channel_id) or self.get_guild(channel_id)
-            for check in check_place(channel_id, place, self.get_all_channels()):
+            for check in check_channels(channel_id, place, self.get_all_channels()):
                 if check.state != "ok":
                     log_check(check)
         for check in check_roles(self.settings, {r.id for g in self.guilds for r in g.roles}):

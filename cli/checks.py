@@ -248,7 +248,7 @@ def check_application(settings: Settings, actual: int | None) -> Check:
     return Check("Discord", "FAILED", f"{text}: correct one of the two")
 
 
-def check_place(
+def check_channels(
     place_id: int,
     place: object,
     others: Iterable[discord.abc.GuildChannel],
@@ -312,7 +312,7 @@ async def _fetch_and_check_channel(
     try:
         found = await client.fetch_channel(channel_id)
         if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
-            return check_place(channel_id, None, ()), set()
+            return check_channels(channel_id, None, ()), set()
         # Again with its server, whose roles say what the bot may do there.
         guild = await client.fetch_guild(found.guild.id)
         channel = await guild.fetch_channel(channel_id)
@@ -320,12 +320,12 @@ async def _fetch_and_check_channel(
         me = await guild.fetch_member(client.user.id)
         is_category = isinstance(channel, discord.CategoryChannel)
         others = await guild.fetch_channels() if is_category else ()
-        return check_place(channel_id, channel, others, me), {role.id for role in guild.roles}
+        return check_channels(channel_id, channel, others, me), {role.id for role in guild.roles}
     except (discord.NotFound, discord.Forbidden):
         try:
-            return check_place(channel_id, await client.fetch_guild(channel_id), ()), set()
+            return check_channels(channel_id, await client.fetch_guild(channel_id), ()), set()
         except (discord.NotFound, discord.Forbidden):
-            return check_place(channel_id, None, ()), set()
+            return check_channels(channel_id, None, ()), set()
 
 
 def discord_failure(error: Exception) -> str:
