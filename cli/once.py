@@ -24,13 +24,14 @@ from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
 from comfyui.history import ImageRef
 from comfyui.progress import Progress
+from job import Job, JobParams, PictureParams
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import Draft
 from jobs.names import NamesByList, OptionNames, find_named, nearest
 from jobs.typed import CFG_RANGE, STEPS_RANGE, FormError
 from jobs.worker import Worker
 from settings import Settings, redact
-from store import Job, JobParams, PictureParams, Store
+from store import Store
 from text import UserError, collecting, escape
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C

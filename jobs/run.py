@@ -33,12 +33,13 @@ from comfyui.history import HistoryEntry, ImageRef, images_in
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from graph import Nodes
+from job import Job, JobStatus
 from jobs import lora
 from jobs.catalog import Catalog
 from jobs.hold import Hold
 from jobs.names import OptionNames
 from jobs.pauses import Pauses
-from store import Job, JobStatus, Store
+from store import Store
 from text import PublicError
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ import binder
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import PictureMissing, Removed
 from comfyui.progress import Preview, Progress
+from job import Job, JobParams, JobStatus
 from jobs.catalog import UNUSABLE, Catalog
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.hold import Hold
@@ -25,7 +26,7 @@ from jobs.pauses import ErrorListener, Pauses, Stopped
 from jobs.run import Cancelled, JobError, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
 from settings import Settings
-from store import Job, JobParams, JobStatus, Store, StoreError
+from store import Store, StoreError
 from text import PublicError, duration
 
 log = logging.getLogger(__name__)

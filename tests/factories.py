@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from binder import PARAMS, Defaults, Size
+from job import Job, JobParams, JobStatus
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.names import OptionNames
 from settings import Settings, load_settings
-from store import Job, JobParams, JobStatus
 
 JOB_ID = "01234567-89ab-cdef-0123-456789abcdef"
 USER, GUILD, CHANNEL, ELSEWHERE = 1, 2, 3, 4
