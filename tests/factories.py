@@ -34,10 +34,11 @@ def an_offer(
     defaults: Defaults = NOTHING,
     params: frozenset[str] = frozenset(PARAMS) - {"image", "length"},
     size: Size | None = None,
+    **image: Any,
 ) -> Offer:
     """Return the offer of a workflow that has a place for everything but a size and a picture."""
     lists = OptionNames(models), OptionNames(samplers), OptionNames(schedulers), OptionNames(loras)
-    return Offer(*lists, defaults, params, size)
+    return Offer(*lists, defaults, params, size, **image)
 
 
 def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:

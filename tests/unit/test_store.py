@@ -177,8 +177,10 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("size", "TEXT", 0, None, 0),
         ("count", "INTEGER", 1, "0", 0),
         ("length", "INTEGER", 1, "0", 0),
+        ("image", "TEXT", 1, "''", 0),
+        ("strength", "REAL", 1, "0", 0),
     ]
-    assert len(store.MIGRATIONS) == 8
+    assert len(store.MIGRATIONS) == 9
     assert old_indexes.items() <= indexes.items()
 
 
