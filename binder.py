@@ -30,7 +30,7 @@ from graph import (
     steps_of,
     users_of,
 )
-from store import JobParams
+from job import JobParams
 from text import as_number, read_json
 
 # What may be bound in a workflow, in the order in which it is looked at.

@@ -205,12 +205,16 @@ class ComfyGen(discord.Client):
         ]
 
     async def _purge_daily(self) -> None:
-        """Remove jobs older than JOB_RETENTION_DAYS, at the start and once a day."""
-        days = self.settings.retention_days
-        while days:
+        """Remove old jobs, and then the pictures that were given to them, at the start and once a
+        day."""
+        days, picture_days = self.settings.retention_days, self.settings.image_retention_days
+        while True:
             try:
-                gone = await asyncio.to_thread(self.store.purge, unix_ms() - days * DAY_MS)
-                log.info("housekeeping: %d jobs older than %d days removed", gone, days)
+                if days:
+                    gone = await asyncio.to_thread(self.store.purge, unix_ms() - days * DAY_MS)
+                    log.info("housekeeping: %d jobs older than %d days removed", gone, days)
+                before = unix_ms() - picture_days * DAY_MS if picture_days else 0
+                await asyncio.to_thread(self.store.purge_pictures, before)
             except StoreError as error:
                 log.error("%s", error)
             await asyncio.sleep(DAY_MS / 1000)

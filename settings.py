@@ -60,6 +60,8 @@ NAMES = (
     "ALERT_USER_ID",
     "LOG_LEVEL",
     "JOB_RETENTION_DAYS",
+    "IMAGE_RETENTION_DAYS",
+    "MAX_IMAGE_MEGAPIXELS",
 )
 
 LOG_LEVELS = {  # Python's names, and those of other loggers
@@ -124,6 +126,8 @@ class Settings:
     role_ids: frozenset[int]  # who may use the bot; empty: everyone
     alert_user_id: int | None
     keep_metadata: bool
+    image_retention_days: int  # 0: for as long as a job names it
+    max_megapixels: float  # of a person's picture, before it is scaled down; 0: as it is
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -176,6 +180,13 @@ class EnvironmentReader:
             self.problem(name, f"is {value!r}: give a whole number from {low} to {high}")
             return default
         return int(value)
+
+    def decimal(self, name: str, default: float, high: int) -> float:
+        value = self.text(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", value) or float(value) > high:
+            self.problem(name, f"is {value!r}: give a number from 0 to {high}, as 1.5")
+            return default
+        return float(value)
 
     def milliseconds(self, name: str, default: int) -> float:
         """Read a whole number of milliseconds, and return seconds."""
@@ -288,6 +299,8 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         role_ids=read.snowflakes("ALLOWED_ROLE_IDS", read.text("ALLOWED_ROLE_IDS")),
         alert_user_id=read.snowflake("ALERT_USER_ID"),
         keep_metadata=read.choice("KEEP_METADATA", ("on", "off"), "on") == "on",
+        image_retention_days=read.integer("IMAGE_RETENTION_DAYS", 30, 36_500),
+        max_megapixels=read.decimal("MAX_IMAGE_MEGAPIXELS", 2.0, 64),
     )
     if read.problems:
         raise ConfigError(read.problems, settings)

@@ -1,4 +1,4 @@
-"""The database of the jobs and of each server's blocked terms: the only file with SQL.
+"""The database of the jobs, of people's pictures and of blocked terms: the only file with SQL.
 
 Owns the schema, the migrations, and every statement that reads or changes a row. The worker, the
 sweeper and the event loop's thread pool share one `Store`; a lock lets them in one at a time. A
@@ -8,6 +8,7 @@ statement may wait for the disk, so the event loop never calls in here directly.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -18,12 +19,12 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import lock
+from job import Job, JobParams, JobStatus
 from settings import DAY_MS
 from text import PublicError
 
@@ -83,6 +84,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN count INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN length INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        "CREATE TABLE pictures (hash TEXT PRIMARY KEY, data BLOB NOT NULL,"
+        " added_at INTEGER NOT NULL)",
+        "ALTER TABLE jobs ADD COLUMN image TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN strength REAL NOT NULL DEFAULT 0",
+        "CREATE INDEX idx_jobs_image ON jobs(image) WHERE image != ''",
+    ),
 )
 
 
@@ -94,80 +102,6 @@ class StoreError(PublicError):
 
 class InUse(StoreError):
     """Another copy of the bot has it."""
-
-
-class JobStatus(str, Enum):
-    """The states of a job; the last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureParams:
-    """A person's wishes. `seed` is 0 to 2**64 - 1, or None for the seeds of the workflow file.
-    `workflow` is the name of its folder, empty for the default; `shape` is one of binder.SHAPES,
-    empty for that of the file. `size` is what the form has shown, as `832x1216`; None in a draft,
-    and in old jobs. `count` is of pictures, `length` in frames; 0 as in the file. What the workflow
-    has no place for is empty, or 0."""
-
-    model: str
-    sampler: str
-    scheduler: str
-    steps: int
-    cfg: float
-    positive_prompt: str
-    negative_prompt: str = ""
-    seed: int | None = None
-    workflow: str = ""
-    shape: str = ""
-    size: str | None = None
-    count: int = 0
-    length: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobParams(PictureParams):
-    """A picture that a person asks for, and where. Ids are Discord snowflakes as text."""
-
-    user_id: str
-    guild_id: str
-    channel_id: str
-    interaction_id: str | None = None  # of the press or command: Discord's clock at that moment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(JobParams):
-    """One row. Times are Unix milliseconds; `output_images` are names that comfy_client reads.
-
-    `discord_message_id` is of the running message: None if none was begun, empty while a post has
-    begun and its id is not known. `on_server`: ComfyUI may have a prompt of it that has not ended.
-    `report_tried_at`: when the last try to report it began; `report_message_ids`: the messages it
-    was reported with; `report_channel_id`: where these are, None if that was not noted.
-    """
-
-    id: str
-    status: JobStatus
-    discord_message_id: str | None
-    comfy_prompt_id: str | None
-    output_images: tuple[str, ...]
-    error_message: str | None
-    created_at: int
-    started_at: int | None
-    completed_at: int | None
-    delivered_at: int | None
-    on_server: bool = False
-    report_tried_at: int | None = None
-    report_message_ids: tuple[str, ...] = ()
-    report_channel_id: str | None = None
-
-    @property
-    def prompt_id(self) -> str:
-        """Return the id of its newest prompt in ComfyUI: the job's own, unless noted otherwise."""
-        return self.comfy_prompt_id or self.id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,6 +365,33 @@ class Store:
         """Return what is kept of a form of this person; empty if nothing is."""
         query = "SELECT texts FROM typed_texts WHERE form = ? AND discord_user_id = ?"
         return next((str(row[0]) for row in self._rows(query, form, user_id)), "")
+
+    def keep_picture(self, data: bytes) -> str:
+        """Keep a person's picture, for another while if it is here already, and return its hash."""
+        name = hashlib.sha256(data).hexdigest()
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO pictures VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET added_at = excluded.added_at",
+                (name, data, unix_ms()),
+            )
+        return name
+
+    def picture(self, name: str) -> bytes | None:
+        """Return the picture with this hash; None if it is not kept."""
+        rows = self._rows("SELECT data FROM pictures WHERE hash = ?", name)
+        return bytes(rows[0][0]) if rows else None
+
+    def purge_pictures(self, before: int) -> int:
+        """Remove the pictures that came before this time (Unix ms), and after a day those of no
+        job; but none that a queued or running job needs. Return how many there were."""
+        job = "SELECT 1 FROM jobs WHERE image != '' AND image = hash"
+        return self._execute(
+            f"DELETE FROM pictures WHERE NOT EXISTS ({job} AND {WAITING})"
+            f" AND (added_at < ? OR added_at < ? AND NOT EXISTS ({job}))",
+            before,
+            unix_ms() - DAY_MS,
+        )
 
     def _refuse_if_gone(self) -> None:
         if self._is_gone():

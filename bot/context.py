@@ -17,10 +17,11 @@ from bot.form import Forms
 from bot.permissions import check_place
 from bot.reporter import Reporter
 from comfy_client import ComfyClient
+from job import Job, JobParams
 from jobs.catalog import Catalog
 from jobs.worker import Queued, Worker
 from settings import Settings
-from store import Job, JobParams, Store
+from store import Store
 from text import UserError
 
 DOUBLE_CLICK_SECONDS = 2.0  # within which a second click is part of the first

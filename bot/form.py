@@ -21,6 +21,7 @@ from bot.modal import PromptModal, empty_seed, given_back
 from bot.permissions import cannot_post
 from bot.running import absence
 from comfy_client import ComfyClient
+from job import JobParams
 from jobs.catalog import Catalog
 from jobs.draft import (
     PAGE_SIZE,
@@ -35,7 +36,7 @@ from jobs.draft import (
 from jobs.names import MENU_LIMIT, OptionNames, find_named
 from jobs.typed import FormError
 from settings import Settings
-from store import JobParams, Store, StoreError
+from store import Store, StoreError
 from text import (
     OPTION_LIMIT,
     UserError,

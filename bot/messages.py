@@ -15,7 +15,8 @@ import aiohttp
 import discord
 
 from comfyui.errors import BadAnswer, Unreachable
-from store import Job, StoreError
+from job import Job
+from store import StoreError
 from text import escape, truncate
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from discord import app_commands
 
 from bot.context import BotContext
 from bot.controls import ControlId, Controls, Interaction, button, job_button
-from store import Job, Store
+from job import Job
+from store import Store
 from text import escape, truncate
 
 PAGE_SIZE = 10  # pictures; each five have two of the five rows of buttons

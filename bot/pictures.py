@@ -18,7 +18,7 @@ from comfy_client import ComfyClient
 from comfyui.errors import NoPreview, PictureMissing
 from comfyui.history import ImageRef
 from comfyui.metadata import MetadataStays, without_metadata
-from store import Job
+from job import Job
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from bot.context import BotContext
 from bot.controls import BUTTONS, ControlId, Controls, Interaction, button
 from bot.permissions import is_moderator
 from bot.running import absence
+from job import Job, JobStatus
 from jobs.names import MENU_LIMIT
-from store import Job, JobStatus
 from text import OPTION_LIMIT, duration, escape, truncate
 
 QUEUE_TITLE = "The queue"

@@ -35,10 +35,11 @@ from bot.messages import (
 from bot.pictures import ENCODINGS, Original, Picture, Pictures, PictureTooLargeForDiscord
 from bot.running import QueuedReplies
 from comfyui.errors import PictureMissing
+from job import Job
 from jobs.catalog import Catalog, Offer
 from jobs.draft import own_negative
 from jobs.names import OptionNames
-from store import Job, Store
+from store import Store
 from text import PublicError, escape, shorten_middle, truncate
 
 log = logging.getLogger(__name__)

@@ -28,9 +28,10 @@ from bot.report import Poster, Undeliverable
 from bot.running import QueuedReplies, RunningMessage
 from comfy_client import ComfyClient
 from comfyui.progress import Progress
+from job import Job, JobStatus
 from jobs.catalog import Catalog
 from settings import Settings
-from store import Job, JobStatus, Store, StoreError
+from store import Store, StoreError
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,8 @@ from bot.messages import (
 )
 from comfy_client import ComfyClient
 from comfyui.progress import Preview, Progress
-from store import Job, JobStatus, Store, StoreError
+from job import Job, JobStatus
+from store import Store, StoreError
 from text import duration
 
 log = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import ObjectInfo
 from graph import Nodes, Place
+from job import JobParams
 from jobs.catalog import FILE_NAME, lacking
 from settings import Settings
-from store import JobParams
 
 EXIT_UNSURE = 2
 NAME_LIMIT = 60  # characters

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import binder
@@ -23,14 +24,16 @@ from cli.checks import unusable_comfyui
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
 from comfyui.history import ImageRef
+from comfyui.images import kind_of
 from comfyui.progress import Progress
+from job import Job, JobParams, PictureParams
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
-from jobs.draft import Draft
+from jobs.draft import STRENGTHS, Draft
 from jobs.names import NamesByList, OptionNames, find_named, nearest
 from jobs.typed import CFG_RANGE, STEPS_RANGE, FormError
 from jobs.worker import Worker
 from settings import Settings, redact
-from store import Job, JobParams, PictureParams, Store
+from store import Store
 from text import UserError, collecting, escape
 
 STOP_SECONDS = 10.0  # for freeing the GPU after Ctrl+C
@@ -48,6 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     options = [
         group.add_argument("--workflow", help="any part of a workflow's name"),
         group.add_argument("--model", help="words of a model's name: the best match is taken"),
+        group.add_argument("--image", metavar="FILE", type=Path, help="the picture to work on"),
+        group.add_argument("--strength", help=", ".join(STRENGTHS)),
         group.add_argument("--shape", help=", ".join(binder.SHAPES)),
         group.add_argument("--steps", help="{} to {}".format(*STEPS_RANGE)),
         group.add_argument("--cfg", help="{:g} to {:g}".format(*CFG_RANGE)),
@@ -96,6 +101,7 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
     if not loaded.ok:
         raise OnceError(f"{loaded.reason} ({workflows.path(workflow)})")
     check_folder(arguments.out)
+    image = read_image(arguments.image)
     client = ComfyClient(settings.server)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(client.object_info)
@@ -105,6 +111,8 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         catalog = Catalog(client, workflows, can_refresh=False)
         catalog.update_server(info, lists)
         with closing(Store(Path(folder) / "once.db")) as store:
+            if image:
+                params = replace(params, image=store.keep_picture(image))
             job, report = await run_job(settings, client, catalog, store, params)
     if not report.pictures:
         detail = f" ({report.error})" if report.error else ""
@@ -140,11 +148,25 @@ def summary(params: PictureParams) -> str:
         params.sampler,
         params.scheduler,
         params.shape,
+        f"strength {params.strength:g}" if params.strength else "",
         f"{params.steps} steps" if params.steps else "",
         f"CFG {params.cfg:g}" if params.cfg else "",
         f"seed {seed}",
     )
     return ", ".join(filter(None, parts))
+
+
+def read_image(path: Path | None) -> bytes:
+    """Return the picture in a file; empty without one. Raises OnceError if it cannot be used."""
+    if path is None:
+        return b""
+    try:
+        image = kind_of(path.read_bytes())
+    except OSError as error:
+        raise OnceError(f"--image: {path} cannot be read: {error.strerror}.") from error
+    if isinstance(image, str):
+        raise OnceError(f"--image: {path}: {image}")
+    return image.data
 
 
 def check_folder(folder: Path) -> None:
@@ -266,6 +288,12 @@ def once_params(
         draft.set_shape(arguments.shape or "")
     with collecting(problems):
         draft.set_count(arguments.count or "")
+    with collecting(problems):
+        draft.set_strength(arguments.strength or "")
+    if offer.takes_image and arguments.image is None:
+        problems.append("The workflow needs a picture to work on: --image FILE")
+    if arguments.image is not None and not offer.takes_image:
+        problems.append(f"The workflow {escape(workflow)} takes no picture.")
     if problems:
         raise FormError("\n".join(problems))
     return draft.job_params("0", "0", "0")

@@ -40,9 +40,9 @@ class WorkflowError(PublicError):
 @dataclass(frozen=True)
 class Offer:
     """The choices of one workflow, the values of its file, and the params that have a control.
-    `size` is of the file's pictures, `count` their number and `length`
-    that of a video's frames, None if it cannot be chosen; `loras` are empty where there is
-    no model to use them with."""
+    `size`, `strength`, `count` (of pictures) and `length` (of a video, in frames) are of the file,
+    None where they cannot be chosen; `loras` are empty where there is no model to use them with.
+    `takes_image`: a person gives the picture to work on."""
 
     models: OptionNames
     samplers: OptionNames
@@ -53,6 +53,9 @@ class Offer:
     size: binder.Size | None = None
     count: int | None = None
     length: int | None = None
+    takes_image: bool = False
+    needs_prompt: bool = True
+    strength: float | None = None
 
     @property
     def fields(self) -> list[str]:
@@ -220,7 +223,7 @@ class Catalog:
         if not loaded.ok or known is None:
             return  # accepting the job says what is wrong
         params = loaded.params - (set(binder.OPTION_PARAMS) - known.params)
-        offer = replace(known, params=params, defaults=loaded.defaults, **numbers(loaded))
+        offer = replace(known, params=params, **of_file(loaded))
         if offer != known:
             self.offers = {**self.offers, workflow: offer}
             self.refresh_if_older(time.monotonic())
@@ -257,16 +260,17 @@ def offer(loaded: binder.LoadResult, info: ObjectInfo, names: NamesByList) -> Of
     server = info.capabilities(binder.SEED_LIMITS)
     loras = server.loras if loaded.model_slots(server.outputs) else ()
     lists = names[options.models], names[options.samplers], names[options.schedulers], names[loras]
-    return Offer(*lists, loaded.defaults, params, **numbers(loaded))
+    return Offer(*lists, params=params, **of_file(loaded))
 
 
-def numbers(loaded: binder.Workflow) -> dict[str, Any]:
-    """Return the size, the number of pictures and the length in a workflow's file, as an `Offer`
-    has them."""
+def of_file(loaded: binder.Workflow) -> dict[str, Any]:
+    """Return those fields of an offer that the workflow's file alone decides."""
+    names = ("defaults", "size", "takes_image", "needs_prompt")
     return {
-        "size": loaded.size,
+        **{name: getattr(loaded, name) for name in names},
         "count": loaded.number("batch"),
         "length": loaded.number("length"),
+        "strength": float(loaded.value(loaded.strength[0])) if loaded.strength else None,
     }
 
 

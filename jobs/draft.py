@@ -20,6 +20,7 @@ from typing import Any
 
 import binder
 from binder import OPTION_PARAMS, SEED_MAX, SHAPES, Size, in_shape
+from job import JobParams, PictureParams
 from jobs import lora
 from jobs.catalog import Catalog, Offer
 from jobs.names import MENU_LIMIT, find_named
@@ -43,7 +44,6 @@ from jobs.typed import (
     parse_steps,
 )
 from settings import PROMPT_LIMIT, Settings
-from store import JobParams, PictureParams
 from text import (
     OPTION_LIMIT,
     collecting,
@@ -59,7 +59,9 @@ DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
 FORM_LIMIT = 10  # forms of one person that are kept in memory
 DRAFT_LIMIT = 1000  # people whose forms are kept, those who opened one last
-AS_IN_FILE = "as in the workflow"  # the shape that changes nothing
+AS_IN_FILE = "as in the workflow"  # the shape, or strength, that changes nothing
+# Of the menu: how much of a person's picture is made anew.
+STRENGTHS = {"light": 0.3, "medium": 0.5, "strong": 0.7, "all": 1.0}
 STALE_LIST = "That list has changed since, so nothing was chosen. Please choose again."
 FILE_CHANGED = "The workflow's file has changed since: {}. Look it over and press Generate again."
 SHOWN_PARAMS = (*OPTION_PARAMS, "negative prompt", "steps", "CFG", "seed")  # as a form names them
@@ -172,6 +174,9 @@ class Draft:
         if name == "shape" and value in ("", *SHAPES):
             self.change(shape=value)
             return None
+        if name == "strength" and value in ("", *STRENGTHS):
+            self.change(strength=STRENGTHS.get(value, 0.0))
+            return None
         values = self.offer.offered(name).values if name in self.offer.fields else ()
         number = int(value) if re.fullmatch("[0-9]{1,6}", value) else len(values)
         if kind == "page" and number * PAGE_SIZE < len(values):
@@ -191,6 +196,8 @@ class Draft:
         """Return what every value of a menu ends with; empty if there is no such menu."""
         if name == "shape":
             return str(self.offer.size or "")
+        if name == "strength":
+            return "" if self.offer.strength is None else f"{self.offer.strength:g}"
         return self.offer.offered(name).fingerprint if name in self.offer.fields else ""
 
     def move_to(self, workflow: str, offer: Offer) -> None:
@@ -256,6 +263,17 @@ class Draft:
         if text:
             self.change(count=parse_count(text, self.settings.max_count))
 
+    def set_strength(self, text: str) -> None:
+        """Choose a strength by its name, if one is given. Raises FormError."""
+        name = text.strip().lower()
+        if name and self.offer.strength is None:
+            raise FormError("The strength cannot be chosen with this workflow.")
+        if name not in ("", AS_IN_FILE, *STRENGTHS):
+            known = ", ".join(STRENGTHS)
+            raise FormError(f"There is no strength {quote(text)}. There are: {known}.")
+        if name:
+            self.change(strength=STRENGTHS.get(name, 0.0))
+
     def set_seed(self, text: str) -> None:
         """Set the seed, or keep a wrong one as typed. Raises FormError."""
         self.typed.pop("seed", None)
@@ -319,7 +337,8 @@ class Draft:
         problems: list[str] = []
         positive, negative = texts["positive_prompt"].strip(), typed.get("negative_prompt", "")
         with collecting(problems):
-            if typed.keys() != {"length"}:  # which has a modal of its own
+            # The length has a modal of its own.
+            if self.offer.needs_prompt and typed.keys() != {"length"}:
                 check_prompt(positive)
         parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
         problems += found
@@ -348,6 +367,7 @@ class Draft:
         lacks_it = "negative" not in self.offer.params and isinstance(source, JobParams)
         if not lacks_it and not (is_other and own_negative(self.offer)):
             self.change(negative_prompt=source.negative_prompt)
+        self.change(image=source.image or self.picture.image)
         if is_other:
             return []
         values = {name: getattr(source, name) for name in self.offer.fields}
@@ -359,6 +379,7 @@ class Draft:
             shape=source.shape if self.offer.size else "",
             count=min(source.count or self.picture.count, self.settings.max_count),
             length=source.length or self.picture.length,
+            strength=source.strength,
         )
         notes.append(NO_SHAPE if source.shape and not self.offer.size else None)
         return [note for note in notes if note]
@@ -366,7 +387,8 @@ class Draft:
     def resume(self, unsent: Draft) -> None:
         """Go on with what was filled in for a picture that was never sent. Numbers that were
         refused belong to their own workflow alone."""
-        self.change(positive_prompt=unsent.picture.positive_prompt, seed=unsent.picture.seed)
+        kept = ("positive_prompt", "seed", "image", "strength")
+        self.change(**{name: getattr(unsent.picture, name) for name in kept})
         if unsent.workflow == self.workflow:
             self.typed = dict(unsent.typed)
         elif unsent.typed:
@@ -395,13 +417,18 @@ class Draft:
     def missing(self) -> list[str]:
         """Return what still has to be filled in before Generate."""
         parts = {f"a {name}": getattr(self.picture, name) for name in self.offer.fields}
-        parts["a prompt"] = lora.text_of(self.picture.positive_prompt)
+        if self.offer.takes_image:
+            parts["a picture"] = self.picture.image
+        if self.offer.needs_prompt:
+            parts["a prompt"] = lora.text_of(self.picture.positive_prompt)
         return [name for name, value in parts.items() if not value]
 
     def job_params(self, user_id: object, guild_id: object, channel_id: object) -> JobParams:
         """Return the finished draft as a job; the ids are Discord's."""
         size = made_size(self.offer.size, self.picture.shape)
         picture = replace(self.picture, size=str(size).replace(" ", "") if size else None)
+        if self.offer.strength is None:
+            picture = replace(picture, strength=0.0)
         if self.settings.random_seeds and picture.seed is None:
             picture = replace(picture, seed=new_seed())
         return JobParams(
@@ -513,4 +540,6 @@ def changes_since(draft: Draft, now: Offer) -> list[str]:
 def shown_params(offer: Offer) -> set[str]:
     """Return the names that a form has for its controls."""
     names = [name for name in SHOWN_PARAMS if name.split()[0].lower() in offer.params]
-    return {f"the {name}" for name in (*names, *(["shape"] if offer.size else []))}
+    controls = {"shape": offer.size, "picture": offer.takes_image}
+    controls["strength"] = offer.strength is not None
+    return {f"the {name}" for name in (*names, *(name for name in controls if controls[name]))}

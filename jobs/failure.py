@@ -18,12 +18,12 @@ from comfyui.errors import (
     NodeFailed,
     Rejected,
 )
+from job import Job
 from jobs import lora
 from jobs.catalog import Catalog
 from jobs.names import OptionNames
 from jobs.run import JobError
 from settings import redact
-from store import Job
 from text import PublicError, display_name, quote
 
 UNEXPECTED = "Something went wrong inside the bot. Please try again, or tell its owner."

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from binder import OPTION_PARAMS
+from job import PictureParams
 from jobs import lora
 from jobs.catalog import Offer
 from jobs.names import nearest
 from jobs.typed import FormError, parse_count, parse_length
 from settings import Settings
-from store import PictureParams
 from text import (
     OPTION_LIMIT,
     collecting,
@@ -26,10 +26,11 @@ from text import (
     without_extension,
 )
 
+NO_IMAGE = "The workflow needs a picture to work on now. Press Edit."
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
 # Of those fields of a picture that have another name.
 PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative", "count": "batch"}
-UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, "negative_prompt"), "")
+UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, *PARAM_NAMES, "image"), "")
 UNBOUND |= {"steps": 0, "cfg": 0.0, "seed": None, "count": 0, "length": 0}
 
 Params = TypeVar("Params", bound=PictureParams)
@@ -71,10 +72,12 @@ def check_offered(
         if params.length and offer.length:
             changes["length"] = parse_length(str(params.length), offer.length)
     gone += wrong
+    gone.append(NO_IMAGE if offer.takes_image and not params.image else None)
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
         raise FormError("\n".join(filter(None, gone)))
     changes["size"] = params.size if offer.size else None
+    changes["strength"] = params.strength if offer.strength is not None else 0.0
     return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
 
 

@@ -33,12 +33,14 @@ from comfyui.history import HistoryEntry, ImageRef, images_in
 from comfyui.object_info import Capabilities
 from comfyui.progress import Progress, ends_prompt
 from graph import Nodes
+from job import Job, JobStatus
 from jobs import lora
 from jobs.catalog import Catalog
 from jobs.hold import Hold
+from jobs.image import InputPicture
 from jobs.names import OptionNames
 from jobs.pauses import Pauses
-from store import Job, JobStatus, Store
+from store import Store
 from text import PublicError
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in s
 POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
 OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
 AWAY_LIMIT = 86400.0  # seconds that a job waits for an absent ComfyUI
+BAD_INPUT = "custom_validation_failed"  # the kind of the fault of a LoadImage without its file
 # Seconds that a look may take. Between two looks no more is counted: the machine has slept.
 LOOK_LIMIT = 30.0
 
@@ -110,6 +113,7 @@ class PromptRun:
         self,
         job: Job,
         prompt: Nodes,
+        picture: InputPicture | None,
         timeout: float,
         accepted: float,
         *,
@@ -120,11 +124,12 @@ class PromptRun:
         hold: Hold,
         pauses: Pauses,
     ) -> None:
-        """Take the job's prompt, the seconds for which it may run, and since when it waits
-        (`time.monotonic()`)."""
+        """Take the job's prompt, the picture that it works on if there is one, the seconds for
+        which it may run, and since when it waits (`time.monotonic()`)."""
         self.progress = Progress(job.prompt_id, binder.sampler_steps(prompt))
         self._job_id = job.id
         self._prompt = prompt
+        self._picture = picture
         self._timeout = timeout
         self._store = store
         self._client = client
@@ -323,9 +328,8 @@ class PromptRun:
             )
         self._present_on = 0
         connection = self._feed.connection
-        self._unanswered_since = time.monotonic()
         try:
-            accepted = self._client.submit(self._prompt, self.prompt_id)
+            accepted = self._post()
         except Rejected as error:
             self.may_be_on_server = error.was_queued
             raise
@@ -336,6 +340,22 @@ class PromptRun:
         self._set_id(accepted)
         if self._submissions == 1:
             self._began = self._looked_at = time.monotonic()
+
+    def _post(self) -> str:
+        """Upload the picture to work on and submit the prompt; both once more if the server's input
+        folder was emptied in between. Return the prompt's id."""
+        tries = 1 if self._picture is None else 2
+        while True:
+            if self._picture is not None:
+                self._picture.upload(self._client)
+            self._unanswered_since = time.monotonic()
+            try:
+                return self._client.submit(self._prompt, self.prompt_id)
+            except Rejected as error:
+                tries -= 1
+                is_missing = any(fault.kind == BAD_INPUT for fault in error.faults)
+                if not tries or error.was_queued or not is_missing:
+                    raise
 
     def _next_pause(self) -> float:
         """Return the seconds until the next poll."""

@@ -17,18 +17,26 @@ from typing import Any, NamedTuple, Protocol
 import binder
 from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import PictureMissing, Removed
+from comfyui.images import Image, kind_of
 from comfyui.progress import Preview, Progress
+from graph import Nodes
+from job import Job, JobParams, JobStatus
 from jobs.catalog import UNUSABLE, Catalog
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.hold import Hold
+from jobs.image import InputPicture
+from jobs.offered import NO_IMAGE
 from jobs.pauses import ErrorListener, Pauses, Stopped
 from jobs.run import Cancelled, JobError, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
 from settings import Settings
-from store import Job, JobParams, JobStatus, Store, StoreError
+from store import Store, StoreError
 from text import PublicError, duration
 
 log = logging.getLogger(__name__)
+
+
+NOT_KEPT = "The picture that this was made from is no longer kept: send it once more."
 
 
 class WorkflowUnusable(JobError):
@@ -101,10 +109,12 @@ class Worker:
         """Add a job once its workflow file is checked and its row is written. Blocks. Raises
         JobError if the job cannot be accepted, StoreError if the row could not be written."""
         try:
-            self._usable(params.workflow, " Nothing was queued.")
+            workflow = self._usable(params.workflow, " Nothing was queued.")
         except WorkflowUnusable as error:
             self._listener.on_error(error)
             raise
+        if workflow.takes_image:
+            self._kept(params.image)
         with self._accepting:  # the order of the rows is the order of the queue
             self._check_share(params.user_id)
             job_id = self._store.insert(params)
@@ -272,6 +282,7 @@ class Worker:
         return PromptRun(
             job,
             prompt,
+            self._picture(job, workflow, prompt),
             self._settings.comfy_timeout,
             time.monotonic() if accepted is None else accepted,
             store=self._store,
@@ -281,6 +292,23 @@ class Worker:
             hold=self.hold,
             pauses=self._pauses,
         )
+
+    def _picture(self, job: Job, workflow: binder.Workflow, graph: Nodes) -> InputPicture | None:
+        """Return the picture that a job works on, if its workflow takes one, for its prompt."""
+        if not workflow.takes_image:
+            return None
+        image = self._pauses.retry_store(lambda: self._kept(job.image))
+        prompt = binder.Prompt(graph, workflow.bindings)
+        most, server = self._settings.max_megapixels, self._catalog.server
+        return InputPicture(job, image, prompt, most, server)
+
+    def _kept(self, name: str) -> Image:
+        """Return the picture with this hash. Raises JobError if it is not kept."""
+        data = self._store.picture(name)
+        image = NOT_KEPT if data is None else kind_of(data)
+        if isinstance(image, str):
+            raise JobError(image if name else NO_IMAGE)
+        return image
 
     def _usable(self, name: str, more: str = "") -> binder.Workflow:
         """Return the workflow with this name as it is now. Raises WorkflowUnusable, with more to

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from binder import PARAMS, Defaults, Size
+from job import Job, JobParams, JobStatus
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.names import OptionNames
 from settings import Settings, load_settings
-from store import Job, JobParams, JobStatus
 
 JOB_ID = "01234567-89ab-cdef-0123-456789abcdef"
 USER, GUILD, CHANNEL, ELSEWHERE = 1, 2, 3, 4
@@ -34,10 +34,11 @@ def an_offer(
     defaults: Defaults = NOTHING,
     params: frozenset[str] = frozenset(PARAMS) - {"image", "length"},
     size: Size | None = None,
+    **image: Any,
 ) -> Offer:
     """Return the offer of a workflow that has a place for everything but a size and a picture."""
     lists = OptionNames(models), OptionNames(samplers), OptionNames(schedulers), OptionNames(loras)
-    return Offer(*lists, defaults, params, size)
+    return Offer(*lists, defaults, params, size, **image)
 
 
 def a_catalog(offers: Mapping[str, Offer], client: Any = None) -> Catalog:

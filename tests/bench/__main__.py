@@ -31,8 +31,9 @@ from typing import Any
 
 import requests
 
+from job import JobParams, JobStatus
 from jobs.terms import MOST_TERMS, Matcher, parse_term
-from store import JobParams, JobStatus, Store
+from store import Store
 from tests.harness.bot import REPOSITORY, Bot, Installation, settings_for
 from tests.harness.labels import AGAIN
 from tests.harness.steps import Message, ask_for, open_form

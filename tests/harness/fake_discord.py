@@ -25,7 +25,8 @@ from bot.reporter import Reporter
 from comfyui.errors import NoPreview
 from comfyui.history import ImageRef
 from comfyui.progress import Progress
-from store import Job, JobStatus, Store, unix_ms
+from job import Job, JobStatus
+from store import Store, unix_ms
 from tests.factories import CHANNEL, ELSEWHERE, GUILD, a_catalog, params, settings
 
 LIMIT = 10.0  # seconds that anything may take which has to come

@@ -17,8 +17,8 @@ import pytest
 
 import binder
 from graph import SEED_INPUTS, Nodes
+from job import JobParams
 from jobs.draft import new_seed
-from store import JobParams
 from tests.standins.comfyui.nodes import flux_workflow
 
 SHIPPED = Path(__file__).resolve().parents[2] / "workflows/multisampler/base.json"

@@ -7,8 +7,16 @@ import ast
 from tests.harness.bot import REPOSITORY, ROOMS
 
 # A room imports itself and what stands on lower floors; neighbours on one floor do not meet.
-FLOORS = {"text": 0, "settings": 0, "graph": 0, "lock": 0, "store": 1, "binder": 2, "comfyui": 3}
-FLOORS |= {"comfy_client": 4, "adopt": 4, "jobs": 5, "bot": 6, "cli": 7, "comfygen": 8}
+FLOORS = {"text": 0, "settings": 0, "graph": 0, "job": 0, "lock": 0, "store": 1, "binder": 2}
+FLOORS |= {
+    "comfyui": 3,
+    "comfy_client": 4,
+    "adopt": 4,
+    "jobs": 5,
+    "bot": 6,
+    "cli": 7,
+    "comfygen": 8,
+}
 ALONE = {
     "discord": {"comfygen", "bot", "cli/checks", "cli/setup"},
     "requests": {"comfy_client"},

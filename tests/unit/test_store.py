@@ -18,13 +18,8 @@ from typing import Any
 import pytest
 
 import store
-from store import (
-    BlockedTerm,
-    Job,
-    JobStatus,
-    Store,
-    StoreError,
-)
+from job import Job, JobParams, JobStatus
+from store import BlockedTerm, Store, StoreError
 
 # The schema of the first version.
 DOCUMENT = """
@@ -43,7 +38,7 @@ CREATE INDEX IF NOT EXISTS idx_jobs_status ON jobs(status);
 CREATE INDEX IF NOT EXISTS idx_jobs_user   ON jobs(discord_user_id);
 """
 NOON = 1_767_268_800_000  # in Unix milliseconds
-PARAMS = store.JobParams(
+PARAMS = JobParams(
     user_id="80351110224678912",
     guild_id="197038439483310086",
     channel_id="41771983423143937",
@@ -182,8 +177,10 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("size", "TEXT", 0, None, 0),
         ("count", "INTEGER", 1, "0", 0),
         ("length", "INTEGER", 1, "0", 0),
+        ("image", "TEXT", 1, "''", 0),
+        ("strength", "REAL", 1, "0", 0),
     ]
-    assert len(store.MIGRATIONS) == 8
+    assert len(store.MIGRATIONS) == 9
     assert old_indexes.items() <= indexes.items()
 
 

@@ -21,6 +21,7 @@ from bot.commands import HANDLERS
 from bot.controls import ControlId
 from bot.form import Forms, form_embed, form_view, menu_options, retry_view
 from bot.modal import PromptModal, given_back
+from job import Job, JobParams, JobStatus, PictureParams
 from jobs.catalog import Offer
 from jobs.draft import (
     FORM_LIMIT,
@@ -36,7 +37,7 @@ from jobs.draft import (
 from jobs.names import OptionNames
 from jobs.offered import check_offered
 from jobs.typed import FormError, parse_cfg, parse_seed, parse_steps
-from store import Job, JobParams, JobStatus, PictureParams, StoreError
+from store import StoreError
 from tests.factories import a_catalog, an_offer, settings
 from tests.standins.discord.limits import embed_faults, menu_faults, modal_faults, view_faults
 from text import UserError

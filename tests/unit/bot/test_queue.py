@@ -13,8 +13,9 @@ import discord
 import pytest
 
 from bot.queue import OTHERS_MENU, queue_message
+from job import JobParams
 from jobs.names import MENU_LIMIT
-from store import JobParams, Store
+from store import Store
 from tests.standins.discord.limits import embed_faults, view_faults
 
 GUILD, ELSEWHERE, ME = 1, 2, 3

@@ -38,7 +38,8 @@ from bot.running import running_embed
 from comfyui.errors import BadAnswer, PictureGone, Rejected, Unreachable
 from comfyui.history import NOUNS
 from comfyui.progress import Progress
-from store import Job, StoreError
+from job import Job
+from store import StoreError
 from tests.factories import CHANNEL, ELSEWHERE, JOB_ID, USER, a_catalog, a_job, settings
 from tests.harness.fake_discord import (
     LIMIT,

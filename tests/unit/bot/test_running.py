@@ -22,7 +22,8 @@ from bot.controls import job_view
 from bot.messages import HANGING_SECONDS
 from bot.running import QueuedReplies, absence, place_in_queue, running_embed
 from comfyui.progress import Preview, Progress
-from store import Job, JobStatus, StoreError
+from job import Job, JobStatus
+from store import StoreError
 from tests.factories import JOB_ID, USER, a_job, params
 from tests.harness.fake_discord import LIMIT, NotedStore, Posted, World, http_error, quick_world
 from tests.standins.discord.limits import embed_faults

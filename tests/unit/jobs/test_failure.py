@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from comfyui.errors import NOT_IN_LIST, BrokenModel, Fault, NodeFailed, Rejected, failure
+from job import Job
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.run import JobError
 from jobs.worker import WorkflowUnusable
-from store import Job
 from tests import factories
 from tests.factories import an_offer
 from tests.harness.bot import REPOSITORY

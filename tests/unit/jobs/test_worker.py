@@ -37,6 +37,7 @@ from comfyui.errors import (
 from comfyui.history import HistoryEntry, ImageRef, Queue
 from comfyui.object_info import Capabilities
 from comfyui.progress import Preview, Progress
+from job import Job, JobParams, JobStatus
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.failure import UNEXPECTED
 from jobs.hold import FAILURES, HOLD_PAUSES, PROBES
@@ -44,7 +45,7 @@ from jobs.pauses import Pauses, Stopped
 from jobs.run import LATE_SECONDS, JobError
 from jobs.sweeper import Sweeper
 from jobs.worker import Worker, WorkflowUnusable
-from store import Job, JobParams, JobStatus, Store, StoreError
+from store import Store, StoreError
 from tests.factories import an_offer, settings
 from tests.harness.bot import REPOSITORY
 
