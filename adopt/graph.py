@@ -38,6 +38,7 @@ class Graph:
     nodes: Mapping[str, Node]
     users: Mapping[str, Mapping[Place, int]]
     ways: dict[str, tuple[str, ...]] = field(default_factory=dict)  # known by switches.py
+    sampled: set[str] = field(default_factory=set)  # what depends on a sampler, known by passes.py
 
     def value(self, place: Place) -> str | int | float | bool | None:
         """Return the literal that stands at a place, if one does."""

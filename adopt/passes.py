@@ -293,8 +293,8 @@ def feeds(graph: Graph, node: Node) -> list[str]:
     if ways:
         return [name for name in ways if name in node.links]
     if _makes_frames(node):  # of a video, after a first one that was sampled perhaps
-        links = {name: link.node for name, link in node.links.items() if FIRST_FRAME.match(name)}
-        return [name for name, n in links.items() if any(map(is_sampling, _behind(graph, n)))]
+        frames = [name for name in node.links if FIRST_FRAME.match(name)]
+        return [name for name in frames if _is_sampled(graph, node.links[name].node)]
     latents = [name for name in node.links if LATENT.match(name)]
     pictures = [name for name in node.links if PICTURE.match(name)]
     if latents or pictures:
@@ -318,6 +318,18 @@ def _bases(graph: Graph, every: tuple[Pass, ...], way: frozenset[str]) -> tuple[
     ids = {p.node.id for p in first}
     alone = [p for p in first if not graph.upstream([p.node.id]).keys() & (ids - {p.node.id})]
     return tuple(alone or first)
+
+
+def _is_sampled(graph: Graph, node: str) -> bool:
+    """Return whether a picture comes from a sampling node."""
+    if not graph.sampled:
+        waiting = [id_ for id_, inner in graph.nodes.items() if is_sampling(inner)]
+        graph.sampled.update(("", *waiting))
+        for current in waiting:
+            new = {user.node for user in graph.users.get(current, ())} - graph.sampled
+            waiting += new
+            graph.sampled.update(new)
+    return node in graph.sampled
 
 
 def animates(p: Pass) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -620,3 +621,18 @@ def test_what_is_chosen_from_a_list_is_no_placeholder(value: str) -> None:
         sampler=sampler(model="lora@0", denoise=1.0),
     )
     assert analyse(nodes).bindings == PLAIN
+
+
+def test_frames_after_frames_in_a_circle_are_looked_at_once() -> None:
+    """Seconds would be minutes if each of them looked for a sampler anew."""
+    frames = {
+        f"f{i}": node("WanImageToVideo", start_image=f"f{i * 7 % 1500}@0",
+                      image=f"f{(i * 11 + 1) % 1500}@0", width=f"f{(i + 3) % 1500}@0", length=81)
+        for i in range(1500)
+    }  # fmt: skip
+    frames["f77"] = node("VAEDecode", samples="sampler@0", vae="loader@2")
+    nodes = plain(sampler=sampler(latent_image="f1@0"), empty=None, **frames)
+    nodes["save"] = node("SaveWEBM", images="decode@0", filename_prefix="x", fps=16.0)
+    start = time.process_time()
+    analyse(nodes)
+    assert time.process_time() - start < 1.0
