@@ -252,7 +252,9 @@ async def run_job(
 def show_progress(progress: Progress, shown: str) -> str:
     """Print the progress of a job and return the line: in place on a terminal, elsewhere as a new
     line unless it is the one `shown` last."""
-    line = f"{progress.fraction:5.0%}  pass {progress.current_pass} of {progress.passes}"
+    line = f"{progress.fraction:5.0%}"
+    if progress.passes:
+        line += f"  pass {progress.current_pass} of {progress.passes}"
     if sys.stdout.isatty():
         print(f"\r{line}", end="", flush=True)
     elif line != shown:

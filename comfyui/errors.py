@@ -241,7 +241,9 @@ def failure(status: object) -> ComfyError | None:
         if event == "execution_interrupted":
             return Interrupted(f"interrupted in node {data.get('node_id')}")
         if event == "execution_error":
-            return _node_failure(data)
+            failed = _node_failure(data)
+            failed.node = str(data.get("node_id"))
+            return failed
     if status.get("status_str") == "error" or status.get("completed") is False:
         return NodeFailed(
             f"status {status.get('status_str')} without a reason",
@@ -276,9 +278,7 @@ def _node_failure(data: Mapping[str, Any]) -> NodeFailed:
         return OutOfMemory(detail)
     if name in ("SafetensorError", "BadZipFile") or BROKEN_FILE.search(message):
         is_lora = str(data.get("node_type")).startswith("LoraLoader")
-        broken = BrokenModel(detail, BrokenModel.of_a_lora if is_lora else None)
-        broken.node = str(data.get("node_id"))
-        return broken
+        return BrokenModel(detail, BrokenModel.of_a_lora if is_lora else None)
     if name in ("RecursionError", "IndexError") and _encodes_text(data):
         return UnreadablePrompt(detail)
     # The name of its class, unless it could be a path, an address or a sentence.

@@ -22,6 +22,7 @@ class InputPicture:
         self._image = image
         self._prompt = prompt
         self._strength = job.strength
+        self.nodes = {place.node for place in prompt.bindings["image"]}
         self._name = f"{job.image[:20]}{image.suffix}"
         if is_large(image, most) and server.scaling is not None:
             prompt.scale_image(most, server.scaling)

@@ -138,6 +138,7 @@ class PromptRun:
         self._pauses = pauses
         self._state = PromptState.UNCLEAR if job.status is JobStatus.RUNNING else PromptState.ABSENT
         self.may_be_on_server = True  # and has to be stopped if the job ends without its pictures
+        self._has_lost_picture = False
         self._from_cache = False
         self._submissions = 0
         self._unanswered_since: float | None = None  # a submission whose answer was lost
@@ -191,13 +192,21 @@ class PromptRun:
             try:
                 refs = self.wait()
             except NodeFailed as error:
-                if not self._hold.failed(error):
+                if not self._lost_picture(error) and not self._hold.failed(error):
                     raise
                 log.warning("job %s: failed, and is tried again: %s", self._job_id, error)
                 self._begin_anew()
             else:
                 self._hold.succeeded()
                 return refs
+
+    def _lost_picture(self, error: NodeFailed) -> bool:
+        """Return whether it failed where it loads the picture to work on, for the first time: the
+        server's input folder was emptied after the prompt was accepted."""
+        is_lost = self._picture is not None and error.node in self._picture.nodes
+        is_first = is_lost and not self._has_lost_picture
+        self._has_lost_picture |= is_lost
+        return is_first
 
     def _wait_for_hold(self) -> None:
         while left := self._hold.left:

@@ -121,6 +121,20 @@ def test_a_job_with_a_picture_killed_anywhere_arrives_once_though_the_input_fold
     assert len(house.comfyui.posted) == 1
 
 
+def test_a_picture_is_uploaded_once_more_if_the_input_folder_is_emptied_before_it_is_loaded(
+    house: House, tmp_path: Path
+) -> None:
+    ship(house, "upscale")
+    file = tmp_path / "photo.png"
+    file.write_bytes(PHOTO)
+    house.comfyui.after("POST /prompt", lambda _: house.comfyui.uploads.clear())
+    arguments = ["--workflow", "upscale", "--image", str(file), "--out", str(tmp_path / "out")]
+    bot = run(house, "--once", "", *arguments, offline=True)
+    assert bot.process.returncode == 0, bot.output
+    assert len(house.comfyui.posted) == 2
+    assert "of 0" not in bot.output
+
+
 def test_a_picture_is_uploaded_once_more_if_the_input_folder_is_emptied_before_the_submission(
     house: House, tmp_path: Path
 ) -> None:
