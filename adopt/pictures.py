@@ -34,7 +34,9 @@ SHOWN = re.compile(
 )
 EDITS = re.compile(r"edit|reference|kontext|instruct", re.I)
 MASK = re.compile(r"mask", re.I)
-NO_FILE = re.compile(r"base64|b64|url|mask", re.I)  # of a class that takes no file of ComfyUI's
+NO_FILE = re.compile(
+    r"base64|b64|url|path|mask", re.I
+)  # of a class that takes no file of ComfyUI's
 LOAD_IMAGE = "put a LoadImage node in its place, and export it again"
 
 

@@ -5,17 +5,20 @@ Owns which passes share a prompt; which text of one is the person's is found by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from adopt import refusals, tracing
 from adopt.finding import Finding, found_at, in_words
 from adopt.graph import Graph
 from adopt.later import stages
-from adopt.passes import LATENT, NotAdoptable, Pass, Passes
+from adopt.passes import LATENT, MEDIA_LINK, NotAdoptable, Pass, Passes
 from adopt.texts import Part, Texts, Want
 from adopt.tracing import Traced
 from comfyui.object_info import ObjectInfo
 from graph import Place
+
+GOES_ON = re.compile(f"{LATENT.pattern}|{MEDIA_LINK.pattern}", re.I)
 
 
 class Prompts:
@@ -93,7 +96,7 @@ class Prompts:
                 found.update(dict.fromkeys(part.places))
                 if text not in said:
                     doubts.update(found)
-            elif found and text and any(map(LATENT.match, later.node.links)):
+            elif found and text and any(map(GOES_ON.match, later.node.links)):
                 doubts.update(dict.fromkeys((*found, *part.places)))
         if not found:
             return Finding(want, (), f"{self._base} takes no text as {want}")

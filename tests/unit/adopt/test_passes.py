@@ -464,6 +464,16 @@ def test_a_video_is_a_result_and_its_length_is_found(save: dict[str, Any]) -> No
     }
 
 
+def test_what_a_second_node_does_to_a_video_by_a_text_of_its_own_is_in_doubt() -> None:
+    nodes = {
+        "make": node("TextToVideo", prompt="a fox", cfg_scale=1.0),
+        "edit": node("VideoEdit", prompt="make it snow", video="make@0"),
+        "load": node("VideoToImages", video="edit@0"),
+        "save": node("VHS_VideoCombine", images="load@0", frame_rate=8, filename_prefix="x"),
+    }
+    assert doubted(nodes, "positive") == ["make.prompt", "edit.prompt"]
+
+
 def test_the_sound_of_a_video_is_as_long_as_its_pictures() -> None:
     nodes = plain(
         video=VIDEO,

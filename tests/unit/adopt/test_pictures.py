@@ -169,6 +169,7 @@ def test_an_input_that_the_server_marks_as_an_upload_takes_the_picture() -> None
     assert "put a LoadImage node in its place" in str(analyse(nodes).refused)
 
 
-def test_a_picture_as_text_is_refused() -> None:
-    nodes = from_picture() | {"mine": node("ETN_LoadImageBase64", image="")}
+@pytest.mark.parametrize("class_type", ["ETN_LoadImageBase64", "VHS_LoadImagePath"])
+def test_a_picture_as_text_or_by_its_path_is_refused(class_type: str) -> None:
+    nodes = from_picture() | {"mine": node(class_type, image="C:/me.png")}
     assert "put a LoadImage node in its place" in refused(nodes)
