@@ -7,7 +7,7 @@ that is. Pure, but for `analyse_file()`; nothing is ever modified.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,7 @@ class _Analysis:
     # The params.
 
     def _model(self) -> Finding:
-        traced = self._of_bases(self._model_of)
+        traced = self._of_bases(lambda p: _model_of(self._graph, p))
         if not traced.places:
             return found_at("model", traced, "no model in it to choose")
         beside = [
@@ -174,14 +174,14 @@ class _Analysis:
         files = {self._graph.value(place) for place in traced.places}
         shown = [p for p in self._passes.later if self._base.id in p.before]
         shown = [p for p in shown if not passes.animates(p) or passes.animates(self._passes.base)]
-        later = together(map(self._model_of, shown)).places
+        later = together(_model_of(self._graph, p) for p in shown).places
         same = tuple(e for e in later if self._graph.value(e) in files and e not in traced.places)
         if same:
             every = (*traced.places, *same)
             why += f"; {in_words(self._graph, same)} load it once more"
             return found_at("model", Traced(every, every), why)
-        others = [e for e in later if not self._is_refiner(e) and e not in traced.places]
-        if others and traced.places and self._are_one_model((*traced.places, *others)):
+        others = [e for e in later if not _is_refiner(self._graph, e) and e not in traced.places]
+        if others and traced.places and _are_one_model(self._graph, (*traced.places, *others)):
             return Finding(
                 "model", (), f"{in_words(self._graph, (*traced.places, *others))} are one"
             )
@@ -190,30 +190,12 @@ class _Analysis:
             traced = or_else(traced, others)
         return found_at("model", traced, why)
 
-    def _are_one_model(self, places: Sequence[Place]) -> bool:
-        """Return whether a model comes in two files: one for much noise, one for little."""
-        names = [str(self._graph.value(place)).lower() for place in places]
-        return any("high" in name for name in names) and any("low" in name for name in names)
-
-    def _model_of(self, p: Pass) -> Traced:
-        place = tracing.model_input(self._graph, p.node.id)
-        if place is not None:
-            traced = tracing.model(self._graph, place)
-            return traced if traced.places else Traced((), traced.candidates or (place,))
-        own = tracing.find_input(self._graph, p.node.id, "model")
-        if own is None:
-            return tracing.model_behind(self._graph, p.node.id)
-        traced = tracing.literal(self._graph, own, "string", NAMES["model"])
-        # A type names a model, or the way it is built: the file does not say which.
-        return Traced(traced.places, traced.places) if own.name == "model_type" else traced
-
     def _is_clear(self, p: Pass) -> bool:
         """Return whether a later pass has settings of its own: it refines, or animates."""
         is_video = passes.animates(p) and not passes.animates(self._passes.base)
-        return is_video or any(map(self._is_refiner, self._model_of(p).places))
-
-    def _is_refiner(self, place: Place) -> bool:
-        return "refiner" in str(self._graph.value(place)).lower()
+        return is_video or any(
+            _is_refiner(self._graph, e) for e in _model_of(self._graph, p).places
+        )
 
     def _of_all(self, param: str) -> Finding:
         """Find a param that goes to every pass: the sampler, the scheduler."""
@@ -436,6 +418,30 @@ class _Analysis:
         """Say who uses what stands in other nodes."""
         own = all(place.node == self._base.id for place in traced.places)
         return "" if own else f", which {self._base} uses"
+
+
+def _model_of(graph: Graph, p: Pass) -> Traced:
+    """Find the model of one pass."""
+    place = tracing.model_input(graph, p.node.id)
+    if place is not None:
+        traced = tracing.model(graph, place)
+        return traced if traced.places else Traced((), traced.candidates or (place,))
+    own = tracing.find_input(graph, p.node.id, "model")
+    if own is None:
+        return tracing.model_behind(graph, p.node.id)
+    traced = tracing.literal(graph, own, "string", NAMES["model"])
+    # A type names a model, or the way it is built: the file does not say which.
+    return Traced(traced.places, traced.places) if own.name == "model_type" else traced
+
+
+def _are_one_model(graph: Graph, places: Iterable[Place]) -> bool:
+    """Return whether a model comes in two files: one for much noise, one for little."""
+    names = [str(graph.value(place)).lower() for place in places]
+    return any("high" in name for name in names) and any("low" in name for name in names)
+
+
+def _is_refiner(graph: Graph, place: Place) -> bool:
+    return "refiner" in str(graph.value(place)).lower()
 
 
 def _each_alone(found: Iterable[Finding]) -> Iterator[Finding]:
