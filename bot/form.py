@@ -347,7 +347,7 @@ class Forms:
             await interaction.response.send_message(**complaint, ephemeral=True)
         else:
             await interaction.response.edit_message(**complaint)
-        await self.keep_typed(interaction, draft, draft.saved() if problems else "")
+        await self.keep_typed(interaction, draft, draft.saved() if draft.typed else "")
 
     async def keep_typed(self, interaction: Interaction, draft: Draft, texts: str) -> None:
         """Keep the texts of a refused draft over a restart, or forget them."""

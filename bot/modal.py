@@ -91,7 +91,8 @@ class PromptModal(discord.ui.Modal):
         control_id = ControlId("modal", origin, f"{draft.key}.{draft.fingerprint()}")
         super().__init__(title="Prompts & Settings", custom_id=str(control_id))
         styles, texts = discord.TextStyle, draft.texts()
-        is_length = origin == "length" or (origin == "retry" and draft.typed.keys() == {"length"})
+        is_refused = origin == "retry" and [*draft.typed][-1:] == ["length"]  # what came last
+        is_length = "length" in texts and (origin == "length" or is_refused)
         for name, given in INPUTS.items():
             if name not in texts or is_length is not (name == "length"):
                 continue

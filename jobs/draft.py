@@ -13,7 +13,7 @@ import re
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -327,34 +327,32 @@ class Draft:
         return fingerprint != self.fingerprint() and after.texts() != self.texts()
 
     def apply_typed(self, typed: Mapping[str, str]) -> list[str]:
-        """Apply the texts of the modal; or return a sentence for each that is wrong, and keep all
-        of them as typed. What the modal of another workflow did not ask for stays as it is, and so
-        do numbers that this workflow has no place for."""
+        """Apply the texts of a modal; or return a sentence for each that is wrong, and keep all of
+        them as typed. What the modal did not ask for stays as it is, refused texts too, and so do
+        numbers that this workflow has no place for."""
         asked = {"negative_prompt", *self.texts()}
-        texts = texts_of(self.picture)
-        texts.update({name: text for name, text in typed.items() if name in asked})
-        parsed: dict[str, Any] = {"negative_prompt": texts["negative_prompt"].strip()}
+        given = {name: text for name, text in typed.items() if name in asked}
+        negative = given.get("negative_prompt", "").strip()
+        parsed: dict[str, Any] = {"negative_prompt": negative} if "negative_prompt" in given else {}
         problems: list[str] = []
-        positive, negative = texts["positive_prompt"].strip(), typed.get("negative_prompt", "")
-        with collecting(problems):
-            # The length has a modal of its own.
-            if self.offer.needs_prompt and typed.keys() != {"length"}:
+        if "positive_prompt" in given:
+            positive = given["positive_prompt"].strip()
+            with collecting(problems):
                 check_prompt(positive)
-        parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
-        problems += found
-        with collecting(problems):
-            parsed["steps"] = parse_steps(texts["steps"], self.settings.max_steps)
-        with collecting(problems):
-            parsed["cfg"] = parse_cfg(texts["cfg"])
-        with collecting(problems):
-            parsed["seed"] = parse_seed(texts["seed"])
-        with collecting(problems):
-            if self.offer.length:
-                parsed["length"] = parse_length(texts["length"], self.offer.length)
-        if problems:
-            self.typed = dict(typed)
-        else:
-            self.typed = {}
+            parsed["positive_prompt"], found = lora.resolve(positive, negative, self.offer.loras)
+            problems += found
+        parsers: dict[str, Callable[[str], float | None]] = {
+            "steps": lambda text: parse_steps(text, self.settings.max_steps),
+            "cfg": parse_cfg,
+            "seed": parse_seed,
+            "length": lambda text: parse_length(text, self.offer.length or 1),
+        }
+        for name in [name for name in parsers if name in given]:
+            with collecting(problems):
+                parsed[name] = parsers[name](given[name])
+        left = {name: text for name, text in self.typed.items() if name in asked - typed.keys()}
+        self.typed = {**left, **typed} if problems else left
+        if not problems:
             self.change(**parsed)
         return problems
 

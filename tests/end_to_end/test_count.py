@@ -186,3 +186,18 @@ def test_a_row_from_before_there_were_numbers_is_made_as_in_the_file(house: Hous
     house.start()
     assert len(result_of(house, person)["attachments"]) == 1
     assert "foxes" in text_of(result_of(house, person))
+
+
+def test_a_new_length_does_not_lose_the_refused_texts_of_the_other_modal(films: House) -> None:
+    person = films.discord.person()
+    form = person.slash("gen", films.channel, prompt="a fox runs", workflow="film").wait()
+    assert form.message is not None
+    fill_in(person, form, positive_prompt="a wolf at night", steps="9999")
+    modal = opened_modal(person, form, "81 frames")
+    person.submit(modal, length="49").wait()
+    form.wait_message(lambda m: "49 frames" in str(m["components"]))
+    wrong = person.submit(opened_modal(person, form, "49 frames"), length="x").wait()
+    assert "'x'" in str(opened_modal(person, wrong, CORRECT_IT))
+    films.bots[-1].kill()
+    films.run()
+    assert "a wolf at night" in str(opened_modal(person, form))
