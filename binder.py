@@ -229,7 +229,7 @@ class Workflow:
     def number(self, param: str) -> int | None:
         """Return the whole number that the file has for a param; None if it has none."""
         value = as_number(self.value(self.bindings[param][0])) if self.bindings[param] else 0
-        return int(value) if value >= 1 and value == int(value) else None
+        return int(value) if value and value >= 1 and value == int(value) else None
 
     @property
     def classes(self) -> dict[str, str]:

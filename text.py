@@ -136,8 +136,10 @@ def read_json(path: Path, what: str) -> Any:
 
 def as_number(value: Any) -> Any:
     """Return a number, also one that is kept as text; None for what is none."""
+    number = value
     try:
-        number = json.loads(value, parse_constant=_refuse) if isinstance(value, str) else value
+        if isinstance(value, str):
+            number = json.loads(value, parse_constant=_refuse, parse_float=_finite)
     except ValueError:
         return None
     return number if type(number) in (int, float) else None

@@ -29,6 +29,7 @@ from jobs.offered import (
     PARAM_NAMES,
     moved_note,
     not_offered,
+    numbers_now,
     too_many_steps,
     without_unbound,
 )
@@ -130,7 +131,7 @@ class Draft:
             positive_prompt="",
             negative_prompt=own_negative(offer) or settings.default_negative_prompt,
             workflow=workflow,
-            count=offer.count or 0,
+            count=(offer.count or 0) if settings.max_count > 1 else 0,
             length=offer.length or 0,
         )
         return cls(offer, picture, settings)
@@ -375,10 +376,13 @@ class Draft:
             steps=min(source.steps or self.picture.steps, self.settings.max_steps),
             cfg=source.cfg or self.picture.cfg,
             shape=source.shape if self.offer.size else "",
-            count=min(source.count or self.picture.count, self.settings.max_count),
-            length=source.length or self.picture.length,
             strength=source.strength,
         )
+        numbers, wrong = numbers_now(source, self.offer, self.settings)
+        if not self.picture.count or not source.count:  # the file alone says how many
+            numbers.pop("count", None)
+        self.change(**numbers)
+        notes += wrong
         notes.append(NO_SHAPE if source.shape and not self.offer.size else None)
         return [note for note in notes if note]
 
@@ -539,5 +543,6 @@ def shown_params(offer: Offer) -> set[str]:
     """Return the names that a form has for its controls."""
     names = [name for name in SHOWN_PARAMS if name.split()[0].lower() in offer.params]
     controls = {"shape": offer.size, "picture": offer.takes_image}
+    controls |= {"number of pictures": offer.count, "length": offer.length}
     controls["strength"] = offer.strength is not None
     return {f"the {name}" for name in (*names, *(name for name in controls if controls[name]))}

@@ -28,6 +28,7 @@ from text import (
 
 NO_IMAGE = "The workflow needs a picture to work on now. Press Edit."
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
+NO_COUNT = "The number of pictures cannot be chosen with this workflow any more."
 # Of those fields of a picture that have another name.
 PARAM_NAMES = {"positive_prompt": "positive", "negative_prompt": "negative", "count": "batch"}
 UNBOUND: dict[str, Any] = dict.fromkeys((*OPTION_PARAMS, *PARAM_NAMES, "image"), "")
@@ -65,13 +66,9 @@ def check_offered(
     changes["positive_prompt"] = named
     notes += lora.changes(params.positive_prompt, named)
     gone.append(too_many_steps(params.steps, settings.max_steps))
-    with collecting(wrong):
-        if params.count > max(settings.max_count, offer.count or 0):
-            parse_count(str(params.count), settings.max_count)
-    with collecting(wrong):
-        if params.length and offer.length:
-            changes["length"] = parse_length(str(params.length), offer.length)
-    gone += wrong
+    allowed, wrong_numbers = numbers_now(params, offer, settings)
+    changes |= allowed
+    gone += [*wrong, *wrong_numbers]
     gone.append(NO_IMAGE if offer.takes_image and not params.image else None)
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
@@ -79,6 +76,25 @@ def check_offered(
     changes["size"] = params.size if offer.size else None
     changes["strength"] = params.strength if offer.strength is not None else 0.0
     return without_unbound(replace(params, **changes), offer.params), list(filter(None, notes))
+
+
+def numbers_now(
+    picture: PictureParams, offer: Offer, settings: Settings
+) -> tuple[dict[str, int], list[str]]:
+    """Return the number of pictures and the length that a picture may have now, and a sentence for
+    each that cannot be had any more."""
+    numbers: dict[str, int] = {}
+    problems: list[str] = []
+    with collecting(problems):
+        if picture.count > 1 and offer.count is None:
+            raise FormError(NO_COUNT)
+        if picture.count > max(settings.max_count, offer.count or 0):
+            parse_count(str(picture.count), settings.max_count)
+        numbers["count"] = picture.count
+    with collecting(problems):
+        if picture.length and offer.length:
+            numbers["length"] = parse_length(str(picture.length), offer.length)
+    return numbers, problems
 
 
 def moved_note(before: str, now: str) -> str | None:

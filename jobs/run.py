@@ -89,7 +89,11 @@ def build_prompt(
             raise JobError("The workflow does not let its shape be chosen any more. Press Edit.")
         prompt.resize(size or binder.in_shape(prompt.size, job.shape))
     for param, number in (("batch", job.count), ("length", job.length)):
-        if number and number != prompt.number(param):
+        own = prompt.number(param)
+        if own is None and number > 1:
+            what = "the number of pictures" if param == "batch" else "its length"
+            raise JobError(f"The workflow does not let {what} be chosen any more. Press Edit.")
+        if own and number and number != own:
             prompt.write(prompt.bindings[param], number)
     prompt.add_loras(text.loras, server.outputs)
     return prompt.graph

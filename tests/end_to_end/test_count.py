@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sqlite3
 from contextlib import closing
 
@@ -11,7 +12,15 @@ import pytest
 from tests.end_to_end.common import opened_modal, result_of, run, seconds_to_stop
 from tests.harness.house import House
 from tests.harness.labels import AGAIN, CORRECT_IT, EDIT
-from tests.harness.steps import fields, fill_in, open_form, queued, text_of
+from tests.harness.steps import (
+    ask_for,
+    fields,
+    fill_in,
+    generate,
+    open_form,
+    queued,
+    text_of,
+)
 from tests.standins.comfyui import execution
 from tests.standins.comfyui.media import mp4
 from tests.standins.comfyui.nodes import simple_workflow
@@ -86,6 +95,74 @@ def test_with_a_limit_of_one_the_form_does_not_ask(house: House) -> None:
     form = open_form(house.discord.person(), house.channel)
     assert form.message is not None
     assert "picture" not in str(form.message["components"])
+
+
+def set_in_file(house: House, value: object) -> None:
+    """Write another number of pictures into the shipped workflow's file."""
+    workflow = json.loads(house.installation.workflow.read_text("utf-8"))
+    workflow[LATENT]["inputs"]["batch_size"] = value
+    house.installation.workflow.write_text(json.dumps(workflow), "utf-8")
+
+
+def test_with_a_limit_of_one_the_file_alone_says_how_many(house: House) -> None:
+    house.start(MAX_COUNT="1")
+    person = house.discord.person()
+    for number, in_file in enumerate((3, 3, 2), start=1):
+        set_in_file(house, in_file)
+        form = open_form(person, house.channel)
+        fill_in(person, form, positive_prompt="foxes")
+        queued(person, form)
+        assert len(result_of(house, person, number)["attachments"]) == in_file
+    assert counts(house) == [3, 3, 2]
+
+
+def test_more_pictures_in_the_file_than_the_limit_stay(house: House) -> None:
+    set_in_file(house, 6)
+    house.start(MAX_COUNT="2")
+    person = house.discord.person()
+    ask_for(person, house.channel, "foxes")
+    ask_for(person, house.channel, "foxes")
+    result_of(house, person, 2)
+    assert counts(house) == [6, 6]
+
+
+def test_a_number_that_cannot_be_chosen_any_more_is_told(house: House) -> None:
+    house.start()
+    person = house.discord.person()
+    form = open_form(person, house.channel)
+    fill_in(person, form, positive_prompt="foxes")
+    press_until(person, form, "2 pictures")
+    house.comfyui.hold()
+    queued(person, form)
+    waiting = open_form(person, house.channel)
+    fill_in(person, waiting, positive_prompt="wolves")
+    queued(person, waiting)
+    third = open_form(person, house.channel)
+    fill_in(person, third, positive_prompt="hares")
+    set_in_file(house, "none")
+    told = generate(person, third).wait_shown(lambda m: "file has changed" in m["content"])
+    assert "the number of pictures cannot be set any more" in told["content"]
+    house.comfyui.release()
+    made = result_of(house, person)
+    failed = result_of(house, person, 2)
+    assert "does not let the number of pictures be chosen any more" in text_of(failed)
+    again = person.press(made, AGAIN).wait_shown(lambda m: bool(m["embeds"]))
+    assert "number of pictures cannot be chosen with this workflow any more" in again["content"]
+
+
+def test_again_after_the_limit_was_lowered_says_why_a_form_opens(house: House) -> None:
+    bot = house.start()
+    person = house.discord.person()
+    form = open_form(person, house.channel)
+    fill_in(person, form, positive_prompt="foxes")
+    press_until(person, form, "4 pictures")
+    queued(person, form)
+    result = result_of(house, person)
+    bot.kill()
+    house.start(MAX_COUNT="2")
+    again = person.press(result, AGAIN).wait_shown(lambda m: bool(m["embeds"]))
+    assert "`4` pictures cannot be made at a time: there may be 1 to 2" in again["content"]
+    assert "1 picture" in str(again["components"])
 
 
 def test_the_number_holds_over_a_restart(house: House) -> None:

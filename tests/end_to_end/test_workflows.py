@@ -502,8 +502,8 @@ def test_bindings_that_lose_a_param_while_a_form_is_open_do_not_get_it(shared: H
     with flux_bound(shared, few):
         refresh(shared)
         generate(person, form)
-        lost = "the CFG, the sampler, the scheduler, the shape, the steps cannot be set any more"
-        assert lost in form_of(form)["content"]
+        lost = "the CFG, the number of pictures, the sampler, the scheduler, the shape, the steps"
+        assert f"{lost} cannot be set any more" in form_of(form)["content"]
         queued(person, form)
         shown = fields(result_of(shared, person))
         assert posted_with(shared, "lost params") == written(

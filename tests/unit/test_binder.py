@@ -801,3 +801,17 @@ def test_a_model_whose_name_stands_in_a_node_of_its_own_is_found() -> None:
 @pytest.mark.parametrize("make", [shipped, deployed])
 def test_without_loras_nothing_changes(make: Make) -> None:
     assert with_loras(make(), [], OUTPUTS) == make()
+
+
+@pytest.mark.parametrize("value", ["none", "1e999", "[1]", None, ["4", 0]])
+def test_a_number_of_pictures_that_is_none_is_no_error(value: object, tmp_path: Path) -> None:
+    graph = json.loads(SHIPPED.read_text("utf-8"))
+    loaded = binder.load(SHIPPED)
+    assert isinstance(loaded, binder.Workflow)
+    ((node, name),) = loaded.bindings["batch"]
+    graph[node]["inputs"][name] = value
+    path = tmp_path / "base.json"
+    path.write_text(json.dumps(graph), "utf-8")
+    changed = binder.load(path)
+    assert isinstance(changed, binder.Workflow)
+    assert changed.number("batch") is None
