@@ -351,8 +351,8 @@ class ComfyClient:
                 if response.is_redirect:
                     raise BadAnswer(f"{what}: redirected elsewhere, perhaps to a login")
                 return response.status_code, _body(response, limit, BODY_READS * seconds, what)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            # ValueError: a host name that cannot be one.
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+            # ValueError: a host name that cannot be one. OSError: requests' own, or COMFY_CA_FILE.
             self._note_away()
             reason = _cause(error)
             if UNTRUSTED.search(reason):
@@ -438,14 +438,13 @@ class ProgressFeed:
         """Listen until cancelled; reconnects with a growing pause."""
         pause = FEED_PAUSES[0]
         client = self._client
-        certificates = client.certificates
         async with aiohttp.ClientSession(headers=client.server.headers) as session:
             while True:
                 try:
                     async with session.ws_connect(
                         client.feed_url,
                         proxy=client.proxy,
-                        ssl=certificates,
+                        ssl=client.certificates,
                         heartbeat=FEED_HEARTBEAT,
                         max_msg_size=JSON_LIMIT,
                     ) as socket:

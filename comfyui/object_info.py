@@ -36,8 +36,9 @@ SCALING_METHOD = "lanczos"  # keeps the most detail
 
 KEPT = ("input", "output", "output_node")  # of what a server says of a class
 PIECE = 2**17  # characters of a list that are read at a time
-DECODER = json.JSONDecoder()
-NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and infinity
+NAME = re.compile(r'\s*(?=")')
+COLON = re.compile(r"\s*:\s*")
 MARK = re.compile(r"\s*([,}])")
 EMPTY = re.compile(r"\{\s*\}\s*")
 
@@ -317,11 +318,15 @@ def _member(text: str, at: int) -> tuple[str, Any, int, str]:
     start = NAME.match(text, at)
     if start is None:
         raise ValueError("a name is missing")
-    value, end = DECODER.raw_decode(text, start.end())
+    name, end = DECODER.raw_decode(text, start.end())
+    colon = COLON.match(text, end)
+    if colon is None:
+        raise ValueError("a colon is missing")
+    value, end = DECODER.raw_decode(text, colon.end())
     after = MARK.match(text, end)
     if after is None:
         raise ValueError("a comma is missing")
-    return json.loads(start[1]), value, after.end(), after[1]
+    return name, value, after.end(), after[1]
 
 
 def _reduced(declared: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:

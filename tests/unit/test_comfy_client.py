@@ -13,6 +13,7 @@ import socket
 import threading
 from contextlib import closing, contextmanager
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -1158,3 +1159,22 @@ def test_a_compressed_body_is_read_whole_though_its_length_is_another():
     head = ("HTTP/1.1 200 OK", f"Content-Length: {len(packed)}", "Content-Encoding: gzip")
     with wire(*head, body=[packed]) as (client, _):
         assert client.history(ID) is None
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_file_that_is_gone_or_broken_is_an_absence(
+    content: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content, "ascii")
+    with ComfyUIStandIn() as server:
+        client = ComfyClient(Server(server.url.replace("http:", "https:"), ca_file=file))
+        with pytest.raises(ce.Unreachable):
+            client.version()
+
+        async def listen() -> None:
+            await asyncio.wait_for(ProgressFeed(client).run(SimpleNamespace()), 0.2)  # type: ignore[arg-type]
+
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(listen())

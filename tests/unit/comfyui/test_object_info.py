@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from comfyui.object_info import ObjectInfo
+from comfyui.object_info import ObjectInfo, parse_classes
 
 METHODS = ["nearest-exact", "area", "lanczos"]
 MEGAPIXELS = ["FLOAT", {"default": 1.0, "min": 0.01, "max": 16.0}]
@@ -102,3 +103,17 @@ def test_what_is_accepted_or_not_known_is_no_refusal(field: str, value: object) 
     assert INFO.accepted("Node", field, value) is None
     for name in ("Broken", "Unknown"):
         assert INFO.accepted(name, field, value) is None
+
+
+def test_a_name_without_end_is_read_at_once() -> None:
+    began = time.process_time()
+    assert parse_classes(b'{"' + b"a" * 10_000_000 + b'": {}}')
+    assert time.process_time() - began < 2
+
+
+def test_numbers_that_no_json_has_are_left_out() -> None:
+    spec = b'["INT", {"default": NaN, "max": Infinity}]'
+    content = b'{"ImageScale": {"input": {"required": {"width": %b}}}}' % spec
+    info = ObjectInfo(parse_classes(content))
+    assert info.defaults("ImageScale") == {"width": None}
+    assert info.accepted("ImageScale", "width", 5) is None
