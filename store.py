@@ -306,6 +306,10 @@ class Store:
         """Note that the report of an ended job is about to be posted."""
         return self._update(job_id, FINAL, report_tried_at=unix_ms())
 
+    def report_moved(self, job_id: str, channel_id: str) -> bool:
+        """Note that the report of an ended job is about to be posted in another channel."""
+        return self._update(job_id, FINAL, report_channel_id=channel_id)
+
     def delivered(
         self, job_id: str, message_ids: Sequence[str] = (), channel_id: str | None = None
     ) -> bool:

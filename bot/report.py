@@ -229,6 +229,8 @@ class Poster:
             self._replies.set_ending(
                 job.id, f"Cancelled: see the channel. Your prompt was: {prompt}"
             )
+        if job.report_channel_id and (told := await self._told_alone(job, originals)):
+            return told, job.report_channel_id
         channel = self._client.get_partial_messageable(int(job.channel_id))
         guild = self._client.get_guild(int(job.guild_id))
         smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
@@ -249,7 +251,11 @@ class Poster:
         try:
             person = await self._client.create_dm(discord.Object(int(job.user_id)))
             places.insert(0, person)
-            ids, place = await self._send(person, job, originals, smallest, note), str(person.id)
+            await asyncio.to_thread(self._store.report_moved, job.id, str(person.id))
+            ids, place = (
+                await self._send(person, job, originals, smallest, note),
+                str(person.id),
+            )
             self._replies.set_ending(job.id, "Done: see your direct messages.")
             return ids, place
         except discord.HTTPException as error:
@@ -268,6 +274,18 @@ class Poster:
                 if error.status not in PERMANENT_STATUSES:
                     raise
         return self._give_up(job, ending)
+
+    async def _told_alone(self, job: Job, originals: Sequence[Original]) -> list[str]:
+        """Return the messages by which an earlier try has told the person alone, before the bot
+        was stopped, say; with the rest of them. Empty if it has not: the channel may be open."""
+        place = self._client.get_partial_messageable(int(job.report_channel_id or job.channel_id))
+        done = await self._posted(place, job)
+        if FIRST_PART not in done:
+            return []
+        if len(done) > 1:  # not just a sentence
+            smallest = discord.utils.DEFAULT_FILE_SIZE_LIMIT_BYTES
+            return await self._send(place, job, originals, smallest)
+        return [done[FIRST_PART]]
 
     def _give_up(self, job: Job, ending: str) -> tuple[list[str], str]:
         """Let the reply alone say it."""

@@ -150,6 +150,26 @@ def test_a_picture_that_discord_refuses_there_too_is_told_of_in_words(
     assert house.channel.messages == []
 
 
+@pytest.mark.parametrize("is_told_in_words", [False, True])
+def test_what_the_person_was_told_alone_before_a_crash_is_not_told_again_in_the_channel(
+    house: House, is_told_in_words: bool
+) -> None:
+    house.installation.configure(house.settings)
+    bot = house.run(environment={"KILL_AT": "before:Store.delivered"})
+    person = house.discord.person()
+    refuse(house, house.channel, 400, 20009)
+    if is_told_in_words:
+        refuse(house, person._dm, 400, 20009)
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    house.discord.clear_faults()
+    house.run()
+    house.settle()
+    (message,) = person.dms
+    assert len(message["attachments"]) == int(not is_told_in_words)
+    assert house.channel.messages == []
+
+
 @pytest.mark.parametrize(("status", "code", "words"), REFUSALS)
 def test_without_direct_messages_the_channel_says_what_was_refused_and_not_the_prompt(
     house: House, status: int, code: int, words: str

@@ -227,7 +227,7 @@ class FakeDiscord:
         return SimpleNamespace(filesize_limit=limit) if limit is not None else None
 
     def get_partial_messageable(self, channel_id: int) -> FakeChannel:
-        return self.channels[channel_id]
+        return {**self.channels, self.dm.id: self.dm}[channel_id]
 
     async def create_dm(self, person: discord.Object) -> FakeChannel:
         self.spoken_to.append(person.id)
