@@ -38,6 +38,7 @@ KEPT = ("input", "output", "output_node")  # of what a server says of a class
 PIECE = 2**17  # characters of a list that are read at a time
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and infinity
 NAME = re.compile(r'\s*(?=")')
+NO_TEXT = re.compile("[\ud800-\udfff]")  # neither Discord nor the database takes these
 COLON = re.compile(r"\s*:\s*")
 MARK = re.compile(r"\s*([,}])")
 EMPTY = re.compile(r"\{\s*\}\s*")
@@ -105,7 +106,8 @@ class ObjectInfo:
         values = _listed(self._spec(class_type, field))
         if values is None:
             return None
-        return tuple(value for value in values if isinstance(value, str) and value.strip())
+        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        return tuple(text for text in texts if text.isascii() or not NO_TEXT.search(text))
 
     def accepted(self, class_type: str, field: str, value: object) -> str | None:
         """Return what an input of a class takes, if it refuses a value: "at most 10"."""

@@ -117,3 +117,11 @@ def test_numbers_that_no_json_has_are_left_out() -> None:
     info = ObjectInfo(parse_classes(content))
     assert info.defaults("ImageScale") == {"width": None}
     assert info.accepted("ImageScale", "width", 5) is None
+
+
+def test_a_file_whose_name_is_no_text_is_not_offered() -> None:
+    # On Linux Python writes a byte of a name that is not UTF-8 as a lone surrogate.
+    info = ObjectInfo(
+        parse_classes(rb'{"A": {"input": {"required": {"x": [["b\udcff.ckpt", "fox.ckpt"]]}}}}')
+    )
+    assert info.choices("A", "x") == ("fox.ckpt",)
