@@ -542,7 +542,7 @@ def changes_since(draft: Draft, now: Offer) -> list[str]:
 def shown_params(offer: Offer) -> set[str]:
     """Return the names that a form has for its controls."""
     names = [name for name in SHOWN_PARAMS if name.split()[0].lower() in offer.params]
-    controls = {"shape": offer.size, "picture": offer.takes_image}
+    controls: dict[str, object] = {"shape": offer.size, "picture": offer.takes_image}
     controls |= {"number of pictures": offer.count, "length": offer.length}
     controls["strength"] = offer.strength is not None
     return {f"the {name}" for name in (*names, *(name for name in controls if controls[name]))}
