@@ -322,15 +322,17 @@ def token_problem(token: str) -> str:
     return problem + hint * ("paste" not in problem)
 
 
-def without_comment(value: str) -> str:
-    """Return the value of a variable without a comment behind it, as it is read in `.env`: systemd,
-    pm2 and Docker hand that over with the value."""
+def plain_value(value: str) -> str:
+    """Return the value of a variable without the quotes around it and a comment behind it, as it is
+    read in `.env`: systemd, pm2 and Docker hand them over with the value."""
+    if quoted := re.fullmatch(r"""(['"])(.*?)\1(\s+#.*)?""", value, re.DOTALL):
+        return quoted[2]
     return re.sub(r"(^|\s+)#.*", "", value, flags=re.DOTALL)
 
 
 def read_environment(folder: Path = HERE) -> dict[str, str]:
     """Read the `.env` file beside this one, and the process's environment, which overrules it."""
-    environment = {name: without_comment(value) for name, value in os.environ.items()}
+    environment = {name: plain_value(value) for name, value in os.environ.items()}
     return {**read_file(folder), **environment}
 
 
@@ -362,10 +364,12 @@ def _what_is_there(folder: Path) -> str:
     path = folder / ".env"
     found = sorted(p.name for p in folder.glob("*env*") if p.is_file() and p.name != ".env.example")
     if not path.is_file():
-        other = next((f"; rename {name} to .env" for name in found), "")
-        return f"looked for in {path}, which does not exist{other or '; README.md, section 3'}"
+        makes = ": --setup makes it (README.md, section 2)"
+        other = next((f"; rename {name} to .env" for name in found), makes)
+        return f"looked for in {path}, which does not exist{other}"
     given = [name for name, value in read_file(folder).items() if value and _is_name(name)]
-    return f"looked for in {path}, which gives a value to {', '.join(given) or 'nothing'}"
+    names = ", ".join(given) or "nothing: a line is NAME=value"
+    return f"looked for in {path}, which gives a value to {names}"
 
 
 def _unknown_names(folder: Path) -> list[str]:

@@ -111,7 +111,7 @@ class StartupChecks:
 
     def _look_at_database(self) -> None:
         path = self.settings.db_path
-        if path.exists():
+        if os.path.exists(path):  # Path.exists() raises where it may not look
             try:
                 inspect(path)
                 self._database_is_fine("writable")
@@ -120,7 +120,7 @@ class StartupChecks:
             except StoreError as error:
                 self._note("database", "FAILED", str(error))
             return
-        place = next(folder for folder in path.parents if folder.exists())
+        place = next(folder for folder in path.parents if os.path.exists(folder))
         if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
             self._note("database", "ok", f"{path} is made by the first start")
         else:

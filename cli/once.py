@@ -171,7 +171,7 @@ def read_image(path: Path | None) -> bytes:
 
 def check_folder(folder: Path) -> None:
     """Raise OnceError, before the GPU works, if no picture can be saved there. Makes no folder."""
-    place = next(there for there in (folder, *folder.parents) if there.exists())
+    place = next(there for there in (folder, *folder.parents) if os.path.exists(there))
     if not place.is_dir():
         raise OnceError(f"--out: {place} is a file, not a folder. Name a folder.")
     if not os.access(place, os.W_OK | os.X_OK):

@@ -38,11 +38,11 @@ from settings import (
     ConfigError,
     Settings,
     load_settings,
+    plain_value,
     read_environment,
     read_file,
     redact,
     set_up_logging,
-    without_comment,
 )
 
 Answer = TypeVar("Answer")
@@ -341,8 +341,10 @@ class Setup(Dialog):
     def tell_what_is_left(self) -> None:
         """Say what keeps the bot from starting as it was asked for here."""
         for name, value in self.answers.items():
-            if without_comment(os.environ.get(name, value)) != value:
+            if plain_value(os.environ.get(name, value)) != value:
                 print(f"The environment has another {name}, and wins: take it out there.")
+        if not self.has_comfyui:
+            print("Start ComfyUI before the bot, which starts only if ComfyUI answers.")
         try:
             load_settings({**self.before, **self.answers})
         except ConfigError as error:

@@ -7,11 +7,15 @@ the first picture. The exit code is 0 only if that arrived to the byte and Disco
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.exit("ComfyGen needs Python 3.10 or newer: README.md, section 1.")
+
 import contextlib
 import copy
 import io
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator

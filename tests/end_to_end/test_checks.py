@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from typing import Any
 
@@ -225,6 +226,17 @@ def test_check_sees_that_a_database_cannot_be_made_below_a_file(house: House) ->
     assert bot.process.returncode == 1
     (line,) = lines_of(bot, "FAILED")
     assert "DB_PATH" in line
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may look everywhere")
+def test_check_names_the_folder_of_a_database_that_it_may_not_look_into(house: House) -> None:
+    closed = house.installation.folder / "closed"
+    closed.mkdir(mode=0)
+    bot = run(house, "--check", "--offline", DB_PATH=str(closed / "jobs.db"))
+    closed.chmod(0o700)
+    assert lines_of(bot, "FAILED") == [
+        f"FAILED   database       {closed} is no writable folder: set DB_PATH elsewhere"
+    ]
 
 
 def test_check_offline_leaves_discord_out(house: House) -> None:

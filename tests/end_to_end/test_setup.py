@@ -293,6 +293,21 @@ def test_comfyui_is_found_on_this_machine_and_can_be_left_out(house: House, sit:
     person.answer(WRITE)
     assert person.wait() == 0
     assert values_of(env_of(house))["COMFY_BASE_URL"] == house.comfyui.url
+    assert "Start ComfyUI" not in person.screen
+
+
+def test_without_comfyui_the_end_says_that_it_has_to_be_started_first(
+    house: House, sit: Sit
+) -> None:
+    person = sit()
+    person.answer(TOKEN, house.discord.token)
+    person.answer(INVITE)
+    person.answer(CHANNELS)
+    person.answer(COMFYUI, "s")
+    person.answer(ALERTS)
+    person.answer(WRITE)
+    person.wait_for("Start ComfyUI before the bot")
+    assert person.wait() == 0
 
 
 def test_a_disk_that_is_full_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from settings import (
     RedactingFilter,
     about_file,
     load_settings,
+    plain_value,
     read_environment,
-    without_comment,
 )
 from tests.harness.bot import REPOSITORY, SETTINGS
 
@@ -150,12 +150,20 @@ def test_what_cannot_be_a_token_is_called_what_it_is(token: str, said: str) -> N
 
 @pytest.mark.parametrize(
     ("value", "read"),
-    [("123 # mine", "123"), ("# none", ""), ("a#b", "a#b"), ("1,2\t# both # of them", "1,2")],
+    [
+        ("123 # mine", "123"),
+        ("# none", ""),
+        ("a#b", "a#b"),
+        ("1,2\t# both # of them", "1,2"),
+        ('"123"', "123"),
+        ("'fog # and rain' # mine", "fog # and rain"),
+        ("it's, or 'it' isn't", "it's, or 'it' isn't"),
+    ],
 )
-def test_a_comment_after_a_value_means_the_same_everywhere(
+def test_comments_and_quotes_around_a_value_mean_the_same_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, read: str
 ) -> None:
-    assert without_comment(value) == read
+    assert plain_value(value) == read
     (tmp_path / ".env").write_text(f"DEFAULT_NEGATIVE_PROMPT={value}\nDB_PATH={value}\n", "utf-8")
     monkeypatch.delenv("DEFAULT_NEGATIVE_PROMPT", raising=False)
     monkeypatch.setenv("DB_PATH", value)
@@ -169,9 +177,10 @@ MISSING = ["DISCORD_TOKEN is missing: copy it"]
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("nothing", "", "which does not exist; README.md, section 3"),
+        ("nothing", "", "which does not exist: --setup makes it (README.md, section 2)"),
         (".env.txt", "DISCORD_TOKEN=a.b.c", "which does not exist; rename .env.txt to .env"),
         (".env", "", "gives a value to nothing"),
+        (".env", "DISCORD_TOKEN: a.b.c", "value to nothing: a line is NAME=value"),
         (".env", "DISCORD_TOKEN=\nLOG_LEVEL=info", "gives a value to LOG_LEVEL"),
         (".env", "DISCORD_BOT_TOKEN=x", "setting of the bot: did you mean DISCORD_TOKEN?"),
     ],

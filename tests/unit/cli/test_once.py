@@ -52,6 +52,11 @@ def test_progress_is_shown_in_place_on_a_terminal_and_once_elsewhere(
     assert printed(monkeypatch, Terminal()) == f"\r{lines[0]}\r{lines[0]}\r{lines[1]}"
 
 
+def test_no_pass_is_counted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert show_progress(Progress("", {}), "") == "   0%"
+
+
 def test_no_file_is_overwritten_however_many_are_saved_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         texts = [str(number).encode() for number in range(40)]
