@@ -48,6 +48,9 @@ async def again(context: BotContext, interaction: Interaction, control: ControlI
     context.check_place(interaction)
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await context.job(control.key)
+    if job.image and not await asyncio.to_thread(context.store.picture, job.image):
+        await context.forms.open_from(interaction, replace(job, seed=None))
+        return
     try:
         fresh = replace(job, seed=new_seed())
         params, notes = check_offered(fresh, context.catalog.offers, context.settings)

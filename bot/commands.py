@@ -12,7 +12,7 @@ from typing import Any
 
 from discord import app_commands
 
-from bot import actions, blocked, gen, mine, queue
+from bot import actions, blocked, gen, mine, queue, use
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.permissions import check_manager
@@ -61,12 +61,14 @@ async def answer_unknown(context: BotContext, interaction: Interaction, control:
     raise UserError("This button comes from another version of the bot.")
 
 
-COMMANDS: tuple[app_commands.Command[Any, ..., Any] | app_commands.Group, ...] = (
+Command = app_commands.Command[Any, ..., Any] | app_commands.Group | app_commands.ContextMenu
+COMMANDS: tuple[Command, ...] = (
     gen.gen,
     queue.show_queue,
     mine.show_mine,
     refresh,
     blocked.blocked,
+    use.use_picture,
 )
 COMMAND_NAMES = {command.name for command in COMMANDS}
 
@@ -79,17 +81,23 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("form", "shape"): gen.choose,
     ("form", "count"): gen.choose,
     ("form", "length"): gen.show_modal,
+    ("form", "strength"): gen.choose,
+    ("form", "workflow"): gen.choose,
+    ("form", "source"): use.choose_source,
+    ("form", "picture"): use.show_window,
     ("form", "edit"): gen.show_modal,
     ("form", "retry"): gen.show_modal,
     ("form", "generate"): gen.generate,
     ("modal", "edit"): gen.on_modal,
     ("modal", "length"): gen.on_modal,
     ("modal", "retry"): gen.on_modal,
+    ("modal", "picture"): use.on_file,
     ("job", "cancel"): actions.cancel,
     ("queue", "cancel"): queue.cancel_chosen,
     ("mine", "page"): mine.turn_page,
     ("job", "again"): actions.on_again,
     ("job", "edit"): actions.edit,
+    ("job", "use"): use.use_result,
     ("job", "delete"): actions.delete,
     ("job", "remove"): actions.remove,
     ("job", "keep"): actions.keep,

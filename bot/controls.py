@@ -15,6 +15,7 @@ BUTTONS = {
     "cancel": ("Cancel", discord.ButtonStyle.danger),
     "again": ("Again", discord.ButtonStyle.primary),
     "edit": ("Edit", discord.ButtonStyle.secondary),
+    "use": ("Use…", discord.ButtonStyle.secondary),
     "delete": ("Delete", discord.ButtonStyle.secondary),
     "remove": ("Delete", discord.ButtonStyle.danger),
     "keep": ("Keep", discord.ButtonStyle.secondary),

@@ -15,16 +15,17 @@ from typing import Any
 
 import discord
 
-from binder import SHAPES, Size
-from bot.controls import ControlId, Controls, Interaction, button
+from bot.controls import Controls, Interaction, button
+from bot.menus import form_menus
 from bot.modal import PromptModal, empty_seed, given_back
 from bot.permissions import cannot_post
 from bot.running import absence
+from bot.sources import Source, kept, read
 from comfy_client import ComfyClient
 from job import JobParams
 from jobs.catalog import Catalog
 from jobs.draft import (
-    PAGE_SIZE,
+    STALE_LIST,
     Draft,
     Drafts,
     ExpiredForm,
@@ -32,9 +33,12 @@ from jobs.draft import (
     Stage,
     StaleForm,
     shown_size,
+    shown_strength,
 )
+from jobs.image import made_from
 from jobs.names import MENU_LIMIT, OptionNames, find_named
 from jobs.typed import FormError
+from jobs.worker import NOT_KEPT
 from settings import Settings
 from store import Store, StoreError
 from text import (
@@ -49,6 +53,7 @@ from text import (
 
 log = logging.getLogger(__name__)
 
+NO_TAKER = "No workflow of this bot works on pictures. Its owner can add one."
 CHANGED = "That form has changed in the meantime"  # why a modal becomes a form of its own
 
 
@@ -56,49 +61,19 @@ CHANGED = "That form has changed in the meantime"  # why a modal becomes a form 
 # The message of a form
 
 
-def form_menu(draft: Draft, name: str) -> discord.ui.Select[Any]:
-    """Return the menu for one of OPTION_PARAMS. A closed menu shows the chosen entry alone, so that
-    entry names the menu."""
-    chosen, page = getattr(draft.picture, name), draft.pages.get(name, 0)
-    options = menu_options(draft.offer.offered(name), chosen, page)
-    for option in options:
-        if option.default:
-            option.label = shorten_middle(f"{name.capitalize()}: {option.label}", OPTION_LIMIT)
-    return discord.ui.Select(
-        custom_id=str(ControlId("form", name, draft.key)),
-        placeholder=name.capitalize(),
-        options=options,
-    )
-
-
-def shape_menu(size: Size, chosen: str, key: str) -> discord.ui.Select[Any]:
-    """Return the menu of the shapes, each with its size."""
-    options = []
-    for shape in ("", *SHAPES):
-        shown = shown_size(size, shape)
-        label = f"Shape: {shown}" if shape == chosen else shown[0].upper() + shown[1:]
-        value = f"shape:{shape}:{size}"
-        options.append(discord.SelectOption(label=label, value=value, default=shape == chosen))
-    return discord.ui.Select(
-        custom_id=str(ControlId("form", "shape", key)), placeholder="Shape", options=options
-    )
-
-
 def form_view(draft: Draft) -> Controls:
-    """Return the controls of the form. Of its buttons, which both work, the one that is needed next
+    """Return the controls of the form. Of its buttons, which all work, the one that is needed next
     has a color."""
-    styles = discord.ButtonStyle
-    edit, generate = styles.primary, styles.secondary
-    if "a prompt" not in draft.missing():
-        edit, generate = styles.secondary, styles.success
-    size = draft.offer.size
-    return Controls(
-        *(form_menu(draft, name) for name in draft.offer.fields),
-        *([shape_menu(size, draft.picture.shape, draft.key)] if size else []),
-        button("form", "edit", draft.key, "Edit Prompts & Settings", edit),
-        button("form", "generate", draft.key, "Generate", generate),
-        *number_buttons(draft),
-    )
+    styles, missing = discord.ButtonStyle, draft.missing()
+    edit = styles.primary if "a prompt" in missing else styles.secondary
+    picture = styles.primary if "a picture" in missing else styles.secondary
+    generate = styles.success if styles.primary not in (edit, picture) else styles.secondary
+    has_picture = draft.offer.takes_image or len(draft.takers) > 0
+    buttons = [button("form", "picture", draft.key, "Picture", picture)] if has_picture else []
+    if draft.texts():  # an upscaler's has none, and Discord takes no empty window
+        buttons.insert(0, button("form", "edit", draft.key, "Edit Prompts & Settings", edit))
+    buttons.append(button("form", "generate", draft.key, "Generate", generate))
+    return Controls(*form_menus(draft), *buttons, *number_buttons(draft))
 
 
 def number_buttons(draft: Draft) -> list[discord.ui.Button[Any]]:
@@ -129,12 +104,19 @@ def form_embed(draft: Draft, away_since: float | None = None) -> discord.Embed:
         colour=discord.Colour.blurple(),
     )
     positive = picture.positive_prompt or "not written yet: press Edit Prompts & Settings"
-    embed.add_field(name="Prompt", value=escape(positive), inline=False)
+    if "positive" in offer.params:
+        embed.add_field(name="Prompt", value=escape(positive), inline=False)
     if "negative" in offer.params:
         negative = picture.negative_prompt or "none"
         embed.add_field(name="Negative prompt", value=escape(negative), inline=False)
     if draft.shows_workflow:
         embed.add_field(name="Workflow", value=escape(shorten_middle(draft.workflow, OPTION_LIMIT)))
+    if offer.takes_image:
+        shown = "not given yet: press Picture" if not picture.image else draft.image_note or "given"
+        embed.add_field(name="Picture", value=shown)
+        embed.set_thumbnail(url=draft.image_url if picture.image and draft.image_url else None)
+    if offer.strength is not None:
+        embed.add_field(name="Strength", value=shown_strength(picture.strength))
     for name in offer.fields:
         shown = getattr(picture, name) or "not chosen"
         if picture.model and name == "model":
@@ -164,43 +146,16 @@ def hints(draft: Draft, away_since: float | None = None) -> list[str]:
             "Some of what you typed was not accepted; it is still there under Edit Prompts &"
             " Settings."
         )
+    elif "a picture" in draft.missing():
+        lines.append(
+            "This workflow works on a picture: press Picture to send one, or use Apps > Use this"
+            " picture on any message with one."
+        )
     elif draft.missing() == ["a prompt"]:
         lines.append("Only the prompt is required; everything else has a default.")
     if len(draft.offer.models) > MENU_LIMIT:
         lines.append(f"{len(draft.offer.models)} models: `/gen model:` searches them.")
     return lines
-
-
-def menu_options(names: OptionNames, chosen: str, page: int) -> list[discord.SelectOption]:
-    """Return the entries of a menu. A list that does not fit is paged: Back first, More… last, and
-    the chosen value on every page."""
-    values = names.values
-
-    def option(index: int) -> discord.SelectOption:
-        value = values[index]
-        name = names.shown(value)
-        return discord.SelectOption(
-            label=name,
-            value=f"index:{index}:{names.fingerprint}",
-            description=shorten_middle(value, OPTION_LIMIT) if name != value else None,
-            default=value == chosen,
-        )
-
-    if len(values) <= MENU_LIMIT:
-        return [option(index) for index in range(len(values))]
-    first, last = page * PAGE_SIZE, min((page + 1) * PAGE_SIZE, len(values))
-    shown = [option(index) for index in range(first, last)]
-    if chosen in names and not first <= values.index(chosen) < last:
-        shown.insert(0, option(values.index(chosen)))
-    if page > 0:
-        back = f"{first - PAGE_SIZE + 1} to {first} of {len(values)}"
-        value = f"page:{page - 1}:{names.fingerprint}"
-        shown.insert(0, discord.SelectOption(label="Back", value=value, description=back))
-    if last < len(values):
-        more = f"{last + 1} to {min(last + PAGE_SIZE, len(values))} of {len(values)}"
-        value = f"page:{page + 1}:{names.fingerprint}"
-        shown.append(discord.SelectOption(label="More…", value=value, description=more))
-    return shown
 
 
 def workflow_gone(workflow: str, instead: str) -> str:
@@ -234,28 +189,113 @@ class Forms:
         self._check_place = check_place
         self._drafts = Drafts()
 
-    def workflow_of(self, user_id: int, text: str) -> str:
-        """Return the workflow that a person names, or used last, or the default."""
-        last = self._drafts.last(user_id)
-        name = self.catalog.names.find(text) if text else last.workflow if last else None
-        return name if name is not None and name in self.catalog.offers else self.catalog.default
+    def workflow_of(self, user_id: int, text: str, *, has_image: bool) -> str:
+        """Return the workflow that a person names, or used last, or the default; of those that take
+        a picture if there is one, and else of the others, but for a name."""
+        offers = self.catalog.offers
+        named = self.catalog.names.find(text) if text else None
+        if named and named in offers and (offers[named].takes_image or not has_image):
+            return named
+        last = [] if text else [draft.workflow for draft in self._drafts.newest(user_id)]
+        for name in (*last, self.catalog.default, *offers):
+            if name in offers and offers[name].takes_image == has_image:
+                return name
+        return self.catalog.default
+
+    def takers(self) -> OptionNames:
+        """Return the workflows that take a picture, as far as a menu has room for them."""
+        offers = self.catalog.offers
+        names = [name for name, offer in offers.items() if offer.takes_image]
+        return OptionNames(names[:MENU_LIMIT])
+
+    def check_takers(self) -> None:
+        """Raise UserError if no workflow takes a picture."""
+        if not len(self.takers()):
+            raise UserError(NO_TAKER)
 
     def draft(self, interaction: Interaction, key: str) -> Draft:
         """Return the draft behind a control that was used. Raises StaleForm."""
         return self._drafts.get(interaction.user.id, key)
 
-    async def open(self, interaction: Interaction, options: Mapping[str, str]) -> None:
+    async def open(
+        self, interaction: Interaction, options: Mapping[str, str], source: Source | None
+    ) -> None:
         """Answer /gen with an ephemeral form over a new draft, with the command's options in it;
         above it a line for each option that is wrong."""
         self._check_place(interaction)
-        workflow = options["workflow"]
-        draft = self._new_draft(interaction, self.workflow_of(interaction.user.id, workflow))
+        has_image, workflow = source is not None, options["workflow"]
+        name = self.workflow_of(interaction.user.id, workflow, has_image=has_image)
+        draft = self._new_draft(interaction, name)
         problems: list[str] = []
         if workflow:
             with collecting(problems):
-                find_named("workflow", workflow, self.catalog.names)
+                named = find_named("workflow", workflow, self.catalog.names)
+                if named != name and len(draft.takers):
+                    problems.append(f"The workflow {quote(named)} takes no picture.")
         problems += draft.apply_options(options)
+        if source is not None:
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            with collecting(problems):
+                await self._give(interaction, draft, source)
         await self._send(interaction, draft, in_lines(problems))
+
+    async def open_with(self, interaction: Interaction, sources: Sequence[Source]) -> None:
+        """Replace the deferred reply by a form with the first of some pictures. Raises UserError if
+        it is the only one and cannot be used."""
+        workflow = self.workflow_of(interaction.user.id, "", has_image=True)
+        draft = self._new_draft(interaction, workflow)
+        problems: list[str] = []
+        draft.use_image("", "", "")
+        draft.sources = sources[:MENU_LIMIT]
+        if len(sources) == 1:
+            await self._give(interaction, draft, sources[0])
+        else:
+            with collecting(problems):
+                await self._give(interaction, draft, sources[0])
+        await self._send(interaction, draft, in_lines(problems))
+
+    async def choose_source(self, interaction: Interaction, key: str, value: str) -> None:
+        """Put another picture of its message into a form, and show the form again."""
+        draft = self.draft(interaction, key)
+        await interaction.response.defer()
+        if draft.stage is not Stage.OPEN or value not in map(str, range(len(draft.sources))):
+            return
+        problems: list[str] = []
+        with collecting(problems):
+            await self._give(interaction, draft, draft.sources[int(value)])
+        await self._send(interaction, draft, in_lines(problems))
+
+    async def on_file(self, interaction: Interaction, key: str, source: Source) -> None:
+        """Put the file of a window into its form, over a workflow that takes a picture; into a new
+        form where the bot no longer has that one."""
+        self.check_takers()
+        notes: list[str] = []
+        stays = interaction.message is None  # what the window was opened from
+        try:
+            draft = self.draft(interaction, key)
+            if draft.stage is not Stage.OPEN:
+                raise SentForm
+        except StaleForm as stale:
+            workflow = self.workflow_of(interaction.user.id, "", has_image=True)
+            draft = self._new_draft(interaction, workflow)
+            notes.append(f"{stale.reason}, so here is a new one.")
+            stays = stays or isinstance(stale, SentForm)
+        await interaction.response.defer(ephemeral=True, thinking=stays)
+        with collecting(notes):
+            await self._give(interaction, draft, source)
+        await self._send(interaction, draft, in_lines(notes))
+
+    async def _give(self, interaction: Interaction, draft: Draft, source: Source) -> None:
+        """Read a picture and have the draft work on it, if need be over another workflow. Raises
+        UserError if it cannot be used; the draft keeps what it has."""
+        self.check_takers()
+        name, image = await read(interaction, self._store, source)
+        if draft.stage is not Stage.OPEN:  # Generate was pressed meanwhile
+            return
+        draft.use_image(name, source.url, made_from(image, self._settings.max_megapixels))
+        if not draft.offer.takes_image:
+            workflow = self.workflow_of(interaction.user.id, "", has_image=True)
+            draft.move_to(workflow, self.catalog.offer(workflow))
 
     async def open_from(self, interaction: Interaction, job: JobParams, note: str = "") -> None:
         """Replace the deferred reply by a form filled from a job, with a line for each setting that
@@ -267,11 +307,12 @@ class Forms:
             notes.insert(0, workflow_gone(workflow, draft.workflow))
         draft.typed = {}
         draft.change(positive_prompt=job.positive_prompt, seed=job.seed)
-        draft.shown_by = interaction.followup
+        image = await asyncio.to_thread(kept, self._store, job.image) if job.image else None
+        size = made_from(image, self._settings.max_megapixels) if image else ""
+        draft.use_image(job.image if image else "", "", size)
         notes += [*draft.name_loras(), note]
-        await interaction.edit_original_response(
-            content=in_lines(notes), embed=self._embed(draft), view=form_view(draft)
-        )
+        notes.append(NOT_KEPT if job.image and image is None else "")
+        await self._send(interaction, draft, in_lines(notes))
 
     async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
         """Show the form with the current lists and a note, over the default if its workflow is
@@ -280,6 +321,7 @@ class Forms:
         if workflow != draft.workflow:
             note = workflow_gone(draft.workflow, workflow)
         draft.move_to(workflow, self.catalog.offer(workflow))
+        draft.takers = self.takers()
         await self._show(interaction, draft, in_lines([note]))
 
     async def choose(self, interaction: Interaction, key: str, name: str, token: str) -> None:
@@ -290,11 +332,23 @@ class Forms:
             await interaction.response.defer()
             return
         try:
-            note = draft.choose(name, token)
+            if name == "workflow":
+                self._move(draft, token)
+            note = None if name == "workflow" else draft.choose(name, token)
         except FormError as stale:
             await self.show_anew(interaction, draft, stale.user_message)
         else:
             await self._show(interaction, draft, note)
+
+    def _move(self, draft: Draft, token: str) -> None:
+        """Go on over another workflow that takes a picture. Raises FormError if the menu is
+        old."""
+        _, index, fingerprint = f"{token}::".split(":")[:3]
+        takers = draft.takers = self.takers()
+        if fingerprint != takers.fingerprint or index not in map(str, range(len(takers))):
+            raise FormError(STALE_LIST)
+        workflow = takers.values[int(index)]
+        draft.move_to(workflow, self.catalog.offer(workflow))
 
     async def show_modal(self, interaction: Interaction, key: str, origin: str) -> None:
         """Open the modal for the buttons `edit` and `length` of the form, or `retry` below a
@@ -382,7 +436,8 @@ class Forms:
     ) -> None:
         """Open a new form for the texts of a modal whose own form (`old`, if its draft is left)
         cannot take them. It replaces a form that is of no use, or the refusal."""
-        workflow = old.workflow if old else self.workflow_of(interaction.user.id, "")
+        user_id = interaction.user.id
+        workflow = old.workflow if old else self.workflow_of(user_id, "", has_image=False)
         draft = self._new_draft(interaction, workflow, old)
         problems = draft.apply_typed(typed)
         note = f"{reason}, so here is a new one with what you typed."
@@ -407,8 +462,13 @@ class Forms:
         if last is not None:
             same = self._drafts.last(interaction.user.id, workflow)
             draft.copy_settings_from((source or same or last).picture)
+            draft.change(image="")
+            if source is not None:
+                draft.use_image(source.picture.image, source.image_url, source.image_note)
+                draft.sources = source.sources
             if last.stage is not Stage.SENT:
                 draft.resume(last)
+        draft.takers = self.takers()
         draft.place_note = cannot_post(interaction)
         self._drafts.put(interaction.user.id, draft)
         return draft
@@ -417,11 +477,13 @@ class Forms:
         return form_embed(draft, self._comfy.away_since)
 
     async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
-        """Reply with the form, ephemerally."""
+        """Reply with the form, ephemerally, or replace a deferred reply by it."""
         draft.shown_by = interaction.followup
-        await interaction.response.send_message(
-            note, embed=self._embed(draft), view=form_view(draft), ephemeral=True
-        )
+        form: dict[str, Any] = {"embed": self._embed(draft), "view": form_view(draft)}
+        if interaction.response.is_done():
+            await interaction.edit_original_response(content=note, **form)
+        else:
+            await interaction.response.send_message(note, **form, ephemeral=True)
 
     async def _show(self, interaction: Interaction, draft: Draft, note: str | None = None) -> None:
         """Replace the message that the interaction came from by the form."""

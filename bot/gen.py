@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Any
 
+import discord
 from discord import app_commands
 
 import binder
@@ -17,6 +18,7 @@ from bot.blocked import BlockedPrompt
 from bot.context import BotContext
 from bot.controls import ControlId, Interaction
 from bot.form import Forms, form_embed, retry_view
+from bot.sources import source_of
 from jobs.catalog import LISTS_AGE, Offer
 from jobs.draft import AS_IN_FILE, Stage, changes_since
 from jobs.names import OptionNames
@@ -34,6 +36,7 @@ from text import UserError, collecting, drop_lone_surrogates
     shape="Square, portrait, landscape, wide or tall",
     lora="Type any part of a LoRA's name: its tag is added to the prompt",
     count="How many pictures",
+    image="A picture to work on",
 )
 @app_commands.choices(
     shape=[app_commands.Choice(name=name, value=name) for name in (AS_IN_FILE, *binder.SHAPES)]
@@ -47,6 +50,7 @@ async def gen(
     shape: str | None = None,
     lora: str | None = None,
     count: app_commands.Range[int, 1, MOST_PICTURES] | None = None,
+    image: discord.Attachment | None = None,
 ) -> None:
     """Open a form, filled in from the command's options."""
     context: BotContext = interaction.client.context
@@ -61,7 +65,7 @@ async def gen(
         "count": str(count or ""),
     }
     texts = {name: drop_lone_surrogates(text or "") for name, text in given.items()}
-    await context.forms.open(interaction, texts)
+    await context.forms.open(interaction, texts, source_of(image) if image else None)
 
 
 @gen.autocomplete("model")
@@ -87,7 +91,9 @@ async def complete_workflow(
 def offer_of(interaction: Interaction) -> Offer:
     """Return the offer of the workflow that the command names, or of the one its form will have."""
     forms: Forms = interaction.client.context.forms
-    workflow = forms.workflow_of(interaction.user.id, interaction.namespace.workflow or "")
+    options = interaction.namespace
+    has_image = options.image is not None
+    workflow = forms.workflow_of(interaction.user.id, options.workflow or "", has_image=has_image)
     return forms.catalog.offer(workflow)
 
 

@@ -64,12 +64,17 @@ def is_withheld(job: Job) -> bool:
 
 def prompt_of(job: Job) -> str:
     """Return the beginning of the job's prompt, as markdown; empty if it is withheld."""
-    return "" if is_withheld(job) else escape(truncate(job.positive_prompt, PROMPT_SHOWN))
+    return "" if is_withheld(job) else escape(truncate(words_of(job), PROMPT_SHOWN))
+
+
+def words_of(job: Job) -> str:
+    """Return the job's prompt, or words in the place of one, which an upscaler's has not."""
+    return job.positive_prompt or f"({job.workflow}, without a prompt)"
 
 
 def description_of(job: Job, before: str = "") -> str:
     """Return the alt text of a job's picture, which is its prompt; not markdown."""
-    return truncate(before + job.positive_prompt, DESCRIPTION_LIMIT)
+    return truncate(before + words_of(job), DESCRIPTION_LIMIT)
 
 
 def buttons_of(message: discord.Message) -> set[str]:

@@ -13,6 +13,7 @@ from discord import app_commands
 
 from bot.context import BotContext
 from bot.controls import ControlId, Controls, Interaction, button, job_button
+from bot.messages import words_of
 from job import Job
 from store import Store
 from text import escape, truncate
@@ -67,7 +68,7 @@ def picture_line(number: int, job: Job) -> str:
     """Return a picture's line: when, a link to it, its prompt and its seed."""
     when = f"<t:{(job.completed_at or job.created_at) // 1000}:R>"
     place = f", [message]({address})" if (address := message_url(job)) else ""
-    prompt = escape(truncate(" ".join(job.positive_prompt.split()), PROMPT_IN_LIST))
+    prompt = escape(truncate(" ".join(words_of(job).split()), PROMPT_IN_LIST))
     seed = "" if job.seed is None else f", seed {job.seed}"
     return f"**{number}** {when}{place}: {prompt}{seed}"
 

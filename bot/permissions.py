@@ -24,6 +24,8 @@ def check_place(settings: Settings, interaction: Interaction) -> None:
     Discord leaves them the buttons."""
     command = interaction.command
     used = f"/{command.name}" if command else "This button"
+    if isinstance(command, discord.app_commands.ContextMenu):
+        used = f"“{command.name}”"
     if interaction.guild_id is None:
         raise UserError(f"{used} works in a server's channel, not in direct messages.")
     channel = interaction.channel
@@ -40,7 +42,7 @@ def check_place(settings: Settings, interaction: Interaction) -> None:
         advice = f"use {', '.join(here[:5])}" if here else "ask the bot's owner"
         raise UserError(f"{used} is not available in this channel. Please {advice}.")
     if settings.role_ids and not _has_role(settings, interaction):
-        what = used.lower()
+        what = used if command else "this button"
         raise UserError(f"You need a certain role to use {what} here. Please ask a moderator.")
     if not interaction.permissions.use_application_commands:
         raise UserError(NO_COMMANDS)

@@ -15,6 +15,7 @@ from discord import app_commands
 from bot.actions import cancel_job, tidy
 from bot.context import BotContext
 from bot.controls import BUTTONS, ControlId, Controls, Interaction, button
+from bot.messages import words_of
 from bot.permissions import is_moderator
 from bot.running import absence
 from job import Job, JobStatus
@@ -69,7 +70,7 @@ async def queue_message(
     user_id = str(interaction.user.id)
     own = [(place, job) for place, job in places if job.user_id == user_id][:OWN_SHOWN]
     for place, job in own:
-        prompt = escape(truncate(job.positive_prompt, OPTION_LIMIT))
+        prompt = escape(truncate(words_of(job), OPTION_LIMIT))
         is_running = job.status is JobStatus.RUNNING
         name = "Yours, running" if is_running else f"Yours: {place}"
         embed.add_field(name=name, value=prompt, inline=False)
@@ -95,7 +96,7 @@ def others_menu(others: Sequence[Entry]) -> discord.ui.Select[Any]:
         custom_id=str(ControlId("queue", "cancel", "")), placeholder=OTHERS_MENU + some
     )
     for place, job in shown:
-        words = " ".join(job.positive_prompt.split())
+        words = " ".join(words_of(job).split())
         menu.add_option(
             label=place.capitalize(), value=job.id, description=truncate(words, OPTION_LIMIT)
         )

@@ -34,11 +34,14 @@ from bot.messages import (
 )
 from bot.pictures import ENCODINGS, Original, Picture, Pictures, PictureTooLargeForDiscord
 from bot.running import QueuedReplies
+from bot.sources import kept
 from comfyui.errors import PictureMissing
 from job import Job
 from jobs.catalog import Catalog, Offer
-from jobs.draft import own_negative
+from jobs.draft import own_negative, shown_strength
+from jobs.image import made_from
 from jobs.names import OptionNames
+from settings import Settings
 from store import Store
 from text import PublicError, escape, shorten_middle, truncate
 
@@ -56,11 +59,14 @@ def job_label(job_id: str) -> str:
 
 
 def result_embed(
-    job: Job, offers: Mapping[str, Offer] | None = None, usual_negative: str = ""
+    job: Job,
+    offers: Mapping[str, Offer] | None = None,
+    usual_negative: str = "",
+    made_of: str = "",
 ) -> discord.Embed:
     """Return the settings of a finished job, as far as its workflow has them. `offers` are those of
     now: they name the model, and say whether there is more than one workflow. A negative prompt is
-    shown if it is not the one that a form begins with."""
+    shown if it is not the one that a form begins with. `made_of`: the picture it worked on."""
     offers = offers or {}
     embed = discord.Embed(description=prompt_of(job), colour=discord.Colour.green())
     offer = offers.get(job.workflow) or next(iter(offers.values()), None)
@@ -71,6 +77,8 @@ def result_embed(
         "Sampler": escape(job.sampler),
         "Scheduler": escape(job.scheduler),
         "Shape": shape_of(job, offer),
+        "Made from": made_of,
+        "Strength": shown_strength(job.strength) if job.strength else "",
         "Steps": str(job.steps or ""),
         "CFG": f"{job.cfg:g}" if job.cfg else "",
         "Length": f"{job.length} frames" if job.length else "",
@@ -109,7 +117,8 @@ def failure_embed(job: Job) -> discord.Embed:
 
 
 FIRST_PART = "first part"  # the message with the text and the buttons
-IN_CHANNEL = ("again", "edit", "delete")  # the buttons of a result
+IN_CHANNEL = ("again", "edit", "use", "delete")  # the buttons of a result
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # that a workflow can work on
 # In a DM, which has no commands to fill in or to queue; and after a moderator has said no.
 ONLY_DELETE = ("delete",)
 PROMPT_KEPT = 1800  # characters of a withheld prompt, which its person alone reads
@@ -134,12 +143,16 @@ def report_parts(
     offers: Mapping[str, Offer] | None = None,
     usual_negative: str = "",
     buttons: Sequence[str] = IN_CHANNEL,
+    made_of: str = "",
 ) -> Iterator[ReportPart]:
     """Yield the report of a finished job: one message, and more if the pictures are too many for
     it. Without `from_start` the first message is there and only pictures are missing. Pings only
     the person who asked."""
     for cause in dict.fromkeys(picture.cause for picture in pictures if picture.encoding):
         note += f"\n{cause}, so it is shown compressed."
+    is_of_use = any(offer.takes_image for offer in (offers or {}).values())
+    if not is_of_use or all(picture.suffix.lower() not in PICTURES for picture in pictures):
+        buttons = [name for name in buttons if name != "use"]
     for batch in batches([len(picture.data) for picture in pictures]):
         chosen = pictures[batch]
         names = [picture.stem for picture in chosen]
@@ -158,7 +171,8 @@ def report_parts(
             names.append(FIRST_PART)
             message["content"] = f"<@{job.user_id}>{note}"
             message["view"] = job_view(job.id, *buttons)
-            embed = result_embed(job, offers, usual_negative) if pictures else failure_embed(job)
+            shown = result_embed(job, offers, usual_negative, made_of)
+            embed = shown if pictures else failure_embed(job)
             message["embed"] = embed
             message["allowed_mentions"] = discord.AllowedMentions(
                 users=[discord.Object(int(job.user_id))]
@@ -208,16 +222,15 @@ class Poster:
         catalog: Catalog,
         pictures: Pictures,
         replies: QueuedReplies,
-        usual_negative: str,
+        settings: Settings,
     ) -> None:
-        """Take the replies, which say where a report is; `usual_negative` is what a form's negative
-        prompt begins with."""
+        """Take the replies, which say where a report is."""
         self._client = client
         self._store = store
         self._catalog = catalog
         self._pictures = pictures
         self._replies = replies
-        self._usual_negative = usual_negative
+        self._settings = settings
 
     async def post(self, job: Job, originals: Sequence[Original]) -> tuple[list[str], str]:
         """Post into the channel, or to the person alone if Discord does not take it there. Return
@@ -362,13 +375,19 @@ class Poster:
             from_start=FIRST_PART not in done,
             note=note,
             offers=self._catalog.offers,
-            usual_negative=self._usual_negative,
+            usual_negative=self._settings.default_negative_prompt,
             buttons=IN_CHANNEL if is_open else ONLY_DELETE,
+            made_of=await self._made_of(job),
         )
         for part in parts:
             seconds = TRY_SECONDS + part.size / MIN_UPLOAD_SPEED
             message = await asyncio.wait_for(place.send(**part.message), seconds)
             done.update(dict.fromkeys(part.names, str(message.id)))
+
+    async def _made_of(self, job: Job) -> str:
+        """Return the size of the picture that a job has worked on, if there was one."""
+        image = await asyncio.to_thread(kept, self._store, job.image) if job.image else None
+        return made_from(image, self._settings.max_megapixels) if image else ""
 
     async def remove(self, message: discord.PartialMessage, job_id: str, job: Job | None) -> None:
         """Delete the messages of a result. `message` is its first and goes last: as long as

@@ -93,8 +93,7 @@ class Reporter:
         self._store = store
         pictures = Pictures(comfy, threads, keep_metadata=settings.keep_metadata)
         self.replies = QueuedReplies(store, comfy)
-        usual = settings.default_negative_prompt
-        self._poster = Poster(client, store, catalog, pictures, self.replies, usual)
+        self._poster = Poster(client, store, catalog, pictures, self.replies, settings)
         self.alerts: Alerts | None = None
         self._slots = UploadSlots()
         self._in_order = asyncio.Lock()  # until a new result stands in its channel's line

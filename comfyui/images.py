@@ -55,11 +55,16 @@ class Unusable(Exception):
     """Why a file of one of FORMATS cannot be used."""
 
 
+def too_large(size: int) -> str:
+    """Return the sentence that refuses a file of so many bytes."""
+    most = f"at most {BYTES_MAX // 2**20} MB can be used"
+    return f"This file has {size / 2**20:.1f} MB; {most}. {SMALLER}"
+
+
 def kind_of(data: bytes) -> Image | str:
     """Return the picture in a file, or a sentence that refuses it and says what to send."""
     if len(data) > BYTES_MAX:
-        most = f"at most {BYTES_MAX // 2**20} MB can be used"
-        return f"This file has {len(data) / 2**20:.1f} MB; {most}. {SMALLER}"
+        return too_large(len(data))
     found = [kind for start, kind in FORMATS.items() if re.match(start, data, re.S)]
     if not found:
         names = (name for start, name in OTHERS.items() if re.match(start, data[:1000], re.S))

@@ -13,7 +13,7 @@ import re
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -23,7 +23,7 @@ from binder import OPTION_PARAMS, SEED_MAX, SHAPES, Size, in_shape
 from job import JobParams, PictureParams
 from jobs import lora
 from jobs.catalog import Catalog, Offer
-from jobs.names import MENU_LIMIT, find_named
+from jobs.names import MENU_LIMIT, OptionNames, find_named
 from jobs.offered import (
     NO_SHAPE,
     PARAM_NAMES,
@@ -115,6 +115,10 @@ class Draft:
     # The webhook of the last interaction whose reply is the form; all of that takes 42 kB.
     shown_by: Any = None
     corrected: set[int] = field(default_factory=set)  # refusals that are there no more, by id
+    image_url: str = ""  # where Discord shows the picture to work on, if that is known
+    image_note: str = ""  # its size
+    sources: Sequence[Any] = ()  # the pictures to choose from, where there are several
+    takers: OptionNames = field(default_factory=lambda: OptionNames(()))  # of a picture: workflows
 
     @classmethod
     def from_file(cls, workflow: str, offer: Offer, settings: Settings) -> Draft:
@@ -144,6 +148,11 @@ class Draft:
     def change(self, **changes: Any) -> None:
         """Replace some of the picture's params."""
         self.picture = replace(self.picture, **changes)
+
+    def use_image(self, image: str, url: str, note: str) -> None:
+        """Work on this picture: its hash, where Discord shows it, and its size."""
+        self.change(image=image)
+        self.image_url, self.image_note = url, note
 
     def set_if_offered(self, name: str, value: str) -> bool:
         """Choose a value for one of OPTION_PARAMS if it is offered, and return whether it is."""
@@ -389,8 +398,9 @@ class Draft:
     def resume(self, unsent: Draft) -> None:
         """Go on with what was filled in for a picture that was never sent. Numbers that were
         refused belong to their own workflow alone."""
-        kept = ("positive_prompt", "seed", "image", "strength")
+        kept = ("positive_prompt", "seed", "strength")
         self.change(**{name: getattr(unsent.picture, name) for name in kept})
+        self.use_image(unsent.picture.image, unsent.image_url, unsent.image_note)
         if unsent.workflow == self.workflow:
             self.typed = dict(unsent.typed)
         elif unsent.typed:
@@ -462,8 +472,12 @@ class Drafts:
 
     def last(self, user_id: int, workflow: str | None = None) -> Draft | None:
         """Return the person's newest draft, or that over a workflow, sent or not."""
-        newest = reversed(self._by_user.get(user_id, {}).values())
+        newest = self.newest(user_id)
         return next((draft for draft in newest if workflow in (None, draft.workflow)), None)
+
+    def newest(self, user_id: int) -> list[Draft]:
+        """Return the person's drafts, the newest first, sent or not."""
+        return list(reversed(self._by_user.get(user_id, {}).values()))
 
     def find(self, user_id: int, key: str) -> Draft:
         """Return the draft with this key, sent or not. Raises ExpiredForm if it is gone."""
@@ -514,6 +528,12 @@ def texts_of(picture: PictureParams) -> dict[str, str]:
 def shown_size(size: Size, shape: str) -> str:
     """Return a shape with its size, for people; `size` is of the workflow's file."""
     return f"{shape or AS_IN_FILE} ({made_size(size, shape)})"
+
+
+def shown_strength(strength: float) -> str:
+    """Return a strength with its name, for people; 0 is that of the workflow's file."""
+    names = (name for name, value in STRENGTHS.items() if value == strength)
+    return f"{next(names, 'own')} ({strength:g})" if strength else AS_IN_FILE
 
 
 def made_size(size: Size | None, shape: str) -> Size | None:

@@ -39,7 +39,6 @@ def is_large(image: Image, most: float) -> bool:
 
 
 def made_from(image: Image, most: float) -> str:
-    """Return a sentence about the picture that a result was made from."""
-    text = f"Made from a picture of {image.width} x {image.height}"
+    """Return the size of the picture that a job works on, and what it is scaled down to."""
     scaled = f", scaled down to {most:g} megapixels" if is_large(image, most) else ""
-    return f"{text}{scaled}."
+    return f"{image.width} x {image.height}{scaled}"

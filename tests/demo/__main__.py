@@ -25,11 +25,12 @@ from typing import Any
 from bot.queue import OTHERS_MENU
 from tests.demo.page import Changed, Deed, Dialog, Event, Note, Said, page, pieces
 from tests.harness.bot import Bot, Installation, settings_for
-from tests.harness.labels import AGAIN, CORRECT_IT, DELETE, EDIT_PROMPTS, GENERATE
+from tests.harness.labels import AGAIN, CORRECT_IT, DELETE, EDIT_PROMPTS, GENERATE, USE
 from tests.harness.steps import ask_to_delete, chosen, fields, labels, open_form, text_of
 from tests.standins.comfyui.nodes import flux_workflow
+from tests.standins.comfyui.pictures import draw_png
 from tests.standins.comfyui.server import ComfyUIStandIn
-from tests.standins.discord.people import Channel, Person
+from tests.standins.discord.people import Channel, File, Person, Reply
 from tests.standins.discord.schema import (
     LOADING,
     MANAGE_GUILD,
@@ -50,6 +51,7 @@ LORA = "ink"  # a part of its name
 UNWANTED, WANTED = "a banner that says FREE COINS", "a chest of gold coins on the sea bed"
 TERM = "free coin*"
 WORKFLOW, FLUX_PROMPT = "flux", "a paper boat on a pond, soft rain"
+RESTYLED = "the same harbor, painted in oil"
 MODERATOR = MEMBER_PERMISSIONS | MANAGE_GUILD | MANAGE_MESSAGES
 
 
@@ -192,6 +194,7 @@ class Play:
         self.channel = channel
         self.chat = Conversation(discord)
         self.results: list[dict[str, Any]] = []
+        self.people: dict[str, Person] = {}
 
     def fill_in_the_form(self, mira: Person) -> dict[str, Any]:
         """/gen, the menus, the modal refused once; returns the form, filled in."""
@@ -245,6 +248,7 @@ class Play:
         """While one picture is made, more are asked for."""
         chat, (first,) = self.chat, self.results
         noor, ada, lee = map(chat.joined_by, ("noor", "ada", "lee"))
+        self.people = {"noor": noor, "lee": lee}
         self.comfyui.seconds_per_step = 0.0
         self.comfyui.hold()
         chat.note("others like it")
@@ -278,7 +282,7 @@ class Play:
         chat.note("the bot's owner adopts a second workflow: comfygen.py --adopt flux.json")
         chat.does(kim, "types `/refresh`, so that the bot offers it without a restart")
         reply = kim.slash("refresh", self.channel).wait()
-        chat.says(reply.wait_message(lambda m: "2 workflows" in m["content"]), alone_to=kim)
+        chat.says(reply.wait_message(lambda m: "4 workflows" in m["content"]), alone_to=kim)
         chat.does(mira, f"types `/gen workflow:{WORKFLOW} prompt:{FLUX_PROMPT}`")
         options = {"workflow": WORKFLOW, "prompt": FLUX_PROMPT}
         form = mira.slash("gen", self.channel, **options).wait()
@@ -287,6 +291,39 @@ class Play:
         chat.says(form.message, alone_to=mira)
         self.generate(mira, form.message)
         self.show_the_next_result()
+
+    def work_on_pictures(self) -> None:
+        """A result is enlarged, and a person's photo restyled."""
+        chat = self.chat
+        noor, lee = self.people["noor"], self.people["lee"]
+        chat.note("a picture in the channel can be worked on: two workflows for that come along")
+        chat.does(noor, f"presses **{USE}** under the boat, and chooses the workflow `upscale`")
+        form = noor.press(self.results[-1], USE)
+        noor.select(self.shown(form), "Workflow", "upscale").wait()
+        chat.says(self.shown(form), alone_to=noor)
+        self.generate(noor, self.shown(form))
+        self.show_the_next_result()
+        photo = File("harbor.png", draw_png(b"harbor", (2016, 1512), {}, 0))
+        chat.does(lee, "posts a photo, and chooses **Apps > Use this picture** on it")
+        form = lee.use_app("Use this picture", lee.post(self.channel, "our harbor", photo))
+        chat.says(self.shown(form), alone_to=lee)
+        model = next(name for name in labels(self.shown(form), "Model") if "wai" in name)
+        chat.does(lee, "chooses workflow, model and strength, and types what it becomes")
+        lee.select(self.shown(form), "Workflow", "edit").wait()
+        lee.select(self.shown(form), "Model", model).wait()
+        lee.select(self.shown(form), "Strength", "Strong (0.7)").wait()
+        modal = lee.press(self.shown(form), EDIT_PROMPTS).wait().modal
+        assert modal is not None
+        lee.submit(modal, positive_prompt=RESTYLED).wait()
+        chat.says(self.shown(form), alone_to=lee)
+        self.generate(lee, self.shown(form))
+        self.show_the_next_result()
+        assert fields(self.results[-1])["Strength"] == "strong (0.7)"
+
+    @staticmethod
+    def shown(form: Reply) -> dict[str, Any]:
+        """A form over a picture, as it stands now."""
+        return form.wait_message(lambda message: bool(message["embeds"]))
 
     def tidy_up(self, mira: Person) -> None:
         """Delete a picture, and look at what is left with /mine."""
@@ -419,6 +456,7 @@ def main() -> int:
         channel = discord.guild.add_channel("pictures")
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         installation = Installation(Path(folder) / "comfygen")
+        installation.add_shipped()
         installation.configure(settings_for(discord, comfyui, channel.id))
         play = Play(installation, discord, comfyui, channel)
         play.chat.note(
@@ -433,6 +471,7 @@ def main() -> int:
             play.make_the_first_picture(mira, play.fill_in_the_form(mira))
             play.fill_the_queue(mira, kim)
             play.adopt_a_second_workflow(mira, kim)
+            play.work_on_pictures()
             play.tidy_up(mira)
             path, conversation = play.save()
         except AssertionError as error:

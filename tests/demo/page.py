@@ -371,7 +371,8 @@ def _used(message: Json) -> str:
     if not used:
         return ""
     name = used["user"]["global_name"]
-    command = f"{escape(name)} used <b>/{escape(used['name'])}</b>"
+    slash = "" if used["name"][:1].isupper() else "/"  # a message's menu has none
+    command = f"{escape(name)} used <b>{slash}{escape(used['name'])}</b>"
     return f'<p class="used">{_avatar(name)}{command}</p>'
 
 

@@ -50,11 +50,14 @@ def test_the_demo_plays_the_whole_conversation_and_writes_it_as_a_page(
     (picture,) = folder.glob("*.png")
     assert "<script" not in text
     assert not re.search(r"https?:|url\(|@import|<link", text)
-    inlined = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', text)
+    inlined = re.findall(r'<img class="picture" [^>]*src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(inlined[0]) == picture.read_bytes()
-    assert len(inlined) == len(set(inlined)) == 7
+    assert len(inlined) == len(set(inlined)) == 9
     sizes = [struct.unpack(">II", base64.b64decode(data)[16:24]) for data in inlined]
-    assert sorted(sizes) == [(1024, 1024), (1248, 1824), *[(1536, 1536)] * 5]  # Flux, a portrait
+    worked_on = [(1624, 1216), (2048, 2048)]  # scaled down and restyled, and enlarged
+    own = [(1024, 1024), (1248, 1824), *[(1536, 1536)] * 5]  # Flux, a portrait
+    assert sorted(sizes) == sorted([*worked_on, *own])
+    assert "2016 x 1512, scaled down to 2 megapixels" in text
     whole = 'portrait <span class="whole">(832 x 1216)</span>'
     assert text.count(whole) == 3  # its menu, its form, its result
     assert (

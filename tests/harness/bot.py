@@ -57,6 +57,11 @@ class Installation:
         self.workflow = folder / SHIPPED_WORKFLOW / "base.json"
         self.database = folder / "data/comfygen.db"
 
+    def add_shipped(self) -> None:
+        """Put the other workflows that come with the program beside the default one."""
+        for name in ("edit", "upscale"):
+            shutil.copytree(REPOSITORY / "workflows" / name, self.folder / "workflows" / name)
+
     def add_workflow(
         self, name: str, workflow: object, bindings: Mapping[str, list[str]] | None = None
     ) -> Path:

@@ -11,11 +11,14 @@ import re
 import time
 from typing import Any
 
+from aiohttp import web
+
 from tests.standins.discord.gateway import (
     Gateway,
 )
 from tests.standins.discord.people import (
     Channel,
+    File,
     Person,
     Stored,
     iso_now,
@@ -51,6 +54,8 @@ from tests.standins.discord.schema import (
 class MessageServer(RestServer):
     """The messages. The bot and the people in them are the server's."""
 
+    api_url: str
+    application_id: int
     bot_user_id: int
     _gateway: Gateway
     _bot: Json
@@ -65,6 +70,34 @@ class MessageServer(RestServer):
         a channel's `history`."""
         with self._changed:
             return list(self._messages[message["id"]].history)
+
+    def attachment_bytes(self, attachment: Json) -> bytes:
+        """The content of an attachment, or of an embed's image or thumbnail. KeyError when it was
+        forgotten: the last 100 requests with files are kept, up to 200 MiB."""
+        with self._changed:
+            return self._bytes[attachment["url"]]
+
+    def forget_file(self, attachment: Json) -> None:
+        """From now on its address is answered with 404, as after the end of its message."""
+        with self._changed:
+            del self._bytes[attachment["url"]]
+
+    def _lend(self, file: File) -> Json:
+        """The attachment of a command or of a modal: the bot can load it from its address."""
+        upload = self._uploaded(self.application_id, file.name, file.content, "ephemeral-")
+        return {**upload, "ephemeral": True}
+
+    def _uploaded(self, place: int, name: str, content: bytes, kind: str = "") -> Json:
+        """The attachment that a file becomes, and its bytes kept for _download()."""
+        upload = new_upload(self.api_url.removesuffix("/api/v10"), place, name, content, kind)
+        self._bytes[upload["url"]] = content
+        return upload
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        """GET of a file: Discord's CDN, which has a host of its own."""
+        with self._changed:
+            content = self._bytes.get(str(request.url))
+        return web.Response(body=content) if content is not None else web.Response(status=404)
 
     def _apply(self, call: RestCall, stored: Stored, parse: tuple[str, ...]) -> Answer:
         """GET, PATCH or DELETE of one message."""
@@ -136,8 +169,7 @@ class MessageServer(RestServer):
                 result.append({**kept[str(entry["id"])], **described})
             elif int(entry["id"]) in uploads:
                 name, content = uploads.pop(int(entry["id"]))
-                upload = new_upload(channel.id, entry.get("filename") or name, content)
-                self._bytes[upload["url"]] = content
+                upload = self._uploaded(channel.id, entry.get("filename") or name, content)
                 call._urls.append(upload["url"])
                 result.append({**upload, **described})
             else:
@@ -190,7 +222,7 @@ class MessageServer(RestServer):
     def _render(self, stored: Stored) -> None:
         """Sets embeds, components and attachments as Discord shows them: a file that an embed
         shows is not in `attachments`."""
-        embeds = [{**embed, "type": "rich"} for embed in copy.deepcopy(stored.embeds)]
+        embeds = [{"type": "rich", **embed} for embed in copy.deepcopy(stored.embeds)]
         loose = [upload for upload in stored.uploads if upload["id"] not in stored.embedded]
         shown = {"embeds": embeds, "components": numbered(stored.components)}
         stored.data.update({**shown, "attachments": loose})
@@ -250,12 +282,11 @@ def _show_files(draft: Stored) -> None:
             holder["description"] = upload["description"]
 
 
-def new_upload(place: int, filename: str, content: bytes) -> Json:
+def new_upload(host: str, place: int, filename: str, content: bytes, kind: str) -> Json:
     """The attachment that a file becomes; `place` is the id in its address."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", filename)  # as Discord does
     upload_id = str(snowflake())
-    path = f"attachments/{place}/{upload_id}/{name}?ex=7fffffff&is=60000000&hm=5eed"
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    upload = {"id": upload_id, "filename": name, "size": len(content), "content_type": kind}
-    upload["url"] = f"https://cdn.discordapp.com/{path}"
-    return {**upload, "proxy_url": f"https://media.discordapp.net/{path}"}
+    path = f"{kind}attachments/{place}/{upload_id}/{name}?ex=7fffffff&is=60000000&hm=5eed"
+    media = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    upload = {"id": upload_id, "filename": name, "size": len(content), "content_type": media}
+    return {**upload, **dict.fromkeys(("url", "proxy_url"), f"{host}/{path}")}

@@ -22,12 +22,15 @@ from tests.standins.discord.schema import (
     AUTOCOMPLETE,
     BOT_PERMISSIONS,
     BUTTON,
+    CHAT_INPUT,
     COMMAND,
     COMPONENT,
     DM_PERMISSIONS,
+    FILE_UPLOAD,
     LOADING,
     MEMBER_PERMISSIONS,
     MODAL_SUBMIT,
+    ON_MESSAGE,
     STRING_SELECT,
     SUBCOMMANDS,
     TEXT_INPUT,
@@ -390,10 +393,33 @@ class Person:
 
     def say(self, channel: Channel, text: str = "hello", times: int = 1) -> None:
         """Writes into a channel, as often as told."""
+        for _ in range(times):
+            self.post(channel, text)
+
+    def post(self, channel: Channel, text: str, *files: File, embeds: Iterable[Json] = ()) -> Json:
+        """Writes a message with files, and with what Discord shows of its links; the message."""
         with self._standin._changed:
-            for _ in range(times):
-                data = {"author": self._user(), "content": text}
-                self._standin._store(Stored(data, channel))
+            uploads = [self._standin._uploaded(channel.id, f.name, f.content) for f in files]
+            data = {"author": self._user(), "content": text}
+            stored = Stored(data, channel, embeds=list(embeds), uploads=uploads)
+            return self._standin._store(stored).data
+
+    def delete(self, message: Json) -> None:
+        """Deletes a message, as its author or a moderator."""
+        with self._standin._changed:
+            self._standin._delete(self._seen(message))
+
+    def use_app(self, name: str, message: Json) -> Reply:
+        """Apps > `name` on a message."""
+        with self._standin._changed:
+            stored = self._seen(message)
+            command, guild_id = self._find_command(name, stored.channel, ON_MESSAGE)
+            target = stored.data["id"]
+            data = {"id": command["id"], "name": name, "type": ON_MESSAGE, "target_id": target}
+            data |= {"resolved": {"messages": {target: self._standin._shown(stored)}}}
+            data |= {"guild_id": str(guild_id)} if guild_id else {}
+            reply = Reply(self._standin, self, stored.channel, COMMAND, None, name)
+            return self._standin._interact(reply, data)
 
     def slash(self, command: str, channel: Channel | None = None, /, **options: Any) -> Reply:
         """Uses a command in a channel; no channel: in the DM. A subcommand is named after its
@@ -445,8 +471,9 @@ class Person:
             assert button["style"] != 5, f"the button {label!r} opens {button.get('url')}"
             return self._use_component(stored, button, {})
 
-    def submit(self, modal: Json, /, **values: str) -> Reply:
-        """Submits a modal; texts by the inputs' custom_ids, those not named keep what is there."""
+    def submit(self, modal: Json, /, *files: File, **values: str) -> Reply:
+        """Submits a modal; texts by the inputs' custom_ids, those not named keep what is there.
+        The files go into its file field."""
         assert isinstance(modal, Modal), "only a modal that the bot has shown can be submitted"
         opener = modal.opened_by
         assert opener._person is self, f"{self} doesn't see the modal of {opener._person}"
@@ -461,10 +488,19 @@ class Person:
             assert not text or least <= len(text) <= most, f"{key}: {least} to {most} characters"
             assert item["style"] == 2 or "\n" not in text, f"{key} is a single line"
 
+        uploads = {u["id"]: u for u in map(self._standin._lend, files)}
+        fields = [part for part in parts if part["type"] == FILE_UPLOAD]
+        assert fields or not files, "there is no field for files"
+        for item in fields:
+            least = item.get("min_values", 1) if item.get("required", True) else 0
+            assert least <= len(files) <= item.get("max_values", 1), "so many files are not taken"
+
         def mirror(part: Json) -> Json:
             shape: Json = {key: part[key] for key in ("type", "id", "custom_id") if key in part}
             if part["type"] == TEXT_INPUT:
                 shape["value"] = filled[part["custom_id"]]
+            elif part["type"] == FILE_UPLOAD:
+                shape["values"] = [*uploads]
             elif "component" in part:
                 shape["component"] = mirror(part["component"])
             elif "components" in part:
@@ -473,6 +509,7 @@ class Person:
 
         data = {"custom_id": modal["custom_id"]}
         data |= {"components": [mirror(part) for part in modal["components"]]}
+        data |= {"resolved": {"attachments": uploads}} if uploads else {}
         reply = Reply(self._standin, self, opener._channel, MODAL_SUBMIT, opener._source)
         return self._standin._interact(reply, data)
 
@@ -523,7 +560,9 @@ class Person:
                 option["value"] = upload["id"]
         return {"resolved": {"attachments": attached}} if attached else {}
 
-    def _find_command(self, name: str, channel: Channel) -> tuple[Json, int | None]:
+    def _find_command(
+        self, name: str, channel: Channel, kind: int = CHAT_INPUT
+    ) -> tuple[Json, int | None]:
         """The command and its guild's id, or None for a global one; as the client's list shows."""
         guild, has = channel.guild, self.permissions_in(channel)
         usable = VIEW_CHANNEL | USE_APPLICATION_COMMANDS
@@ -534,7 +573,8 @@ class Person:
                 needed = int(command["default_member_permissions"] or 0)
                 allowed = not guild or has & needed == needed
                 contexts = command["contexts"] or [0, 1] if command["dm_permission"] else [0]
-                if command["name"] == name and allowed and (0 if guild else 1) in contexts:
+                is_named = (command["type"], command["name"]) == (kind, name)
+                if is_named and allowed and (0 if guild else 1) in contexts:
                     return command, scope
         known = {scope: [c["name"] for c in cs] for scope, cs in self._standin.commands.items()}
         raise AssertionError(f"/{name} isn't offered to {self} in {channel.name}; all: {known}")

@@ -332,7 +332,7 @@ class RestServer:
         while len(self._heavy) > 100 or sum(map(_weight, self._heavy)) > 200 * MIB:
             old = self._heavy.popleft()
             for url in old._urls:
-                del self._bytes[url]
+                self._bytes.pop(url, None)
             for name, content in old.files.items():
                 digest = hashlib.sha256(content).hexdigest()
                 old.files[name] = f"sha256={digest} size={len(content)}".encode()

@@ -45,6 +45,10 @@ SUPPRESS_EMBEDS, EPHEMERAL, LOADING, SILENT = 1 << 2, 1 << 6, 1 << 7, 1 << 12
 
 # Component types
 ROW, BUTTON, STRING_SELECT, TEXT_INPUT, TEXT_DISPLAY, LABEL = 1, 2, 3, 4, 10, 18
+FILE_UPLOAD = 19
+
+# Types of commands: a slash command, and a message's context menu
+CHAT_INPUT, ON_MESSAGE = 1, 3
 
 # Types of command options that have options of their own: a subcommand, a group of them
 SUBCOMMANDS = (1, 2)
@@ -333,7 +337,18 @@ _TEXT_INPUT = {
     "value": _text(4000),
     "placeholder": _text(100),
 }
-_LABELLED = _components({TEXT_INPUT: _component({**_TEXT_INPUT, "label": _one_of(None)})})
+_FILE_UPLOAD = {
+    **_CUSTOM_ID,
+    "min_values": _whole(0, 10),
+    "max_values": _whole(1, 10),
+    "required": _boolean,
+}
+_LABELLED = _components(
+    {
+        TEXT_INPUT: _component({**_TEXT_INPUT, "label": _one_of(None)}),
+        FILE_UPLOAD: _component(_FILE_UPLOAD),
+    }
+)
 _WITH_LABEL = _components({TEXT_INPUT: _component({**_TEXT_INPUT, "label*": _text(45, 1)})})
 _IN_MODAL = {
     ROW: _component({"components*": _array(_WITH_LABEL, 1, 1)}),
@@ -390,22 +405,26 @@ def _command_option(form: Form, value: Any, at: str) -> None:
     _object(fields, bounds + _LOCALIZED)(form, value, at)
 
 
-COMMANDS = _array(
-    _object(
-        {
-            **_DESCRIBED,
-            "type": _one_of(1),  # the stand-in has no context menus
-            "options": _array(_command_option, 25),
-            "contexts": _array(_one_of(0, 1, 2), 3),
-            "integration_types": _array(_one_of(0, 1), 2),
-            "default_member_permissions": _bit_set,
-            "dm_permission": _boolean,
-            "nsfw": _boolean,
-        },
-        f"id handler default_permission {_LOCALIZED}",
-    ),
-    100,
-)
+_COMMAND: dict[str, Rule] = {
+    "contexts": _array(_one_of(0, 1, 2), 3),
+    "integration_types": _array(_one_of(0, 1), 2),
+    "default_member_permissions": _bit_set,
+    "dm_permission": _boolean,
+    "nsfw": _boolean,
+}
+_ON_MESSAGE = {**_COMMAND, "name*": _text(32, 1), "type*": _one_of(ON_MESSAGE)}
+_CHAT_INPUT = {**_DESCRIBED, **_COMMAND, "type": _one_of(CHAT_INPUT, ON_MESSAGE)}
+_CHAT_INPUT |= {"options": _array(_command_option, 25)}
+
+
+def _command(form: Form, value: Any, at: str) -> None:
+    on_message = isinstance(value, dict) and value.get("type") == ON_MESSAGE
+    # A context menu has no description and no options: Discord refuses both.
+    fields = _ON_MESSAGE if on_message else _CHAT_INPUT
+    _object(fields, f"id handler default_permission {_LOCALIZED}")(form, value, at)
+
+
+COMMANDS = _array(_command, 100)
 
 OPEN_DM = _object({"recipient_id*": _id})
 DEFERRAL = _object({"flags": _bits(EPHEMERAL)})
@@ -445,7 +464,9 @@ def check_commands(form: Form, commands: list[Json]) -> None:
         if len(json.dumps(command, ensure_ascii=False)) > 8000:
             message = "Command exceeds maximum size (8000)"
             form.error(str(index), "APPLICATION_COMMAND_TOO_LARGE", message)
-    if len({command["name"] for command in commands}) != len(commands):
+    if sum(command.get("type") == ON_MESSAGE for command in commands) > 15:
+        form.error("type", "APPLICATION_COMMANDS_TOO_MANY", "At most 15 context menus of a kind")
+    if len({(command.get("type", 1), command["name"]) for command in commands}) != len(commands):
         message = "Application command names must be unique"
         form.error("name", "APPLICATION_COMMANDS_DUPLICATE_NAME", message)
 

@@ -28,13 +28,9 @@ from aiohttp import web
 from tests.standins.discord.gateway import (
     Gateway,
 )
-from tests.standins.discord.messages import (
-    MessageServer,
-    new_upload,
-)
+from tests.standins.discord.messages import MessageServer
 from tests.standins.discord.people import (
     Channel,
-    File,
     Guild,
     Modal,
     Person,
@@ -154,7 +150,7 @@ class DiscordStandIn(MessageServer):
         app = web.Application(client_max_size=1024 * MIB)
         app.router.add_get("/gateway", self._gateway.accept)
         app.router.add_route("*", "/api/v10{path:/.*}", self._rest)
-        app.router.add_get("/ephemeral-attachments/{path:.*}", self._download)
+        app.router.add_get("/{kind:(ephemeral-)?attachments}/{path:.*}", self._download)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         try:
             await runner.setup()
@@ -196,12 +192,6 @@ class DiscordStandIn(MessageServer):
     def manager(self, name: str = "boss") -> Person:
         """A new person who may manage the server."""
         return self.person(name, permissions=MEMBER_PERMISSIONS | MANAGE_GUILD)
-
-    def attachment_bytes(self, attachment: Json) -> bytes:
-        """The content of an attachment, or of an embed's image or thumbnail. KeyError when it was
-        forgotten: the last 100 requests with files are kept, up to 200 MiB."""
-        with self._changed:
-            return self._bytes[attachment["url"]]
 
     # --------------------------------------------------------------------------------- waiting
 
@@ -304,19 +294,6 @@ class DiscordStandIn(MessageServer):
                 payload["message"] = self._shown(reply._source)
             self._gateway.emit("INTERACTION_CREATE", payload, token=reply.token)
             return reply
-
-    def _lend(self, file: File) -> Json:
-        """The attachment of a command: the bot can load it from its address."""
-        upload = new_upload(self.application_id, file.name, file.content)
-        path = f"ephemeral-attachments/{self.application_id}/{upload['id']}/{upload['filename']}"
-        address = f"{self.api_url.removesuffix('/api/v10')}/{path}"
-        self._bytes[address] = file.content
-        return {**upload, "ephemeral": True, "url": address, "proxy_url": address}
-
-    async def _download(self, request: web.Request) -> web.StreamResponse:
-        with self._changed:
-            content = self._bytes.get(str(request.url))
-        return web.Response(body=content) if content is not None else web.Response(status=404)
 
     @route("POST", r"/interactions/(\d+)/([^/]+)/callback")
     def _callback(self, call: RestCall, interaction_id: str, token: str) -> Answer:
@@ -619,15 +596,16 @@ class DiscordStandIn(MessageServer):
         if not form.errors:
             check_commands(form, call.body)
         self._judge(call, form)
-        old = {command["name"]: command["id"] for command in self.commands.get(scope, [])}
-        base: Json = {"type": 1, "application_id": str(self.application_id), "options": []}
-        base |= {"contexts": None, "integration_types": [0], "default_member_permissions": None}
-        base |= {"dm_permission": True, "nsfw": False, "guild_id": scope and str(scope)}
+        old = {(c["type"], c["name"]): c["id"] for c in self.commands.get(scope, [])}
+        base: Json = {"type": 1, "application_id": str(self.application_id), "description": ""}
+        base |= {"options": [], "contexts": None, "integration_types": [0]}
+        base |= {"default_member_permissions": None, "dm_permission": True, "nsfw": False}
+        base |= {"guild_id": scope and str(scope)}
         registered = []
         for sent in call.body:
             given = {key: value for key, value in sent.items() if value is not None}
-            ids = {"id": old.get(sent["name"], str(snowflake())), "version": str(snowflake())}
-            registered.append({**base, **given, **ids})
+            known = old.get((given.get("type", 1), sent["name"]), str(snowflake()))
+            registered.append({**base, **given, "id": known, "version": str(snowflake())})
         self.commands[scope] = registered
         self.syncs += 1
         return 200, registered

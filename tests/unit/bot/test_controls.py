@@ -16,7 +16,7 @@ def words() -> set[str]:
     """Return the words on all buttons of forms and jobs."""
 
     async def read() -> set[str]:
-        draft = Draft.from_file("main", an_offer(), settings())
+        draft = Draft.from_file("main", an_offer(takes_image=True), settings())
         views: Any = [*form_view(draft).children, *retry_view(draft).children]
         return {item.label for item in views if hasattr(item, "label")}
 
@@ -35,4 +35,6 @@ def test_the_words_on_buttons_stay_those_that_people_know() -> None:
         "Edit Prompts & Settings",
         "Generate",
         "Keep",
+        "Picture",
+        "Use…",
     }

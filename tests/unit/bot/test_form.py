@@ -19,7 +19,8 @@ import binder
 from binder import OPTION_PARAMS
 from bot.commands import HANDLERS
 from bot.controls import ControlId
-from bot.form import Forms, form_embed, form_view, menu_options, retry_view
+from bot.form import Forms, form_embed, form_view, retry_view
+from bot.menus import menu_options
 from bot.modal import PromptModal, given_back
 from job import Job, JobParams, JobStatus, PictureParams
 from jobs.catalog import Offer
@@ -1175,6 +1176,9 @@ class FakeResponse:
     def __init__(self, interaction: FakeInteraction) -> None:
         self._interaction = interaction
 
+    def is_done(self) -> bool:
+        return self._interaction.answers != []
+
     async def send_message(self, content: str | None = None, **more: Any) -> None:
         self._first("send_message", {"content": content, **more})
 
@@ -1237,7 +1241,7 @@ class House:
     ) -> FakeInteraction:
         """/gen."""
         interaction: Any = FakeInteraction(user_id)
-        await self.forms.open(interaction, options(prompt=prompt, model=model, seed=seed))
+        await self.forms.open(interaction, options(prompt=prompt, model=model, seed=seed), None)
         return interaction  # type: ignore[no-any-return]
 
     async def choose(self, key: str, name: str, token: str, user_id: int = 1) -> FakeInteraction:
