@@ -20,7 +20,6 @@ from bot.controls import ControlId, Controls, Interaction, button
 from bot.modal import PromptModal, empty_seed, given_back
 from bot.permissions import cannot_post
 from bot.running import absence
-from comfy_client import ComfyClient
 from job import JobParams
 from jobs.catalog import Catalog
 from jobs.draft import (
@@ -34,6 +33,7 @@ from jobs.draft import (
     shown_size,
 )
 from jobs.names import MENU_LIMIT, OptionNames, find_named
+from jobs.servers import Servers
 from jobs.typed import FormError
 from settings import Settings
 from store import Store, StoreError
@@ -221,7 +221,7 @@ class Forms:
     def __init__(
         self,
         settings: Settings,
-        comfy: ComfyClient,
+        comfy: Servers,
         catalog: Catalog,
         store: Store,
         check_place: Callable[[Interaction], None],

@@ -34,7 +34,7 @@ def problems_of(**changes: str) -> list[str]:
 def test_two_values_are_enough() -> None:
     settings = load_settings(GOOD)
     assert settings.channel_ids == {1, 2, 3}
-    assert settings.server.base_url == "http://127.0.0.1:8188"
+    assert settings.servers[0].base_url == "http://127.0.0.1:8188"
     assert settings.comfy_timeout == 300
     assert settings.db_path == HERE / "data/comfygen.db"
     assert settings.workflow_path == HERE / "workflows/multisampler/base.json"
@@ -242,7 +242,7 @@ def test_the_rules_of_a_server_are_read() -> None:
 
 @pytest.mark.parametrize("url", ["http://gpu:8188/", "https://h/comfy", "http://[::1]:8188"])
 def test_a_base_url_may_have_a_slash_a_prefix_https_or_ipv6(url: str) -> None:
-    assert load_settings({**GOOD, "COMFY_BASE_URL": url}).server.base_url == url
+    assert load_settings({**GOOD, "COMFY_BASE_URL": url}).servers[0].base_url == url
 
 
 def test_the_environment_wins_over_the_file(
