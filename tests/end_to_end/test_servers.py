@@ -6,16 +6,20 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from tests.end_to_end.common import press_generate, results, run, until
+from tests.end_to_end.test_recovery import POINTS_INSIDE, POINTS_OUTSIDE, Arrange, name_of
 from tests.harness.bot import Bot
 from tests.harness.house import House
 from tests.harness.labels import CANCEL
 from tests.harness.steps import ask_for, text_of
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Person
+from tests.standins.swarmui import SwarmUIStandIn
 
 
 @pytest.fixture
@@ -209,3 +213,94 @@ def test_a_kill_while_a_job_changes_its_server_loses_and_doubles_nothing(
     assert bot.wait(30) == -signal.SIGKILL
     house.run()
     expect_one_each(house, people)
+
+
+def test_two_backends_of_a_swarmui_are_two_servers(house: House, second: ComfyUIStandIn) -> None:
+    house.comfyui.hold()
+    second.hold()
+    with SwarmUIStandIn(house.comfyui, second) as swarm:
+        house.start(
+            COMFY_BASE_URL=swarm.url,
+            COMFY_HEADERS="X-Swarm-Backend-ID: 0",
+            COMFY_BASE_URL_2=swarm.url,
+            COMFY_HEADERS_2="X-Swarm-Backend-ID: 1",
+        )
+        house.comfyui.wait_for(lambda c: bool(c.listeners and second.listeners))
+        people = ask(house, 4)
+        second.wait_for(lambda c: bool(c.held and house.comfyui.held))
+        second.release()
+        house.comfyui.release()
+        expect_one_each(house, people)
+
+
+def test_a_swarmui_without_a_backend_loses_the_picture_and_the_log_says_what_to_set(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    house.comfyui.hold()
+    house.comfyui.submit_foreign()
+    house.comfyui.wait_for(lambda c: bool(c.held))
+    with SwarmUIStandIn(house.comfyui, second) as swarm:
+        bot = house.start(COMFY_BASE_URL=swarm.url)
+        person = house.discord.person()
+        press_generate(house, person)
+        house.discord.wait_for_message(
+            house.channel, lambda m: "The image server lost this picture" in text_of(m)
+        )
+        bot.wait_for_line("set COMFY_HEADERS=X-Swarm-Backend-ID: 0")
+        assert len(second.posted) == 1
+        house.settle()
+
+
+@pytest.mark.parametrize("point", [*POINTS_OUTSIDE, *POINTS_INSIDE], ids=name_of)
+def test_a_job_killed_anywhere_arrives_exactly_once_with_two_servers(
+    house: House, second: ComfyUIStandIn, point: Arrange | str
+) -> None:
+    person = house.discord.person()
+    if isinstance(point, str):
+        house.installation.configure({**house.settings, "COMFY_BASE_URL_2": second.url})
+        bot = house.run(environment={"KILL_AT": point})
+    else:
+        bot = start_with(house, second)
+        point(house, bot.process.kill)
+        if "post" not in name_of(point):
+            point(cast(House, SimpleNamespace(comfyui=second)), bot.process.kill)
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    house.comfyui.release()
+    second.release()
+    house.run()
+    house.discord.wait_for(lambda _: bool(results(house, person)))
+    expect_one_each(house, [person])
+    assert len(house.comfyui.posted) + len(second.posted) == 1
+    assert len(house.channel.messages) == 1
+
+
+def test_both_servers_away_hold_the_queue_and_the_first_that_is_back_goes_on(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    house.comfyui.hold()
+    second.hold()
+    bot = start_with(house, second)
+    people = ask(house, 4)
+    second.wait_for(lambda c: bool(c.held and house.comfyui.held))
+    second.go_down()
+    house.comfyui.go_down()
+    bot.wait_for_line("ComfyUI does not answer")
+    house.comfyui.restart()
+    house.comfyui.release()
+    expect_one_each(house, people)
+    assert sorted(set(prompts(house.comfyui))) == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_stop_lets_the_jobs_of_all_servers_end(house: House, second: ComfyUIStandIn) -> None:
+    house.comfyui.hold()
+    second.hold()
+    bot = start_with(house, second)
+    people = ask(house, 2)
+    second.wait_for(lambda c: bool(c.held and house.comfyui.held))
+    bot.signal(signal.SIGTERM)
+    bot.wait_for_line("shutting down")
+    house.comfyui.release()
+    second.release()
+    assert bot.wait() == 0
+    assert [len(results(house, person)) for person in people] == [1, 1]
