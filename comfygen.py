@@ -8,9 +8,9 @@ records each step (store.py); bot/running.py shows the progress, bot/reporter.py
 bot/report.py post the result.
 
 Four kinds of threads share the work. The event loop runs everything of discord.py and must never
-block: what waits for a disk or a socket goes to a pool of threads. The worker makes one job at a
-time, the sweeper stops prompts in ComfyUI that are no longer needed; neither touches a discord
-object.
+block: what waits for a disk or a socket goes to a pool of threads. For each server a
+worker makes one job at a time, and a sweeper stops prompts in ComfyUI that are no longer needed;
+neither touches a discord object.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ from cli.checks import (
     print_checks,
 )
 from cli.once import add_options, run_once
-from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import ComfyError
 from jobs.catalog import Catalog
 from jobs.draft import StaleForm
 from jobs.failure import user_message_of
-from jobs.worker import Worker
+from jobs.servers import Servers
+from jobs.workers import Workers
 from settings import (
     ACKNOWLEDGED_ALREADY,
     DAY_MS,
@@ -124,7 +124,7 @@ class ComfyGen(discord.Client):
     """The Discord client: it owns the parts of the bot, and runs on the event loop."""
 
     def __init__(
-        self, settings: Settings, store: Store, client: ComfyClient, catalog: Catalog
+        self, settings: Settings, store: Store, servers: Servers, catalog: Catalog
     ) -> None:
         """Start nothing yet; `StartupChecks` has opened what is handed in."""
         super().__init__(
@@ -135,15 +135,14 @@ class ComfyGen(discord.Client):
         )
         self.settings = settings
         self.store = store
-        self.comfy = client
+        self.comfy = servers
         self.comfyui_threads = threads = ThreadPoolExecutor(COMFYUI_THREADS, "pool-comfyui")
-        self.feed = ProgressFeed(client)
-        self.reporter = Reporter(self, settings, store, client, catalog, threads)
-        self.worker = Worker(settings, store, client, catalog, self.feed, self.reporter)
+        self.reporter = Reporter(self, settings, store, servers, catalog, threads)
+        self.worker = Workers(settings, store, servers, catalog, self.reporter)
         self.context = BotContext(
-            settings, store, client, catalog, self.worker, self.reporter, threads
+            settings, store, servers, catalog, self.worker, self.reporter, threads
         )
-        self.alerts = Alerts(self, settings, client, self.feed, self.worker.hold, threads)
+        self.alerts = Alerts(self, settings, self.worker.lanes, threads)
         self.reporter.alerts = self.alerts
         self._copy_named_at = -COPY_NAMED_EVERY
         self._background: list[asyncio.Task[None]] = []
@@ -200,8 +199,8 @@ class ComfyGen(discord.Client):
         self._background = [
             asyncio.create_task(supervise(self._purge_daily)),
             asyncio.create_task(supervise(self._remove_other_commands)),
-            asyncio.create_task(supervise(lambda: self.feed.run(self.worker))),
             asyncio.create_task(supervise(self.alerts.watch)),
+            *(asyncio.create_task(supervise(worker.follow)) for worker in self.worker.each),
         ]
 
     async def _purge_daily(self) -> None:
@@ -338,7 +337,7 @@ class ComfyGen(discord.Client):
         while not finished.done() and self.loop.time() < deadline:
             left = deadline - self.loop.time()
             await asyncio.wait([finished], timeout=min(left, LOOK_SECONDS))
-            if self.comfy.away_since is not None:  # its thread may hang in a call
+            if self.worker.are_stuck:  # a thread may hang in a call
                 break
         if not finished.done():
             log.warning("the current job is not finished; it is taken up at the next start")
@@ -382,7 +381,7 @@ def prepare(settings: Settings) -> tuple[ComfyGen | None, int]:
     for check in startup.checks:
         log_check(check)
     if not startup.failed and startup.store is not None:
-        return ComfyGen(settings, startup.store, startup.client, startup.catalog), 0
+        return ComfyGen(settings, startup.store, startup.servers, startup.catalog), 0
     startup.close()
     return None, EXIT_CONFIG if startup.is_for_owner else 1
 

@@ -58,8 +58,9 @@ class Job(JobParams):
 
     `discord_message_id` is of the running message: None if none was begun, empty while a post has
     begun and its id is not known. `on_server`: ComfyUI may have a prompt of it that has not ended.
-    `report_tried_at`: when the last try to report it began; `report_message_ids`: the messages it
-    was reported with; `report_channel_id`: where these are, None if that was not noted.
+    `server` is the key of the ComfyUI that has its prompt or pictures; empty in old jobs, of the
+    first. `report_tried_at`: when the last try to report it began; `report_message_ids`: the
+    messages it was reported with; `report_channel_id`: where these are, None if that was not noted.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Job(JobParams):
     report_tried_at: int | None = None
     report_message_ids: tuple[str, ...] = ()
     report_channel_id: str | None = None
+    server: str = ""
 
     @property
     def prompt_id(self) -> str:

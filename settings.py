@@ -8,13 +8,14 @@ later, from any thread.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
 import logging
 import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8188"
 PROXY_EXAMPLE = "http://host:port or http://user:password@host:port"
 MOST_STEPS = 150  # of a job
 MOST_PICTURES = 10  # of a job: what one message of Discord holds
+MOST_SERVERS = 8
+BACKEND_HEADER = "X-Swarm-Backend-ID"  # names one of the ComfyUIs behind a SwarmUI
 WORKFLOWS = "workflows"  # the folder whose folders have a workflow each
 EXIT_INTERRUPTED = 130  # the exit code after Ctrl+C
 EXIT_CONFIG = 78  # the exit code for what only the owner can mend: no restart helps
@@ -41,6 +44,8 @@ NAMES = (
     "DISCORD_GUILD_ID",
     "COMFY_BASE_URL",
     "COMFY_HEADERS",
+    "COMFY_BASE_URL_2",  # and so up to MOST_SERVERS
+    "COMFY_HEADERS_2",
     "COMFY_API_KEY",
     "COMFY_CA_FILE",
     "COMFY_PROXY",
@@ -91,6 +96,7 @@ class ConfigError(Exception):
 class Server:
     """The address of a ComfyUI, http(s)://host[:port][/prefix], and how it is reached.
 
+    `number` is that of its settings, 1 for those without one.
     `headers` go with every request, `api_key`, of comfy.org, with every prompt; without a `proxy`,
     that of the system stands before public addresses; `ca_file` has the certificates to trust."""
 
@@ -99,6 +105,32 @@ class Server:
     api_key: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    number: int = 1
+
+    @property
+    def backend(self) -> str | None:
+        """Return the id of the ComfyUI behind a SwarmUI that is asked for; None if none is."""
+        names = {name.lower(): value for name, value in self.headers.items()}
+        return names.get(BACKEND_HEADER.lower())
+
+    @property
+    def is_spread(self) -> bool:
+        """Return whether this is a SwarmUI that chooses a ComfyUI anew for every call."""
+        path = urlsplit(self.base_url).path.rstrip("/")
+        return path.endswith("/ComfyBackendDirect") and self.backend is None
+
+    @property
+    def key(self) -> str:
+        """Return the identity that the rows of jobs have: it outlives another order in .env, and
+        has no secret in it."""
+        text = f"{self.base_url.rstrip('/')}\n{self.backend or ''}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def host(self) -> str:
+        """Return where it is, for the owner."""
+        backend = "" if self.backend is None else f", backend {self.backend}"
+        return urlsplit(self.base_url).netloc.rpartition("@")[2] + backend
 
 
 @dataclass(frozen=True)
@@ -110,7 +142,7 @@ class Settings:
     guild_id: int | None
     channel_ids: frozenset[int]
     discord_proxy: str | None = field(repr=False)
-    server: Server
+    servers: tuple[Server, ...]  # at least one
     comfy_timeout: float
     db_path: Path
     workflow_path: Path
@@ -132,7 +164,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Return what no log and no message may show."""
-        values = (self.token, self.server.api_key, *self.server.headers.values())
+        headers = [value for server in self.servers for value in server.headers.values()]
+        values = (self.token, self.servers[0].api_key, *headers)
         # A very short value is no secret, and taking it out would garble every line.
         return tuple(value for value in values if len(value) > 5)
 
@@ -198,6 +231,41 @@ class EnvironmentReader:
             self.problem(name, f"is {value!r}: give one of {', '.join(choices)}")
             return default
         return value
+
+    def servers(self) -> tuple[Server, ...]:
+        """Read the servers: the first, and those that have a number. Gaps are allowed."""
+        first = Server(
+            base_url=self.base_url("COMFY_BASE_URL", DEFAULT_BASE_URL),
+            headers=self.headers("COMFY_HEADERS"),
+            api_key=self.text("COMFY_API_KEY"),
+            proxy=self.address("COMFY_PROXY", "", PROXY_EXAMPLE) or None,
+            ca_file=self.certificates("COMFY_CA_FILE"),
+        )
+        found = {first.key: first}
+        for number in range(2, MOST_SERVERS + 1):
+            name, headers = f"COMFY_BASE_URL_{number}", f"COMFY_HEADERS_{number}"
+            if not self.text(name):
+                if self.text(headers):
+                    self.problem(headers, f"is set without {name}: give the address as well")
+                continue
+            server = replace(
+                first,
+                base_url=self.base_url(name, ""),
+                headers=self.headers(headers),
+                number=number,
+            )
+            if server.key in found:
+                self.problem(
+                    name,
+                    "is an address that another one has: remove one of the two, or name a backend"
+                    f" of SwarmUI in each COMFY_HEADERS ({BACKEND_HEADER}: 0)",
+                )
+            found.setdefault(server.key, server)
+        return tuple(found.values())
+
+    def base_url(self, name: str, default: str) -> str:
+        """Read the address of a ComfyUI."""
+        return self.address(name, default, "http://host:port or https://host/prefix")
 
     def headers(self, name: str) -> dict[str, str]:
         """Read `Name: value` pairs, separated by semicolons."""
@@ -265,7 +333,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         "ALLOWED_CHANNEL_IDS", "the ids of the channels for /gen, separated by commas"
     )
     if read.text("QUEUE_CONCURRENCY", "1") != "1":
-        read.problem("QUEUE_CONCURRENCY", "must be 1: there is one GPU, and jobs run one by one")
+        read.problem("QUEUE_CONCURRENCY", "must be 1: each ComfyUI makes one job at a time")
     negative = read.text("DEFAULT_NEGATIVE_PROMPT")
     if len(negative) > PROMPT_LIMIT:
         read.problem("DEFAULT_NEGATIVE_PROMPT", f"is longer than {PROMPT_LIMIT} characters")
@@ -275,15 +343,7 @@ def load_settings(environment: Mapping[str, str], *, for_discord: bool = True) -
         guild_id=read.snowflake("DISCORD_GUILD_ID"),
         channel_ids=read.snowflakes("ALLOWED_CHANNEL_IDS", channels),
         discord_proxy=read.address("DISCORD_PROXY", "", PROXY_EXAMPLE) or None,
-        server=Server(
-            base_url=read.address(
-                "COMFY_BASE_URL", DEFAULT_BASE_URL, "http://host:port or https://host/prefix"
-            ),
-            headers=read.headers("COMFY_HEADERS"),
-            api_key=read.text("COMFY_API_KEY"),
-            proxy=read.address("COMFY_PROXY", "", PROXY_EXAMPLE) or None,
-            ca_file=read.certificates("COMFY_CA_FILE"),
-        ),
+        servers=read.servers(),
         comfy_timeout=read.milliseconds("COMFY_TIMEOUT_MS", 300_000),
         db_path=read.path("DB_PATH", "data/comfygen.db"),
         workflow_path=read.workflow("WORKFLOW_PATH", f"{WORKFLOWS}/multisampler/base.json"),
@@ -375,7 +435,7 @@ def _what_is_there(folder: Path) -> str:
 def _unknown_names(folder: Path) -> list[str]:
     lines = []
     for name in filter(_is_name, read_file(folder)):
-        if name not in NAMES:
+        if re.sub(f"_[3-{MOST_SERVERS}]$", "_2", name) not in NAMES:
             near = difflib.get_close_matches(name.upper(), NAMES, 1, 0.5)
             hint = f": did you mean {near[0]}?" if near else ""
             lines.append(f"{name} in .env is no setting of the bot{hint}")

@@ -91,6 +91,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN strength REAL NOT NULL DEFAULT 0",
         "CREATE INDEX idx_jobs_image ON jobs(image) WHERE image != ''",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN server TEXT NOT NULL DEFAULT ''",
+        # Prompts of jobs that have gone from a server to the queue, and are to be stopped there.
+        "CREATE TABLE left_prompts (prompt_id TEXT PRIMARY KEY, job_id TEXT NOT NULL,"
+        " server TEXT NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 
@@ -192,11 +198,15 @@ class Store:
         """Return the ended jobs whose report has not reached Discord, oldest first."""
         return self._select(f"WHERE {FINAL} AND delivered_at IS NULL ORDER BY rowid")
 
-    def unwanted(self) -> list[tuple[str, str]]:
-        """Return the ended jobs of which ComfyUI may still have a prompt, with the prompt's id,
-        oldest first."""
+    def unwanted(self, servers: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Return the jobs of which ComfyUI may still have a prompt that is not wanted any more,
+        with the prompt's id, oldest first: on these servers, or on any."""
+        there = "" if servers is None else f" AND server IN ({', '.join('?' * len(servers))})"
         query = f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE {FINAL} AND on_server"
-        return [(str(job), str(prompt)) for job, prompt in self._rows(f"{query} ORDER BY rowid")]
+        left = f"SELECT job_id, prompt_id FROM left_prompts WHERE TRUE{there}"
+        rows = self._rows(f"{query}{there} ORDER BY rowid", *(servers or ()))
+        rows += self._rows(left, *(servers or ()))
+        return [(str(job), str(prompt)) for job, prompt in rows]
 
     def position(self, job_id: str) -> int | None:
         """Return the place in the queue, from 1; None if the job is not queued."""
@@ -223,9 +233,9 @@ class Store:
             if status in STATES  # a damaged row may have another
         }
 
-    def estimate(self, position: int) -> float | None:
-        """Return the seconds until the job at this position is done, by the median of the last 20
-        that were completed; None before the first."""
+    def estimate(self, position: int, servers: int) -> float | None:
+        """Return the seconds until the job at this position is done by so many servers, by the
+        median of the last 20 that were completed; None before the first."""
         query = "SELECT completed_at - started_at FROM jobs WHERE status = 'completed'"
         rows = self._rows(f"{query} ORDER BY rowid DESC LIMIT 20")
         times = sorted(row[0] for row in rows if isinstance(row[0], int))
@@ -234,7 +244,8 @@ class Store:
         typical = times[len(times) // 2]
         running = [job.started_at or 0 for job in self.by_status(JobStatus.RUNNING)]
         left = sum(max(0, typical - (unix_ms() - started)) for started in running)
-        return float((position * typical + left) / 1000)
+        # Nothing is quicker than one job.
+        return max(position * typical + left, typical * min(position, 1) * servers) / 1000 / servers
 
     def waiting(self, user_id: str) -> int:
         """Return how many jobs of this person wait or run, in all servers."""
@@ -270,9 +281,23 @@ class Store:
         )
         return job_id
 
-    def start(self, job_id: str) -> bool:
-        """queued → running."""
-        return self._update(job_id, QUEUED, status="running", started_at=unix_ms(), on_server=True)
+    def start(self, job_id: str, server: str = "") -> bool:
+        """queued → running, on the server with this key."""
+        changes = {"started_at": unix_ms(), "on_server": True, "server": server}
+        return self._update(job_id, QUEUED, status="running", **changes)
+
+    def put_back(self, job_id: str) -> bool:
+        """running → queued, to be run under another prompt id; that of before is noted as left on
+        its server, where it has to be stopped."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO left_prompts SELECT coalesce(comfy_prompt_id, id), id, server"
+                f" FROM jobs WHERE id = ? AND {RUNNING} ON CONFLICT DO NOTHING",
+                (job_id,),
+            )
+            changes = "status = 'queued', started_at = NULL, on_server = 0, comfy_prompt_id = ?"
+            statement = f"UPDATE jobs SET {changes} WHERE id = ? AND {RUNNING}"
+            return connection.execute(statement, (str(uuid.uuid4()), job_id)).rowcount == 1
 
     def submitted(self, job_id: str, prompt_id: str) -> bool:
         """Note the id under which ComfyUI has the prompt of a running job."""
@@ -294,8 +319,10 @@ class Store:
         condition = f"status = '{leaving.value}' AND {WAITING}"
         return self._end(job_id, condition, "cancelled", error_message=message)
 
-    def off_server(self, job_id: str) -> bool:
-        """Note that ComfyUI has no prompt of an ended job any more."""
+    def off_server(self, job_id: str, prompt_id: str) -> bool:
+        """Note that ComfyUI does not have an unwanted prompt of a job any more."""
+        if self._execute("DELETE FROM left_prompts WHERE prompt_id = ?", prompt_id):
+            return True
         return self._update(job_id, FINAL, on_server=False)
 
     def announced(self, job_id: str, message_id: str) -> bool:

@@ -22,7 +22,7 @@ from bot.running import place_in_queue, waiting
 from jobs.draft import new_seed
 from jobs.offered import check_offered
 from jobs.typed import FormError
-from jobs.worker import Queued
+from jobs.workers import Queued
 from store import StoreError
 from text import UserError
 

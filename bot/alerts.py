@@ -13,15 +13,16 @@ import logging
 import shutil
 import time
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from typing import TypeAlias
 
 import discord
 
 from bot.messages import DISCORD_ERRORS, TRY_SECONDS, may_work_later
 from bot.report import Undeliverable
-from comfy_client import ComfyClient, ProgressFeed
-from jobs.hold import Hold
+from jobs.jobqueue import Lane
 from jobs.worker import WorkflowUnusable
 from settings import Settings
 from store import LOW_DISK_BYTES, StoreError
@@ -65,6 +66,13 @@ class Alert(Enum):
     )
 
 
+OTHERS_GO_ON = {  # where there are several servers
+    "no picture can be made until it is back": "the other servers go on",
+    "the others wait": "the other servers go on",
+}
+Due: TypeAlias = tuple[Alert, Lane | None]  # and the server that it is about
+
+
 class Alerts:
     """Watches ComfyUI and the disk, takes note of errors, and tells the owner, if the settings name
     one. While nothing else asks ComfyUI, its client finds an absence by this watch."""
@@ -73,23 +81,19 @@ class Alerts:
         self,
         client: discord.Client,
         settings: Settings,
-        comfy: ComfyClient,
-        feed: ProgressFeed,
-        hold: Hold,
+        lanes: Sequence[Lane],
         threads: ThreadPoolExecutor,
     ) -> None:
         """`threads` are for the calls of ComfyUI."""
         self._client = client
         self._owner_id = settings.alert_user_id
         self._folder = settings.db_path.parent
-        self._comfy = comfy
-        self._feed = feed
-        self._hold = hold
+        self._lanes = lanes
         self._threads = threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
-        self._due: set[Alert] = set()  # until they have been sent
-        self._sent_at: dict[Alert, float] = {}
+        self._due: set[Due] = set()  # until they have been sent
+        self._sent_at: dict[Due, float] = {}
         self._disk_checked_at = NEVER
         self._disk_is_full = False
         self._owner_is_out_of_reach = False
@@ -122,27 +126,36 @@ class Alerts:
 
     async def check(self) -> None:
         """Check everything once, and send what is due."""
-        # A feed that is down is no proof: there are proxies without WebSockets.
-        if not self._feed.connection or self._comfy.away_since is not None:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._comfy.ping)
-        self._follow(self._comfy.away_since, AWAY_SECONDS, Alert.COMFYUI_AWAY, Alert.BACK)
-        self._follow(self._hold.since, 0.0, Alert.FAILING, Alert.WORKING)
+        loop = asyncio.get_running_loop()
+        pings = [
+            loop.run_in_executor(self._threads, lane.client.ping)
+            for lane in self._lanes
+            # A feed that is down is no proof: there are proxies without WebSockets.
+            if not lane.feed.connection or lane.client.away_since is not None
+        ]
+        await asyncio.gather(*pings)
+        for lane in self._lanes:
+            away_since = lane.client.away_since
+            self._follow(lane, away_since, AWAY_SECONDS, (Alert.COMFYUI_AWAY, Alert.BACK))
+            self._follow(lane, lane.hold.since, 0.0, (Alert.FAILING, Alert.WORKING))
         await self._check_disk()
         await self._send_due()
 
-    def _follow(self, since: float | None, seconds: float, alert: Alert, end: Alert) -> None:
+    def _follow(
+        self, lane: Lane, since: float | None, seconds: float, pair: tuple[Alert, Alert]
+    ) -> None:
         """Alert the owner of a state that has lasted for so many seconds, and of its end once they
         have read of it; `since` is None while all is well."""
+        alert, end = ((alert, lane) for alert in pair)
         is_sent = self._sent_at.get(alert, NEVER) > self._sent_at.get(end, NEVER)
         if since is None:
             self._due.discard(alert)
             if is_sent:
-                self._alert(end)
+                self._alert(*end)
         else:
             self._due.discard(end)
             if time.monotonic() - since >= seconds and not is_sent:
-                self._alert(alert)
+                self._alert(*alert)
 
     async def _check_disk(self) -> None:
         now = time.monotonic()
@@ -159,25 +172,36 @@ class Alerts:
             self._alert(Alert.DISK)
         self._disk_is_full = is_full
 
-    def _alert(self, alert: Alert) -> None:
-        """Plan to send an alert, unless that was done a short time ago; any thread."""
-        since = time.monotonic() - self._sent_at.get(alert, NEVER)
-        if self._owner_id is None or since < QUIET_SECONDS or alert in self._due:
+    def _alert(self, alert: Alert, lane: Lane | None = None) -> None:
+        """Plan to send an alert, about a server or not, unless that was done a short time ago; any
+        thread."""
+        due = alert, lane
+        since = time.monotonic() - self._sent_at.get(due, NEVER)
+        if self._owner_id is None or since < QUIET_SECONDS or due in self._due:
             return
-        log.warning("alert: %s", self._text(alert))
-        self._due.add(alert)
+        log.warning("alert: %s", self._text(alert, lane))
+        self._due.add(due)
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed
                 self._loop.call_soon_threadsafe(self._woken.set)
 
     async def _send_due(self) -> None:
-        for alert in [alert for alert in Alert if alert in self._due]:
-            if await self._send(self._text(alert)):
-                self._sent_at[alert] = time.monotonic()
-                self._due.discard(alert)
+        order = list(Alert)
+        for alert, lane in sorted(self._due, key=lambda due: order.index(due[0])):
+            if await self._send(self._text(alert, lane)):
+                self._sent_at[alert, lane] = time.monotonic()
+                self._due.discard((alert, lane))
 
-    def _text(self, alert: Alert) -> str:
-        return alert.value.format(kind=self._hold.kind)
+    def _text(self, alert: Alert, lane: Lane | None) -> str:
+        """Return what the owner reads; of several servers it names the one that it is about."""
+        text = alert.value.format(kind=lane.hold.kind if lane else "")
+        if lane is None or len(self._lanes) == 1:
+            return text
+        server = lane.client.server
+        text = text.replace("ComfyUI", f"ComfyUI {server.number} ({server.host})", 1)
+        for words, others in OTHERS_GO_ON.items():
+            text = text.replace(words, others)
+        return text
 
     async def _send(self, text: str) -> bool:
         """Send a direct message. Return False if it should be sent again, which makes no sense

@@ -16,10 +16,10 @@ from bot.controls import Interaction
 from bot.form import Forms
 from bot.permissions import check_place
 from bot.reporter import Reporter
-from comfy_client import ComfyClient
 from job import Job, JobParams
 from jobs.catalog import Catalog
-from jobs.worker import Queued, Worker
+from jobs.servers import Servers
+from jobs.workers import Queued, Workers
 from settings import Settings
 from store import Store
 from text import UserError
@@ -56,9 +56,9 @@ class BotContext:
         self,
         settings: Settings,
         store: Store,
-        comfy: ComfyClient,
+        comfy: Servers,
         catalog: Catalog,
-        worker: Worker,
+        worker: Workers,
         reporter: Reporter,
         comfyui_threads: ThreadPoolExecutor,
     ) -> None:

@@ -21,7 +21,6 @@ from bot.modal import PromptModal, empty_seed, given_back
 from bot.permissions import cannot_post
 from bot.running import absence
 from bot.sources import Source, kept, read
-from comfy_client import ComfyClient
 from job import JobParams
 from jobs.catalog import Catalog
 from jobs.draft import (
@@ -37,6 +36,7 @@ from jobs.draft import (
 )
 from jobs.image import made_from
 from jobs.names import MENU_LIMIT, OptionNames, find_named
+from jobs.servers import Servers
 from jobs.typed import FormError
 from jobs.worker import NOT_KEPT
 from settings import Settings
@@ -176,7 +176,7 @@ class Forms:
     def __init__(
         self,
         settings: Settings,
-        comfy: ComfyClient,
+        comfy: Servers,
         catalog: Catalog,
         store: Store,
         check_place: Callable[[Interaction], None],

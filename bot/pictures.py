@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from comfy_client import ComfyClient
-from comfyui.errors import NoPreview, PictureMissing
+from comfyui.errors import NoPreview, PictureGone, PictureMissing
 from comfyui.history import ImageRef
 from comfyui.metadata import MetadataStays, without_metadata
 from job import Job
+from jobs.servers import Servers
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,7 @@ class Picture:
 class Pictures:
     """The way of a job's pictures from ComfyUI to a message."""
 
-    def __init__(
-        self, comfy: ComfyClient, threads: ThreadPoolExecutor, *, keep_metadata: bool
-    ) -> None:
+    def __init__(self, comfy: Servers, threads: ThreadPoolExecutor, *, keep_metadata: bool) -> None:
         """`threads` are for calls that wait for ComfyUI. Without `keep_metadata` the texts in the
         files are stripped."""
         self._comfy = comfy
@@ -94,14 +92,20 @@ class Pictures:
                 if isinstance(original, PictureMissing):
                     raise original
                 ref = ImageRef.parse(name)
-                pictures.append(self._picture(ref, stem, original, encoding, limit))
+                pictures.append(self._picture(job, ref, stem, original, encoding, limit))
             except PictureMissing as error:
                 log.error("job %s: %s", job.id, error)
                 missing.append(error)
         return pictures, missing
 
     def _picture(
-        self, ref: ImageRef, stem: str, original: bytes | None, encoding: str, limit: int
+        self,
+        job: Job,
+        ref: ImageRef,
+        stem: str,
+        original: bytes | None,
+        encoding: str,
+        limit: int,
     ) -> Picture:
         """Return one picture within the limit. Raises PictureMissing if there is no way."""
         suffix, cause, size = Path(ref.filename).suffix, TOO_BIG, 0
@@ -109,7 +113,7 @@ class Pictures:
             if step and ref.noun != "picture":  # ComfyUI re-encodes still pictures alone
                 break
             try:
-                data = self._comfy.image(ref, step) if step or original is None else original
+                data = self._fetch(job, ref, step) if step or original is None else original
             except NoPreview as error:  # the next format may take what this one does not
                 log.info("%s", error)
                 continue
@@ -132,3 +136,10 @@ class Pictures:
             reason = f"it has {has} MB, more than the {most} MB that Discord takes here"
         detail = f"{ref} is larger than {limit} bytes in every form"
         raise PictureTooLargeForDiscord(detail, ref.noun, reason)
+
+    def _fetch(self, job: Job, ref: ImageRef, step: str) -> bytes:
+        """Return a file from the server that has made it."""
+        client = self._comfy.find(job.server)
+        if client is None:
+            raise PictureGone(f"{ref}: its server is gone from .env")
+        return client.image(ref, step)

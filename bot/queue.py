@@ -20,6 +20,7 @@ from bot.permissions import is_moderator
 from bot.running import absence
 from job import Job, JobStatus
 from jobs.names import MENU_LIMIT
+from jobs.servers import Servers
 from text import OPTION_LIMIT, duration, escape, truncate
 
 QUEUE_TITLE = "The queue"
@@ -60,10 +61,12 @@ async def queue_message(
     queued = await asyncio.to_thread(store.by_status, JobStatus.QUEUED)
     running = await asyncio.to_thread(store.by_status, JobStatus.RUNNING)
     queued = [job for job in queued if job.id not in {other.id for other in running}]
-    embed = queue_embed(running, queued)
+    embed = queue_embed(running, queued, context.comfy)
     if (away_since := context.comfy.away_since) is not None:
         embed.description = f"{absence(away_since)}.\n{embed.description}"
-    if queued and (estimate := await asyncio.to_thread(store.estimate, len(queued))):
+    if queued and (
+        estimate := await asyncio.to_thread(store.estimate, len(queued), context.comfy.answering)
+    ):
         embed.set_footer(text=f"all done in about {duration(estimate)}")
     places = [("running", job) for job in running]
     places += [(f"number {number}", job) for number, job in enumerate(queued, 1)]
@@ -103,10 +106,10 @@ def others_menu(others: Sequence[Entry]) -> discord.ui.Select[Any]:
     return menu
 
 
-def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
+def queue_embed(running: Sequence[Job], queued: Sequence[Job], servers: Servers) -> discord.Embed:
     """Return the running job and the waiting ones, in their order."""
     lines = [
-        f"**now** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
+        f"**{_now(servers, job)}** <@{job.user_id}>, started <t:{(job.started_at or 0) // 1000}:R>"
         for job in running
     ]
     lines += [f"**{n}** <@{job.user_id}>" for n, job in enumerate(queued[:QUEUE_SHOWN], 1)]
@@ -117,3 +120,9 @@ def queue_embed(running: Sequence[Job], queued: Sequence[Job]) -> discord.Embed:
         description="\n".join(lines) or "The queue is empty.",
         colour=discord.Colour.blurple(),
     )
+
+
+def _now(servers: Servers, job: Job) -> str:
+    """Return what stands before a running job: of several servers also its number."""
+    number = servers.number(job.server)
+    return "now" if number is None else f"now ({number})"

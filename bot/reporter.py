@@ -26,10 +26,10 @@ from bot.messages import (
 from bot.pictures import Original, Pictures
 from bot.report import Poster, Undeliverable
 from bot.running import QueuedReplies, RunningMessage
-from comfy_client import ComfyClient
 from comfyui.progress import Progress
 from job import Job, JobStatus
 from jobs.catalog import Catalog
+from jobs.servers import Servers
 from settings import Settings
 from store import Store, StoreError
 
@@ -84,7 +84,7 @@ class Reporter:
         client: discord.Client,
         settings: Settings,
         store: Store,
-        comfy: ComfyClient,
+        comfy: Servers,
         catalog: Catalog,
         threads: ThreadPoolExecutor,
     ) -> None:
@@ -159,10 +159,16 @@ class Reporter:
 
     async def _start_message(self, job_id: str, progress: Progress) -> None:
         self.replies.queue_changed()
+        if before := self._running.pop(job_id, None):  # of the server that it has left
+            await before.stop()
         running = RunningMessage(self._client, self._store, job_id, progress)
         self._running[job_id] = running
         running.task = self._start_task(running.keep())
-        running.task.add_done_callback(lambda _: self._running.pop(job_id, None))
+        running.task.add_done_callback(lambda _: self._forget(job_id, running))
+
+    def _forget(self, job_id: str, running: RunningMessage) -> None:
+        if self._running.get(job_id) is running:
+            del self._running[job_id]
 
     async def _start_report(self, job_id: str, pictures: Sequence[Original] = ()) -> None:
         if job_id in self._reporting:  # a second try beside the first might double it

@@ -34,9 +34,9 @@ from bot.messages import (
     prompt_of,
     search_start,
 )
-from comfy_client import ComfyClient
 from comfyui.progress import Preview, Progress
 from job import Job, JobStatus
+from jobs.servers import Servers
 from store import Store, StoreError
 from text import duration
 
@@ -342,7 +342,7 @@ class QueuedReplies:
     ended. A restart ends them, as it loses the interactions' tokens.
     """
 
-    def __init__(self, store: Store, comfy: ComfyClient) -> None:
+    def __init__(self, store: Store, comfy: Servers) -> None:
         self._store = store
         self._comfy = comfy
         self._replies: dict[str, QueuedReply] = {}  # by the id of the job
@@ -418,9 +418,12 @@ class QueuedReplies:
             elif status in ENDED and is_reported:
                 texts[job_id] = self._endings.get(job_id, ENDED[status])
             elif position == 1:
-                texts[job_id] = f"You are next{_about(self._store.estimate(1))}." + wait
+                texts[job_id] = (
+                    f"You are next{_about(self._store.estimate(1, self._comfy.answering))}." + wait
+                )
             elif position is not None:
-                texts[job_id] = place_in_queue(position, self._store.estimate(position)) + wait
+                seconds = self._store.estimate(position, self._comfy.answering)
+                texts[job_id] = place_in_queue(position, seconds) + wait
         return texts
 
     def _is_ending(self, job_id: str, text: str) -> bool:

@@ -102,7 +102,7 @@ def write(
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)  # else the next try would find it
         raise AdoptError(f"{folder} cannot be written: {error.strerror}") from error
-    has_key = bool(settings.server.api_key)
+    has_key = bool(settings.servers[0].api_key)
     for line in report(adoption, loaded, info, has_key=has_key):
         print(line)
     print(f"\nWritten to {folder}; try it:")
@@ -139,7 +139,7 @@ def _questions(adoption: Adoption) -> Iterator[str]:
 
 def _ask(settings: Settings) -> ObjectInfo | None:
     """Return what the server's node classes accept; None if there is no server."""
-    client = ComfyClient(settings.server)
+    client = ComfyClient(settings.servers[0])
     with closing(client):
         try:
             return client.object_info()

@@ -23,7 +23,8 @@ from comfy_client import ComfyClient
 from comfyui.errors import ComfyError, Unreachable
 from comfyui.object_info import ComfyOptions, ObjectInfo, OptionsMissing
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, lacking
-from settings import Settings, redact
+from jobs.servers import Servers
+from settings import BACKEND_HEADER, Server, Settings, redact
 from store import LOW_DISK_BYTES, MIGRATIONS, InUse, Store, StoreError, inspect
 
 log = logging.getLogger(__name__)
@@ -73,10 +74,12 @@ class StartupChecks:
         self.checks = [Check("configuration", "FAILED", problem) for problem in problems]
         self._wrong = {problem.split()[0] for problem in problems}  # settings with a default now
         self.store: Store | None = None
-        self.client = ComfyClient(settings.server, previews=settings.previews)
+        self.servers = Servers(
+            [ComfyClient(server, previews=settings.previews) for server in settings.servers]
+        )
         self.info: ObjectInfo | None = None
         self.workflows = Workflows(settings.workflow_path)
-        self.catalog = Catalog(self.client, self.workflows)
+        self.catalog = Catalog(self.servers, self.workflows)
         self.workflow = self.workflows.load()
 
     @property
@@ -104,7 +107,7 @@ class StartupChecks:
         """Close what was opened."""
         if self.store is not None:
             self.store.close()
-        self.client.close()
+        self.servers.close()
 
     def _note(self, area: str, state: str, text: str) -> None:
         self.checks.append(Check(area, state, text))
@@ -144,11 +147,10 @@ class StartupChecks:
 
     def _check_comfyui(self) -> None:
         try:
-            version = self._with_retries(self.client.version)
-            self._note("ComfyUI", "ok", f"{self.settings.server.base_url}: {version}")
-            waiting = len(self._with_retries(self.client.queue).pending)
-            self._note("ComfyUI", "ok", f"{waiting} prompts wait in its queue")
-            self.info = info = self._with_retries(self.client.object_info)
+            self._check_servers()
+            self.info = info = self._with_retries(self.servers.object_info)
+            for name, text in self.servers.narrowing.items():
+                self._note("options", "warning", f"only on {name}, so not offered: {text}")
             options: ComfyOptions | Offer
             options = info.options({}) if not self.workflow.ok else self._offered(info)
             counts = len(options.models), len(options.samplers), len(options.schedulers)
@@ -159,7 +161,28 @@ class StartupChecks:
         except WorkflowError as error:
             self._note("workflow", "FAILED", f"{self.workflows.default}: {error}")
         except ComfyError as error:
-            self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings, error))
+            self._note("ComfyUI", "FAILED", unusable_comfyui(self.settings.servers[0], error))
+
+    def _check_servers(self) -> None:
+        """Check each server. Raises the first's ComfyError if none can be used."""
+        errors: dict[ComfyClient, ComfyError] = {}
+        for client in self.servers.clients:
+            area, server = self.servers.name(client), client.server
+            try:
+                version = self._with_retries(client.version)
+                self._note(area, "ok", f"{server.base_url}: {version}")
+                waiting = len(self._with_retries(client.queue).pending)
+                self._note(area, "ok", f"{waiting} prompts wait in its queue")
+            except ComfyError as error:
+                errors[client] = error
+            if server.is_spread:
+                text = f"SwarmUI has to be told a backend: set COMFY_HEADERS={BACKEND_HEADER}: 0"
+                self._note(area, "warning", text)
+        if len(errors) == len(self.servers.clients):
+            raise errors[self.servers.clients[0]]
+        for client, reason in errors.items():
+            text = unusable_comfyui(client.server, reason)
+            self._note(self.servers.name(client), "warning", text)
 
     def _with_retries(self, ask: Callable[[], Answer]) -> Answer:
         """Ask ComfyUI, and again: one reset, or a proxy's 502, is no reason to refuse a start."""
@@ -197,15 +220,16 @@ class StartupChecks:
     def _check_nodes(self, name: str, loaded: binder.Workflow) -> None:
         """Warn of what the server lacks of a workflow that it can make all the same."""
         if self.info is not None and name in self.catalog.offers:
-            has_key = bool(self.settings.server.api_key)
+            has_key = bool(self.settings.servers[0].api_key)
             for text in lacking(loaded, self.info, has_key=has_key):
                 self._note("workflow", "warning", f"{name}: {text}")
 
 
-def unusable_comfyui(settings: Settings, error: ComfyError) -> str:
+def unusable_comfyui(server: Server, error: ComfyError) -> str:
     """Return one line for the owner, with what to do."""
-    hint = "start it, or correct COMFY_BASE_URL"
-    return f"ComfyUI cannot be used at {settings.server.base_url}: {hint} ({error})"
+    number = f"_{server.number}" if server.number > 1 else ""
+    hint = f"start it, or correct COMFY_BASE_URL{number}"
+    return f"ComfyUI cannot be used at {server.base_url}: {hint} ({error})"
 
 
 async def check_discord(settings: Settings, commands: Collection[str]) -> list[Check]:

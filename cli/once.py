@@ -21,7 +21,7 @@ from pathlib import Path
 import binder
 from binder import OPTION_PARAMS, SEED_MAX
 from cli.checks import unusable_comfyui
-from comfy_client import ComfyClient, ProgressFeed
+from comfy_client import ComfyClient
 from comfyui.errors import ComfyError, PictureMissing, TimedOut, Unreachable
 from comfyui.history import ImageRef
 from comfyui.images import kind_of
@@ -30,9 +30,10 @@ from job import Job, JobParams, PictureParams
 from jobs.catalog import Catalog, Offer, WorkflowError, Workflows, offer
 from jobs.draft import STRENGTHS, Draft
 from jobs.names import NamesByList, OptionNames, find_named, nearest
+from jobs.servers import Servers
 from jobs.typed import CFG_RANGE, STEPS_RANGE, FormError
-from jobs.worker import Worker
-from settings import Settings, redact
+from jobs.workers import Workers
+from settings import Server, Settings, redact
 from store import Store
 from text import UserError, collecting, escape
 
@@ -62,6 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         group.add_argument("--count", help="how many pictures"),
         group.add_argument("--length", help="of a video, in frames"),
         group.add_argument("--seed", help=f"0 to {SEED_MAX}"),
+        group.add_argument("--server", metavar="N", help="2: the one at COMFY_BASE_URL_2"),
         group.add_argument(
             "--out", metavar="DIR", type=Path, help="where to save it (default: here)"
         ),
@@ -74,7 +76,7 @@ def run_once(settings: Settings, options: argparse.Namespace) -> int:
     try:
         return asyncio.run(make_one_picture(settings, options))
     except Unreachable as error:
-        text = unusable_comfyui(settings, error)
+        text = unusable_comfyui(chosen_servers(settings, options)[0], error)
     except UserError as error:  # a sentence with Discord's markdown
         text = re.sub(r"\\(.)|\*\*|`", lambda match: match[1] or "", str(error))
     except (OnceError, WorkflowError, ComfyError) as error:
@@ -102,13 +104,14 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
         raise OnceError(f"{loaded.reason} ({workflows.path(workflow)})")
     check_folder(arguments.out)
     image = read_image(arguments.image)
-    client = ComfyClient(settings.server)
+    servers = chosen_servers(settings, arguments)
+    client = await asyncio.to_thread(first_that_answers, [ComfyClient(s) for s in servers])
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(client):
         info = await asyncio.to_thread(client.object_info)
         lists = NamesByList({})
         params = once_params(settings, arguments, workflow, offer(loaded, info, lists))
         print(summary(params), flush=True)
-        catalog = Catalog(client, workflows, can_refresh=False)
+        catalog = Catalog(Servers([client]), workflows, can_refresh=False)
         catalog.update_server(info, lists)
         with closing(Store(Path(folder) / "once.db")) as store:
             if image:
@@ -129,6 +132,24 @@ async def make_one_picture(settings: Settings, arguments: argparse.Namespace) ->
             filename = f"{number:02}-{filename}"
         print(save(arguments.out, filename, data))
     return 0
+
+
+def chosen_servers(settings: Settings, arguments: argparse.Namespace) -> Sequence[Server]:
+    """Return the server that --server names, else all. Raises OnceError if there is no such."""
+    if arguments.server is None:
+        return settings.servers
+    found = [server for server in settings.servers if str(server.number) == arguments.server]
+    if not found:
+        numbers = ", ".join(str(server.number) for server in settings.servers)
+        raise OnceError(f"--server: .env has no server {arguments.server}. There are: {numbers}.")
+    return found
+
+
+def first_that_answers(clients: Sequence[ComfyClient]) -> ComfyClient:
+    """Return the first server that answers, or the first of all. With one, it is not asked."""
+    if len(clients) == 1:
+        return clients[0]
+    return next((client for client in clients if client.ping()), clients[0])
 
 
 def workflow_named(workflows: Workflows, text: str | None) -> str:
@@ -225,10 +246,10 @@ async def run_job(
     """Run one step of a worker, and show its progress meanwhile."""
     report = Report()
     shown = ""
-    feed = ProgressFeed(client)
-    worker = Worker(settings, store, client, catalog, feed, report)
+    workers = Workers(settings, store, Servers([client]), catalog, report)
+    (worker,) = workers.each
     job_id = store.insert(params)
-    listening = asyncio.create_task(feed.run(worker))
+    listening = asyncio.create_task(worker.follow())
     # Not a task: Python 3.10 cancels tasks at Ctrl+C, and this must end before the store closes.
     loop = asyncio.get_running_loop()
     work = loop.run_in_executor(None, worker.run_job, job_id)
@@ -241,7 +262,7 @@ async def run_job(
         if sys.stdout.isatty():
             print()
         listening.cancel()
-        worker.cancel(job_id)  # frees the GPU after Ctrl+C, and does nothing after the end
+        workers.cancel(job_id)  # frees the GPU after Ctrl+C, and does nothing after the end
         await work
         await loop.run_in_executor(None, worker.sweeper.finish, STOP_SECONDS)
     job = store.get(job_id)

@@ -266,7 +266,7 @@ class Setup(Dialog):
         """Return whether a ComfyUI answers there, and say so, or with `is_told` why it does not."""
         settings = self.settings()
         try:
-            with closing(ComfyClient(replace(settings.server, base_url=address))) as client:
+            with closing(ComfyClient(replace(settings.servers[0], base_url=address))) as client:
                 print(f"  At {address} is ComfyUI {client.version()}.")
                 return True
         except ComfyError as error:
@@ -288,7 +288,7 @@ class Setup(Dialog):
         settings = self.settings()
         workflows = Workflows(settings.workflow_path)
         try:
-            with closing(ComfyClient(settings.server)) as client:
+            with closing(ComfyClient(settings.servers[0])) as client:
                 name, offered = workflows.first_usable(client.object_info())
         except (ComfyError, WorkflowError) as error:
             print(f"  {redact(str(error), *settings.secrets)}")

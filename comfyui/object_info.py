@@ -6,12 +6,14 @@ declares inputs (docs/comfyui.md). Does no I/O. Knows no workflow and no node id
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import json
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +87,25 @@ class ObjectInfo:
 
     def __contains__(self, class_type: object) -> bool:
         return class_type in self._classes
+
+    def within(self, others: Sequence[ObjectInfo]) -> ObjectInfo:
+        """Return the classes that the others have, too, each with the values that all accept."""
+        lists: dict[tuple[str, ...], list[str]] = {}
+        classes: dict[str, Any] = {}
+        for class_type, declared in self._classes.items():
+            if all(class_type in other for other in others):
+                specs = [functools.partial(other._spec, class_type) for other in others]
+                classes[class_type] = _narrowed(declared, specs, lists)
+        return ObjectInfo(classes)
+
+    def beyond(self, common: ObjectInfo) -> list[str]:
+        """Return the classes and the values of lists that a narrower one does not have."""
+        found = dict.fromkeys(name for name in self._classes if name not in common)
+        for class_type in self._classes.keys() - found.keys():
+            for name, spec in _specs(self._classes[class_type]):
+                kept = _listed(common._spec(class_type, name)) or ()
+                found |= dict.fromkeys(str(v) for v in _listed(spec) or () if v not in kept)
+        return sorted(found)
 
     def wants_key(self, class_type: str) -> bool:
         """Return whether a class runs at a paid service of comfy.org (a partner node)."""
@@ -335,17 +356,44 @@ def _reduced(declared: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:
     """Return what is used of a class; lists that are equal to one of `lists` become that one."""
     if not isinstance(declared, dict):
         return declared
-    inputs = declared.get("input")
-    for group in inputs.values() if isinstance(inputs, dict) else ():
-        for spec in group.values() if isinstance(group, dict) else ():
-            if not isinstance(spec, list) or not spec:
-                continue
-            spec[0] = _shared(spec[0], lists)
-            if isinstance(options := spec[-1], dict):
-                options.pop("tooltip", None)
-                if "options" in options:
-                    options["options"] = _shared(options["options"], lists)
+    for _, spec in _specs(declared):
+        spec[0] = _shared(spec[0], lists)
+        if isinstance(options := spec[-1], dict):
+            options.pop("tooltip", None)
+            if "options" in options:
+                options["options"] = _shared(options["options"], lists)
     return {name: declared[name] for name in KEPT if name in declared}
+
+
+def _specs(declared: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each input of a class, and how it is declared."""
+    inputs = declared.get("input") if isinstance(declared, dict) else None
+    for group in inputs.values() if isinstance(inputs, dict) else ():
+        for name, spec in group.items() if isinstance(group, dict) else ():
+            if isinstance(spec, list) and spec:
+                yield name, spec
+
+
+def _narrowed(
+    declared: Any,
+    others: Sequence[Callable[[str], Sequence[Any]]],
+    lists: dict[tuple[str, ...], list[str]],
+) -> Any:
+    """Return a copy of a class whose lists have only the values that those of the others have."""
+    declared = copy.deepcopy(declared)
+    for name, spec in _specs(declared):
+        listed = [values for other in others if (values := _listed(other(name))) is not None]
+        values = _listed(spec)
+        if values is None:
+            continue
+        kept = _shared(
+            [value for value in values if all(value in other for other in listed)], lists
+        )
+        if spec[0] == "COMBO":
+            spec[1]["options"] = kept
+        else:
+            spec[0] = kept
+    return declared
 
 
 def _shared(values: Any, lists: dict[tuple[str, ...], list[str]]) -> Any:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
 from comfyui.object_info import Capabilities, ObjectInfo, OptionsMissing
 from jobs.names import NamesByList, OptionNames, moved_model
+from jobs.servers import Servers
 from text import PublicError
 
 log = logging.getLogger(__name__)
@@ -150,9 +150,7 @@ class Catalog:
     """The offers of ComfyUI for each workflow, as of the last refresh. Safe to share between
     threads; one refresh runs at a time."""
 
-    def __init__(
-        self, client: ComfyClient, workflows: Workflows, *, can_refresh: bool = True
-    ) -> None:
+    def __init__(self, client: Servers, workflows: Workflows, *, can_refresh: bool = True) -> None:
         """Start empty. Without `can_refresh` only `update()` and `update_server()` change it."""
         self.workflows = workflows
         self.offers: Mapping[str, Offer] = {}  # of the usable workflows, the default first

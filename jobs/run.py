@@ -17,7 +17,6 @@ from enum import Enum
 from typing import Any
 
 import binder
-from comfy_client import ComfyClient, ProgressFeed
 from comfyui.errors import (
     BadAnswer,
     ComfyError,
@@ -36,10 +35,11 @@ from graph import Nodes
 from job import Job, JobStatus
 from jobs import lora
 from jobs.catalog import Catalog
-from jobs.hold import Hold
 from jobs.image import InputPicture
+from jobs.jobqueue import JobQueue, Lane
 from jobs.names import OptionNames
 from jobs.pauses import Pauses
+from settings import BACKEND_HEADER
 from store import Store
 from text import PublicError
 
@@ -49,10 +49,15 @@ LATE_SECONDS = 2.0  # within which a submission arrives whose answer was lost
 POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in seconds
 POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
 OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
+MOVE_SECONDS = 120.0  # after which another server makes the job of an absent one
 AWAY_LIMIT = 86400.0  # seconds that a job waits for an absent ComfyUI
 BAD_INPUT = "custom_validation_failed"  # the kind of the fault of a LoadImage without its file
 # Seconds that a look may take. Between two looks no more is counted: the machine has slept.
 LOOK_LIMIT = 30.0
+LOST = (
+    "The image server lost this picture again and again, by restarting or because its owner removed"
+    " it. Please try again later."
+)
 
 
 class JobError(PublicError):
@@ -61,6 +66,10 @@ class JobError(PublicError):
 
 class Cancelled(Exception):
     """The job was cancelled while it ran; its row says so already."""
+
+
+class Moved(Exception):
+    """The job goes back to the queue, as another server can make it; `str()` is the reason."""
 
 
 class PromptState(Enum):
@@ -122,10 +131,9 @@ class PromptRun:
         accepted: float,
         *,
         store: Store,
-        client: ComfyClient,
         catalog: Catalog,
-        feed: ProgressFeed,
-        hold: Hold,
+        lane: Lane,
+        jobs: JobQueue,
         pauses: Pauses,
     ) -> None:
         """Take the job's prompt, the picture that it works on if there is one, the seconds for
@@ -136,9 +144,11 @@ class PromptRun:
         self._picture = picture
         self._timeout = timeout
         self._store = store
-        self._client = client
-        self._feed = feed
-        self._hold = hold
+        self._client = lane.client
+        self._feed = lane.feed
+        self._hold = lane.hold
+        self._lane = lane
+        self._jobs = jobs
         self._pauses = pauses
         self._state = PromptState.UNCLEAR if job.status is JobStatus.RUNNING else PromptState.ABSENT
         self.may_be_on_server = True  # and has to be stopped if the job ends without its pictures
@@ -151,7 +161,8 @@ class PromptRun:
         self._began = self._looked_at = self._counted_at = time.monotonic()
         self._spent = 0.0  # seconds of its time
         self._pause = 0.0  # the last one
-        self._outage = Outage(job.id, accepted, self.progress, client, catalog, pauses)
+        self._outage = Outage(job.id, accepted, self.progress, lane, jobs, catalog, pauses)
+        self._outage.has_prompt = self._state is PromptState.UNCLEAR
 
     @property
     def prompt_id(self) -> str:
@@ -196,7 +207,11 @@ class PromptRun:
             try:
                 refs = self.wait()
             except NodeFailed as error:
-                if not self._lost_picture(error) and not self._hold.failed(error):
+                was_held = self._hold.since is not None
+                is_tried_again = self._lost_picture(error) or self._hold.failed(error)
+                if was_held:
+                    self._move_from_hold()
+                if not is_tried_again:
                     raise
                 log.warning("job %s: failed, and is tried again: %s", self._job_id, error)
                 self._begin_anew()
@@ -216,9 +231,15 @@ class PromptRun:
         while left := self._hold.left:
             if self._is_cancelled():
                 raise Cancelled
+            self._move_from_hold()
             self.progress.held_until = self._hold.until
             self._pauses.wait_to_retry(left)
         self.progress.held_until = None
+
+    def _move_from_hold(self) -> None:
+        """Raise Moved while this server fails everything and another does not."""
+        if self._jobs.has_sound_other(self._lane):
+            raise Moved("this one fails everything")
 
     def _begin_anew(self) -> None:
         """Have it made once more: ComfyUI has ended the prompt with the id before."""
@@ -328,6 +349,14 @@ class PromptRun:
             log.info("job %s: ComfyUI's history lacks it, the feed had its files", self._job_id)
             return HistoryEntry(images, from_cache=True)  # as they may be of an earlier run
         if not has_restarted and not self.progress.has_succeeded:
+            if self._client.server.is_spread:
+                log.error(
+                    "job %s: SwarmUI gave it to another ComfyUI than it answers for: set"
+                    " COMFY_HEADERS=%s: 0",
+                    self._job_id,
+                    BACKEND_HEADER,
+                )
+                raise JobError(LOST)
             raise Removed("the prompt was removed from ComfyUI's queue")
         self._state = PromptState.ABSENT
         self.progress.restart()
@@ -335,10 +364,7 @@ class PromptRun:
 
     def _submit(self) -> None:
         if self._submissions == self.MAX_SUBMISSIONS:
-            raise JobError(
-                "The image server lost this picture again and again, by restarting or because its"
-                " owner removed it. Please try again later."
-            )
+            raise JobError(LOST)
         self._present_on = 0
         connection = self._feed.connection
         try:
@@ -362,6 +388,7 @@ class PromptRun:
             if self._picture is not None:
                 self._picture.upload(self._client)
             self._unanswered_since = time.monotonic()
+            self._outage.has_prompt = True
             try:
                 return self._client.submit(self._prompt, self.prompt_id)
             except Rejected as error:
@@ -425,27 +452,33 @@ class Outage:
         job_id: str,
         accepted: float,
         progress: Progress,
-        client: ComfyClient,
+        lane: Lane,
+        jobs: JobQueue,
         catalog: Catalog,
         pauses: Pauses,
     ) -> None:
+        self.has_prompt = False  # whether ComfyUI may have one of the job
         self._job_id = job_id
         self._accepted = accepted
         self._progress = progress
-        self._client = client
+        self._lane = lane
+        self._jobs = jobs
         self._catalog = catalog
         self._pauses = pauses
         self._failures = 0
         self._since = 0.0
 
     def wait(self, error: ComfyError) -> float:
-        """Wait after a failed call, and return for how many seconds. Raises Unreachable for a job
-        that has waited for a day."""
+        """Wait after a failed call, and return for how many seconds. Raises Moved once another
+        server is to make the job, Unreachable for one that has waited for a day."""
         now = time.monotonic()
         if not self._failures:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
-            away_since = self._client.away_since
+            away_since = self._lane.client.away_since
             self._since = now if away_since is None else away_since
+        is_due = not self.has_prompt or now - self._since >= MOVE_SECONDS
+        if is_due and self._jobs.has_sound_other(self._lane):
+            raise Moved(f"away for {now - self._since:.0f} s")
         if now - max(self._since, self._accepted) >= AWAY_LIMIT:
             raise Unreachable(
                 f"away for {now - self._since:.0f} s: {error}",

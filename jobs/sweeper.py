@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Collection
 
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
@@ -24,11 +25,13 @@ class Sweeper:
     PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
     AGAIN_SECONDS = 5.0  # for so long, a submission whose answer was lost may still arrive
 
-    def __init__(self, store: Store, client: ComfyClient) -> None:
+    def __init__(self, store: Store, client: ComfyClient, servers: Collection[str] | None) -> None:
+        """`servers` are the keys in the rows of the client's jobs; None: it has them all."""
         self._store = store
         self._client = client
+        self._servers = servers
         self.in_work: str | None = None  # the job whose prompt the worker may be about to submit
-        self._absent_since: dict[str, float] = {}  # by the id of the job
+        self._absent_since: dict[str, float] = {}  # by the id of the prompt
         self._wake = threading.Event()
         self._is_stopping = False
         self._failed = False
@@ -62,7 +65,7 @@ class Sweeper:
     def step(self) -> int | None:
         """Cancel once all that is unwanted, and return how many of them ComfyUI still had; None if
         there is nothing left to check. Raises ComfyError and StoreError."""
-        unwanted = self._store.unwanted()
+        unwanted = self._store.unwanted(self._servers)
         if not unwanted:
             self._absent_since.clear()
             return None
@@ -72,13 +75,13 @@ class Sweeper:
             prompt_id = on_server.own_ids.get(asked_id, asked_id)
             if prompt_id in on_server:
                 present += 1
-                self._absent_since.pop(job_id, None)
+                self._absent_since.pop(asked_id, None)
                 self._client.cancel(prompt_id)
                 log.info("job %s: its prompt is cancelled in ComfyUI", job_id)
             elif job_id != self.in_work:
-                since = self._absent_since.setdefault(job_id, time.monotonic())
+                since = self._absent_since.setdefault(asked_id, time.monotonic())
                 if time.monotonic() - since >= self.AGAIN_SECONDS:
-                    self._store.off_server(job_id)
+                    self._store.off_server(job_id, asked_id)
         return present
 
     def _try(self) -> int | None:

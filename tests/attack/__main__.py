@@ -30,10 +30,11 @@ def attack(seed: int, number: int, forks: ForkServer | None) -> list[str]:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         DiscordStandIn() as discord,
         ComfyUIStandIn() as comfyui,
+        ComfyUIStandIn() as second,
     ):
         discord.rate_limits = False
         house = House(Path(folder) / "comfygen", discord, comfyui, forks)
-        scenario = Scenario(house, dice)
+        scenario = Scenario(house, dice, second)
         try:
             scenario.play()
             scenario.recover()

@@ -25,6 +25,7 @@ from tests.harness.house import House
 from tests.harness.labels import AGAIN, CANCEL, DELETE, GENERATE
 from tests.harness.steps import ask_for, labels, queued
 from tests.standins.comfyui.nodes import LORAS
+from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Person, Reply
 from tests.standins.discord.schema import MANAGE_GUILD, MANAGE_MESSAGES, MEMBER_PERMISSIONS
 
@@ -84,8 +85,9 @@ EXPECTED = {
 class Scenario:
     """One house, its people, and what goes wrong."""
 
-    def __init__(self, house: House, dice: random.Random) -> None:
+    def __init__(self, house: House, dice: random.Random, second: ComfyUIStandIn) -> None:
         self.house = house
+        self.second = second  # in half of the scenarios the bot has it, too
         self.dice = dice
         self.replies: list[Reply] = []
         self.story: list[str] = []
@@ -140,6 +142,10 @@ class Scenario:
             "PREVIEWS": dice.choice(("on", "on", "off")),
             "COMFY_TIMEOUT_MS": str(int(1000 * TIMEOUT)),
         }
+        if dice.random() < 0.5:
+            self.note("two servers")
+            house.settings |= {"COMFY_BASE_URL_2": self.second.url}
+            self.second.picture_size = None
 
     def actions(self) -> list[Callable[[], None]]:
         """What happens, as often as it stands here."""
@@ -151,6 +157,8 @@ class Scenario:
         actions += [self.broken_frames, self.expire, self.delete, self.change_models]
         actions += [self.jump_clock] * 2 + [self.refuse_content] * 2 + [self.clear_history] * 2
         actions += [self.spoil_picture, self.fail_everything]
+        if "COMFY_BASE_URL_2" in self.house.settings:
+            actions += [self.second_fault] * 3 + [self.second_away] * 2 + [self.second_fails]
         actions += [self.comfyui_long_away] * (self.dice.random() < 0.4)  # it takes its time
         return [*actions, self.change_loras, self.change_workflow, self.fail_prompt]
 
@@ -366,6 +374,25 @@ class Scenario:
         self.wait(self.dice.choice((0.2, 1.5)))
         self.house.comfyui.come_up()
 
+    def second_fault(self) -> None:
+        route, kind = self.dice.choice(COMFYUI_ROUTES), self.dice.choice(COMFYUI_FAULTS)
+        self.note(f"second ComfyUI: {route} {kind}")
+        self.second.fault(route, kind, self.dice.randint(1, 3), seconds=1)
+
+    def second_away(self) -> None:
+        self.note("the second ComfyUI goes away")
+        self.restarts += 1
+        self.second.go_down()
+        self.wait(self.dice.choice((0.2, 1.5, 4.0)))
+        if self.dice.random() < 0.5:
+            self.second.restart()
+        self.second.come_up()
+
+    def second_fails(self) -> None:
+        self.note("the second ComfyUI fails everything")
+        self.excuses.add("failures")
+        self.second.error_state = ("RuntimeError", "CUDA error: unspecified launch failure")
+
     def comfyui_long_away(self) -> None:
         """For longer than a job may take."""
         self.note("ComfyUI goes away for long")
@@ -391,13 +418,20 @@ class Scenario:
         comfyui.bad_pictures, comfyui.histories_cleared = {}, 0
         if comfyui.error_state:
             self.restart_comfyui()
+        self.second.clear_faults()
+        if self.second.error_state:
+            self.restarts += 1
+            self.second.restart()
         self.house.discord.clear_faults()
         end = time.monotonic() + RECOVERY
-        open_rows = "SELECT count(*) FROM jobs WHERE delivered_at IS NULL OR on_server"
+        open_rows = (
+            "SELECT (SELECT count(*) FROM jobs WHERE delivered_at IS NULL OR on_server)"
+            " + (SELECT count(*) FROM left_prompts)"
+        )
         while time.monotonic() < end:
             if self.bot.process.poll() is not None:  # as systemd would
                 self.house.run(ready=False)
-            busy = comfyui.running or comfyui.pending
+            busy = any(server.running or server.pending for server in (comfyui, self.second))
             if not busy and self.house.installation.rows(open_rows) == [(0,)]:
                 return
             self.wait(0.1)
@@ -476,10 +510,12 @@ class Scenario:
             if on_server:
                 yield f"job {job_id}: its prompt may be left in ComfyUI"
         comfyui = self.house.comfyui
-        left = {comfyui.running, *comfyui.pending} - {None, *self.foreign}
+        second = self.second
+        left = {comfyui.running, *comfyui.pending, second.running, *second.pending}
+        left -= {None, *self.foreign}
         if left:
             yield f"prompts left in ComfyUI: {left}"
-        posted = Counter(prompt_id for prompt_id, _ in comfyui.posted)
+        posted = Counter(prompt_id for prompt_id, _ in (*comfyui.posted, *second.posted))
         for prompt_id, count in posted.items():
             if count > 1 + self.restarts + self.cleared:
                 yield f"prompt {prompt_id} was posted {count} times"

@@ -42,6 +42,7 @@ from tests.standins.discord.people import File, Person
 from tests.standins.discord.server import DiscordStandIn
 
 STEPS = 50  # of one job: the four passes of the shipped workflow
+SHARED_JOBS = 12  # what two servers share
 SMALL, LARGE = 10_000, 10_000_000  # bytes of a picture
 PEOPLE = 50
 PROMPT = "a red fox asleep in fresh snow, morning light, soft shadows, 35 mm, highly detailed"
@@ -225,6 +226,23 @@ def queue_of_jobs(plan: Plan) -> Iterator[Figure]:
     )
     name = "longest stall of the event loop"
     yield Figure(name, "ms", ms["stalls"], "idle bare client", ms["idle"], 20, "alone")
+
+
+def two_servers(plan: Plan) -> Iterator[Figure]:
+    """A full queue again, with one server and with two."""
+    seconds: dict[int, list[float]] = defaultdict(list)
+    with stage() as here, ComfyUIStandIn() as second:
+        for server in (here.comfyui, second):
+            server.picture_bytes = SMALL
+            server.seconds_per_step = plan.job_seconds / STEPS
+        for _ in range(plan.repetitions):
+            for count, url in ((1, ""), (2, second.url)):
+                with here.bot(COMFY_BASE_URL_2=url):
+                    result = here.first_result()
+                    begin = time.monotonic()
+                    seconds[count].append(here.again(result, SHARED_JOBS)[-1]["time"] - begin)
+    name = f"{SHARED_JOBS} jobs of {plan.job_seconds:g} s with two servers"
+    yield Figure(name, "s", seconds[2], "with one", seconds[1], 0.55)
 
 
 def lateness(here: Stage, results: list[dict[str, Any]]) -> list[float]:
@@ -441,7 +459,7 @@ def blocked_words(plan: Plan) -> Iterator[Figure]:
     yield Figure(name, "ms", times, "with none", with_none, 5, "alone")
 
 
-MEASUREMENTS = (queue_of_jobs, clicks, starts, memory, database, blocked_words)
+MEASUREMENTS = (queue_of_jobs, two_servers, clicks, starts, memory, database, blocked_words)
 
 
 def main() -> int:

@@ -235,7 +235,9 @@ class FakeDiscord:
 
 
 class FakeComfy:
-    """`ComfyClient.image`: pictures by their encoding."""
+    """One server: `ComfyClient.image`, pictures by their encoding."""
+
+    answering = 1
 
     def __init__(self) -> None:
         self.away_since: float | None = None
@@ -244,6 +246,9 @@ class FakeComfy:
         self.no_preview_of: set[str] = set()  # file names
         self.too_large: set[str] = set()  # file names; in every form
         self.asked: list[tuple[str, str]] = []
+
+    def find(self, key: str) -> FakeComfy:
+        return self
 
     def image(self, ref: ImageRef, preview: str = "") -> bytes:
         self.asked.append((ref.filename, preview))

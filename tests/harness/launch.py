@@ -54,7 +54,9 @@ SHORT_WAITS: dict[str, dict[str, Any]] = {
     "store": {"BUSY_SECONDS": 0.3},
     "jobs.pauses": {"DATABASE_PAUSE": 0.2},
     "jobs.hold": {"HOLD_PAUSES": (5.0, 20.0)},
+    "jobs.jobqueue": {"LOOK_SECONDS": 0.1},
     "jobs.run": {
+        "MOVE_SECONDS": 1.0,
         "LOOK_LIMIT": 1.0,
         "LATE_SECONDS": 0.3,
         "OUTAGE_PAUSES": (0.02, 0.5),

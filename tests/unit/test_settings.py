@@ -14,6 +14,7 @@ from settings import (
     ConfigError,
     OneLineFilter,
     RedactingFilter,
+    Settings,
     about_file,
     load_settings,
     plain_value,
@@ -34,7 +35,7 @@ def problems_of(**changes: str) -> list[str]:
 def test_two_values_are_enough() -> None:
     settings = load_settings(GOOD)
     assert settings.channel_ids == {1, 2, 3}
-    assert settings.server.base_url == "http://127.0.0.1:8188"
+    assert settings.servers[0].base_url == "http://127.0.0.1:8188"
     assert settings.comfy_timeout == 300
     assert settings.db_path == HERE / "data/comfygen.db"
     assert settings.workflow_path == HERE / "workflows/multisampler/base.json"
@@ -242,7 +243,7 @@ def test_the_rules_of_a_server_are_read() -> None:
 
 @pytest.mark.parametrize("url", ["http://gpu:8188/", "https://h/comfy", "http://[::1]:8188"])
 def test_a_base_url_may_have_a_slash_a_prefix_https_or_ipv6(url: str) -> None:
-    assert load_settings({**GOOD, "COMFY_BASE_URL": url}).server.base_url == url
+    assert load_settings({**GOOD, "COMFY_BASE_URL": url}).servers[0].base_url == url
 
 
 def test_the_environment_wins_over_the_file(
@@ -311,3 +312,44 @@ def test_the_token_reaches_no_record_in_any_form(capsys: pytest.CaptureFixture[s
     assert "hunter2" not in shown
     assert "https://discord.com/api" in shown
     assert "ValueError" in shown
+
+
+def several(**values: str) -> Settings:
+    """Return the settings of an owner with more servers."""
+    return load_settings({**GOOD, **values})
+
+
+def test_further_servers_have_addresses_and_headers_of_their_own_and_may_leave_gaps() -> None:
+    found = several(
+        COMFY_API_KEY="comfyui-key",
+        COMFY_BASE_URL_3="http://gpu3:8188",
+        COMFY_HEADERS_3="Authorization: Bearer of-gpu-3",
+    )
+    first, third = found.servers
+    assert (first.number, third.number, third.base_url) == (1, 3, "http://gpu3:8188")
+    assert (third.api_key, dict(first.headers)) == ("comfyui-key", {})
+    assert "Bearer of-gpu-3" in found.secrets
+
+
+def test_a_servers_key_outlives_another_order_and_another_secret() -> None:
+    one = several(COMFY_BASE_URL="http://a:1", COMFY_BASE_URL_2="http://b:1/").servers
+    two = several(
+        COMFY_BASE_URL="http://b:1", COMFY_BASE_URL_2="http://a:1", COMFY_HEADERS_2="Key: new"
+    ).servers
+    assert [server.key for server in one] == [server.key for server in reversed(two)]
+
+
+def test_backends_of_one_swarmui_are_two_servers_and_the_same_one_twice_is_refused() -> None:
+    at = dict.fromkeys(("COMFY_BASE_URL", "COMFY_BASE_URL_2"), "http://a:7801/ComfyBackendDirect")
+    backends = {
+        "COMFY_HEADERS": "X-Swarm-Backend-ID: 0",
+        "COMFY_HEADERS_2": "x-swarm-backend-id: 1",
+    }
+    assert [server.backend for server in several(**at, **backends).servers] == ["0", "1"]
+    with pytest.raises(ConfigError, match="COMFY_BASE_URL_2 is an address that another one has"):
+        several(**at)
+
+
+def test_headers_without_an_address_are_refused() -> None:
+    with pytest.raises(ConfigError, match="COMFY_HEADERS_2 is set without COMFY_BASE_URL_2"):
+        several(COMFY_HEADERS_2="Key: value")

@@ -179,8 +179,9 @@ def test_later_migrations_only_add_to_it(path: Path, tmp_path: Path, jobs: Store
         ("length", "INTEGER", 1, "0", 0),
         ("image", "TEXT", 1, "''", 0),
         ("strength", "REAL", 1, "0", 0),
+        ("server", "TEXT", 1, "''", 0),
     ]
-    assert len(store.MIGRATIONS) == 9
+    assert len(store.MIGRATIONS) == 10
     assert old_indexes.items() <= indexes.items()
 
 
@@ -499,7 +500,7 @@ CHANGES = {
         **ENDED,
     ),
     "cancel completed": change(lambda s, i: s.cancel(i, COMPLETED)),
-    "off server": change(Store.off_server, *FINAL, on_server=False),
+    "off server": change(lambda s, i: s.off_server(i, i), *FINAL, on_server=False),
     "report tried": change(Store.report_tried, *FINAL, report_tried_at=LATER),
     "announced": change(lambda s, i: s.announced(i, "987"), *JobStatus, discord_message_id="987"),
     "delivered": change(
@@ -623,7 +624,7 @@ def test_a_job_whose_prompt_may_still_be_in_comfyui_is_not_purged(path: Path, jo
     sql(path, "UPDATE jobs SET delivered_at = 1, on_server = (id = ?)", busy)
     assert jobs.purge(NOON + 1) == 1
     assert (jobs.get(busy) is None, jobs.get(old) is None) == (False, True)
-    jobs.off_server(busy)
+    jobs.off_server(busy, busy)
     assert jobs.purge(NOON + 1) == 1
 
 
@@ -760,7 +761,7 @@ def test_the_prompts_nobody_wants_are_those_of_ended_jobs_that_comfyui_may_have(
     sql(path, "UPDATE jobs SET comfy_prompt_id = 'theirs' WHERE id = ?", unwanted[1])
     first, second, third = unwanted
     assert jobs.unwanted() == [(first, first), (second, "theirs"), (third, third)]
-    assert jobs.off_server(second)
+    assert jobs.off_server(second, "theirs")
     assert jobs.unwanted() == [(first, first), (third, third)]
 
 
@@ -858,7 +859,7 @@ def test_every_method_goes_on_with_the_rows_beside_a_damaged_one(
     new = jobs.insert(PARAMS)
     waiting = jobs.by_status(QUEUED)  # which closes a damaged one before it is counted
     assert (waiting[-1].id, jobs.position(new)) == (new, len(waiting))
-    jobs.estimate(1)
+    jobs.estimate(1, 1)
     jobs.unwanted()
     assert jobs.standings([before, damaged, after], 9).keys() >= {before, after}
 
@@ -969,7 +970,7 @@ def test_closing_again_does_nothing_and_a_closed_store_says_so(path: Path) -> No
     jobs.close()
     uses: list[Callable[[], object]] = [
         *(lambda: jobs.get(job_id), lambda: jobs.by_status(QUEUED), jobs.undelivered),
-        *(lambda: jobs.estimate(1), lambda: jobs.standings([job_id], 10)),
+        *(lambda: jobs.estimate(1, 1), lambda: jobs.standings([job_id], 10)),
         *(jobs.unwanted, lambda: jobs.waiting("1"), lambda: jobs.blocked("1")),
         lambda: jobs.by_person("1", "2", offset=0, limit=10),
         lambda: jobs.add_blocked("1", [("fox", "fox")], "7"),

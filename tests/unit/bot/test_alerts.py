@@ -26,6 +26,14 @@ LIMIT = 10.0  # seconds that anything may take which has to come
 DISK_FULL = StoreError("the database jobs.db cannot be used: database or disk is full; check")
 
 
+class FakeLane:
+    """The one server."""
+
+    def __init__(self, world: World) -> None:
+        self.client = self.feed = world
+        self.hold = world.hold
+
+
 class World:
     """Alerts, with what they check and how they reach the owner."""
 
@@ -49,9 +57,7 @@ class World:
         self.alerts = Alerts(
             cast(Any, self),
             settings(alert_user_id=owner_id),
-            cast(Any, self),
-            cast(Any, self),
-            self.hold,
+            [cast(Any, FakeLane(self))],
             threads,
         )
         monkeypatch.setattr(alerts, "time", SimpleNamespace(monotonic=lambda: self.now))

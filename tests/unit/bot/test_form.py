@@ -1216,7 +1216,7 @@ class House:
         self.store: Any = KeptTexts()
         self.is_allowed = True
         self.messages_are_gone = False
-        self.comfy: Any = SimpleNamespace(away_since=None)
+        self.comfy: Any = SimpleNamespace(away_since=None, answering=1)
         self.places: list[FakeInteraction] = []  # asked about
         self.forms = self.restarted(options)
 

@@ -27,7 +27,11 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "jobs.db")
         self.away_since: float | None = None
+        self.answering = 1
         self.shown = ""  # above the jobs of one's own
+
+    def number(self, key: str) -> None:
+        """Return the number of a server, of which there is one."""
 
     def ask(self, user_id: int, guild_id: int = GUILD, prompt: str = "x" * 500) -> str:
         """Queue a job of this person's, and return its id."""

@@ -755,7 +755,7 @@ class Line:
         self.world = world
         self.webhook = FakeWebhook(world)
         self.seconds: float | None = 20.0  # that a job takes, as far as anybody can tell
-        self.comfy: Any = SimpleNamespace(away_since=None)
+        self.comfy: Any = SimpleNamespace(away_since=None, answering=1)
         self.replies = QueuedReplies(world.store, self.comfy)
         vars(world.store)["estimate"] = self.estimate
         world.reporter.replies = self.replies
@@ -763,12 +763,12 @@ class Line:
         for number in range(length):
             self.follow(number)
 
-    def estimate(self, position: int) -> float | None:
+    def estimate(self, position: int, servers: int) -> float | None:
         return self.seconds and position * self.seconds
 
     def follow(self, number: int) -> None:
         webhook: Any = self.webhook
-        first = place_in_queue(number + 1, self.estimate(number + 1))
+        first = place_in_queue(number + 1, self.estimate(number + 1, 1))
         self.replies.follow(self.jobs[number], webhook, number, first, "")
 
     def begin(self, number: int) -> None:

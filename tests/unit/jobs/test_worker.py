@@ -40,11 +40,14 @@ from comfyui.progress import Preview, Progress
 from job import Job, JobParams, JobStatus
 from jobs.catalog import Catalog, Offer, Workflows
 from jobs.failure import UNEXPECTED
-from jobs.hold import FAILURES, HOLD_PAUSES, PROBES
+from jobs.hold import FAILURES, HOLD_PAUSES, PROBES, Hold
 from jobs.pauses import Pauses, Stopped
 from jobs.run import LATE_SECONDS, JobError
+from jobs.servers import Servers
 from jobs.sweeper import Sweeper
-from jobs.worker import Worker, WorkflowUnusable
+from jobs.worker import WorkflowUnusable
+from jobs.workers import Workers
+from settings import Server
 from store import Store, StoreError
 from tests.factories import an_offer, settings
 from tests.harness.bot import REPOSITORY
@@ -80,6 +83,8 @@ class StubClient:
     Prompts in `known` stand in its queue, behind those of others in `ahead`; `past` ones only in
     its history. An older server gives ids of its own: `given`, by those that were asked for.
     """
+
+    server = Server("http://127.0.0.1:8188")
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, dict[str, Any]]] = []
@@ -252,6 +257,30 @@ def absences(catalog: StubCatalog) -> list[float]:
     return catalog.absences
 
 
+class Worker(Workers):
+    """The one worker of the one server, and the queue before it."""
+
+    @property
+    def hold(self) -> Hold:
+        return self.lanes[0].hold
+
+    @property
+    def sweeper(self) -> Sweeper:
+        return self.each[0].sweeper
+
+    def run_job(self, job_id: str, accepted: float | None = None) -> None:
+        assert not self.each[0].run_job(job_id, accepted)
+
+    def on_event(self, event: str, data: dict[str, Any]) -> None:
+        self.each[0].on_event(event, data)
+
+    def on_preview(self, preview: Preview) -> None:
+        self.each[0].on_preview(preview)
+
+    def on_reconnect(self, since: float) -> None:
+        self.each[0].on_reconnect(since)
+
+
 def a_worker(
     store: Store,
     client: StubClient,
@@ -260,14 +289,15 @@ def a_worker(
     catalog: StubCatalog | None = None,
     **changes: Any,
 ) -> Worker:
-    return Worker(
+    worker = Worker(
         settings(**{"comfy_timeout": 60.0, "max_waiting": 0, **changes}),
         store,
-        cast(Any, client),
+        Servers([cast(Any, client)]),
         catalog or StubCatalog(),
-        cast(Any, feed or Feed()),
         heard,
     )
+    worker.lanes[0].feed = cast(Any, feed or Feed())
+    return worker
 
 
 @pytest.fixture
@@ -430,10 +460,10 @@ def test_a_database_that_is_waited_for_is_told_as_trouble(
     failures = [StoreError("database or disk is full")]
     start = store.start
 
-    def start_later(job_id: str) -> bool:
+    def start_later(job_id: str, server: str) -> bool:
         if failures:
             raise failures[0]
-        return start(job_id)
+        return start(job_id, server)
 
     monkeypatch.setattr(store, "start", start_later)
     monkeypatch.setattr(Pauses, "pause", lambda self, seconds: failures.clear())
@@ -970,7 +1000,7 @@ def test_after_a_restart_of_the_bot_what_was_cancelled_before_is_stopped(
     store.fail(failed, "too late", on_server=True)
     store.cancel(queued, JobStatus.QUEUED)
     client.known.add("of somebody else")
-    sweep_all(Sweeper(store, client), clock)  # type: ignore[arg-type]
+    sweep_all(Sweeper(store, cast(Any, client), None), clock)
     assert sorted(client.cancelled) == sorted([cancelled, failed])
     assert client.known == {wanted, "of somebody else"}
 
