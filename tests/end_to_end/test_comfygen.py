@@ -37,7 +37,7 @@ def test_help_explains_itself_without_a_configuration(house: House) -> None:
 
 
 def test_commands_go_to_one_server_when_it_is_given_and_everywhere_otherwise(house: House) -> None:
-    names = {"gen", "queue", "mine", "refresh", "blocked"}
+    names = {"gen", "queue", "mine", "refresh", "blocked", "Use this picture"}
     guild = house.discord.guild.id
     house.start(DISCORD_GUILD_ID=str(guild)).stop()
     assert {command["name"] for command in house.discord.commands[guild]} == names
@@ -209,6 +209,7 @@ def test_a_moderator_cancels_anybodys_job_in_queue_and_the_person_is_told(shared
     ask_for(moderator, shared.channel, "my own")
     kept = second.slash("gen", shared.channel, prompt="nobody wants it").wait()
     kept = generate(second, kept)
+    kept.wait_shown(lambda m: "Queued!" in m["content"])
     reply = moderator.slash("queue", shared.channel).wait()
     shown = reply.wait_message(lambda m: bool(m["embeds"]))
     assert labels(shown, OTHERS) == ["Running", "Number 2"]
