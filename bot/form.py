@@ -225,7 +225,7 @@ class Forms:
         self._check_place(interaction)
         has_image, workflow = source is not None, options["workflow"]
         name = self.workflow_of(interaction.user.id, workflow, has_image=has_image)
-        draft = self._new_draft(interaction, name)
+        draft = self.new_draft(interaction, name)
         problems: list[str] = []
         if workflow:
             with collecting(problems):
@@ -236,56 +236,10 @@ class Forms:
         if source is not None:
             await interaction.response.defer(ephemeral=True, thinking=True)
             with collecting(problems):
-                await self._give(interaction, draft, source)
-        await self._send(interaction, draft, in_lines(problems))
+                await self.give(interaction, draft, source)
+        await self.send(interaction, draft, in_lines(problems))
 
-    async def open_with(self, interaction: Interaction, sources: Sequence[Source]) -> None:
-        """Replace the deferred reply by a form with the first of some pictures. Raises UserError if
-        it is the only one and cannot be used."""
-        workflow = self.workflow_of(interaction.user.id, "", has_image=True)
-        draft = self._new_draft(interaction, workflow)
-        problems: list[str] = []
-        draft.use_image("", "", "")
-        draft.sources = sources[:MENU_LIMIT]
-        if len(sources) == 1:
-            await self._give(interaction, draft, sources[0])
-        else:
-            with collecting(problems):
-                await self._give(interaction, draft, sources[0])
-        await self._send(interaction, draft, in_lines(problems))
-
-    async def choose_source(self, interaction: Interaction, key: str, value: str) -> None:
-        """Put another picture of its message into a form, and show the form again."""
-        draft = self.draft(interaction, key)
-        await interaction.response.defer()
-        if draft.stage is not Stage.OPEN or value not in map(str, range(len(draft.sources))):
-            return
-        problems: list[str] = []
-        with collecting(problems):
-            await self._give(interaction, draft, draft.sources[int(value)])
-        await self._send(interaction, draft, in_lines(problems))
-
-    async def on_file(self, interaction: Interaction, key: str, source: Source) -> None:
-        """Put the file of a window into its form, over a workflow that takes a picture; into a new
-        form where the bot no longer has that one."""
-        self.check_takers()
-        notes: list[str] = []
-        stays = interaction.message is None  # what the window was opened from
-        try:
-            draft = self.draft(interaction, key)
-            if draft.stage is not Stage.OPEN:
-                raise SentForm
-        except StaleForm as stale:
-            workflow = self.workflow_of(interaction.user.id, "", has_image=True)
-            draft = self._new_draft(interaction, workflow)
-            notes.append(f"{stale.reason}, so here is a new one.")
-            stays = stays or isinstance(stale, SentForm)
-        await interaction.response.defer(ephemeral=True, thinking=stays)
-        with collecting(notes):
-            await self._give(interaction, draft, source)
-        await self._send(interaction, draft, in_lines(notes))
-
-    async def _give(self, interaction: Interaction, draft: Draft, source: Source) -> None:
+    async def give(self, interaction: Interaction, draft: Draft, source: Source) -> None:
         """Read a picture and have the draft work on it, if need be over another workflow. Raises
         UserError if it cannot be used; the draft keeps what it has."""
         self.check_takers()
@@ -301,7 +255,7 @@ class Forms:
         """Replace the deferred reply by a form filled from a job, with a line for each setting that
         is not as it was in the job, and then the note."""
         workflow = job.workflow or self.catalog.default
-        draft = self._new_draft(interaction, workflow)
+        draft = self.new_draft(interaction, workflow)
         notes = draft.copy_settings_from(replace(job, workflow=workflow))
         if draft.workflow != workflow:
             notes.insert(0, workflow_gone(workflow, draft.workflow))
@@ -312,7 +266,7 @@ class Forms:
         draft.use_image(job.image if image else "", "", size)
         notes += [*draft.name_loras(), note]
         notes.append(NOT_KEPT if job.image and image is None else "")
-        await self._send(interaction, draft, in_lines(notes))
+        await self.send(interaction, draft, in_lines(notes))
 
     async def show_anew(self, interaction: Interaction, draft: Draft, note: str) -> None:
         """Show the form with the current lists and a note, over the default if its workflow is
@@ -424,7 +378,7 @@ class Forms:
         with contextlib.suppress(ExpiredForm):
             return self._drafts.find(user_id, key)  # restored for another of the person's windows
         source = Draft.restored(saved, self.catalog, self._settings)
-        return self._new_draft(interaction, source.workflow, source, key)
+        return self.new_draft(interaction, source.workflow, source, key)
 
     async def _open_instead(
         self,
@@ -438,15 +392,15 @@ class Forms:
         cannot take them. It replaces a form that is of no use, or the refusal."""
         user_id = interaction.user.id
         workflow = old.workflow if old else self.workflow_of(user_id, "", has_image=False)
-        draft = self._new_draft(interaction, workflow, old)
+        draft = self.new_draft(interaction, workflow, old)
         problems = draft.apply_typed(typed)
         note = f"{reason}, so here is a new one with what you typed."
         message = interaction.message
         is_gone = message is None or (old and message.id in old.corrected)
-        reply = self._send if is_gone or (old and origin != "retry") else self._show
+        reply = self.send if is_gone or (old and origin != "retry") else self._show
         await reply(interaction, draft, in_lines([note, *problems]))
 
-    def _new_draft(
+    def new_draft(
         self, interaction: Interaction, workflow: str, source: Draft | None = None, key: str = ""
     ) -> Draft:
         """Return a draft over a workflow with the settings of `source`, the person's last draft, or
@@ -476,7 +430,7 @@ class Forms:
     def _embed(self, draft: Draft) -> discord.Embed:
         return form_embed(draft, self._comfy.away_since)
 
-    async def _send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
+    async def send(self, interaction: Interaction, draft: Draft, note: str | None) -> None:
         """Reply with the form, ephemerally, or replace a deferred reply by it."""
         draft.shown_by = interaction.followup
         form: dict[str, Any] = {"embed": self._embed(draft), "view": form_view(draft)}

@@ -121,6 +121,22 @@ def test_a_picture_is_enlarged_without_a_prompt(shared: House) -> None:
     assert "Strength" not in fields(result)
 
 
+def test_a_job_without_a_prompt_has_a_name_in_the_lists(shared: House) -> None:
+    person, name = shared.discord.person(), "(upscale, without a prompt)"
+    form = gen(shared, person, image=photo(), workflow="upscale")
+    shown(form)
+    shared.comfyui.hold()
+    queued(person, form)
+    shared.comfyui.wait_for(lambda c: c.posted and loaded(shared, c.posted[-1][1]) == PHOTO)
+    queue = person.slash("queue", shared.channel).wait()
+    assert name in text_of(queue.wait_message(lambda m: bool(m["embeds"])))
+    shared.discord.wait_for_message(shared.channel, lambda m: name in text_of(m))
+    shared.comfyui.release()
+    result_of(shared, person)
+    mine = person.slash("mine", shared.channel).wait()
+    assert name in text_of(mine.wait_message(lambda m: bool(m["embeds"])))
+
+
 def test_gen_without_a_picture_begins_with_a_workflow_that_needs_none(shared: House) -> None:
     person = shared.discord.person()
     form = gen(shared, person, image=photo(), prompt="in oil")

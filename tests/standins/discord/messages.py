@@ -20,6 +20,7 @@ from tests.standins.discord.people import (
     Channel,
     File,
     Person,
+    Reply,
     Stored,
     iso_now,
     snowflake,
@@ -31,6 +32,8 @@ from tests.standins.discord.rest import (
     RestServer,
 )
 from tests.standins.discord.schema import (
+    COMMAND,
+    COMPONENT,
     DIRECT_MESSAGES,
     EDIT,
     ERRORS,
@@ -262,6 +265,22 @@ class MessageServer(RestServer):
     def _visible(self, channel: Channel) -> list[Stored]:
         here = [stored for stored in self._messages.values() if stored.channel is channel]
         return [stored for stored in here if not stored.deleted and not stored.audience]
+
+    def _origin(self, reply: Reply) -> Json:
+        """The message fields that say which interaction a message answers."""
+        guild = reply._channel.guild
+        metadata: Json = {"id": str(reply.id), "type": reply._interaction_type}
+        metadata["user"] = reply._person._user()
+        fields: Json = {"application_id": str(self.application_id)}
+        fields |= {"webhook_id": str(self.application_id), "interaction_metadata": metadata}
+        if reply._interaction_type == COMPONENT and reply._source:
+            metadata["interacted_message_id"] = reply._source.data["id"]
+        if reply._interaction_type == COMMAND:
+            fields |= {"type": 20, "interaction": {**metadata, "name": reply._name}}
+        metadata["authorizing_integration_owners"] = {"0": str(guild.id) if guild else "0"}
+        if source := reply._original or reply._source:
+            fields |= {"type": 19, "message_reference": self._reference(source)}
+        return fields
 
     def _reference(self, source: Stored) -> Json:
         place = source.channel

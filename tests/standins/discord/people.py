@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from tests.standins.discord.options import File as File
+from tests.standins.discord.options import fill_options
 from tests.standins.discord.schema import (
     ADMINISTRATOR,
     ALL_PERMISSIONS,
@@ -242,14 +244,6 @@ class Channel:
             for who, deny in denied.items()
         ]
         return payload
-
-
-@dataclass(frozen=True)
-class File:
-    """What a person attaches to a command."""
-
-    name: str
-    content: bytes = field(repr=False)
 
 
 class Modal(dict[str, Any]):
@@ -540,7 +534,7 @@ class Person:
                 offered = {o["name"]: o for o in chain[-1]["options"] if o["type"] in SUBCOMMANDS}
                 assert word in offered, f"/{name} isn't offered; there are {[*offered]}"
                 chain.append(offered[word])
-            options = _fill_options(chain[-1], values, focused)
+            options = fill_options(chain[-1], values, focused)
             types = {option["name"]: option["type"] for option in options}
             resolved = self._upload(options)
             for part in reversed(chain[1:]):
@@ -590,34 +584,3 @@ class Person:
         return user_object(
             self.id, re.sub(r"[^a-z0-9_.]", "", self.name.lower()) or "someone", self.name
         )
-
-
-def _fill_options(command: Json, values: Json, focused: str) -> list[Json]:
-    """The options as the client sends them, checked as the client checks them."""
-    known = {option["name"]: option for option in command.get("options") or []}
-    below = [name for name, option in known.items() if option["type"] in SUBCOMMANDS]
-    assert not below, f"{command['name']} is used by one of {below}"
-    assert values.keys() <= known.keys(), f"options are {[*known]}, not {[*values]}"
-    filled = []
-    for name, option in known.items():
-        if name not in values:
-            assert focused or not option.get("required"), f"{name} is required"
-            continue
-        value: Any = values[name]
-        kind = option["type"]
-        entry = {"name": name, "type": kind, "value": value}
-        if name == focused:
-            filled.append({**entry, "value": str(value), "focused": True})
-            continue
-        types: dict[int, Any] = {3: str, 4: int, 5: bool, 10: (int, float), 11: File}
-        assert kind in types, f"{name}: the stand-in knows no options of type {kind}"
-        assert isinstance(value, types[kind]), f"{name} takes no {type(value).__name__}"
-        choices = {choice["name"]: choice["value"] for choice in option.get("choices") or []}
-        entry["value"] = value = choices.get(value, value)
-        assert not choices or value in choices.values(), f"{name} offers {[*choices]}"
-        size, bound = (len(value), "length") if kind == 3 else (value, "value")
-        least, most = option.get(f"min_{bound}"), option.get(f"max_{bound}")
-        assert least is None or size >= least, f"{name}: at least {least}"
-        assert most is None or size <= most, f"{name}: at most {most}"
-        filled.append(entry)
-    return filled

@@ -52,9 +52,7 @@ from tests.standins.discord.schema import (
     ATTACH_FILES,
     BOT_PERMISSIONS,
     CALLBACKS,
-    COMMAND,
     COMMANDS,
-    COMPONENT,
     CREATE,
     DEFERRAL,
     EMBED_LINKS,
@@ -363,22 +361,6 @@ class DiscordStandIn(MessageServer):
         draft = self._draft(call, data, ANSWER, reply._channel, ("users",))
         draft.data |= self._origin(reply)
         return self._store(draft, reply._person if draft.data["flags"] & EPHEMERAL else None)
-
-    def _origin(self, reply: Reply) -> Json:
-        """The message fields that say which interaction a message answers."""
-        guild = reply._channel.guild
-        metadata: Json = {"id": str(reply.id), "type": reply._interaction_type}
-        metadata["user"] = reply._person._user()
-        fields: Json = {"application_id": str(self.application_id)}
-        fields |= {"webhook_id": str(self.application_id), "interaction_metadata": metadata}
-        if reply._interaction_type == COMPONENT and reply._source:
-            metadata["interacted_message_id"] = reply._source.data["id"]
-        if reply._interaction_type == COMMAND:
-            fields |= {"type": 20, "interaction": {**metadata, "name": reply._name}}
-        metadata["authorizing_integration_owners"] = {"0": str(guild.id) if guild else "0"}
-        if source := reply._original or reply._source:
-            fields |= {"type": 19, "message_reference": self._reference(source)}
-        return fields
 
     def _reply_of(self, call: RestCall, application_id: str, token: str) -> Reply:
         """The interaction of a webhook, which comes into being with the first answer."""

@@ -58,4 +58,4 @@ def test_a_job_without_the_picture_that_its_workflow_needs_now_is_refused() -> N
 )
 def test_a_result_says_what_it_was_made_from(most: float, text: str) -> None:
     image = Image(b"", ".jpg", 4032, 3024)
-    assert made_from(image, most) == f"Made from a picture of 4032 x 3024{text}."
+    assert made_from(image, most) == f"4032 x 3024{text}"
