@@ -37,7 +37,7 @@ def test_help_explains_itself_without_a_configuration(house: House) -> None:
 
 
 def test_commands_go_to_one_server_when_it_is_given_and_everywhere_otherwise(house: House) -> None:
-    names = {"gen", "queue", "mine", "refresh", "blocked"}
+    names = {"gen", "queue", "mine", "refresh", "blocked", "Use this picture"}
     guild = house.discord.guild.id
     house.start(DISCORD_GUILD_ID=str(guild)).stop()
     assert {command["name"] for command in house.discord.commands[guild]} == names
