@@ -64,7 +64,7 @@ The bot needs an application of yours at Discord:
 
 
 class Setup(Dialog):
-    """What is known so far: the values of the `.env` that there is, and the answers."""
+    """The values of the `.env` that there is, and the answers so far."""
 
     def __init__(self, before: Mapping[str, str]) -> None:
         self.before = before
