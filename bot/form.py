@@ -235,6 +235,7 @@ class Forms:
         problems += draft.apply_options(options)
         if source is not None:
             await interaction.response.defer(ephemeral=True, thinking=True)
+            draft.use_image("", "", "")  # not that of a form which was left, should this be refused
             with collecting(problems):
                 await self.give(interaction, draft, source)
         await self.send(interaction, draft, in_lines(problems))

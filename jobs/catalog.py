@@ -139,7 +139,7 @@ class Workflows:
             try:
                 check_classes(loaded := self.load(name), info)
                 if loaded.ok and loaded.takes_image:
-                    continue
+                    raise WorkflowError("it needs a person's picture to work on")
                 return name, offer(loaded, info, NamesByList({}))
             except (WorkflowError, OptionsMissing) as error:
                 reasons.append(f"the workflow {name} cannot be used: {error}")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import binder
 from comfy_client import ComfyClient
+from comfyui.errors import BadAnswer, PictureRefused, Unreachable
 from comfyui.images import Image
 from comfyui.object_info import Capabilities
 from job import Job
+
+UPLOAD_TRIES = 6  # at a server that answers all else, before the picture is refused
 
 
 class InputPicture:
@@ -24,12 +27,19 @@ class InputPicture:
         self._strength = job.strength
         self.nodes = {place.node for place in prompt.bindings["image"]}
         self._name = f"{job.image[:20]}{image.suffix}"
+        self._failures = 0
         if is_large(image, most) and server.scaling is not None:
             prompt.scale_image(most, server.scaling)
 
     def upload(self, client: ComfyClient) -> None:
         """Put it on the server, and write the name that it has there into the prompt."""
-        name = client.upload(self._image.data, self._name)
+        try:
+            name = client.upload(self._image.data, self._name)
+        except (Unreachable, BadAnswer) as error:
+            self._failures += client.ping()  # if not, ComfyUI is away, and the job waits for it
+            if self._failures < UPLOAD_TRIES:
+                raise
+            raise PictureRefused(str(error)) from error
         self._prompt.use_image(name, self._strength)
 
 

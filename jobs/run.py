@@ -23,6 +23,7 @@ from comfyui.errors import (
     NodeFailed,
     PictureGone,
     PictureMissing,
+    PictureRefused,
     Rejected,
     Removed,
     TimedOut,
@@ -58,6 +59,7 @@ LOST = (
     "The image server lost this picture again and again, by restarting or because its owner removed"
     " it. Please try again later."
 )
+UNREADABLE = "ComfyUI cannot read this picture. Send another one, or the same saved as a PNG."
 
 
 class JobError(PublicError):
@@ -220,12 +222,15 @@ class PromptRun:
                 return refs
 
     def _lost_picture(self, error: NodeFailed) -> bool:
-        """Return whether it failed where it loads the picture to work on, for the first time: the
-        server's input folder was emptied after the prompt was accepted."""
+        """Return whether it failed where it loads the picture to work on: the server's input folder
+        was emptied after the prompt was accepted. Raises PictureRefused the second time."""
         is_lost = self._picture is not None and error.node in self._picture.nodes
-        is_first = is_lost and not self._has_lost_picture
+        if is_lost and self._has_lost_picture:
+            raise PictureRefused(
+                str(error), UNREADABLE
+            )  # no fault of the server, which is not held
         self._has_lost_picture |= is_lost
-        return is_first
+        return is_lost
 
     def _wait_for_hold(self) -> None:
         while left := self._hold.left:

@@ -145,3 +145,31 @@ def test_a_picture_is_uploaded_once_more_if_the_input_folder_is_emptied_before_t
     arguments = ["--workflow", "upscale", "--image", str(file), "--out", str(tmp_path / "out")]
     bot = run(house, "--once", "", *arguments, offline=True)
     assert bot.process.returncode == 0, bot.output
+
+
+@pytest.mark.parametrize("fault", ["403", "500", "login page"])
+def test_a_server_that_answers_and_takes_no_pictures_does_not_hold_up_the_others(
+    house: House, tmp_path: Path, fault: str
+) -> None:
+    ship(house, "upscale")
+    file = tmp_path / "photo.png"
+    file.write_bytes(PHOTO)
+    house.comfyui.fault("POST /upload/image", fault, None)
+    arguments = ["--workflow", "upscale", "--image", str(file)]
+    bot = run(house, "--once", "", *arguments, offline=True)
+    assert bot.process.returncode == 1
+    assert "The image server does not take this picture." in bot.output
+
+
+def test_a_picture_that_a_server_cannot_read_is_no_fault_of_the_server(
+    house: House, tmp_path: Path
+) -> None:
+    ship(house, "upscale")
+    file = tmp_path / "photo.png"
+    file.write_bytes(PHOTO)
+    for _ in range(2):
+        house.comfyui.fail_next("PIL.UnidentifiedImageError", "cannot identify image file", "1")
+    arguments = ["--workflow", "upscale", "--image", str(file)]
+    bot = run(house, "--once", "", *arguments, offline=True)
+    assert bot.process.returncode == 1
+    assert "ComfyUI cannot read this picture. Send another one," in bot.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -323,6 +324,43 @@ def test_a_window_of_a_form_that_was_sent_opens_a_new_one(shared: House) -> None
     result_of(shared, person)
 
 
+def test_a_refused_picture_is_not_replaced_by_that_of_a_form_that_was_left(shared: House) -> None:
+    person = shared.discord.person()
+    shown(gen(shared, person, image=photo(), prompt="in oil"))
+    message = shown(gen(shared, person, image=File("a.heic", b"\0\0\0\x18ftypheic" + bytes(40))))
+    assert "This file is an HEIC photo." in text_of(message)
+    assert fields(message)["Picture"] == "not given yet: press Picture"
+    assert fields(message)["Prompt"] == "in oil"
+
+
+def test_the_picture_of_a_form_that_was_left_is_in_no_job_that_takes_none(shared: House) -> None:
+    person = shared.discord.person()
+    form = gen(shared, person, image=photo(), prompt="in oil")
+    person.select(shown(form), "Workflow", "upscale").wait()
+    plain = gen(shared, person, prompt="a fox")
+    message = shown(plain)
+    assert fields(message)["Workflow"] == "multisampler"
+    assert "thumbnail" not in message["embeds"][0]
+    if not chosen(message, "Model"):
+        choose_model(person, plain)
+    queued(person, plain)
+    result = result_of(shared, person)
+    assert "Made from" not in fields(result)
+    query = "SELECT image, strength FROM jobs WHERE discord_user_id = ?"
+    assert shared.installation.rows(query, str(person.id)) == [("", 0.0)]
+    person.press(result, AGAIN).wait_message(lambda m: "Queued!" in m["content"])
+    result_of(shared, person, 2)
+    assert "Picture" not in fields(shown(person.press(result, EDIT)))
+
+
+def test_a_web_page_and_an_empty_file_are_refused(shared: House) -> None:
+    person = shared.discord.person()
+    for data, what in ((b"<!DOCTYPE html><html>", "a web page"), (b"", "no picture that")):
+        form = gen(shared, person, image=File("a.png", data), prompt="in oil")
+        assert f"This file is {what}" in text_of(shown(form))
+        assert fields(shown(form))["Prompt"] == "in oil"
+
+
 # ---------------------------------------------------------------------------------------------
 # What is refused
 
@@ -483,3 +521,42 @@ def test_a_blocked_prompt_is_blocked_with_a_picture_too(house: House) -> None:
     answer = person.press(shown(form), GENERATE).wait()
     answer.wait_message(lambda m: "gore" in text_of(m))
     assert house.installation.rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_what_the_server_has_no_models_for_is_left_out_with_a_line_in_the_log(house: House) -> None:
+    with_shipped(house)
+    house.comfyui.offer("model_name", [])
+    bot = house.start()
+    person = house.discord.person()
+    form = gen(house, person, image=photo())
+    assert "Workflow" not in controls(shown(form))
+    assert fields(shown(form))["Workflow"] == "edit"
+    assert "upscale" in bot.output
+
+
+def test_twenty_five_workflows_and_three_hundred_models_fit_into_a_form(house: House) -> None:
+    with_shipped(house)
+    house.comfyui.models = [
+        f"{'very long folder/' * 5}{n:03} model.safetensors" for n in range(300)
+    ]
+    edit = house.installation.folder / "workflows" / "edit"
+    for number in range(30):
+        shutil.copytree(edit, edit.with_name(f"edit {number:02} {'with a long name ' * 6}"))
+    house.start()
+    person = house.discord.person()
+    form = gen(house, person, image=photo(), prompt="x" * 1500)
+    message = shown(form)
+    assert len(labels(message, "Workflow")) == 25
+    person.select(message, "Workflow", labels(message, "Workflow")[20]).wait()
+    choose_model(person, form)
+    queued(person, form)
+    result_of(house, person)
+
+
+def test_a_workflow_that_takes_a_picture_as_the_only_one_left_asks_for_it(house: House) -> None:
+    with_shipped(house)
+    house.start(WORKFLOW_PATH="workflows/upscale/base.json")
+    person = house.discord.person()
+    message = shown(gen(house, person, workflow="upscale"))
+    assert fields(message)["Picture"] == "not given yet: press Picture"
+    assert fields(shown(gen(house, person)))["Workflow"] != "upscale"

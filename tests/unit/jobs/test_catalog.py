@@ -17,6 +17,10 @@ from tests.standins.comfyui.nodes import LORAS, installed_nodes
 SHIPPED = json.loads(
     (Path(__file__).resolve().parents[3] / "workflows/multisampler/base.json").read_text()
 )
+UPSCALE: dict[str, Any] = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+}
 FLUX: dict[str, Any] = {
     "37": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux.sft", "weight_dtype": "x"}},
     "6": {"class_type": "Text", "inputs": {"text": "a fox"}},
@@ -201,3 +205,9 @@ def test_equal_lists_share_their_names_between_workflows_and_with_those_before_a
     catalog.update(INFO)
     lists = [names for each in catalog.offers.values() for names in vars(each).values()]
     assert set(catalog._lists.values()) <= {*lists, catalog.loras, catalog.names}  # none is kept
+
+
+def test_a_default_that_takes_a_picture_is_no_first_try(folder: Path) -> None:
+    upscales = put(folder.parent.parent / "others" / "upscale", UPSCALE, {"image": ["1.image"]})
+    with pytest.raises(WorkflowError, match="upscale cannot be used: it needs a person's picture"):
+        workflows_of(upscales).first_usable(INFO)
