@@ -11,7 +11,8 @@ from typing import cast
 
 import pytest
 
-from tests.end_to_end.common import press_generate, results, run, until
+from settings import Server
+from tests.end_to_end.common import pause, press_generate, results, run, until
 from tests.end_to_end.test_recovery import POINTS_INSIDE, POINTS_OUTSIDE, Arrange, name_of
 from tests.harness.bot import Bot
 from tests.harness.house import House
@@ -141,6 +142,30 @@ def test_a_running_job_of_a_server_that_env_has_no_more_is_made_elsewhere(
     with ComfyUIStandIn() as third:
         house.start(COMFY_BASE_URL_2=third.url)
         expect_one_each(house, people)
+
+
+def test_a_server_that_is_removed_with_a_running_job_and_back_later_is_freed_of_it(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    house.comfyui.hold()
+    second.hold()
+    bot = start_with(house, second)
+    people = ask(house, 2)
+    second.wait_for(lambda c: bool(c.held and house.comfyui.held))
+    left = second.held
+    bot.kill()
+    bot = house.start(COMFY_BASE_URL_2="")
+    house.comfyui.release()
+    expect_one_each(house, people)
+    keys = house.installation.rows("SELECT DISTINCT server FROM jobs")
+    assert keys == [(Server(house.comfyui.url).key,)]  # where their pictures are
+    pause(2)  # longer than a sweeper goes on looking for what is not there
+    bot.kill()
+    start_with(house, second)
+    second.wait_for(lambda c: c.interrupted == [left])
+    second.release()
+    until(lambda: house.installation.rows("SELECT count(*) FROM left_prompts") == [(0,)])
+    assert [len(results(house, person)) for person in people] == [1, 1]
 
 
 def test_a_server_that_fails_everything_is_left_alone_and_the_owner_hears_which(

@@ -1000,7 +1000,7 @@ def test_after_a_restart_of_the_bot_what_was_cancelled_before_is_stopped(
     store.fail(failed, "too late", on_server=True)
     store.cancel(queued, JobStatus.QUEUED)
     client.known.add("of somebody else")
-    sweep_all(Sweeper(store, cast(Any, client), None), clock)
+    sweep_all(Sweeper(store, cast(Any, client), ("",), is_only=True), clock)
     assert sorted(client.cancelled) == sorted([cancelled, failed])
     assert client.known == {wanted, "of somebody else"}
 
