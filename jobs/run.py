@@ -476,8 +476,11 @@ class Outage:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
             away_since = self._lane.client.away_since
             self._since = now if away_since is None else away_since
-        is_due = not self.has_prompt or now - self._since >= MOVE_SECONDS
-        if is_due and self._jobs.has_sound_other(self._lane):
+        if self._jobs.has_sound_other(self._lane) and (
+            now - self._since >= MOVE_SECONDS
+            # One that answers all else would be given the job again at once.
+            or not (self.has_prompt or self._lane.client.ping())
+        ):
             raise Moved(f"away for {now - self._since:.0f} s")
         if now - max(self._since, self._accepted) >= AWAY_LIMIT:
             raise Unreachable(
