@@ -50,6 +50,7 @@ POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in s
 POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
 OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
 MOVE_SECONDS = 120.0  # after which another server makes the job of an absent one
+HOLD_LOOK = 5.0  # seconds between two looks whether another server is sound meanwhile
 AWAY_LIMIT = 86400.0  # seconds that a job waits for an absent ComfyUI
 BAD_INPUT = "custom_validation_failed"  # the kind of the fault of a LoadImage without its file
 # Seconds that a look may take. Between two looks no more is counted: the machine has slept.
@@ -233,7 +234,7 @@ class PromptRun:
                 raise Cancelled
             self._move_from_hold()
             self.progress.held_until = self._hold.until
-            self._pauses.wait_to_retry(left)
+            self._pauses.wait_to_retry(min(left, HOLD_LOOK))
         self.progress.held_until = None
 
     def _move_from_hold(self) -> None:

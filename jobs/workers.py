@@ -144,7 +144,8 @@ class Workers:
         if self._store.cancel(job_id, JobStatus.QUEUED, message):
             return True
         if not self._store.cancel(job_id, JobStatus.RUNNING, message):
-            return False
+            # It may have gone back to the queue in between, for another server.
+            return self._store.cancel(job_id, JobStatus.QUEUED, message)
         for worker in self.each:
             worker.wake()
         return True
