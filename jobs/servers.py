@@ -64,6 +64,8 @@ class Servers:
         errors = []
         for client in self.clients:
             try:
+                if client.away_since is not None:
+                    client.version()  # one that hangs is given minutes for its lists
                 self._infos[client.server.key] = client.object_info()
             except ComfyError as error:
                 errors.append(error)
