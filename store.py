@@ -198,14 +198,14 @@ class Store:
         """Return the ended jobs whose report has not reached Discord, oldest first."""
         return self._select(f"WHERE {FINAL} AND delivered_at IS NULL ORDER BY rowid")
 
-    def unwanted(self, servers: Collection[str] | None = None) -> list[tuple[str, str]]:
-        """Return the jobs of which ComfyUI may still have a prompt that is not wanted any more,
-        with the prompt's id, oldest first: on these servers, or on any."""
-        there = "" if servers is None else f" AND server IN ({', '.join('?' * len(servers))})"
+    def unwanted(self, keys: Sequence[str] = ("",), is_only: bool = True) -> list[tuple[str, str]]:
+        """Return the jobs of which a server with these keys may still have a prompt that is not
+        wanted any more, with the prompt's id, oldest first; the only one has all jobs."""
+        there = f"server IN ({', '.join('?' * len(keys))})"
         query = f"SELECT id, coalesce(comfy_prompt_id, id) FROM jobs WHERE {FINAL} AND on_server"
-        left = f"SELECT job_id, prompt_id FROM left_prompts WHERE TRUE{there}"
-        rows = self._rows(f"{query}{there} ORDER BY rowid", *(servers or ()))
-        rows += self._rows(left, *(servers or ()))
+        left = f"SELECT job_id, prompt_id FROM left_prompts WHERE {there}"
+        rows = self._rows(f"{query} AND (? OR {there}) ORDER BY rowid", is_only, *keys)
+        rows += self._rows(left, *keys)
         return [(str(job), str(prompt)) for job, prompt in rows]
 
     def position(self, job_id: str) -> int | None:
@@ -289,15 +289,19 @@ class Store:
     def put_back(self, job_id: str) -> bool:
         """running → queued, to be run under another prompt id; that of before is noted as left on
         its server, where it has to be stopped."""
+        changes = "status = 'queued', started_at = NULL, on_server = 0, comfy_prompt_id = ?"
+        return self._leave(job_id, changes, str(uuid.uuid4()))
+
+    def take_up(self, job_id: str, server: str) -> bool:
+        """Note that a running job goes on on another server, under the same prompt id."""
+        return self._leave(job_id, "server = ?", server)
+
+    def _leave(self, job_id: str, changes: str, value: str) -> bool:
+        job, row = f"id = ? AND {RUNNING}", "coalesce(comfy_prompt_id, id), id, server FROM jobs"
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO left_prompts SELECT coalesce(comfy_prompt_id, id), id, server"
-                f" FROM jobs WHERE id = ? AND {RUNNING} ON CONFLICT DO NOTHING",
-                (job_id,),
-            )
-            changes = "status = 'queued', started_at = NULL, on_server = 0, comfy_prompt_id = ?"
-            statement = f"UPDATE jobs SET {changes} WHERE id = ? AND {RUNNING}"
-            return connection.execute(statement, (str(uuid.uuid4()), job_id)).rowcount == 1
+            connection.execute(f"REPLACE INTO left_prompts SELECT {row} WHERE {job}", (job_id,))
+            changed = connection.execute(f"UPDATE jobs SET {changes} WHERE {job}", (value, job_id))
+            return changed.rowcount == 1
 
     def submitted(self, job_id: str, prompt_id: str) -> bool:
         """Note the id under which ComfyUI has the prompt of a running job."""

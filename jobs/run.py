@@ -51,6 +51,7 @@ POLL_PAUSES = (0.1, 2.0)  # the shortest and the longest between two polls, in s
 POLL_SHARE = 0.05  # of the wait so far, between these two: noticing the end never costs more
 OUTAGE_PAUSES = (0.2, 5.0)  # the shortest and the longest between two calls of an absent ComfyUI
 MOVE_SECONDS = 120.0  # after which another server makes the job of an absent one
+HOLD_LOOK = 5.0  # seconds between two looks whether another server is sound meanwhile
 AWAY_LIMIT = 86400.0  # seconds that a job waits for an absent ComfyUI
 BAD_INPUT = "custom_validation_failed"  # the kind of the fault of a LoadImage without its file
 # Seconds that a look may take. Between two looks no more is counted: the machine has slept.
@@ -238,7 +239,7 @@ class PromptRun:
                 raise Cancelled
             self._move_from_hold()
             self.progress.held_until = self._hold.until
-            self._pauses.wait_to_retry(left)
+            self._pauses.wait_to_retry(min(left, HOLD_LOOK))
         self.progress.held_until = None
 
     def _move_from_hold(self) -> None:
@@ -481,8 +482,11 @@ class Outage:
             log.warning("job %s: ComfyUI does not answer, waiting: %s", self._job_id, error)
             away_since = self._lane.client.away_since
             self._since = now if away_since is None else away_since
-        is_due = not self.has_prompt or now - self._since >= MOVE_SECONDS
-        if is_due and self._jobs.has_sound_other(self._lane):
+        if self._jobs.has_sound_other(self._lane) and (
+            now - self._since >= MOVE_SECONDS
+            # One that answers all else would be given the job again at once.
+            or not (self.has_prompt or self._lane.client.ping())
+        ):
             raise Moved(f"away for {now - self._since:.0f} s")
         if now - max(self._since, self._accepted) >= AWAY_LIMIT:
             raise Unreachable(

@@ -7,7 +7,7 @@ they are one. With one server, everything is that one's. Any thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
@@ -52,10 +52,8 @@ class Servers:
             return self.clients[0]
         return next((client for client in self.clients if client.server.key == key), None)
 
-    def keys(self, client: ComfyClient) -> Collection[str] | None:
-        """Return the keys in the rows of a server's jobs; None for those of all jobs."""
-        if len(self.clients) == 1:
-            return None
+    def keys(self, client: ComfyClient) -> Sequence[str]:
+        """Return the keys in the rows of a server's jobs."""
         return (client.server.key, "") if client is self.clients[0] else (client.server.key,)
 
     def object_info(self) -> ObjectInfo:
@@ -66,6 +64,8 @@ class Servers:
         errors = []
         for client in self.clients:
             try:
+                if client.away_since is not None:
+                    client.version()  # one that hangs is given minutes for its lists
                 self._infos[client.server.key] = client.object_info()
             except ComfyError as error:
                 errors.append(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from comfy_client import ComfyClient
 from comfyui.errors import ComfyError
@@ -25,11 +25,14 @@ class Sweeper:
     PAUSES = (0.5, 30.0)  # the shortest and the longest, in seconds
     AGAIN_SECONDS = 5.0  # for so long, a submission whose answer was lost may still arrive
 
-    def __init__(self, store: Store, client: ComfyClient, servers: Collection[str] | None) -> None:
-        """`servers` are the keys in the rows of the client's jobs; None: it has them all."""
+    def __init__(
+        self, store: Store, client: ComfyClient, keys: Sequence[str], *, is_only: bool
+    ) -> None:
+        """`keys` are those in the rows of the client's jobs; the only server has them all."""
         self._store = store
         self._client = client
-        self._servers = servers
+        self._keys = keys
+        self._is_only = is_only
         self.in_work: str | None = None  # the job whose prompt the worker may be about to submit
         self._absent_since: dict[str, float] = {}  # by the id of the prompt
         self._wake = threading.Event()
@@ -65,7 +68,7 @@ class Sweeper:
     def step(self) -> int | None:
         """Cancel once all that is unwanted, and return how many of them ComfyUI still had; None if
         there is nothing left to check. Raises ComfyError and StoreError."""
-        unwanted = self._store.unwanted(self._servers)
+        unwanted = self._store.unwanted(self._keys, self._is_only)
         if not unwanted:
             self._absent_since.clear()
             return None

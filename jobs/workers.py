@@ -54,7 +54,8 @@ class Workers:
         self.lanes = lanes
         self.each = []
         for lane in lanes:
-            sweeper = Sweeper(store, lane.client, servers.keys(lane.client))
+            keys, is_only = servers.keys(lane.client), len(lanes) == 1
+            sweeper = Sweeper(store, lane.client, keys, is_only=is_only)
             self.each.append(Worker(settings, store, lane, self._jobs, catalog, listener, sweeper))
         self._accepting = threading.Lock()
 
@@ -80,6 +81,9 @@ class Workers:
         lanes = {worker.lane.client: worker.lane for worker in self.each}
         for job in left:
             if client := self._servers.find(job.server):
+                # The only server has another address now, or is the only one that is left.
+                if job.server not in ("", client.server.key):
+                    self._store.take_up(job.id, client.server.key)
                 self._jobs.add(job.id, lanes[client])
             else:
                 log.warning("job %s: its server is gone from .env, so it is made anew", job.id)
@@ -140,7 +144,8 @@ class Workers:
         if self._store.cancel(job_id, JobStatus.QUEUED, message):
             return True
         if not self._store.cancel(job_id, JobStatus.RUNNING, message):
-            return False
+            # It may have gone back to the queue in between, for another server.
+            return self._store.cancel(job_id, JobStatus.QUEUED, message)
         for worker in self.each:
             worker.wake()
         return True

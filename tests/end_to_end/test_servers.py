@@ -6,17 +6,24 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from tests.end_to_end.common import press_generate, results, run, until
+from job import JobParams
+from settings import Server
+from store import Store
+from tests.end_to_end.common import pause, press_generate, results, run, until
+from tests.end_to_end.test_images import ship
 from tests.end_to_end.test_recovery import POINTS_INSIDE, POINTS_OUTSIDE, Arrange, name_of
 from tests.harness.bot import Bot
 from tests.harness.house import House
 from tests.harness.labels import CANCEL
 from tests.harness.steps import ask_for, text_of
+from tests.standins.comfyui.pictures import draw_png
 from tests.standins.comfyui.server import ComfyUIStandIn
 from tests.standins.discord.people import Person
 from tests.standins.swarmui import SwarmUIStandIn
@@ -39,6 +46,21 @@ def ask(house: House, count: int) -> list[Person]:
     for person in people:
         ask_for(person, house.channel, f"for {person.name}")
     return people
+
+
+def a_job(house: House) -> JobParams:
+    """What a workflow that works on a picture needs."""
+    return JobParams(
+        user_id=str(house.discord.person().id),
+        guild_id=str(house.discord.guild.id),
+        channel_id=str(house.channel.id),
+        model="",
+        sampler="",
+        scheduler="",
+        steps=0,
+        cfg=0.0,
+        positive_prompt="",
+    )
 
 
 def prompts(server: ComfyUIStandIn) -> list[str]:
@@ -141,6 +163,53 @@ def test_a_running_job_of_a_server_that_env_has_no_more_is_made_elsewhere(
     with ComfyUIStandIn() as third:
         house.start(COMFY_BASE_URL_2=third.url)
         expect_one_each(house, people)
+
+
+def test_a_server_that_is_removed_with_a_running_job_and_back_later_is_freed_of_it(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    house.comfyui.hold()
+    second.hold()
+    bot = start_with(house, second)
+    people = ask(house, 2)
+    second.wait_for(lambda c: bool(c.held and house.comfyui.held))
+    left = second.held
+    bot.kill()
+    bot = house.start(COMFY_BASE_URL_2="")
+    house.comfyui.release()
+    expect_one_each(house, people)
+    keys = house.installation.rows("SELECT DISTINCT server FROM jobs")
+    assert keys == [(Server(house.comfyui.url).key,)]  # where their pictures are
+    pause(2)  # longer than a sweeper goes on looking for what is not there
+    bot.kill()
+    start_with(house, second)
+    second.wait_for(lambda c: c.interrupted == [left])
+    second.release()
+    until(lambda: house.installation.rows("SELECT count(*) FROM left_prompts") == [(0,)])
+    assert [len(results(house, person)) for person in people] == [1, 1]
+
+
+def test_a_job_whose_picture_one_server_does_not_take_is_not_tried_again_and_again_at_once(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    ship(house, "upscale")
+    house.comfyui.hold()
+    second.fault("POST /upload/image", "403", None)
+    house.installation.configure({**house.settings, "COMFY_BASE_URL_2": second.url})
+    with closing(Store(house.installation.database)) as store:
+        image = store.keep_picture(draw_png(b"a photo", (64, 48), {}, 0))
+        for _ in range(2):
+            store.insert(replace(a_job(house), workflow="upscale", image=image))
+    house.run()
+    house.comfyui.wait_for(lambda c: bool(c.held))
+    pause(3)
+    uploads = [r for r in second.requests if r.path.endswith("/upload/image")]
+    moves = house.installation.rows("SELECT count(*) FROM left_prompts")
+    assert len(uploads) < 30 and moves[0][0] < 5
+    house.comfyui.release()
+    house.settle()
+    rows = house.installation.rows("SELECT DISTINCT status FROM jobs")
+    assert rows == [("completed",)]
 
 
 def test_a_server_that_fails_everything_is_left_alone_and_the_owner_hears_which(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import json
 import random
@@ -1000,7 +1001,7 @@ def test_after_a_restart_of_the_bot_what_was_cancelled_before_is_stopped(
     store.fail(failed, "too late", on_server=True)
     store.cancel(queued, JobStatus.QUEUED)
     client.known.add("of somebody else")
-    sweep_all(Sweeper(store, cast(Any, client), None), clock)
+    sweep_all(Sweeper(store, cast(Any, client), ("",), is_only=True), clock)
     assert sorted(client.cancelled) == sorted([cancelled, failed])
     assert client.known == {wanted, "of somebody else"}
 
@@ -2242,3 +2243,37 @@ def test_a_prompt_of_an_earlier_run_that_is_gone_is_submitted_again(
     worker.run_job(job_id)
     assert len(client.submitted) == 1
     assert got(store, job_id).status is JobStatus.COMPLETED
+
+
+def test_a_job_is_cancelled_though_it_goes_to_another_server_at_that_moment(
+    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add(store)
+    store.start(job_id)
+    cancel = store.cancel
+
+    def then_it_moves(job_id: str, leaving: JobStatus, message: str | None = None) -> bool:
+        is_cancelled = cancel(job_id, leaving, message)
+        store.put_back(job_id)
+        return is_cancelled
+
+    monkeypatch.setattr(store, "cancel", then_it_moves)
+    assert worker.cancel(job_id)
+    assert got(store, job_id).status is JobStatus.CANCELLED
+
+
+def test_a_job_leaves_a_server_that_fails_everything_as_soon_as_another_does_not(
+    store: Store, client: StubClient, heard: Reports, clock: Clock
+) -> None:
+    other = StubClient()
+    other.server = dataclasses.replace(client.server, base_url="http://127.0.0.1:8189")
+    servers = Servers([cast(Any, client), cast(Any, other)])
+    workers = Workers(settings(comfy_timeout=60.0), store, servers, StubCatalog(), heard)
+    first, second = workers.lanes
+    for lane in (first, second):
+        for _ in range(FAILURES):
+            lane.hold.failed(NodeFailed("it failed"))
+    clock.at(10.0, second.hold.succeeded)
+    assert workers.each[0].run_job(add(store))
+    assert clock.now < 20.0
+    assert client.submitted == []
