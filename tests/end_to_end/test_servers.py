@@ -205,7 +205,8 @@ def test_a_job_whose_picture_one_server_does_not_take_is_not_tried_again_and_aga
     pause(3)
     uploads = [r for r in second.requests if r.path.endswith("/upload/image")]
     moves = house.installation.rows("SELECT count(*) FROM left_prompts")
-    assert len(uploads) < 30 and moves[0][0] < 5
+    assert len(uploads) < 30
+    assert moves[0][0] < 5
     house.comfyui.release()
     house.settle()
     rows = house.installation.rows("SELECT DISTINCT status FROM jobs")
