@@ -64,6 +64,8 @@ CHANGED = "That form has changed in the meantime"  # why a modal becomes a form 
 def form_view(draft: Draft) -> Controls:
     """Return the controls of the form. Of its buttons, which all work, the one that is needed next
     has a color."""
+    if draft.stage is Stage.SENT:
+        return Controls()
     styles, missing = discord.ButtonStyle, draft.missing()
     edit = styles.primary if "a prompt" in missing else styles.secondary
     picture = styles.primary if "a picture" in missing else styles.secondary
@@ -141,7 +143,7 @@ def hints(draft: Draft, away_since: float | None = None) -> list[str]:
         lines.append(f"{absence(away_since)}; a picture asked for now waits until it is back.")
     if draft.place_note:
         lines.append(draft.place_note)
-    if draft.typed:
+    if draft.typed.keys() & draft.texts().keys():
         lines.append(
             "Some of what you typed was not accepted; it is still there under Edit Prompts &"
             " Settings."
@@ -246,7 +248,7 @@ class Forms:
         self.check_takers()
         name, image = await read(interaction, self._store, source)
         if draft.stage is not Stage.OPEN:  # Generate was pressed meanwhile
-            return
+            raise SentForm
         draft.use_image(name, source.url, made_from(image, self._settings.max_megapixels))
         if not draft.offer.takes_image:
             workflow = self.workflow_of(interaction.user.id, "", has_image=True)

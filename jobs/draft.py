@@ -27,6 +27,7 @@ from jobs.names import MENU_LIMIT, OptionNames, find_named
 from jobs.offered import (
     NO_SHAPE,
     PARAM_NAMES,
+    TAKES_NONE,
     moved_note,
     not_offered,
     numbers_now,
@@ -393,6 +394,7 @@ class Draft:
         self.change(**numbers)
         notes += wrong
         notes.append(NO_SHAPE if source.shape and not self.offer.size else None)
+        notes.append(TAKES_NONE if source.image and not self.offer.takes_image else None)
         return [note for note in notes if note]
 
     def resume(self, unsent: Draft) -> None:

@@ -27,6 +27,7 @@ from text import (
 )
 
 NO_IMAGE = "The workflow needs a picture to work on now. Press Edit."
+TAKES_NONE = "The workflow does not work on a picture any more."
 NO_SHAPE = "The shape cannot be chosen with this workflow any more."
 NO_COUNT = "The number of pictures cannot be chosen with this workflow any more."
 # Of those fields of a picture that have another name.
@@ -70,6 +71,7 @@ def check_offered(
     changes |= allowed
     gone += [*wrong, *wrong_numbers]
     gone.append(NO_IMAGE if offer.takes_image and not params.image else None)
+    gone.append(TAKES_NONE if params.image and not offer.takes_image else None)
     gone.append(NO_SHAPE if params.shape and offer.size is None else None)
     if any(gone):
         raise FormError("\n".join(filter(None, gone)))

@@ -22,7 +22,7 @@ from jobs.catalog import UNUSABLE, Catalog
 from jobs.failure import UNEXPECTED, failure_message
 from jobs.image import InputPicture
 from jobs.jobqueue import Entry, JobQueue, Lane
-from jobs.offered import NO_IMAGE
+from jobs.offered import NO_IMAGE, TAKES_NONE
 from jobs.pauses import ErrorListener, Pauses, Stopped
 from jobs.run import Cancelled, JobError, Moved, PromptRun, build_prompt
 from jobs.sweeper import Sweeper
@@ -234,6 +234,8 @@ class Worker:
     def _picture(self, job: Job, workflow: binder.Workflow, graph: Nodes) -> InputPicture | None:
         """Return the picture that a job works on, if its workflow takes one, for its prompt."""
         if not workflow.takes_image:
+            if job.image:
+                raise JobError(f"{TAKES_NONE} Press Edit.")
             return None
         image = self._pauses.retry_store(lambda: kept_picture(self._store, job.image))
         prompt = binder.Prompt(graph, workflow.bindings)

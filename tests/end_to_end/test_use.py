@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -361,6 +363,39 @@ def test_a_web_page_and_an_empty_file_are_refused(shared: House) -> None:
         assert fields(shown(form))["Prompt"] == "in oil"
 
 
+def test_a_form_that_was_sent_while_its_new_picture_was_read_stays_sent(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = shared.discord.person()
+    form = gen(shared, person, image=photo(), prompt="in oil")
+    choose_model(person, form)
+    modal = window(person, form)
+    asked, sent = threading.Event(), threading.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        asked.set()
+        await asyncio.to_thread(sent.wait, 20)
+        yield OTHER
+
+    upload = shared.discord._uploaded
+
+    def slow_upload(*given: Any) -> dict[str, Any]:
+        file = upload(*given)
+        shared.discord._bytes[file["url"]] = slowly()  # type: ignore[assignment]
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shared.discord, "_uploaded", slow_upload)
+        person.submit(modal, photo(OTHER))
+        assert asked.wait(20)
+    queued(person, form)
+    sent.set()
+    form.wait_message(lambda m: "This form has been sent already." in m["content"])
+    assert not shown(form)["components"]
+    result_of(shared, person)
+    assert loaded(shared, last_prompt(shared)) == PHOTO
+
+
 # ---------------------------------------------------------------------------------------------
 # What is refused
 
@@ -560,3 +595,28 @@ def test_a_workflow_that_takes_a_picture_as_the_only_one_left_asks_for_it(house:
     message = shown(gen(house, person, workflow="upscale"))
     assert fields(message)["Picture"] == "not given yet: press Picture"
     assert fields(shown(gen(house, person)))["Workflow"] != "upscale"
+
+
+def test_a_moderators_cancel_during_the_upload_publishes_no_picture(house: House) -> None:
+    with_shipped(house)
+    bot = house.start()
+    person, moderator = house.discord.person(), house.discord.moderator()
+    form = gen(house, person, image=photo(), prompt="in oil")
+    choose_model(person, form)
+    house.comfyui.fault("POST /upload/image", "hang")
+    queued(person, form)
+    shown_job = house.discord.wait_for_message(
+        house.channel, lambda m: "Cancel" in controls(m) and "in oil" in text_of(m)
+    )
+    moderator.press(shown_job, "Cancel").wait()
+    house.comfyui.clear_faults()
+    house.settle()
+    query = "SELECT status, image, interaction_id FROM jobs"
+    ((status, image, _),) = house.installation.rows(query)
+    assert (status, len(image)) == ("cancelled", 64)
+    assert not [m for m in house.channel.messages if m["attachments"]]
+    assert house.comfyui.running is None
+    assert not house.comfyui.pending
+    assert "attachments/" not in bot.output
+    dump = "\n".join(str(row) for row in house.installation.rows("SELECT * FROM jobs"))
+    assert "http" not in dump

@@ -53,6 +53,15 @@ def test_a_job_without_the_picture_that_its_workflow_needs_now_is_refused() -> N
         check_offered(a_job(workflow="w"), {"w": EDITS}, settings())
 
 
+def test_a_job_with_a_picture_that_its_workflow_takes_no_more_is_refused() -> None:
+    with pytest.raises(FormError, match="does not work on a picture any more"):
+        check_offered(a_job(workflow="w", image="abc"), {"w": PAINTS}, settings())
+    notes = Draft.from_file("w", PAINTS, settings()).copy_settings_from(
+        a_job(workflow="w", image="abc")
+    )
+    assert "The workflow does not work on a picture any more." in notes
+
+
 @pytest.mark.parametrize(
     ("most", "text"), [(2.0, ", scaled down to 2 megapixels"), (0.0, ""), (13.0, "")]
 )
