@@ -15,6 +15,7 @@ from store import Store
 from tests.end_to_end.common import expect_exactly_one_result, run
 from tests.harness.bot import REPOSITORY
 from tests.harness.house import House
+from tests.harness.steps import text_of
 from tests.standins.comfyui.pictures import draw_png
 
 PHOTO = draw_png(b"a photo", (64, 48), {}, 0)
@@ -173,3 +174,31 @@ def test_a_picture_that_a_server_cannot_read_is_no_fault_of_the_server(
     bot = run(house, "--once", "", *arguments, offline=True)
     assert bot.process.returncode == 1
     assert "ComfyUI cannot read this picture. Send another one," in bot.output
+
+
+def test_a_job_with_a_picture_that_its_workflow_takes_no_more_is_not_made_without(
+    house: House,
+) -> None:
+    person = house.discord.person()
+    house.installation.configure(house.settings)
+    with closing(Store(house.installation.database)) as store:
+        store.insert(
+            JobParams(
+                model="",
+                sampler="",
+                scheduler="",
+                steps=0,
+                cfg=0.0,
+                positive_prompt="in oil",
+                guild_id=str(house.discord.guild.id),
+                channel_id=str(house.channel.id),
+                user_id=str(person.id),
+                image=store.keep_picture(PHOTO),
+            )
+        )
+    house.run()
+    house.discord.wait_for_message(
+        house.channel,
+        lambda m: "does not work on a picture any more. Press Edit." in text_of(m),
+    )
+    assert not house.comfyui.posted
