@@ -620,3 +620,35 @@ def test_a_moderators_cancel_during_the_upload_publishes_no_picture(house: House
     assert "attachments/" not in bot.output
     dump = "\n".join(str(row) for row in house.installation.rows("SELECT * FROM jobs"))
     assert "http" not in dump
+
+
+def test_one_person_has_no_more_jobs_with_pictures_waiting_than_others(house: House) -> None:
+    with_shipped(house)
+    house.start(MAX_WAITING_PER_PERSON="1")
+    person = house.discord.person()
+    house.comfyui.hold()
+    form = gen(house, person, image=photo(), workflow="upscale")
+    choose_model(person, form)
+    queued(person, form)
+    more = gen(house, person, image=photo(OTHER), workflow="upscale")
+    answer = person.press(shown(more), GENERATE).wait()
+    answer.wait_message(lambda m: "one person may have 1" in text_of(m))
+    assert fields(shown(more))["Picture"] == "30 x 30"
+    house.comfyui.release()
+    result_of(house, person)
+
+
+def test_after_a_restart_a_form_with_a_picture_makes_nothing_and_says_so(house: House) -> None:
+    with_shipped(house)
+    bot = house.start(IMAGE_RETENTION_DAYS="0")
+    person = house.discord.person()
+    form = gen(house, person, image=photo(), prompt="in oil")
+    choose_model(person, form)
+    message = shown(form)
+    assert bot.stop() == 0
+    house.start(IMAGE_RETENTION_DAYS="0")
+    answer = person.press(message, GENERATE).wait()
+    answer.wait_message(lambda m: "Please run /gen again." in m["content"])
+    assert fields(shown(gen(house, person)))["Workflow"] == "multisampler"
+    assert house.installation.rows("SELECT count(*) FROM jobs") == [(0,)]
+    assert house.installation.rows("SELECT count(*) FROM pictures") == [(1,)]
