@@ -140,6 +140,7 @@ class Pictures:
     def _fetch(self, job: Job, ref: ImageRef, step: str) -> bytes:
         """Return a file from the server that has made it."""
         client = self._comfy.find(job.server)
-        if client is None:
+        # With one server `find()` names that one, whose file of this name is of another job.
+        if client is None or job.server not in ("", client.server.key):
             raise PictureGone(f"{ref}: its server is gone from .env")
         return client.image(ref, step)

@@ -189,6 +189,25 @@ def test_a_server_that_is_removed_with_a_running_job_and_back_later_is_freed_of_
     assert [len(results(house, person)) for person in people] == [1, 1]
 
 
+def test_a_picture_of_a_server_that_is_removed_is_not_taken_for_one_of_the_server_that_is_left(
+    house: House, second: ComfyUIStandIn
+) -> None:
+    first, person = house.discord.person("first"), house.discord.person()
+    bot = house.start()
+    press_generate(house, first)
+    house.discord.wait_for(lambda _: bool(results(house, first)))
+    house.settle()
+    bot.kill()
+    house.installation.configure({**house.settings, "COMFY_BASE_URL": second.url})
+    bot = house.run(environment={"KILL_AT": "after:Store.complete"})
+    press_generate(house, person)
+    assert bot.wait() == -signal.SIGKILL
+    house.start()
+    house.settle()
+    assert results(house, person) == []  # a file of that name is somebody else's picture
+    assert house.discord.attachment_bytes(results(house, first)[0]["attachments"][0])
+
+
 def test_a_job_whose_picture_one_server_does_not_take_is_not_tried_again_and_again_at_once(
     house: House, second: ComfyUIStandIn
 ) -> None:
