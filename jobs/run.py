@@ -227,9 +227,7 @@ class PromptRun:
         was emptied after the prompt was accepted. Raises PictureRefused the second time."""
         is_lost = self._picture is not None and error.node in self._picture.nodes
         if is_lost and self._has_lost_picture:
-            raise PictureRefused(
-                str(error), UNREADABLE
-            )  # no fault of the server, which is not held
+            raise PictureRefused(str(error), UNREADABLE)  # no fault of the server's
         self._has_lost_picture |= is_lost
         return is_lost
 

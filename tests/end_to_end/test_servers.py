@@ -208,7 +208,7 @@ def test_a_picture_of_a_server_that_is_removed_is_not_taken_for_one_of_the_serve
     assert house.discord.attachment_bytes(results(house, first)[0]["attachments"][0])
 
 
-def test_a_job_whose_picture_one_server_does_not_take_is_not_tried_again_and_again_at_once(
+def test_a_job_whose_picture_its_server_does_not_take_fails_after_some_tries(
     house: House, second: ComfyUIStandIn
 ) -> None:
     ship(house, "upscale")
@@ -228,8 +228,9 @@ def test_a_job_whose_picture_one_server_does_not_take_is_not_tried_again_and_aga
     assert moves[0][0] < 5
     house.comfyui.release()
     house.settle()
-    rows = house.installation.rows("SELECT DISTINCT status FROM jobs")
-    assert rows == [("completed",)]
+    rows = house.installation.rows("SELECT status, error_message FROM jobs ORDER BY status")
+    assert [status for status, _ in rows] == ["completed", "failed"]
+    assert "does not take this picture" in rows[1][1]
 
 
 def test_a_server_that_fails_everything_is_left_alone_and_the_owner_hears_which(
