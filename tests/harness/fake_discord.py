@@ -26,6 +26,7 @@ from comfyui.errors import NoPreview
 from comfyui.history import ImageRef
 from comfyui.progress import Progress
 from job import Job, JobStatus
+from settings import Server
 from store import Store, unix_ms
 from tests.factories import CHANNEL, ELSEWHERE, GUILD, a_catalog, params, settings
 
@@ -236,6 +237,8 @@ class FakeDiscord:
 
 class FakeComfy:
     """One server: `ComfyClient.image`, pictures by their encoding."""
+
+    server = Server("http://127.0.0.1:8188")
 
     answering = 1
 
